@@ -1,0 +1,151 @@
+// Reads the text to train on: one file, or all text files of a directory.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <ios>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "mtp/core/error.hpp"
+
+namespace example {
+
+struct corpus {
+  std::vector<std::uint8_t> bytes;
+  std::vector<std::int64_t> document_starts;  // ascending, the first is 0
+  std::string description;                    // what was read, in a few words
+};
+
+/// Directories are read with all below them, in the order of the paths' bytes. Only text files
+/// count, by their extension; hidden names, the directories build*, .deps and demo, symbolic links,
+/// empty files, files of more than 4 MiB and files with a NUL byte are left out. Each file is one
+/// document, and two newlines stand between two documents. A file that is named itself is read as
+/// it is. Throws mtp::error if `path` does not exist, holds no text, or something in it cannot be
+/// read.
+inline corpus load_corpus(const std::filesystem::path& path);
+
+// ---- implementation -----------------------------------------------------------------------------
+namespace detail {
+
+inline constexpr std::uintmax_t largest_text_file = 4u << 20;  // bytes
+
+inline constexpr std::array<std::string_view, 31> text_extensions = {
+    ".c",   ".cc",  ".cmake", ".cpp",  ".cu", ".cuh", ".cxx",  ".go", ".h",   ".hh", ".hpp",
+    ".hxx", ".inl", ".ipp",   ".java", ".js", ".jl",  ".lua",  ".md", ".org", ".pl", ".py",
+    ".r",   ".rb",  ".rs",    ".rst",  ".sh", ".tex", ".text", ".ts", ".txt"};
+
+inline bool is_text_name(const std::filesystem::path& path) {
+  const std::string extension = path.extension().string();
+  return std::find(text_extensions.begin(), text_extensions.end(), extension) !=
+         text_extensions.end();
+}
+
+inline bool is_left_out_directory(const std::string& name) {
+  return name.starts_with('.') || name.starts_with("build") || name == "demo";
+}
+
+inline std::string read_bytes(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string bytes;
+  std::array<char, 1 << 16> block;
+  while (file.read(block.data(), block.size()) || file.gcount() > 0) {
+    bytes.append(block.data(), static_cast<std::size_t>(file.gcount()));
+  }
+  mtp::check(file.is_open() && !file.bad(), "load_corpus: cannot read ", path.string());
+  return bytes;
+}
+
+// The text files below `root`, by the bytes of their paths.
+inline std::vector<std::filesystem::path> text_files(const std::filesystem::path& root) {
+  namespace fs = std::filesystem;
+  std::vector<std::pair<std::string, fs::path>> found;
+  try {
+    for (fs::recursive_directory_iterator entry(root), end; entry != end; ++entry) {
+      const std::string name = entry->path().filename().string();
+      const fs::file_type type = entry->symlink_status().type();
+      if (type == fs::file_type::directory) {
+        if (is_left_out_directory(name)) entry.disable_recursion_pending();
+      } else if (type == fs::file_type::regular && !name.starts_with('.') && is_text_name(name) &&
+                 entry->file_size() <= largest_text_file) {
+        found.emplace_back(entry->path().generic_string(), entry->path());
+      }
+    }
+  } catch (const fs::filesystem_error& failure) {
+    mtp::fail(
+        "load_corpus: cannot read ", failure.path1().string(), ": ", failure.code().message());
+  }
+  std::sort(found.begin(), found.end());
+  std::vector<fs::path> paths;
+  for (auto& [name, path] : found) paths.push_back(std::move(path));
+  return paths;
+}
+
+// The last part of the path that has a name, also of "." and "texts/".
+inline std::string short_name(const std::filesystem::path& path) {
+  std::error_code failure;
+  std::filesystem::path whole = std::filesystem::canonical(path, failure);
+  if (failure) whole = path;
+  return whole.has_filename() ? whole.filename().string() : whole.string();
+}
+
+inline std::string size_text(std::size_t bytes) {
+  const auto size = static_cast<double>(bytes);
+  if (bytes < 1000) return fmt::format("{} B", bytes);
+  if (size < 999.5e3) return fmt::format("{:.0f} kB", size / 1e3);
+  return fmt::format("{:.1f} MB", size / 1e6);
+}
+
+}  // namespace detail
+
+inline corpus load_corpus(const std::filesystem::path& path) {
+  std::error_code failure;
+  const std::filesystem::file_status status = std::filesystem::status(path, failure);
+  mtp::check(std::filesystem::exists(status), "load_corpus: ", path.string(), " does not exist");
+
+  corpus result;
+  const auto add = [&result](const std::string& text) {
+    constexpr std::string_view separator = "\n\n";
+    if (!result.bytes.empty()) {
+      result.bytes.insert(result.bytes.end(), separator.begin(), separator.end());
+    }
+    result.document_starts.push_back(static_cast<std::int64_t>(result.bytes.size()));
+    result.bytes.insert(result.bytes.end(), text.begin(), text.end());
+  };
+
+  if (std::filesystem::is_directory(status)) {
+    for (const std::filesystem::path& file : detail::text_files(path)) {
+      const std::string text = detail::read_bytes(file);
+      if (!text.empty() && text.find('\0') == text.npos) add(text);
+    }
+    mtp::check(!result.bytes.empty(), "load_corpus: ", path.string(), " holds no text files");
+    const std::size_t files = result.document_starts.size();
+    result.description = fmt::format("{}: {} file{}, {}",
+                                     detail::short_name(path),
+                                     files,
+                                     files == 1 ? "" : "s",
+                                     detail::size_text(result.bytes.size()));
+  } else {
+    mtp::check(std::filesystem::is_regular_file(status),
+               "load_corpus: ",
+               path.string(),
+               " is neither a file nor a directory");
+    const std::string text = detail::read_bytes(path);
+    mtp::check(!text.empty(), "load_corpus: ", path.string(), " is empty");
+    add(text);
+    result.description =
+        fmt::format("{}: {}", detail::short_name(path), detail::size_text(result.bytes.size()));
+  }
+  return result;
+}
+
+}  // namespace example

@@ -1,0 +1,120 @@
+// The decoding half of the program: the same prompts both ways.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "mtp/io/checksum.hpp"
+#include "mtp/mtp.hpp"
+#include "options.hpp"
+#include "outcome.hpp"
+
+namespace example {
+
+inline std::vector<mtp::token_t> to_tokens(const std::string& text) {
+  std::vector<mtp::token_t> tokens;
+  for (const char c : text) {
+    tokens.push_back(static_cast<unsigned char>(c));
+  }
+  return tokens;
+}
+
+inline std::string to_text(std::span<const mtp::token_t> tokens) {
+  std::string text;
+  for (const mtp::token_t token : tokens) {
+    text.push_back(static_cast<char>(static_cast<unsigned char>(token)));
+  }
+  return text;
+}
+
+/// Beginnings of windows that training has never seen, spread over the held-out text.
+template <class Dataset>
+std::vector<std::string> held_out_prompts(const Dataset& data,
+                                          std::size_t count,
+                                          std::size_t bytes) {
+  std::vector<mtp::token_t> tokens(static_cast<std::size_t>(data.window()));
+  std::vector<std::int32_t> segments(tokens.size());
+  std::vector<std::string> prompts;
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto windows = static_cast<std::size_t>(data.validation_windows());
+    data.validation_sample(static_cast<mtp::index_t>(i * windows / count), tokens, segments);
+    prompts.push_back(to_text(std::span(tokens).first(std::min(bytes, tokens.size()))));
+  }
+  return prompts;
+}
+
+/// Writes behind every prompt in both modes. First with a checksum over all logits, which is the
+/// proof and the warm-up; then against the clock, the modes taking turns, so that a change of the
+/// machine's mood meets both.
+template <class Generator>
+decoding_outcome decode(const program_options& options,
+                        Generator& generator,
+                        const std::vector<std::string>& prompts) {
+  using options_type = typename Generator::options_type;
+  constexpr int timed_rounds = 3;
+  decoding_outcome outcome;
+  std::array<double, 2> seconds{};
+  std::array<double, 2> tokens{};
+  double speculative_passes = 0, speculative_tokens = 0;
+  std::vector<double> drafted, accepted;
+  const auto mode_of = [](std::size_t mode) {
+    return mode == 0 ? mtp::decode_mode::plain : mtp::decode_mode::speculative;
+  };
+  for (const auto& prompt : prompts) {
+    const auto start = to_tokens(prompt);
+    std::array<std::uint64_t, 2> digests{};
+    std::array<std::vector<mtp::token_t>, 2> written;
+    for (std::size_t mode = 0; mode < 2; ++mode) {
+      mtp::io::xxh64 bits;
+      options_type how;
+      how.mode = mode_of(mode);
+      how.max_new_tokens = options.new_tokens;
+      how.on_logits = [&bits](mtp::index_t, auto logits) {
+        bits.update(
+            std::as_bytes(std::span(logits.data(), static_cast<std::size_t>(logits.extent(0)))));
+      };
+      const auto& result = generator.generate(start, how);
+      written[mode] = result.tokens;
+      digests[mode] = bits.digest();
+      if (mode == 1) {
+        speculative_passes += static_cast<double>(result.forward_passes);
+        speculative_tokens += static_cast<double>(result.tokens.size());
+        drafted.resize(result.drafted.size());
+        accepted.resize(result.accepted.size());
+        for (std::size_t k = 0; k < drafted.size(); ++k) {
+          drafted[k] += static_cast<double>(result.drafted[k]);
+          accepted[k] += static_cast<double>(result.accepted[k]);
+        }
+      }
+    }
+    outcome.identical = outcome.identical && written[0] == written[1] && digests[0] == digests[1];
+    outcome.samples.push_back({prompt, to_text(written[1])});
+  }
+  for (int round = 0; round < timed_rounds; ++round) {
+    for (const auto& prompt : prompts) {
+      const auto start = to_tokens(prompt);
+      for (std::size_t turn = 0; turn < 2; ++turn) {
+        const std::size_t mode = (turn + static_cast<std::size_t>(round)) % 2;
+        options_type how;
+        how.mode = mode_of(mode);
+        how.max_new_tokens = options.new_tokens;
+        const auto& result = generator.generate(start, how);
+        seconds[mode] += result.decode_seconds;
+        tokens[mode] += static_cast<double>(result.tokens.size());
+      }
+    }
+  }
+  outcome.plain_tokens_per_s = tokens[0] / seconds[0];
+  outcome.speculative_tokens_per_s = tokens[1] / seconds[1];
+  outcome.tokens_per_forward = speculative_tokens / speculative_passes;
+  for (std::size_t k = 0; k < drafted.size() && drafted[k] > 0; ++k) {
+    outcome.acceptance.push_back(accepted[k] / drafted[k]);
+  }
+  return outcome;
+}
+
+}  // namespace example

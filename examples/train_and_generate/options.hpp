@@ -1,0 +1,38 @@
+// What the command line says.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace example {
+
+struct program_options {
+  std::vector<std::filesystem::path> text;  // files or folders
+  std::string head = "sequential";
+  int depth = 3;
+  long steps = 200;
+  std::uint64_t seed = 1;
+  int threads = 0;
+  bool resume = false;
+  std::filesystem::path out = "out";
+  double learning_rate = 3e-3;
+  double lambda = -1;  // negative: the head kind's own
+  long batch = 8;
+  long length = 128;
+  long save_every = 100;
+  long new_tokens = 256;
+  std::vector<std::string> prompts;  // empty: from the held-out text
+};
+
+/// Trains, saves, decodes and reports with one head kind and one of the compiled depths. Returns
+/// the exit status. One translation unit each instantiates the models of a head kind.
+int run_none(const program_options& options);
+int run_sequential(const program_options& options);
+int run_parallel(const program_options& options);
+int run_independent(const program_options& options);
+int run_recurrent(const program_options& options);
+int run_shared_logit(const program_options& options);
+
+}  // namespace example

@@ -1,0 +1,92 @@
+// What training and decoding hand to the presentation: plain data, so that what formats it is
+// compiled once.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "options.hpp"
+
+namespace example {
+
+/// One step, or one point of a curve: lists hold one value per depth.
+struct step_record {
+  long step = 0;
+  long tokens = 0;
+  double learning_rate = 0;
+  double lambda = 0;
+  double grad_norm = 0;
+  double tokens_per_s = 0;
+  std::vector<double> train_loss;       // nats per byte
+  std::vector<double> train_agreement;  // 0..1
+  std::vector<double> val_loss;         // nats per byte; empty: not measured at this step
+};
+
+struct training_outcome {
+  std::vector<step_record> curve;
+  std::vector<double> val_loss;  // nats per byte, over all of the held-out text
+  double tokens_per_s = 0;       // of training steps alone; 0 if none was made
+  long tokens_per_step = 0;
+  long steps = 0;
+  bool interrupted = false;
+};
+
+struct continuation {
+  std::string prompt, text;
+};
+
+struct decoding_outcome {
+  double plain_tokens_per_s = 0;
+  double speculative_tokens_per_s = 0;
+  double tokens_per_forward = 1;
+  std::vector<double> acceptance;  // per draft position
+  bool identical = true;           // tokens and logits, bit for bit
+  std::vector<continuation> samples;
+
+  double speedup() const {
+    return plain_tokens_per_s > 0 ? speculative_tokens_per_s / plain_tokens_per_s : 0;
+  }
+};
+
+/// The model and the machine.
+struct run_facts {
+  std::string head;
+  int depth = 0;
+  std::int64_t parameters = 0;
+  std::string text;
+  std::int64_t text_bytes = 0;
+  int threads = 0;
+};
+
+/// All texts of the command line, one after the other.
+struct text_collection {
+  std::vector<std::uint8_t> bytes;
+  std::vector<std::int64_t> document_starts;
+  std::string description;
+};
+text_collection load_texts(const program_options& options);
+
+/// The progress line on stderr and metrics.csv. A resumed run continues the file behind
+/// `first_step`.
+class run_log {
+ public:
+  run_log(const program_options& options, const run_facts& facts, long first_step);
+  ~run_log();
+  void record(const step_record& step);
+  void finish();
+
+ private:
+  struct state;
+  std::unique_ptr<state> state_;
+};
+
+/// Writes report.html, prints the table and the JSON line. Returns the exit status: 1 if the texts
+/// differ.
+int present(const program_options& options,
+            const run_facts& facts,
+            const training_outcome& trained,
+            const decoding_outcome& decoded);
+
+}  // namespace example

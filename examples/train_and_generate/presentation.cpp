@@ -1,0 +1,182 @@
+// Everything that the program shows.
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <system_error>
+
+#include "corpus.hpp"
+#include "metrics_log.hpp"
+#include "outcome.hpp"
+#include "progress.hpp"
+#include "report.hpp"
+
+namespace example {
+namespace {
+
+/// The largest resident set that this process ever had, in bytes.
+std::int64_t peak_rss_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
+}
+
+std::string joined(const std::vector<double>& values, int decimals, const char* unit) {
+  std::string text;
+  for (const double value : values) {
+    text += fmt::format("{}{:.{}f}{}", text.empty() ? "" : ", ", value, decimals, unit);
+  }
+  return text;
+}
+
+std::vector<double> percent(std::vector<double> shares) {
+  for (double& share : shares) {
+    share *= 100;
+  }
+  return shares;
+}
+
+void print_table(const training_outcome& trained, const decoding_outcome& decoded) {
+  const auto row = [](const char* name, const std::string& value) {
+    fmt::print("  {:<24}{}\n", name, value);
+  };
+  row("validation loss",
+      fmt::format("{} nats per byte, by depth", joined(trained.val_loss, 3, "")));
+  row("training", fmt::format("{:.0f} tokens/s", trained.tokens_per_s));
+  row("plain decoding", fmt::format("{:.0f} tokens/s", decoded.plain_tokens_per_s));
+  row("speculative decoding", fmt::format("{:.0f} tokens/s", decoded.speculative_tokens_per_s));
+  row("speed-up", fmt::format("{:.2f}", decoded.speedup()));
+  row("tokens per forward pass", fmt::format("{:.2f}", decoded.tokens_per_forward));
+  row("acceptance by position",
+      decoded.acceptance.empty() ? "-" : joined(percent(decoded.acceptance), 0, " %"));
+  row("identical", decoded.identical ? "yes" : "NO");
+}
+
+report_data report_of(const run_facts& facts,
+                      const training_outcome& trained,
+                      const decoding_outcome& decoded,
+                      std::int64_t rss) {
+  report_data report;
+  report.title = "Training and decoding with multi-token prediction";
+  report.head = facts.head;
+  report.depth = facts.depth;
+  report.facts = {
+      {"head", facts.head},
+      {"depth", std::to_string(facts.depth)},
+      {"parameters", grouped(static_cast<long>(facts.parameters))},
+      {"text", facts.text},
+      {"training steps", grouped(trained.steps)},
+      {"bytes per step", grouped(trained.tokens_per_step)},
+      {"training speed", fmt::format("{:.0f} bytes/s", trained.tokens_per_s)},
+      {"threads", std::to_string(facts.threads)},
+      {"peak memory", fmt::format("{:.0f} MiB", static_cast<double>(rss) / (1 << 20))},
+  };
+  for (const step_record& step : trained.curve) {
+    report.curve.push_back({step.step, step.train_loss, step.val_loss, step.train_agreement});
+  }
+  report.acceptance = decoded.acceptance;
+  report.plain_tokens_per_s = decoded.plain_tokens_per_s;
+  report.speculative_tokens_per_s = decoded.speculative_tokens_per_s;
+  report.tokens_per_forward = decoded.tokens_per_forward;
+  report.identical = decoded.identical;
+  for (const continuation& sample : decoded.samples) {
+    report.samples.push_back({sample.prompt, sample.text});
+  }
+  return report;
+}
+
+}  // namespace
+
+text_collection load_texts(const program_options& options) {
+  text_collection all;
+  for (const auto& path : options.text) {
+    const corpus part = load_corpus(path);
+    const auto offset = static_cast<std::int64_t>(all.bytes.size());
+    for (const std::int64_t start : part.document_starts) {
+      all.document_starts.push_back(offset + start);
+    }
+    all.bytes.insert(all.bytes.end(), part.bytes.begin(), part.bytes.end());
+    all.description += fmt::format("{}{}", all.description.empty() ? "" : "; ", part.description);
+  }
+  return all;
+}
+
+struct run_log::state {
+  state(const std::filesystem::path& path, int depth, long steps)
+      : metrics(path, depth), line(steps) {}
+
+  metrics_log metrics;
+  progress line;
+};
+
+run_log::run_log(const program_options& options, const run_facts& facts, long first_step) {
+  std::error_code problem;
+  std::filesystem::create_directories(options.out, problem);
+  mtp::check(!problem, "cannot make the folder ", options.out.string(), ": ", problem.message());
+  const auto path = options.out / "metrics.csv";
+  if (!options.resume) {
+    std::filesystem::remove(path, problem);  // of another run, perhaps of another depth
+  }
+  fmt::print(stderr,
+             "{} head, depth {}: {} parameters, {} bytes of text, {} threads\n",
+             facts.head,
+             facts.depth,
+             grouped(static_cast<long>(facts.parameters)),
+             grouped(static_cast<long>(facts.text_bytes)),
+             facts.threads);
+  state_ = std::make_unique<state>(path, facts.depth, options.steps);
+  state_->metrics.truncate_after(options.resume ? first_step : -1);
+}
+
+run_log::~run_log() = default;
+
+void run_log::record(const step_record& step) {
+  state_->line.update(step.step, step.train_loss, step.tokens_per_s, step.learning_rate);
+  state_->metrics.append({step.step,
+                          step.tokens,
+                          step.learning_rate,
+                          step.lambda,
+                          step.grad_norm,
+                          step.tokens_per_s,
+                          step.train_loss,
+                          step.train_agreement,
+                          step.val_loss});
+}
+
+void run_log::finish() {
+  state_->line.finish();
+}
+
+int present(const program_options& options,
+            const run_facts& facts,
+            const training_outcome& trained,
+            const decoding_outcome& decoded) {
+  if (trained.interrupted) {
+    fmt::print(
+        stderr, "stopped at step {} of {}; --resume continues\n", trained.steps, options.steps);
+    return 0;
+  }
+  const std::int64_t rss = peak_rss_bytes();
+  const auto path = options.out / "report.html";
+  write_report(path, report_of(facts, trained, decoded, rss));
+  print_table(trained, decoded);
+  fmt::print("  {:<24}{}\n", "report", path.string());
+  const nlohmann::ordered_json json{{"head", facts.head},
+                                    {"depth", facts.depth},
+                                    {"params", facts.parameters},
+                                    {"train_tokens_per_s", trained.tokens_per_s},
+                                    {"val_loss", trained.val_loss},
+                                    {"plain_tokens_per_s", decoded.plain_tokens_per_s},
+                                    {"speculative_tokens_per_s", decoded.speculative_tokens_per_s},
+                                    {"speedup", decoded.speedup()},
+                                    {"tokens_per_forward", decoded.tokens_per_forward},
+                                    {"acceptance", decoded.acceptance},
+                                    {"identical", decoded.identical},
+                                    {"peak_rss_bytes", rss}};
+  fmt::print("{}\n", json.dump());
+  return decoded.identical ? 0 : 1;
+}
+
+}  // namespace example

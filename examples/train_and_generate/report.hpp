@@ -1,0 +1,432 @@
+// The report of a run as one HTML page that needs nothing else: no script, no font, no network.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "markup.hpp"
+#include "mtp/core/error.hpp"
+#include "svg.hpp"
+
+namespace example {
+
+/// What one step of training measured. Index d of a list belongs to depth d, which predicts byte
+/// t+1+d. A list may be empty or shorter, and a value NaN: nothing is drawn there.
+struct curve_point {
+  long step = 0;
+  std::vector<double> train_loss;       // nats per byte
+  std::vector<double> val_loss;         // nats per byte
+  std::vector<double> train_agreement;  // 0..1
+};
+
+struct sample {
+  std::string prompt, text;  // any bytes; the text continues the prompt
+};
+
+struct report_data {
+  std::string title;  // the page's name; the headline is result_sentence()
+  std::string head;   // the kind of head
+  int depth = 0;
+  std::vector<std::pair<std::string, std::string>> facts;  // name, value
+  std::vector<curve_point> curve;                          // by ascending step
+  std::vector<double> acceptance;  // 0..1 per draft position; empty: the head does not draft
+  double plain_tokens_per_s = std::numeric_limits<double>::quiet_NaN();
+  double speculative_tokens_per_s = std::numeric_limits<double>::quiet_NaN();
+  double tokens_per_forward = std::numeric_limits<double>::quiet_NaN();
+  bool identical = false;  // speculative decoding wrote the same bytes as plain decoding
+  std::vector<sample> samples;
+};
+
+/// The result in one sentence, without a full stop.
+inline std::string result_sentence(const report_data& data);
+
+/// The whole page.
+inline std::string report_html(const report_data& data);
+
+/// Writes the page. Throws mtp::error if that fails; an older report is then still whole.
+inline void write_report(const std::filesystem::path& path, const report_data& data);
+
+// ---- implementation -----------------------------------------------------------------------------
+namespace detail {
+
+inline constexpr std::string_view page_style = R"css(
+* { box-sizing: border-box; }
+html { color-scheme: light dark; -webkit-text-size-adjust: 100%; }
+body { margin: 0; background: var(--page); color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+main { max-width: 46rem; margin: 0 auto; padding: 4.5rem 1.25rem 5rem; }
+h1, h2 { font-family: Charter, "Bitstream Charter", "Iowan Old Style", "Palatino Linotype", Georgia,
+  serif; font-weight: 600; text-wrap: balance; }
+h1 { font-size: clamp(1.75rem, 5.4vw, 2.6rem); line-height: 1.18; letter-spacing: -.012em;
+  margin: .6rem 0 0; }
+h2 { font-size: 1.3rem; line-height: 1.3; margin: 0 0 .3rem; }
+h3 { font-size: .95rem; font-weight: 600; margin: 0 0 .9rem; }
+section { margin-top: 3.75rem; }
+p { margin: 0; }
+.kicker, .note, figcaption { color: var(--soft); font-size: .9rem; }
+.note { max-width: 38rem; text-wrap: pretty; }
+.figures { display: flex; flex-wrap: wrap; gap: 1.1rem 2.75rem; margin: 2.1rem 0 0; padding: 1.2rem 0 0;
+  border-top: 1px solid var(--rule); }
+.figures div { display: flex; flex-direction: column-reverse; }
+.figures dt { color: var(--soft); font-size: .84rem; line-height: 1.4; }
+.figures dd { margin: 0; font-size: 1.55rem; line-height: 1.3; font-variant-numeric: tabular-nums; }
+.legend { display: flex; flex-wrap: wrap; gap: .3rem 1.15rem; list-style: none; margin: 1rem 0 .9rem;
+  padding: 0; font-size: .84rem; }
+.legend li { display: flex; align-items: center; gap: .45rem; }
+.legend i { width: 1.15rem; border-top: 3px solid; border-radius: 2px; }
+.legend .key { color: var(--soft); }
+.legend .key i { border-top-width: 1px; }
+.legend .key i.thick { border-top-width: 3px; }
+figure { margin: 0; }
+figure + figure { margin-top: 2.5rem; }
+.narrow { display: none; }
+.pair { display: grid; grid-template-columns: 1fr 1fr; gap: 2.5rem 3.5rem; margin-top: 1.5rem; }
+.pair figure + figure { margin-top: 0; }
+.pair figcaption { margin-top: .9rem; }
+pre { margin: 1rem 0 0; padding: 1rem 1.15rem; border: 1px solid var(--rule); border-radius: 6px;
+  background: color-mix(in srgb, var(--track) 45%, transparent); white-space: pre-wrap;
+  overflow-wrap: anywhere; tab-size: 4;
+  font: .84rem/1.6 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }
+pre .prompt { color: var(--c0); }
+pre .byte { color: var(--soft); font-size: .86em; }
+table { width: 100%; border-collapse: collapse; margin-top: .9rem; font-size: .92rem; }
+th, td { text-align: left; vertical-align: baseline; font-weight: 400; padding: .5rem 0;
+  border-top: 1px solid var(--rule); overflow-wrap: anywhere; }
+tr:last-child > * { border-bottom: 1px solid var(--rule); }
+th { color: var(--soft); width: 36%; padding-right: 1.25rem; }
+td { font-variant-numeric: tabular-nums; }
+@media (max-width: 40rem) {
+  main { padding-top: 2.25rem; padding-bottom: 3rem; }
+  section { margin-top: 2.75rem; }
+  .wide { display: none; }
+  .narrow { display: block; }
+  .pair { grid-template-columns: 1fr; }
+  .figures { gap: 1rem 2rem; }
+  .figures dd { font-size: 1.35rem; }
+  pre { padding: .8rem .85rem; font-size: .78rem; }
+}
+@media print { main { padding-top: 0; } section, figure { break-inside: avoid; } }
+)css";
+
+inline double speed_ratio(const report_data& data) {
+  const double ratio = data.speculative_tokens_per_s / data.plain_tokens_per_s;
+  return std::isfinite(ratio) && ratio > 0 ? ratio : std::numeric_limits<double>::quiet_NaN();
+}
+
+inline std::string count(std::size_t number, std::string_view noun) {
+  return fmt::format("{} {}{}", number, noun, number == 1 ? "" : "s");
+}
+
+inline std::string ratio_text(double ratio) {
+  if (ratio >= 99.5) return fmt::format("{:.0f}×", ratio);
+  return fmt::format("{:.{}f}×", ratio, ratio < 0.995 ? 2 : 1);
+}
+
+inline std::string rate_text(double per_second) {
+  if (!std::isfinite(per_second) || per_second < 0) return "not measured";
+  if (per_second < 99.5) return fmt::format("{:.1f} tokens/s", per_second);
+  if (per_second >= 1e15) return fmt::format("{:.3g} tokens/s", per_second);
+  return grouped(std::lround(per_second)) + " tokens/s";
+}
+
+using measurement = std::vector<double> curve_point::*;
+
+inline chart_point value_at(const curve_point& point, measurement which, std::size_t depth) {
+  const std::vector<double>& values = point.*which;
+  return {static_cast<double>(point.step),
+          depth < values.size() ? values[depth] : std::numeric_limits<double>::quiet_NaN()};
+}
+
+// Validation is rare: steps without it are left out, so that only a NaN makes a gap.
+inline std::vector<chart_point> points_of(const std::vector<curve_point>& curve,
+                                          measurement which,
+                                          std::size_t depth) {
+  std::vector<chart_point> points;
+  for (const curve_point& point : curve) {
+    if (!(point.*which).empty()) points.push_back(value_at(point, which, depth));
+  }
+  return points;
+}
+
+inline std::size_t depths_of(const std::vector<curve_point>& curve, measurement which) {
+  std::size_t depths = 0;
+  for (const curve_point& point : curve) depths = (std::max)(depths, (point.*which).size());
+  return depths;
+}
+
+inline bool has_values(const std::vector<chart_point>& points) {
+  return std::any_of(points.begin(), points.end(), [](const chart_point& point) {
+    return std::isfinite(point.y);
+  });
+}
+
+// The last finite value of depth 0, or NaN.
+inline double last_value(const std::vector<curve_point>& curve, measurement which) {
+  for (auto point = curve.rbegin(); point != curve.rend(); ++point) {
+    const double value = value_at(*point, which, 0).y;
+    if (std::isfinite(value)) return value;
+  }
+  return std::numeric_limits<double>::quiet_NaN();
+}
+
+// A chart twice: for wide and for narrow pages. The style shows one of them.
+inline std::string draw_twice(line_chart chart, int height) {
+  chart.height = height;
+  const std::string wide = draw(chart);
+  if (wide.empty()) return {};
+  chart.width = 360;
+  chart.height = 290;
+  return "<div class=\"wide\">\n" + wide + "</div>\n<div class=\"narrow\">\n" + draw(chart) +
+         "</div>\n";
+}
+
+inline std::string legend(const line_chart& chart, bool has_train, bool has_validation) {
+  std::string out = "<ul class=\"legend\">\n";
+  for (std::size_t i = 0; i < chart.series.size(); ++i) {
+    out += fmt::format(
+        "<li><i style=\"border-color:{}\"></i>{}</li>\n", colour(i), escape(chart.series[i].name));
+  }
+  if (has_train) out += "<li class=\"key\"><i></i>training</li>\n";
+  if (has_validation) out += "<li class=\"key\"><i class=\"thick\"></i>validation</li>\n";
+  return out + "</ul>\n";
+}
+
+inline std::string head_figures(const report_data& data) {
+  std::vector<std::pair<std::string, std::string>> figures;
+  const double validation = last_value(data.curve, &curve_point::val_loss);
+  const double training = last_value(data.curve, &curve_point::train_loss);
+  if (std::isfinite(validation)) {
+    figures.emplace_back("nats per byte, validation", fmt::format("{:.3f}", validation));
+  } else if (std::isfinite(training)) {
+    figures.emplace_back("nats per byte, training", fmt::format("{:.3f}", training));
+  }
+  if (!data.acceptance.empty() && std::isfinite(data.tokens_per_forward)) {
+    figures.emplace_back("tokens per forward pass", fmt::format("{:.2f}", data.tokens_per_forward));
+  }
+  const double speed =
+      data.acceptance.empty() ? data.plain_tokens_per_s : data.speculative_tokens_per_s;
+  if (std::isfinite(speed) && speed >= 0) {
+    std::string text = rate_text(speed);
+    text.resize(text.size() - std::string_view(" tokens/s").size());
+    figures.emplace_back("tokens per second", text);
+  }
+  if (figures.empty()) return {};
+  std::string out = "<dl class=\"figures\">\n";
+  for (const auto& [name, value] : figures) {
+    out += fmt::format("<div><dt>{}</dt><dd>{}</dd></div>\n", name, value);
+  }
+  return out + "</dl>\n";
+}
+
+inline std::string learning_section(const report_data& data) {
+  line_chart loss;
+  loss.x_label = "step";
+  loss.y_label = "loss, nats per byte";
+  line_chart agreement = loss;
+  agreement.y_label = "agreement";
+  agreement.style = number_style::percent;
+
+  bool has_train = false, has_validation = false;
+  double lowest = std::numeric_limits<double>::infinity(), highest = 0;
+  const std::size_t depths = (std::max)({depths_of(data.curve, &curve_point::train_loss),
+                                         depths_of(data.curve, &curve_point::val_loss),
+                                         depths_of(data.curve, &curve_point::train_agreement)});
+  for (std::size_t d = 0; d < depths; ++d) {
+    const std::string name = fmt::format("byte t+{}", d + 1);
+    chart_series series{name,
+                        points_of(data.curve, &curve_point::train_loss, d),
+                        points_of(data.curve, &curve_point::val_loss, d)};
+    has_train = has_train || has_values(series.thin);
+    has_validation = has_validation || has_values(series.thick);
+    for (const auto* points : {&series.thin, &series.thick}) {
+      for (const chart_point& point : *points) {
+        if (!std::isfinite(point.y)) continue;
+        lowest = (std::min)(lowest, point.y);
+        highest = (std::max)(highest, point.y);
+      }
+    }
+    loss.series.push_back(std::move(series));
+    agreement.series.push_back({name, points_of(data.curve, &curve_point::train_agreement, d), {}});
+  }
+  loss.log_y = lowest > 0 && highest > 2.5 * lowest;
+  loss.description =
+      fmt::format("Loss in nats per byte over the steps of training, {}", count(depths, "depth"));
+  agreement.description = "Agreement over the steps of training, for each depth";
+
+  const std::string loss_picture = draw_twice(loss, 380);
+  const std::string agreement_picture = draw_twice(agreement, 260);
+  std::string out = "<section>\n<h2>Learning</h2>\n";
+  if (loss_picture.empty() && agreement_picture.empty()) {
+    return out + "<p class=\"note\">No curve was recorded in this run.</p>\n</section>\n";
+  }
+  if (depths > 1) {
+    out += fmt::format(
+        "<p class=\"note\">Each colour is one depth of prediction: t+1 is the next byte, t+{} the "
+        "one "
+        "farthest ahead. The numbers on the right are the last values.</p>\n",
+        depths);
+  } else {
+    out += "<p class=\"note\">The number on the right is the last value.</p>\n";
+  }
+  out += legend(loss, has_train, has_validation);
+  if (!loss_picture.empty()) out += "<figure>\n" + loss_picture + "</figure>\n";
+  if (!agreement_picture.empty()) {
+    out +=
+        "<figure>\n" + agreement_picture +
+        "<figcaption>How often the most probable byte is the right one, in training.</figcaption>\n"
+        "</figure>\n";
+  }
+  return out + "</section>\n";
+}
+
+inline std::string drafts_section(const report_data& data) {
+  std::string out = "<section>\n<h2>Drafts</h2>\n";
+  if (data.acceptance.empty()) {
+    out += fmt::format(
+        "<p class=\"note\">The {}head does not draft: text is written one token per "
+        "forward pass",
+        data.head.empty() ? "" : escape(data.head) + " ");
+    if (std::isfinite(data.plain_tokens_per_s) && data.plain_tokens_per_s >= 0) {
+      out += ", " + rate_text(data.plain_tokens_per_s);
+    }
+    return out + ".</p>\n</section>\n";
+  }
+
+  out += data.identical ? "<p class=\"note\">Drafts only change the speed: the text is byte for "
+                          "byte the one that "
+                          "plain decoding writes.</p>\n"
+                        : "<p class=\"note\">The text with drafts is not the one that plain "
+                          "decoding writes.</p>\n";
+  std::vector<bar> accepted;
+  for (std::size_t i = 0; i < data.acceptance.size(); ++i) {
+    const double share = data.acceptance[i];
+    accepted.push_back({fmt::format("draft {}", i + 1),
+                        std::isfinite(share) ? fmt::format("{:.1f}%", 100 * share) : "not measured",
+                        share,
+                        colour(i + 1)});
+  }
+  out += "<div class=\"pair\">\n<figure>\n<h3>Accepted, by position</h3>\n" +
+         draw_bars(accepted, 1, "Share of the drafts that were accepted, for each position") +
+         "</figure>\n";
+
+  const double plain = data.plain_tokens_per_s, drafted = data.speculative_tokens_per_s;
+  const std::vector<bar> speeds = {
+      {"plain", rate_text(plain), plain, "var(--soft)"},
+      {"with " + count(data.acceptance.size(), "draft"), rate_text(drafted), drafted, colour(0)}};
+  double full = 0;
+  for (const double speed : {plain, drafted}) {
+    if (std::isfinite(speed)) full = (std::max)(full, speed);
+  }
+  const double ratio = speed_ratio(data);
+  out += fmt::format("<figure>\n<h3>Speed{}</h3>\n",
+                     std::isfinite(ratio) ? ", " + ratio_text(ratio) : "");
+  out += draw_bars(speeds, full, "Tokens per second, plain and with drafts");
+  if (std::isfinite(data.tokens_per_forward)) {
+    out +=
+        fmt::format("<figcaption>Each forward pass wrote {:.2f} tokens on average.</figcaption>\n",
+                    data.tokens_per_forward);
+  }
+  return out + "</figure>\n</div>\n</section>\n";
+}
+
+inline std::string samples_section(const report_data& data) {
+  if (data.samples.empty()) return {};
+  std::string out =
+      "<section>\n<h2>Text</h2>\n<p class=\"note\">The prompt is in blue, and the model wrote the "
+      "rest."
+      "</p>\n";
+  for (const sample& sample : data.samples) {
+    constexpr std::string_view open = "<span class=\"byte\">", close = "</span>";
+    // The parser of HTML drops a newline right after <pre>, so there is one to drop.
+    out += "<pre>\n<span class=\"prompt\">" + escape(sample.prompt, open, close) + "</span>" +
+           escape(sample.text, open, close) + "</pre>\n";
+  }
+  return out + "</section>\n";
+}
+
+inline std::string facts_section(const report_data& data) {
+  if (data.facts.empty()) return {};
+  std::string out = "<section>\n<h2>Run</h2>\n<table>\n<tbody>\n";
+  for (const auto& [name, value] : data.facts) {
+    out +=
+        fmt::format("<tr><th scope=\"row\">{}</th><td>{}</td></tr>\n", escape(name), escape(value));
+  }
+  return out + "</tbody>\n</table>\n</section>\n";
+}
+
+}  // namespace detail
+
+inline std::string result_sentence(const report_data& data) {
+  if (data.acceptance.empty()) {
+    const double validation = detail::last_value(data.curve, &curve_point::val_loss);
+    const double training = detail::last_value(data.curve, &curve_point::train_loss);
+    if (std::isfinite(validation)) {
+      return fmt::format("Predicts unseen text with {:.2f} nats per byte", validation);
+    }
+    if (std::isfinite(training)) {
+      return fmt::format("Predicts its training text with {:.2f} nats per byte", training);
+    }
+    return "Wrote text one token at a time";
+  }
+  const std::string drafts = detail::count(data.acceptance.size(), "draft");
+  const std::string_view same =
+      data.identical ? ", byte for byte the same text" : ", but not the same text";
+  const double ratio = detail::speed_ratio(data);
+  if (!std::isfinite(ratio)) return fmt::format("Wrote with {}{}", drafts, same);
+  if (ratio >= 1.05) {
+    return fmt::format("Wrote {} faster with {}{}", detail::ratio_text(ratio), drafts, same);
+  }
+  if (ratio >= 0.95) return fmt::format("Wrote as fast with {} as without{}", drafts, same);
+  return fmt::format(
+      "Wrote at {} the plain speed with {}{}", detail::ratio_text(ratio), drafts, same);
+}
+
+inline std::string report_html(const report_data& data) {
+  const std::string headline = escape(result_sentence(data));
+  std::string kicker = escape(data.title);
+  if (!data.head.empty()) {
+    kicker += fmt::format(
+        "{}{} head, depth {}", kicker.empty() ? "" : " · ", escape(data.head), data.depth);
+  }
+  std::string out =
+      "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+      "<meta name=\"color-scheme\" content=\"light dark\">\n";
+  out += fmt::format("<title>{}</title>\n<style>{}{}</style>\n</head>\n<body>\n<main>\n<header>\n",
+                     data.title.empty() ? headline : escape(data.title),
+                     chart_style,
+                     detail::page_style);
+  if (!kicker.empty()) out += "<p class=\"kicker\">" + kicker + "</p>\n";
+  out += "<h1>" + headline + "</h1>\n" + detail::head_figures(data) + "</header>\n";
+  out += detail::learning_section(data) + detail::drafts_section(data) +
+         detail::samples_section(data) + detail::facts_section(data);
+  return out + "</main>\n</body>\n</html>\n";
+}
+
+inline void write_report(const std::filesystem::path& path, const report_data& data) {
+  const std::string page = report_html(data);
+  const std::filesystem::path partial = path.string() + ".partial";
+  std::ofstream file(partial, std::ios::binary | std::ios::trunc);
+  file << page;
+  file.close();
+  std::error_code failure;
+  if (file) std::filesystem::rename(partial, path, failure);
+  if (!file || failure) {
+    std::error_code ignored;
+    std::filesystem::remove(partial, ignored);
+    mtp::fail("write_report: cannot write ", path.string());
+  }
+}
+
+}  // namespace example

@@ -1,0 +1,9 @@
+#include "run.hpp"
+
+namespace example {
+
+int run_none(const program_options& options) {
+  return run<make_config(mtp::head_kind::none, 0)>(options);
+}
+
+}  // namespace example

@@ -1,0 +1,114 @@
+// The training half of the program.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <utility>
+#include <vector>
+
+#include "mtp/io/checkpoint.hpp"
+#include "mtp/mtp.hpp"
+#include "options.hpp"
+#include "outcome.hpp"
+
+namespace example {
+
+/// Set by SIGINT and SIGTERM: finish the step, save, leave.
+inline volatile std::sig_atomic_t stop_requested = 0;
+
+inline void request_stop_on_signals() {
+  const auto request = [](int) { stop_requested = 1; };
+  std::signal(SIGINT, request);
+  std::signal(SIGTERM, request);
+}
+
+inline std::filesystem::path checkpoint_path(const program_options& options) {
+  return options.out / "checkpoint.safetensors";
+}
+
+template <mtp::model_config Config>
+mtp::train_options<Config> training_options(const program_options& options) {
+  mtp::train_options<Config> chosen;
+  chosen.batch = options.batch;
+  chosen.length = options.length;
+  chosen.learning_rate = {options.learning_rate,
+                          options.learning_rate / 10,
+                          std::min<mtp::index_t>(options.steps / 10, 100),
+                          options.steps};
+  if (options.lambda >= 0) {
+    chosen.lambda = mtp::lambda_schedule::constant(options.lambda);
+  }
+  return chosen;
+}
+
+template <class Report>
+std::vector<double> losses_of(const Report& report) {
+  std::vector<double> losses;
+  for (const auto& depth : report.depths) {
+    losses.push_back(depth.loss);
+  }
+  return losses;
+}
+
+template <class Report>
+std::vector<double> agreements_of(const Report& report) {
+  std::vector<double> agreements;
+  for (const auto& depth : report.depths) {
+    agreements.push_back(depth.agreement);
+  }
+  return agreements;
+}
+
+/// Trains up to options.steps, from the checkpoint if so asked. Validates now and then, saves now
+/// and then and at the end.
+template <class Trainer>
+training_outcome train(const program_options& options, run_facts facts, Trainer& trainer) {
+  using clock = std::chrono::steady_clock;
+  constexpr mtp::index_t validation_windows = 32;
+  if (options.resume) {
+    mtp::io::load_checkpoint(checkpoint_path(options), trainer);
+  }
+  training_outcome outcome;
+  outcome.tokens_per_step = static_cast<long>(trainer.tokens_per_step());
+  run_log log(options, facts, static_cast<long>(trainer.state().step));
+  request_stop_on_signals();
+  const long every = std::max(1L, options.steps / 40);
+  double seconds = 0;
+  long made = 0;
+  while (trainer.state().step < options.steps && !stop_requested) {
+    const auto start = clock::now();
+    const auto report = trainer.step();
+    seconds += std::chrono::duration<double>(clock::now() - start).count();
+    outcome.tokens_per_s = static_cast<double>(++made * outcome.tokens_per_step) / seconds;
+    step_record record;
+    record.step = static_cast<long>(report.step);
+    record.tokens = record.step * outcome.tokens_per_step;
+    record.learning_rate = report.learning_rate;
+    record.lambda = report.lambda;
+    record.grad_norm = report.gradient_norm;
+    record.tokens_per_s = outcome.tokens_per_s;
+    record.train_loss = losses_of(report.loss);
+    record.train_agreement = agreements_of(report.loss);
+    if (record.step % every == 0 || record.step == options.steps) {
+      record.val_loss = losses_of(trainer.validate(validation_windows));
+    }
+    log.record(record);
+    if (options.save_every > 0 && record.step % options.save_every == 0 &&
+        record.step != options.steps) {
+      mtp::io::save_checkpoint(checkpoint_path(options), trainer);
+    }
+    outcome.curve.push_back(std::move(record));
+  }
+  log.finish();
+  mtp::io::save_checkpoint(checkpoint_path(options), trainer);
+  outcome.steps = static_cast<long>(trainer.state().step);
+  outcome.interrupted = stop_requested != 0 && outcome.steps < options.steps;
+  if (!outcome.interrupted) {
+    outcome.val_loss = losses_of(trainer.validate(trainer.data().validation_windows()));
+  }
+  return outcome;
+}
+
+}  // namespace example

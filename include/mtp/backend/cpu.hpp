@@ -1,0 +1,75 @@
+// The CPU backend: threads, Eigen's vector packets, and products that give each row the same bits
+// however many rows there are. See docs/numerics.md.
+#pragma once
+
+#include <cstddef>
+#include <cstring>
+
+#include "mtp/backend/cpu/attention.hpp"
+#include "mtp/backend/cpu/context.hpp"
+#include "mtp/backend/cpu/elementwise.hpp"
+#include "mtp/backend/cpu/embedding.hpp"
+#include "mtp/backend/cpu/linear.hpp"
+#include "mtp/backend/cpu/linear_cross_entropy.hpp"
+#include "mtp/backend/cpu/matmul.hpp"
+#include "mtp/backend/cpu/optimizer.hpp"
+#include "mtp/backend/cpu/reduce.hpp"
+#include "mtp/backend/cpu/rms_norm.hpp"
+#include "mtp/backend/cpu/rope.hpp"
+#include "mtp/backend/cpu/softmax.hpp"
+#include "mtp/backend/cpu/swiglu.hpp"
+#include "mtp/backend/cpu/weight_layout.hpp"
+#include "mtp/core/backend.hpp"
+
+namespace mtp {
+
+/// The tag that chooses this backend: `language_model<config, mtp::cpu>`.
+struct cpu {};
+
+template <>
+struct backend_traits<cpu> {
+  using context = cpu_context;
+
+  struct ops : cpu_detail::cpu_elementwise_ops,
+               cpu_detail::cpu_reduce_ops,
+               cpu_detail::cpu_softmax_ops,
+               cpu_detail::cpu_matmul_ops,
+               cpu_detail::cpu_linear_ops,
+               cpu_detail::cpu_rms_norm_ops,
+               cpu_detail::cpu_rope_ops,
+               cpu_detail::cpu_swiglu_ops,
+               cpu_detail::cpu_attention_ops,
+               cpu_detail::cpu_embedding_ops,
+               cpu_detail::cpu_linear_cross_entropy_ops,
+               cpu_detail::cpu_optimizer_ops {};
+
+  static constexpr bool is_host_memory = true;
+
+  static void* allocate(std::size_t bytes) { return cpu_detail::allocate(bytes); }
+  static void deallocate(void* memory, std::size_t bytes) { cpu_detail::deallocate(memory, bytes); }
+  static void copy_from_host(void* to, const void* from, std::size_t bytes) {
+    if (bytes > 0) {
+      std::memcpy(to, from, bytes);
+    }
+  }
+  static void copy_to_host(void* to, const void* from, std::size_t bytes) {
+    copy_from_host(to, from, bytes);
+  }
+  static void synchronize(context&) {}
+
+  template <scalar S>
+  static constexpr index_t weight_storage(index_t outputs, index_t inputs) {
+    return cpu_detail::weight_storage<S>(outputs, inputs);
+  }
+  template <scalar S>
+  static constexpr index_t weight_offset(index_t output,
+                                         index_t input,
+                                         index_t outputs,
+                                         index_t inputs) {
+    return cpu_detail::weight_offset<S>(output, input, outputs, inputs);
+  }
+};
+
+static_assert(backend<cpu>);
+
+}  // namespace mtp

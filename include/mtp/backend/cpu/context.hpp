@@ -1,0 +1,114 @@
+// What operations on the CPU run on: threads and workspace memory.
+#pragma once
+
+#include <cstddef>
+#include <cstring>
+#include <new>
+#include <thread>
+
+#include "mtp/backend/cpu/thread_pool.hpp"
+#include "mtp/core/arena.hpp"
+#include "mtp/core/error.hpp"
+#include "mtp/core/scalar.hpp"
+
+namespace mtp {
+
+struct cpu_options {
+  int threads = 0;                             ///< 0: as many as the machine has
+  index_t workspace_bytes = index_t{1} << 26;  ///< scratch memory of operations
+};
+
+namespace cpu_detail {
+
+/// Zeroed memory, aligned for the widest vector. Throws mtp::error when there is none.
+inline void* allocate(std::size_t bytes) {
+  void* memory = ::operator new (
+      bytes, std::align_val_t{static_cast<std::size_t>(arena_alignment)}, std::nothrow);
+  check(memory != nullptr, "cpu: out of memory: ", bytes, " bytes wanted");
+  return std::memset(memory, 0, bytes);
+}
+
+inline void deallocate(void* memory, std::size_t) {
+  ::operator delete (memory, std::align_val_t{static_cast<std::size_t>(arena_alignment)});
+}
+
+}  // namespace cpu_detail
+
+/// The context of the CPU backend. Results do not depend on the number of threads. One caller at a
+/// time; several contexts may be used side by side.
+class cpu_context {
+ public:
+  explicit cpu_context(const cpu_options& options = {})
+      : pool_(resolve(options.threads)), capacity_(options.workspace_bytes) {
+    check(capacity_ >= 0, "cpu_context: workspace_bytes must not be negative, got ", capacity_);
+    allocate();
+  }
+
+  ~cpu_context() { release(); }
+  cpu_context(const cpu_context&) = delete;
+  cpu_context& operator=(const cpu_context&) = delete;
+
+  int threads() const { return pool_.threads(); }
+
+  /// Scratch memory of the operation that is running.
+  arena& workspace() { return workspace_; }
+
+  /// Makes the workspace at least `bytes` large. Not while an operation runs.
+  void reserve(index_t bytes) {
+    if (bytes > capacity_) {
+      check(workspace_.used() == 0, "cpu_context::reserve: the workspace is in use");
+      release();
+      capacity_ = bytes;
+      allocate();
+    }
+  }
+
+  /// function(task, thread) for every task in [0, count), shared among the threads.
+  template <class Function>
+  void parallel(index_t count, Function&& function) {
+    pool_.run(count, function);
+  }
+
+  /// function(begin, end, thread) over [0, count) in pieces of at most `grain`.
+  template <class Function>
+  void parallel_ranges(index_t count, index_t grain, Function&& function) {
+    const index_t piece = grain > 0 ? grain : 1;
+    pool_.run(ceil_div(count, piece), [&](index_t task, int thread) {
+      const index_t begin = task * piece;
+      function(begin, begin + piece < count ? begin + piece : count, thread);
+    });
+  }
+
+ private:
+  static int resolve(int threads) {
+    check(
+        threads >= 0 && threads <= 1024, "cpu_context: expected 0 to 1024 threads, got ", threads);
+    if (threads > 0) {
+      return threads;
+    }
+    const unsigned count = std::thread::hardware_concurrency();
+    return count > 0 ? static_cast<int>(count) : 1;
+  }
+
+  // Not zeroed: pages that no operation touches are never made.
+  void allocate() {
+    memory_ = static_cast<std::byte*>(
+        ::operator new (static_cast<std::size_t>(capacity_),
+                        std::align_val_t{static_cast<std::size_t>(arena_alignment)},
+                        std::nothrow));
+    check(memory_ != nullptr,
+          "cpu_context: out of memory: ",
+          capacity_,
+          " bytes of workspace wanted");
+    workspace_ = arena(memory_, capacity_);
+  }
+
+  void release() { cpu_detail::deallocate(memory_, static_cast<std::size_t>(capacity_)); }
+
+  cpu_detail::thread_pool pool_;
+  index_t capacity_;
+  std::byte* memory_ = nullptr;
+  arena workspace_;
+};
+
+}  // namespace mtp

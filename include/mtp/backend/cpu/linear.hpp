@@ -1,0 +1,149 @@
+// Linear maps on the CPU. Contracts: ops/linear.hpp.
+#pragma once
+
+#include <algorithm>
+
+#include "mtp/backend/cpu/run_product.hpp"
+#include "mtp/backend/cpu/weight_layout.hpp"
+#include "mtp/core/view.hpp"
+#include "mtp/core/weight.hpp"
+
+namespace mtp {
+struct cpu;
+}
+
+namespace mtp::cpu_detail {
+
+struct cpu_linear_ops {
+  template <real S>
+  static void linear_forward(cpu_context& context,
+                             matrix_view<S, cpu> y,
+                             matrix_view<const S, cpu> x,
+                             weight_view<const S, cpu> w) {
+    run_product(context, forward_product(y, x, w));
+  }
+
+  template <real S>
+  static void linear_bias_forward(cpu_context& context,
+                                  matrix_view<S, cpu> y,
+                                  matrix_view<const S, cpu> x,
+                                  weight_view<const S, cpu> w,
+                                  vector_view<const S, cpu> bias) {
+    auto p = forward_product(y, x, w);
+    p.init = panels_of<const S>::row_major(bias.data(), 0);
+    run_product(context, p);
+  }
+
+  template <real S>
+  static void linear_add_forward(cpu_context& context,
+                                 matrix_view<S, cpu> y,
+                                 matrix_view<const S, cpu> x,
+                                 weight_view<const S, cpu> w,
+                                 matrix_view<const S, cpu> residual) {
+    auto p = forward_product(y, x, w);
+    p.init = panels_of<const S>::row_major(residual.data(), residual.stride(0));
+    run_product(context, p);
+  }
+
+  template <real S>
+  static void linear_backward_input(cpu_context& context,
+                                    matrix_view<S, cpu> dx,
+                                    matrix_view<const S, cpu> dy,
+                                    weight_view<const S, cpu> w) {
+    backward_input(context, dx, dy, w, {nullptr, 0, 0});
+  }
+
+  template <real S>
+  static void linear_add_backward_input(cpu_context& context,
+                                        matrix_view<S, cpu> dx,
+                                        matrix_view<const S, cpu> dy,
+                                        weight_view<const S, cpu> w,
+                                        matrix_view<const S, cpu> residual) {
+    backward_input(
+        context, dx, dy, w, panels_of<const S>::row_major(residual.data(), residual.stride(0)));
+  }
+
+  template <real S>
+  static void linear_backward_weight(cpu_context& context,
+                                     weight_view<S, cpu> dw,
+                                     matrix_view<const S, cpu> dy,
+                                     matrix_view<const S, cpu> x) {
+    constexpr index_t width = panel_width<S>;
+    product<S> p;
+    p.rows = dw.inputs;
+    p.columns = dw.outputs;
+    p.depth = dy.extent(0);
+    p.a = {x.data(), 1, x.stride(0)};
+    p.b = dy.data();
+    p.b_panel = width;
+    p.b_step = dy.stride(0);
+    p.c = {dw.data, width, dw.inputs * width};
+    p.init = {dw.data, width, dw.inputs * width};
+    run_product(context, p);
+  }
+
+  template <real S>
+  static void linear_backward_bias(cpu_context& context,
+                                   vector_view<S, cpu> dbias,
+                                   matrix_view<const S, cpu> dy) {
+    constexpr index_t columns = 64;
+    context.parallel_ranges(dy.extent(1), columns, [&](index_t begin, index_t end, int) {
+      S sum[columns];
+      std::copy(dbias.data() + begin, dbias.data() + end, sum);
+      for (index_t m = 0; m < dy.extent(0); ++m) {
+        const S* row = dy.data() + m * dy.stride(0);
+        for (index_t n = begin; n < end; ++n) {
+          sum[n - begin] += row[n];
+        }
+      }
+      std::copy_n(sum, end - begin, dbias.data() + begin);
+    });
+  }
+
+  /// x W^T as a product: W's panels are what products read.
+  template <real S>
+  static product<S> forward_product(matrix_view<S, cpu> y,
+                                    matrix_view<const S, cpu> x,
+                                    weight_view<const S, cpu> w) {
+    product<S> p;
+    p.rows = x.extent(0);
+    p.columns = w.outputs;
+    p.depth = w.inputs;
+    p.a = {x.data(), x.stride(0), 1};
+    p.b = w.data;
+    p.b_panel = w.inputs * panel_width<S>;
+    p.c = panels_of<S>::row_major(y.data(), y.stride(0));
+    return p;
+  }
+
+  /// Bytes of workspace that the operations on a weight of this size want at most.
+  template <real S>
+  static constexpr index_t linear_workspace(index_t outputs, index_t inputs, index_t threads) {
+    return arena_bytes(weight_storage<S>(inputs, outputs), sizeof(S)) +
+           arena_bytes(threads * product_scratch<S>, sizeof(S));
+  }
+
+ private:
+  template <real S>
+  static void backward_input(cpu_context& context,
+                             matrix_view<S, cpu> dx,
+                             matrix_view<const S, cpu> dy,
+                             weight_view<const S, cpu> w,
+                             panels_of<const S> init) {
+    const arena::scope scope(context.workspace());
+    S* transposed = context.workspace().template take<S>(weight_storage<S>(w.inputs, w.outputs));
+    transpose_weight(context, transposed, w.data, w.outputs, w.inputs);
+    product<S> p;
+    p.rows = dy.extent(0);
+    p.columns = w.inputs;
+    p.depth = w.outputs;
+    p.a = {dy.data(), dy.stride(0), 1};
+    p.b = transposed;
+    p.b_panel = w.outputs * panel_width<S>;
+    p.init = init;
+    p.c = panels_of<S>::row_major(dx.data(), dx.stride(0));
+    run_product(context, p);
+  }
+};
+
+}  // namespace mtp::cpu_detail

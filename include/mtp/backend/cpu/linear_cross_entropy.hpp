@@ -1,0 +1,233 @@
+// Output matrix, softmax and cross entropy in chunks of rows on the CPU. Contracts:
+// ops/linear_cross_entropy.hpp.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <span>
+
+#include "mtp/backend/cpu/linear.hpp"
+#include "mtp/backend/cpu/run_product.hpp"
+#include "mtp/backend/cpu/simd.hpp"
+#include "mtp/core/view.hpp"
+#include "mtp/core/weight.hpp"
+
+namespace mtp::cpu_detail {
+
+/// Rows whose logits exist at a time: about a million logits, so that they stay in the last-level
+/// cache.
+constexpr index_t linear_cross_entropy_chunk(index_t vocabulary) {
+  return std::clamp<index_t>((index_t{1} << 20) / (vocabulary > 0 ? vocabulary : 1), 48, 1024);
+}
+
+/// What the softmax of one row of logits needs.
+template <real S>
+struct row_statistics {
+  S maximum;
+  token_t argmax;  // the lowest index of the maximum, NaN never; -1 if all are NaN
+  bool finite;
+};
+
+template <real S>
+inline row_statistics<S> inspect_row(const S* logits, index_t V) {
+  auto largest = broadcast<S>(-std::numeric_limits<S>::infinity());
+  auto zeros = broadcast<S>(S{0});  // x - x: NaN for every x that is not finite
+  index_t v = 0;
+  for (; v + lanes<S> <= V; v += lanes<S>) {
+    const auto value = load<S>(logits + v);
+    largest = mtp::cpu_detail::maximum(largest, value);
+    zeros = add(zeros, subtract(value, value));
+  }
+  S peak = maximum_of_lanes<S>(largest);
+  S rest = sum_of_lanes<S>(zeros);
+  for (; v < V; ++v) {
+    peak = logits[v] > peak ? logits[v] : peak;
+    rest += logits[v] - logits[v];
+  }
+  if (rest == S{0}) {
+    const S* at = std::find(logits, logits + V, peak);
+    return {peak, static_cast<token_t>(at - logits), true};
+  }
+  row_statistics<S> result{-std::numeric_limits<S>::infinity(), -1, false};
+  for (v = 0; v < V; ++v) {
+    if (logits[v] > result.maximum || (result.argmax < 0 && logits[v] == result.maximum)) {
+      result.maximum = logits[v];
+      result.argmax = static_cast<token_t>(v);
+    }
+  }
+  return result;
+}
+
+struct cpu_linear_cross_entropy_ops {
+  using targets_view = matrix_view<const token_t, cpu>;
+
+  template <real S>
+  static void linear_cross_entropy(cpu_context& context,
+                                   matrix_view<S, cpu> losses,
+                                   std::span<token_t> predicted,
+                                   matrix_view<S, cpu> dhidden,
+                                   weight_view<S, cpu> dw,
+                                   matrix_view<const S, cpu> hidden,
+                                   weight_view<const S, cpu> w,
+                                   targets_view targets,
+                                   matrix_view<const S, cpu> weights) {
+    const arena::scope scope(context.workspace());
+    S* const transposed =
+        context.workspace().template take<S>(weight_storage<S>(w.inputs, w.outputs));
+    transpose_weight(context, transposed, w.data, w.outputs, w.inputs);
+    for_each_chunk(context,
+                   losses,
+                   predicted,
+                   hidden,
+                   w,
+                   targets,
+                   &weights,
+                   [&](index_t first, index_t rows, matrix_view<S, cpu> dlogits) {
+                     if (dw.data != nullptr) {
+                       cpu_linear_ops::linear_backward_weight<S>(
+                           context, dw, dlogits, hidden.slice(0, first, rows));
+                     }
+                     product<S> p;
+                     p.rows = rows;
+                     p.columns = w.inputs;
+                     p.depth = w.outputs;
+                     p.a = {dlogits.data(), dlogits.stride(0), 1};
+                     p.b = transposed;
+                     p.b_panel = w.outputs * panel_width<S>;
+                     p.c = panels_of<S>::row_major(dhidden.data() + first * dhidden.stride(0),
+                                                   dhidden.stride(0));
+                     run_product(context, p);
+                   });
+  }
+
+  template <real S>
+  static void linear_cross_entropy_forward(cpu_context& context,
+                                           matrix_view<S, cpu> losses,
+                                           std::span<token_t> predicted,
+                                           matrix_view<const S, cpu> hidden,
+                                           weight_view<const S, cpu> w,
+                                           targets_view targets) {
+    for_each_chunk<S>(context,
+                      losses,
+                      predicted,
+                      hidden,
+                      w,
+                      targets,
+                      nullptr,
+                      [](index_t, index_t, matrix_view<S, cpu>) {});
+  }
+
+  template <real S>
+  static void predict(cpu_context& context,
+                      std::span<token_t> predicted,
+                      matrix_view<const S, cpu> logits) {
+    const index_t V = logits.extent(1);
+    context.parallel_ranges(logits.extent(0), task_rows(V), [&](index_t begin, index_t end, int) {
+      for (index_t m = begin; m < end; ++m) {
+        predicted[static_cast<std::size_t>(m)] =
+            inspect_row(logits.data() + m * logits.stride(0), V).argmax;
+      }
+    });
+  }
+
+  /// Bytes of workspace that these operations want at most.
+  template <real S>
+  static constexpr index_t linear_cross_entropy_workspace(index_t vocabulary,
+                                                          index_t width,
+                                                          index_t threads) {
+    return arena_bytes(linear_cross_entropy_chunk(vocabulary) * vocabulary, sizeof(S)) +
+           cpu_linear_ops::linear_workspace<S>(vocabulary, width, threads);
+  }
+
+ private:
+  /// Logits of a chunk of rows, their losses, and (with weights) their gradients in place; then
+  /// gradient(...).
+  template <real S, class Gradient>
+  static void for_each_chunk(cpu_context& context,
+                             matrix_view<S, cpu> losses,
+                             std::span<token_t> predicted,
+                             matrix_view<const S, cpu> hidden,
+                             weight_view<const S, cpu> w,
+                             targets_view targets,
+                             const matrix_view<const S, cpu>* weights,
+                             Gradient&& gradient) {
+    const index_t R = hidden.extent(0), V = w.outputs;
+    const arena::scope scope(context.workspace());
+    const index_t chunk = linear_cross_entropy_chunk(V);
+    S* const memory = context.workspace().template take<S>(chunk * V);
+    for (index_t first = 0; first < R; first += chunk) {
+      const index_t rows = std::min(chunk, R - first);
+      const matrix_view<S, cpu> logits(memory, {rows, V});  // [rows, V]
+      run_product(context,
+                  cpu_linear_ops::forward_product<S>(logits, hidden.slice(0, first, rows), w));
+      context.parallel_ranges(rows, task_rows(4 * V), [&](index_t begin, index_t end, int) {
+        for (index_t r = begin; r < end; ++r) {
+          score_row(memory + r * V, V, first + r, losses, predicted, targets, weights);
+        }
+      });
+      gradient(first, rows, logits);
+    }
+  }
+
+  template <real S>
+  static void score_row(S* logits,
+                        index_t V,
+                        index_t r,
+                        matrix_view<S, cpu> losses,
+                        std::span<token_t> predicted,
+                        targets_view targets,
+                        const matrix_view<const S, cpu>* weights) {
+    const row_statistics<S> row = inspect_row(logits, V);
+    predicted[static_cast<std::size_t>(r)] = row.argmax;
+    const index_t J = targets.extent(1);
+    S total_weight = 0;
+    bool weighted = false;
+    for (index_t j = 0; weights != nullptr && j < J; ++j) {
+      const S weight = targets(r, j) >= 0 ? (*weights)(r, j) : S{0};
+      total_weight += weight;
+      weighted = weighted || weight != S{0};
+    }
+    if (!row.finite) {  // no number is right: let it be seen in loss and gradients
+      for (index_t j = 0; j < J; ++j) {
+        losses(r, j) = targets(r, j) >= 0 ? std::numeric_limits<S>::quiet_NaN() : S{0};
+      }
+      std::fill_n(logits, V, weighted ? std::numeric_limits<S>::quiet_NaN() : S{0});
+      return;
+    }
+    for (index_t j = 0; j < J; ++j) {  // until the exponentials overwrite them
+      losses(r, j) = targets(r, j) >= 0 ? logits[targets(r, j)] : S{0};
+    }
+    const auto shift = broadcast<S>(-row.maximum);
+    auto sums = broadcast<S>(S{0});
+    index_t v = 0;
+    for (; v + lanes<S> <= V; v += lanes<S>) {
+      const auto e = exponential<S>(add(load<S>(logits + v), shift));
+      store<S>(logits + v, e);
+      sums = add(sums, e);
+    }
+    S sum = sum_of_lanes<S>(sums);
+    for (; v < V; ++v) {
+      logits[v] = std::exp(logits[v] - row.maximum);
+      sum += logits[v];
+    }
+    const S normalizer = row.maximum + std::log(sum);
+    for (index_t j = 0; j < J; ++j) {
+      losses(r, j) = targets(r, j) >= 0 ? normalizer - losses(r, j) : S{0};
+    }
+    if (weights == nullptr) {
+      return;
+    }
+    const S scale = total_weight / sum;
+    for_each_packet<S>(V, [&](auto read, auto write) {
+      write(logits, multiply(read(logits), broadcast<S>(scale)));
+    });
+    for (index_t j = 0; j < J; ++j) {
+      if (targets(r, j) >= 0) {
+        logits[targets(r, j)] -= (*weights)(r, j);
+      }
+    }
+  }
+};
+
+}  // namespace mtp::cpu_detail

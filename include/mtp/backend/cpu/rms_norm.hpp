@@ -1,0 +1,127 @@
+// RMSNorm on the CPU. Contracts: ops/rms_norm.hpp.
+#pragma once
+
+#include <cmath>
+
+#include "mtp/backend/cpu/context.hpp"
+#include "mtp/backend/cpu/simd.hpp"
+#include "mtp/core/view.hpp"
+
+namespace mtp {
+struct cpu;
+}
+
+namespace mtp::cpu_detail {
+
+/// Elements that one task of an element-wise loop should have: some microseconds of work.
+inline constexpr index_t task_elements = 1 << 14;
+
+/// Rows of `width` elements that make a task.
+constexpr index_t task_rows(index_t width) {
+  return task_elements / (width > 0 ? width : 1) + 1;
+}
+
+struct cpu_rms_norm_ops {
+  template <class S>
+  using heads = view<S, dims<3>, cpu>;
+
+  template <real S>
+  static void rms_norm_forward(cpu_context& context,
+                               heads<S> y,
+                               matrix_view<S, cpu> inv_rms,
+                               heads<const S> x,
+                               vector_view<const S, cpu> weight,
+                               double epsilon) {
+    const index_t H = x.extent(1), C = x.extent(2);
+    context.parallel_ranges(x.extent(0) * H, task_rows(C), [&](index_t begin, index_t end, int) {
+      for (index_t row = begin; row < end; ++row) {
+        const S* from = row_of(x, row, H);
+        S* to = row_of(y, row, H);
+        auto squares = broadcast<S>(S{0});
+        for_each_packet<S>(C, [&](auto read, auto) {
+          const auto value = read(from);
+          squares = multiply_add(value, value, squares);
+        });
+        const S mean = sum_of_lanes<S>(squares) / static_cast<S>(C);
+        const S inverse = S{1} / std::sqrt(mean + static_cast<S>(epsilon));
+        inv_rms(row / H, row % H) = inverse;
+        const auto scale = broadcast<S>(inverse);
+        for_each_packet<S>(C, [&](auto read, auto write) {
+          write(to, multiply(multiply(read(from), scale), read(weight.data())));
+        });
+      }
+    });
+  }
+
+  template <real S>
+  static void rms_norm_backward(cpu_context& context,
+                                heads<S> dx,
+                                vector_view<S, cpu> dweight,
+                                heads<const S> dy,
+                                heads<const S> x,
+                                matrix_view<const S, cpu> inv_rms,
+                                vector_view<const S, cpu> weight,
+                                heads<const S> residual) {
+    if (dweight.data() != nullptr) {
+      backward_weight(context, dweight, dy, x, inv_rms);  // first: dx may be dy
+    }
+    const index_t H = x.extent(1), C = x.extent(2);
+    context.parallel_ranges(x.extent(0) * H, task_rows(C), [&](index_t begin, index_t end, int) {
+      for (index_t row = begin; row < end; ++row) {
+        const S* value = row_of(x, row, H);
+        const S* gradient = row_of(dy, row, H);
+        S* to = row_of(dx, row, H);
+        const S inverse = inv_rms(row / H, row % H);
+        auto products = broadcast<S>(S{0});
+        for_each_packet<S>(C, [&](auto read, auto) {
+          products =
+              multiply_add(multiply(read(gradient), read(weight.data())), read(value), products);
+        });
+        const S mean = sum_of_lanes<S>(products) / static_cast<S>(C);
+        const auto scale = broadcast<S>(inverse);
+        const auto pull = broadcast<S>(-mean * inverse * inverse * inverse);
+        const S* add_to = residual.data() != nullptr ? row_of(residual, row, H) : nullptr;
+        for_each_packet<S>(C, [&](auto read, auto write) {
+          const auto direct = multiply(multiply(read(gradient), read(weight.data())), scale);
+          auto result = multiply_add(read(value), pull, direct);
+          if (add_to != nullptr) {
+            result = add(read(add_to), result);
+          }
+          write(to, result);
+        });
+      }
+    });
+  }
+
+ private:
+  template <class Element>
+  static Element* row_of(const view<Element, dims<3>, cpu>& rows, index_t row, index_t H) {
+    return rows.data() + row / H * rows.stride(0) + row % H * rows.stride(1);
+  }
+
+  // Columns are shared among threads, so each column is one sum over rows in order.
+  template <real S>
+  static void backward_weight(cpu_context& context,
+                              vector_view<S, cpu> dweight,
+                              heads<const S> dy,
+                              heads<const S> x,
+                              matrix_view<const S, cpu> inv_rms) {
+    constexpr index_t columns = 64;
+    const index_t H = x.extent(1), rows = x.extent(0) * H;
+    context.parallel_ranges(x.extent(2), columns, [&](index_t begin, index_t end, int) {
+      S sum[columns];
+      std::copy(dweight.data() + begin, dweight.data() + end, sum);
+      for (index_t row = 0; row < rows; ++row) {
+        const S* gradient = row_of(dy, row, H) + begin;
+        const S* value = row_of(x, row, H) + begin;
+        const S inverse = inv_rms(row / H, row % H);
+        for (index_t c = 0; c < end - begin; ++c) {
+          sum[c] += gradient[c] * (value[c] * inverse);
+        }
+      }
+      std::copy_n(sum, end - begin, dweight.data() + begin);
+    });
+  }
+};
+
+}  // namespace mtp::cpu_detail

@@ -1,0 +1,54 @@
+// A product shared among the threads of a context.
+#pragma once
+
+#include <algorithm>
+
+#include "mtp/backend/cpu/context.hpp"
+#include "mtp/backend/cpu/product.hpp"
+
+namespace mtp::cpu_detail {
+
+/// Multiply-adds below which a second thread costs more than it gives: about 2 us of one core.
+inline constexpr index_t serial_work = 1 << 16;
+
+/// Runs the product. The division into tasks shows in no bit of the result: each element is one
+/// chain.
+template <real Real, class Weight>
+inline void run_product(cpu_context& context, const product<Real, Weight>& p) {
+  if (p.rows == 0 || p.columns == 0) {
+    return;
+  }
+  const index_t panels = p.panels();
+  const bool packs = p.a.step != 1 || p.packs_b();
+  const arena::scope scope(context.workspace());
+  Real* const scratch =
+      packs ? context.workspace().take<Real>(context.threads() * product_scratch<Real>) : nullptr;
+  const auto scratch_of = [&](int thread) {
+    return packs ? scratch + thread * product_scratch<Real> : nullptr;
+  };
+  if (context.threads() == 1 || p.rows * p.columns * p.depth <= serial_work) {
+    multiply_block(p, 0, p.rows, index_t{0}, panels, scratch_of(0));
+    return;
+  }
+  const index_t row_step = packs ? packed_rows : p.rows <= tile_rows ? p.rows : block_rows;
+  const index_t row_tasks = ceil_div(p.rows, row_step);
+  // Few rows: whole groups of panels, so that tiles of several panels stay whole.
+  const index_t unit = p.rows <= 3 ? 4 : p.rows <= 6 ? 2 : 1;
+  const index_t units = ceil_div(panels, unit);
+  // Packing is done anew in every task of the same rows, so those that pack are fewer.
+  const index_t per_thread = packs ? 2 : 4;
+  const index_t wanted = std::max<index_t>(1, ceil_div(context.threads() * per_thread, row_tasks));
+  const index_t panel_tasks = std::min(units, wanted);
+  context.parallel(row_tasks * panel_tasks, [&](index_t task, int thread) {
+    const index_t row = task / panel_tasks * row_step;
+    const index_t part = task % panel_tasks;
+    multiply_block(p,
+                   row,
+                   std::min(row + row_step, p.rows),
+                   units * part / panel_tasks * unit,
+                   std::min(panels, units * (part + 1) / panel_tasks * unit),
+                   scratch_of(thread));
+  });
+}
+
+}  // namespace mtp::cpu_detail

@@ -1,0 +1,143 @@
+// Vectors of lanes, on Eigen's packet primitives. The one place that decides how wide a vector is.
+#pragma once
+
+#include <Eigen/Core>
+#include <cmath>
+#include <cstddef>
+
+#include "mtp/core/scalar.hpp"
+
+namespace mtp::cpu_detail {
+
+/// The widest vector of Real that this translation unit is compiled for; a scalar where there is
+/// none.
+template <real Real>
+using packet = typename Eigen::internal::packet_traits<Real>::type;
+
+/// Lanes of a packet.
+template <real Real>
+inline constexpr index_t lanes = Eigen::internal::unpacket_traits<packet<Real>>::size;
+
+template <real Real>
+inline packet<Real> load(const Real* from) {
+  return Eigen::internal::ploadu<packet<Real>>(from);
+}
+
+/// Widens bf16 while loading: shifting the bits up is exact.
+template <real Real>
+inline packet<Real> load(const bf16* from) {
+  Real wide[static_cast<std::size_t>(lanes<Real>)];
+  for (index_t i = 0; i < lanes<Real>; ++i) {
+    wide[i] = static_cast<Real>(from[i]);
+  }
+  return load<Real>(wide);
+}
+
+template <real Real>
+inline void store(Real* to, const packet<Real>& value) {
+  Eigen::internal::pstoreu(to, value);
+}
+
+template <real Real>
+inline packet<Real> broadcast(Real value) {
+  return Eigen::internal::pset1<packet<Real>>(value);
+}
+
+/// a * b + c, fused where the target has the instruction.
+template <class Packet>
+inline Packet multiply_add(const Packet& a, const Packet& b, const Packet& c) {
+  return Eigen::internal::pmadd(a, b, c);
+}
+
+template <class Packet>
+inline Packet add(const Packet& a, const Packet& b) {
+  return Eigen::internal::padd(a, b);
+}
+
+template <class Packet>
+inline Packet subtract(const Packet& a, const Packet& b) {
+  return Eigen::internal::psub(a, b);
+}
+
+template <class Packet>
+inline Packet multiply(const Packet& a, const Packet& b) {
+  return Eigen::internal::pmul(a, b);
+}
+
+template <class Packet>
+inline Packet divide(const Packet& a, const Packet& b) {
+  return Eigen::internal::pdiv(a, b);
+}
+
+template <class Packet>
+inline Packet maximum(const Packet& a, const Packet& b) {
+  return Eigen::internal::pmax(a, b);
+}
+
+template <class Packet>
+inline Packet square_root(const Packet& a) {
+  return Eigen::internal::psqrt(a);
+}
+
+/// Sum over the lanes, in an order that depends on the packet type alone.
+template <real Real>
+inline Real sum_of_lanes(const packet<Real>& a) {
+  return Eigen::internal::predux(a);
+}
+
+template <real Real>
+inline Real maximum_of_lanes(const packet<Real>& a) {
+  return Eigen::internal::predux_max(a);
+}
+
+/// exp per lane. Arguments below about -87 (f32) give a tiny positive number instead of zero: who
+/// masks must set zeros afterwards.
+template <real Real>
+inline packet<Real> exponential(const packet<Real>& a) {
+  if constexpr (Eigen::internal::packet_traits<Real>::HasExp) {
+    return Eigen::internal::pexp(a);
+  } else {
+    Real values[static_cast<std::size_t>(lanes<Real>)];
+    store<Real>(values, a);
+    for (Real& value : values) {
+      value = std::exp(value);
+    }
+    return load<Real>(values);
+  }
+}
+
+/// Calls body(offset, load, store) for every packet of a row of `count` elements. The last,
+/// incomplete packet goes through a padded buffer, so each element sees the same vector
+/// instructions wherever it stands: results do not depend on alignment or position.
+///
+/// load(pointer) reads a packet at pointer + offset (zeros beyond the row); store(pointer, packet)
+/// writes.
+template <real Real, class Body>
+inline void for_each_packet(index_t count, Body&& body) {
+  constexpr index_t width = lanes<Real>;
+  index_t i = 0;
+  for (; i + width <= count; i += width) {
+    body([i](const Real* row) { return load<Real>(row + i); },
+         [i](Real* row, const packet<Real>& value) { store<Real>(row + i, value); });
+  }
+  if (i < count) {
+    const auto rest = static_cast<std::size_t>(count - i);
+    body(
+        [i, rest](const Real* row) {
+          Real padded[static_cast<std::size_t>(lanes<Real>)] = {};
+          for (std::size_t l = 0; l < rest; ++l) {
+            padded[l] = row[i + static_cast<index_t>(l)];
+          }
+          return load<Real>(padded);
+        },
+        [i, rest](Real* row, const packet<Real>& value) {
+          Real padded[static_cast<std::size_t>(lanes<Real>)];
+          store<Real>(padded, value);
+          for (std::size_t l = 0; l < rest; ++l) {
+            row[i + static_cast<index_t>(l)] = padded[l];
+          }
+        });
+  }
+}
+
+}  // namespace mtp::cpu_detail

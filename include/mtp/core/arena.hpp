@@ -1,0 +1,80 @@
+// Memory handed out front to back and given back all at once.
+#pragma once
+
+#include <cstddef>
+
+#include "mtp/core/error.hpp"
+#include "mtp/core/scalar.hpp"
+
+namespace mtp {
+
+/// Alignment of everything that an arena hands out, in bytes: a cache line, and the widest vector.
+inline constexpr index_t arena_alignment = 64;
+
+/// Bytes that `count` elements of `element_bytes` bytes occupy in an arena.
+constexpr index_t arena_bytes(index_t count, index_t element_bytes) {
+  return round_up(count * element_bytes, arena_alignment);
+}
+
+/// Hands out pieces of one block of memory. Giving back is by scope: see arena::scope.
+class arena {
+ public:
+  arena() = default;
+  arena(std::byte* memory, index_t bytes) : memory_(memory), capacity_(bytes) {}
+
+  /// `count` elements, not initialized. Throws when the block is used up: its size was planned
+  /// wrongly.
+  template <class Element>
+  Element* take(index_t count) {
+    const index_t bytes = arena_bytes(count, static_cast<index_t>(sizeof(Element)));
+    check(bytes <= capacity_ - used_,
+          "arena::take: ",
+          bytes,
+          " bytes wanted, ",
+          capacity_ - used_,
+          " of ",
+          capacity_,
+          " left; reserve more before the first step");
+    auto* piece = reinterpret_cast<Element*>(memory_ + used_);
+    used_ += bytes;
+    return piece;
+  }
+
+  index_t used() const { return used_; }
+  index_t capacity() const { return capacity_; }
+
+  /// While it lives, pieces may be taken; when it ends, they are given back.
+  class scope {
+   public:
+    explicit scope(arena& owner) : owner_(owner), mark_(owner.used_) {}
+    ~scope() { owner_.used_ = mark_; }
+    scope(const scope&) = delete;
+    scope& operator=(const scope&) = delete;
+
+   private:
+    arena& owner_;
+    index_t mark_;
+  };
+
+ private:
+  std::byte* memory_ = nullptr;
+  index_t capacity_ = 0;
+  index_t used_ = 0;
+};
+
+/// Counts what an arena would hand out, at compile time if asked to: the same code that lays out
+/// activations in an arena tells their size when it is given a plan.
+class arena_plan {
+ public:
+  template <class Element>
+  constexpr Element* take(index_t count) {
+    bytes_ += arena_bytes(count, static_cast<index_t>(sizeof(Element)));
+    return nullptr;
+  }
+  constexpr index_t bytes() const { return bytes_; }
+
+ private:
+  index_t bytes_ = 0;
+};
+
+}  // namespace mtp

@@ -1,0 +1,50 @@
+// What a backend is: a tag type, and one complete specialization of backend_traits.
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+
+#include "mtp/core/scalar.hpp"
+
+namespace mtp {
+
+/// Everything the library asks of a backend. Specialized once per backend, in one header,
+/// completely:
+///   context                      what operations run on: threads or stream, and workspace memory
+///   ops                          static functions, one per operation of ops/, same names and
+///   arguments allocate(bytes), deallocate  memory of the backend, aligned for its widest access
+///   copy_from_host, copy_to_host bytes in and out
+///   synchronize(context)         returns when all operations given to the context have ended
+///   is_host_memory               whether the host may read and write elements directly
+///   weight_storage<S>(N, K)      elements that a weight of N outputs and K inputs occupies
+///   weight_offset<S>(n, k, N, K) where its element (n, k) lies within them
+template <class Backend>
+struct backend_traits;
+
+/// A backend whose header has been included.
+template <class Backend>
+concept backend = requires(typename backend_traits<Backend>::context& context,
+                           std::size_t bytes,
+                           void* memory,
+                           const void* source,
+                           index_t n) {
+  typename backend_traits<Backend>::ops;
+  { backend_traits<Backend>::allocate(bytes) } -> std::same_as<void*>;
+  backend_traits<Backend>::deallocate(memory, bytes);
+  backend_traits<Backend>::copy_from_host(memory, source, bytes);
+  backend_traits<Backend>::copy_to_host(memory, source, bytes);
+  backend_traits<Backend>::synchronize(context);
+  { backend_traits<Backend>::is_host_memory } -> std::convertible_to<bool>;
+  { backend_traits<Backend>::template weight_storage<float>(n, n) } -> std::same_as<index_t>;
+  { backend_traits<Backend>::template weight_offset<float>(n, n, n, n) } -> std::same_as<index_t>;
+};
+
+/// What operations of a backend run on; always their first argument.
+template <class Backend>
+using context = typename backend_traits<Backend>::context;
+
+/// The functions that carry out the operations of ops/ on a backend.
+template <class Backend>
+using ops_of = typename backend_traits<Backend>::ops;
+
+}  // namespace mtp

@@ -1,0 +1,33 @@
+// What the library throws, and the checks that throw it.
+#pragma once
+
+#include <sstream>
+#include <stdexcept>
+#include <string>
+
+namespace mtp {
+
+/// The one exception of the library. The message names the function, what was expected and what
+/// came. A call that throws has changed nothing that the caller can see.
+class error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// Throws mtp::error with all parts written one after the other.
+template <class... Parts>
+[[noreturn]] void fail(const Parts&... parts) {
+  std::ostringstream message;
+  (message << ... << parts);
+  throw error(message.str());
+}
+
+/// Throws mtp::error unless `holds`. The parts are formatted only on failure.
+template <class... Parts>
+constexpr void check(bool holds, const Parts&... parts) {
+  if (!holds) [[unlikely]] {
+    fail(parts...);
+  }
+}
+
+}  // namespace mtp

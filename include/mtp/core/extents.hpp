@@ -1,0 +1,120 @@
+// Shapes that mix sizes known to the compiler with sizes known at run time.
+#pragma once
+
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <ostream>
+#include <type_traits>
+
+#include "mtp/core/error.hpp"
+#include "mtp/core/scalar.hpp"
+
+namespace mtp {
+
+/// Stands for a size that is known at run time only.
+inline constexpr index_t dynamic = -1;
+
+/// The shape of a tensor: one size per dimension, each either static or `dynamic`.
+/// `extents<dynamic, 256> shape{rows, 256}`; a value that contradicts a static size throws
+/// mtp::error.
+template <index_t... Sizes>
+class extents {
+  static_assert(((Sizes >= 0 || Sizes == dynamic) && ...),
+                "extents: a static size must not be negative");
+
+ public:
+  static constexpr int rank = static_cast<int>(sizeof...(Sizes));
+  static constexpr std::array<index_t, sizeof...(Sizes)> static_sizes{Sizes...};
+  static constexpr bool is_static = ((Sizes != dynamic) && ...);
+
+  /// All sizes static: nothing to give.
+  constexpr extents() requires is_static = default;
+
+  /// One value per dimension, static ones included.
+  template <class... Values>
+  requires(sizeof...(Values) == sizeof...(Sizes) && sizeof...(Values) > 0 &&
+           (std::convertible_to<Values, index_t> && ...)) constexpr explicit(sizeof...(Values) == 1)
+      extents(Values... values)
+      : extents(std::array<index_t, sizeof...(Sizes)>{static_cast<index_t>(values)...}) {}
+
+  constexpr explicit extents(const std::array<index_t, sizeof...(Sizes)>& values) : sizes_(values) {
+    for (std::size_t d = 0; d < sizes_.size(); ++d) {
+      check(sizes_[d] >= 0, "extents: size ", d, " must not be negative, got ", sizes_[d]);
+      check(static_sizes[d] == dynamic || static_sizes[d] == sizes_[d],
+            "extents: size ",
+            d,
+            " is fixed to ",
+            static_sizes[d],
+            ", got ",
+            sizes_[d]);
+    }
+  }
+
+  /// From another shape of the same rank whose static sizes do not contradict ours.
+  template <index_t... Others>
+  requires(sizeof...(Others) == sizeof...(Sizes)) constexpr extents(const extents<Others...>& other)
+      : extents(other.sizes()) {
+    static_assert(((Sizes == dynamic || Others == dynamic || Sizes == Others) && ...),
+                  "extents: static sizes differ");
+  }
+
+  constexpr index_t operator[](int dimension) const {
+    return sizes_[static_cast<std::size_t>(dimension)];
+  }
+
+  constexpr const std::array<index_t, sizeof...(Sizes)>& sizes() const { return sizes_; }
+
+  /// Number of elements; 1 for rank 0.
+  constexpr index_t count() const {
+    index_t product = 1;
+    for (const index_t size : sizes_) {
+      product *= size;
+    }
+    return product;
+  }
+
+  template <index_t... Others>
+  friend constexpr bool operator==(const extents& a, const extents<Others...>& b) {
+    if constexpr (sizeof...(Others) != sizeof...(Sizes)) {
+      return false;
+    } else {
+      return a.sizes() == b.sizes();
+    }
+  }
+
+  friend std::ostream& operator<<(std::ostream& out, const extents& shape) {
+    out << '[';
+    for (int d = 0; d < rank; ++d) {
+      out << (d ? ", " : "") << shape[d];
+    }
+    return out << ']';
+  }
+
+ private:
+  std::array<index_t, sizeof...(Sizes)> sizes_{Sizes...};
+};
+
+namespace detail {
+template <int Rank, index_t... Sizes>
+struct dims_of : dims_of<Rank - 1, dynamic, Sizes...> {};
+template <index_t... Sizes>
+struct dims_of<0, Sizes...> {
+  using type = extents<Sizes...>;
+};
+
+template <class T>
+inline constexpr bool is_extents = false;
+template <index_t... Sizes>
+inline constexpr bool is_extents<extents<Sizes...>> = true;
+}  // namespace detail
+
+/// The shape type with `Rank` dynamic sizes.
+template <int Rank>
+using dims = typename detail::dims_of<Rank>::type;
+
+/// A type made by `extents`.
+template <class T>
+concept extents_type = detail::is_extents<T>;
+
+}  // namespace mtp

@@ -1,0 +1,163 @@
+// Non-owning views of tensors, typed by element, shape and backend.
+#pragma once
+
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <type_traits>
+#include <utility>
+
+#include "mtp/core/error.hpp"
+#include "mtp/core/extents.hpp"
+#include "mtp/core/scalar.hpp"
+
+namespace mtp {
+
+/// Elements somewhere in a backend's memory, with a shape and one stride per dimension (in
+/// elements). Copying a view copies the reference, not the elements. A view of `const` elements
+/// cannot write. Elements are addressed with operator() where the memory belongs to the host.
+template <class Element, extents_type Shape, class Backend>
+class view {
+ public:
+  using element_type = Element;
+  using value_type = std::remove_const_t<Element>;
+  using shape_type = Shape;
+  using backend_type = Backend;
+  static constexpr int rank = Shape::rank;
+  using strides_type = std::array<index_t, static_cast<std::size_t>(rank)>;
+
+  /// Contiguous, row-major: the last dimension has stride 1.
+  constexpr view(Element* data, const Shape& shape)
+      : data_(data), shape_(shape), strides_(row_major(shape)) {}
+
+  constexpr view(Element* data, const Shape& shape, const strides_type& strides)
+      : data_(data), shape_(shape), strides_(strides) {}
+
+  /// Adds const, and forgets or checks static sizes.
+  template <class Other, extents_type OtherShape>
+  requires(std::convertible_to<Other (*)[], Element (*)[]>&& OtherShape::rank ==
+           rank) constexpr view(const view<Other, OtherShape, Backend>& other)
+      : data_(other.data()), shape_(other.shape()), strides_(other.strides()) {}
+
+  constexpr Element* data() const { return data_; }
+  constexpr const Shape& shape() const { return shape_; }
+  constexpr const strides_type& strides() const { return strides_; }
+  constexpr index_t extent(int dimension) const { return shape_[dimension]; }
+  constexpr index_t stride(int dimension) const {
+    return strides_[static_cast<std::size_t>(dimension)];
+  }
+  constexpr index_t count() const { return shape_.count(); }
+  constexpr bool empty() const { return count() == 0; }
+  constexpr bool is_contiguous() const { return strides_ == row_major(shape_); }
+
+  template <class... Indices>
+  requires(sizeof...(Indices) == static_cast<std::size_t>(rank) &&
+           (std::convertible_to<Indices, index_t> && ...)) constexpr Element&
+  operator()(Indices... indices) const {
+    index_t offset = 0;
+    std::size_t d = 0;
+    ((offset += static_cast<index_t>(indices) * strides_[d++]), ...);
+    return data_[offset];
+  }
+
+  /// The part [first, first + count) along one dimension. Throws if it does not lie inside.
+  constexpr view<Element, dims<rank>, Backend> slice(int dimension,
+                                                     index_t first,
+                                                     index_t count) const {
+    check(dimension >= 0 && dimension < rank,
+          "view::slice: dimension ",
+          dimension,
+          " of a view of rank ",
+          rank);
+    check(first >= 0 && count >= 0 && count <= extent(dimension) - first,
+          "view::slice: [",
+          first,
+          ", ",
+          first,
+          " + ",
+          count,
+          ") does not lie in [0, ",
+          extent(dimension),
+          ")");
+    auto sizes = shape_.sizes();
+    sizes[static_cast<std::size_t>(dimension)] = count;
+    return {data_ + first * stride(dimension), dims<rank>(sizes), strides_};
+  }
+
+  /// Fixes one dimension to `index`; the rank falls by one.
+  constexpr view<Element, dims<(rank > 0 ? rank - 1 : 0)>, Backend> select(int dimension,
+                                                                           index_t index) const
+      requires(rank > 0) {
+    check(dimension >= 0 && dimension < rank,
+          "view::select: dimension ",
+          dimension,
+          " of a view of rank ",
+          rank);
+    check(index >= 0 && index < extent(dimension),
+          "view::select: index ",
+          index,
+          " does not lie in [0, ",
+          extent(dimension),
+          ")");
+    std::array<index_t, static_cast<std::size_t>(rank - 1)> sizes{}, strides{};
+    for (int d = 0, to = 0; d < rank; ++d) {
+      if (d != dimension) {
+        sizes[static_cast<std::size_t>(to)] = extent(d);
+        strides[static_cast<std::size_t>(to++)] = stride(d);
+      }
+    }
+    return {data_ + index * stride(dimension), dims<rank - 1>(sizes), strides};
+  }
+
+  /// Swaps two dimensions without moving an element.
+  constexpr view<Element, dims<rank>, Backend> transpose(int a = rank - 2, int b = rank - 1) const
+      requires(rank >= 2) {
+    check(a >= 0 && a < rank && b >= 0 && b < rank,
+          "view::transpose: dimensions ",
+          a,
+          " and ",
+          b,
+          " of a view of rank ",
+          rank);
+    auto sizes = shape_.sizes();
+    auto strides = strides_;
+    std::swap(sizes[static_cast<std::size_t>(a)], sizes[static_cast<std::size_t>(b)]);
+    std::swap(strides[static_cast<std::size_t>(a)], strides[static_cast<std::size_t>(b)]);
+    return {data_, dims<rank>(sizes), strides};
+  }
+
+  /// The same elements under another shape. Throws unless contiguous and of equal count.
+  template <extents_type Other>
+  constexpr view<Element, Other, Backend> reshape(const Other& shape) const {
+    check(is_contiguous(), "view::reshape: the view of shape ", shape_, " is not contiguous");
+    check(shape.count() == count(),
+          "view::reshape: expected ",
+          count(),
+          " elements, got shape ",
+          shape);
+    return {data_, shape};
+  }
+
+  static constexpr strides_type row_major(const Shape& shape) {
+    strides_type strides{};
+    index_t stride = 1;
+    for (int d = rank - 1; d >= 0; --d) {
+      strides[static_cast<std::size_t>(d)] = stride;
+      stride *= shape[d];
+    }
+    return strides;
+  }
+
+ private:
+  Element* data_;
+  [[no_unique_address]] Shape shape_;
+  strides_type strides_;
+};
+
+/// Views whose sizes are all known at run time only.
+template <class Element, class Backend>
+using vector_view = view<Element, dims<1>, Backend>;
+template <class Element, class Backend>
+using matrix_view = view<Element, dims<2>, Backend>;
+
+}  // namespace mtp

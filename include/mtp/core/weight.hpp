@@ -1,0 +1,44 @@
+// Weights of linear maps: logical matrices whose storage the backend chooses.
+#pragma once
+
+#include <concepts>
+#include <type_traits>
+
+#include "mtp/core/backend.hpp"
+#include "mtp/core/scalar.hpp"
+
+namespace mtp {
+
+/// A weight of `outputs` rows and `inputs` columns, W[outputs, inputs], in the layout that its
+/// backend's products want. Padding, where the layout has any, is zero and stays zero under every
+/// operation. Optimizers treat the storage as a flat array; checkpoints go through weight_offset,
+/// row by row.
+template <class Element, class Backend>
+struct weight_view {
+  Element* data = nullptr;
+  index_t outputs = 0;
+  index_t inputs = 0;
+
+  weight_view() = default;
+  weight_view(Element* storage, index_t rows, index_t columns)
+      : data(storage), outputs(rows), inputs(columns) {}
+
+  template <class Other>
+  requires(std::convertible_to<Other (*)[], Element (*)[]>)
+      weight_view(const weight_view<Other, Backend>& other)
+      : data(other.data), outputs(other.outputs), inputs(other.inputs) {}
+
+  /// Elements of storage, padding included.
+  index_t storage() const {
+    return backend_traits<Backend>::template weight_storage<std::remove_const_t<Element>>(outputs,
+                                                                                          inputs);
+  }
+
+  /// Element (output, input); for memory of the host.
+  Element& operator()(index_t output, index_t input) const {
+    return data[backend_traits<Backend>::template weight_offset<std::remove_const_t<Element>>(
+        output, input, outputs, inputs)];
+  }
+};
+
+}  // namespace mtp

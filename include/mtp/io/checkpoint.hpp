@@ -1,0 +1,301 @@
+// Saving and resuming: everything that a run consists of, in one safetensors file, written whole or
+// not at all.
+#pragma once
+
+#include <array>
+#include <charconv>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <sstream>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "mtp/io/checksum.hpp"
+#include "mtp/io/describe.hpp"
+#include "mtp/io/safetensors.hpp"
+#include "mtp/train/trainer.hpp"
+
+namespace mtp::io {
+
+namespace checkpoint_detail {
+
+/// Elements [first, first + count) of a parameter in row-major order, wherever the backend keeps
+/// them.
+template <class S, class Backend>
+void gather(const parameter_array<const S, Backend>& array,
+            const parameter& p,
+            index_t first,
+            index_t count,
+            S* to) {
+  for (index_t i = 0; i < count; ++i) {
+    const index_t at = first + i;
+    to[i] = p.is_vector() ? array.vector(p)(at) : array.matrix(p)(at / p.inputs, at % p.inputs);
+  }
+}
+
+inline std::vector<index_t> shape_of(const parameter& p) {
+  return p.is_vector() ? std::vector<index_t>{p.outputs}
+                       : std::vector<index_t>{p.outputs, p.inputs};
+}
+
+template <class Layout>
+std::vector<std::pair<std::string, parameter>> list(const Layout& layout) {
+  std::vector<std::pair<std::string, parameter>> all;
+  layout.visit([&](const std::string& name, const parameter& p) { all.emplace_back(name, p); });
+  return all;
+}
+
+template <class S, class Backend>
+std::vector<S> host_copy(const S* data, index_t count) {
+  std::vector<S> host(static_cast<std::size_t>(count));
+  backend_traits<Backend>::copy_to_host(host.data(), data, host.size() * sizeof(S));
+  return host;
+}
+
+/// Sources for one array of all parameters; `host` holds its storage and lives as long as the
+/// sources.
+template <class S, class Backend, class Layout>
+void add_sources(std::vector<tensor_source>& sources,
+                 const Layout& layout,
+                 const std::string& prefix,
+                 std::shared_ptr<const std::vector<S>> host) {
+  for (const auto& [name, p] : list(layout)) {
+    sources.push_back({prefix + name,
+                       element_of<S>(),
+                       shape_of(p),
+                       [host, place = p](index_t first, index_t count, std::byte* to) {
+                         std::vector<S> row(static_cast<std::size_t>(count));
+                         const parameter_array<const S, Backend> array(
+                             host->data(), static_cast<index_t>(host->size()));
+                         gather<S, Backend>(array, place, first, count, row.data());
+                         std::memcpy(to, row.data(), row.size() * sizeof(S));
+                       }});
+  }
+}
+
+/// Reads what add_sources wrote into host memory in the backend's layout.
+template <class S, class Backend, class Layout>
+std::vector<S> read_array(const safetensors_file& file,
+                          const Layout& layout,
+                          const std::string& prefix) {
+  std::vector<S> host(static_cast<std::size_t>(layout.storage), S{0});
+  const parameter_array<S, Backend> array(host.data(), layout.storage);
+  for (const auto& [name, p] : list(layout)) {
+    std::vector<S> values(static_cast<std::size_t>(p.count()));
+    file.read(*file.find(prefix + name), 0, p.count(), reinterpret_cast<std::byte*>(values.data()));
+    for (index_t i = 0; i < p.count(); ++i) {
+      S& to = p.is_vector() ? array.vector(p)(i) : array.matrix(p)(i / p.inputs, i % p.inputs);
+      to = values[static_cast<std::size_t>(i)];
+    }
+  }
+  return host;
+}
+
+/// Throws one mtp::error that lists every tensor that is missing, unexpected, or of another shape
+/// or type.
+template <class S, class Layout>
+void check_tensors(const safetensors_file& file,
+                   const std::filesystem::path& path,
+                   const Layout& layout,
+                   const std::vector<std::string>& prefixes,
+                   bool extra_allowed) {
+  std::ostringstream wrong;
+  std::map<std::string, bool> expected;
+  for (const auto& prefix : prefixes) {
+    for (const auto& [name, p] : list(layout)) {
+      const std::string full = prefix + name;
+      expected[full] = true;
+      const tensor_info* info = file.find(full);
+      if (info == nullptr) {
+        wrong << "\n  missing: " << full;
+      } else if (info->type != element_of<S>()) {
+        wrong << "\n  " << full << ": expected " << element_name(element_of<S>()) << ", got "
+              << element_name(info->type);
+      } else if (info->shape != shape_of(p)) {
+        wrong << "\n  " << full << ": expected shape " << io::detail::shape_text(shape_of(p))
+              << ", got " << io::detail::shape_text(info->shape);
+      }
+    }
+  }
+  for (const auto& info : file.tensors()) {
+    if (!extra_allowed && !expected.contains(info.name)) {
+      wrong << "\n  unexpected: " << info.name;
+    }
+  }
+  check(
+      wrong.str().empty(), "checkpoint: ", path.string(), " does not fit the model:", wrong.str());
+}
+
+using text_map = std::map<std::string, std::string>;
+
+/// Numbers as text that reads back to the same bits.
+template <class Number>
+std::string to_text(Number value) {
+  std::array<char, 64> digits;
+  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr;
+  return {digits.data(), end};
+}
+
+/// Throws unless the file has every entry of `wanted` with the same value; names the first that
+/// differs.
+inline void check_entries(const safetensors_file& file,
+                          const std::filesystem::path& path,
+                          const text_map& wanted) {
+  for (const auto& [key, value] : wanted) {
+    const auto found = file.metadata().find(key);
+    check(found != file.metadata().end(),
+          "checkpoint: ",
+          path.string(),
+          " has no entry \"",
+          key,
+          "\"; is it a checkpoint?");
+    check(found->second == value,
+          "checkpoint: ",
+          path.string(),
+          ": ",
+          key,
+          " differs: expected ",
+          value,
+          ", got ",
+          found->second);
+  }
+}
+
+inline std::int64_t read_count(const safetensors_file& file,
+                               const std::filesystem::path& path,
+                               const std::string& key) {
+  const auto found = file.metadata().find(key);
+  std::int64_t value = -1;
+  if (found != file.metadata().end()) {
+    const std::string& text = found->second;
+    const auto result = std::from_chars(text.data(), text.data() + text.size(), value);
+    value = result.ec == std::errc() && result.ptr == text.data() + text.size() ? value : -1;
+  }
+  check(value >= 0,
+        "checkpoint: ",
+        path.string(),
+        ": the entry \"",
+        key,
+        "\" is not a number of steps");
+  return value;
+}
+
+/// What a resumed run must have in common with the saved one to give the same bits.
+template <class Trainer>
+text_map describe_run(const Trainer& trainer) {
+  const auto& o = trainer.options();
+  const auto& data = trainer.data();
+  xxh64 text;
+  text.update(std::as_bytes(data.text()));
+  text.update(std::as_bytes(data.document_starts()));
+  text_map run{
+      {"run.batch", to_text(o.batch)},
+      {"run.length", to_text(o.length)},
+      {"run.accumulation", to_text(o.accumulation)},
+      {"run.learning_rate.peak", to_text(o.learning_rate.peak)},
+      {"run.learning_rate.floor", to_text(o.learning_rate.floor)},
+      {"run.learning_rate.warmup_steps", to_text(o.learning_rate.warmup_steps)},
+      {"run.learning_rate.total_steps", to_text(o.learning_rate.total_steps)},
+      {"run.lambda.first", to_text(o.lambda.first)},
+      {"run.lambda.second", to_text(o.lambda.second)},
+      {"run.lambda.switch_at", to_text(o.lambda.switch_at)},
+      {"run.beta1", to_text(o.optimizer.beta1)},
+      {"run.beta2", to_text(o.optimizer.beta2)},
+      {"run.epsilon", to_text(o.optimizer.epsilon)},
+      {"run.weight_decay", to_text(o.optimizer.weight_decay)},
+      {"run.clip_norm", to_text(o.clip_norm)},
+      {"run.max_bad_steps", to_text(o.max_bad_steps)},
+      {"run.loss.lambda", to_text(o.loss.lambda)},
+      {"run.loss.normalization", to_text(static_cast<int>(o.loss.normalization))},
+      {"run.loss.scope", to_text(static_cast<int>(o.loss.scope))},
+      {"run.data.seed", to_text(data.options().seed.value)},
+      {"run.data.validation_share", to_text(data.options().validation_share)},
+      {"run.data.text", to_hex(text.digest())},
+  };
+  for (std::size_t k = 0; k < o.loss.weights.size(); ++k) {
+    run.emplace("run.loss.weight." + to_text(k), to_text(o.loss.weights[k]));
+  }
+  return run;
+}
+
+}  // namespace checkpoint_detail
+
+/// Writes parameters, moments and state of a run. The same run gives the same bytes. Throws
+/// mtp::error if the disk does not take it; a checkpoint that was there before is then untouched.
+template <model_config Config, class Backend, real S, class Element>
+void save_checkpoint(const std::filesystem::path& path, trainer<Config, Backend, S, Element>& run) {
+  namespace detail = checkpoint_detail;
+  using model_type = language_model<Config, Backend, S>;
+  std::vector<tensor_source> sources;
+  const auto add = [&](const std::string& prefix, const S* data) {
+    auto host = std::make_shared<const std::vector<S>>(
+        detail::host_copy<S, Backend>(data, model_type::layout.storage));
+    detail::add_sources<S, Backend>(sources, model_type::layout, prefix, std::move(host));
+  };
+  add("", run.model().values().data());
+  add("optimizer.first.", run.optimizer().first().data());
+  add("optimizer.second.", run.optimizer().second().data());
+  detail::text_map metadata = detail::describe_run(run);
+  metadata.merge(describe(Config));
+  metadata.emplace("format", "mtp checkpoint 1");
+  metadata.emplace("state.step", detail::to_text(run.state().step));
+  metadata.emplace("state.updates", detail::to_text(run.optimizer().updates()));
+  metadata.emplace("state.skipped", detail::to_text(run.state().skipped));
+  metadata.emplace("state.skipped_in_a_row", detail::to_text(run.state().skipped_in_a_row));
+  write_safetensors(path, sources, metadata);
+}
+
+/// Continues a run where save_checkpoint left it: what follows has the bits of a run that was never
+/// interrupted. Throws mtp::error, with nothing changed, for a file that is damaged, of another
+/// model, or of a run with other settings or another text.
+template <model_config Config, class Backend, real S, class Element>
+void load_checkpoint(const std::filesystem::path& path, trainer<Config, Backend, S, Element>& run) {
+  namespace detail = checkpoint_detail;
+  using model_type = language_model<Config, Backend, S>;
+  const safetensors_file file(path);
+  check(file.verify(), "checkpoint: ", path.string(), " has no checksum; is it a checkpoint?");
+  detail::check_entries(file, path, {{"format", "mtp checkpoint 1"}});
+  detail::check_entries(file, path, describe(Config));
+  detail::check_tensors<S>(
+      file, path, model_type::layout, {"", "optimizer.first.", "optimizer.second."}, false);
+  detail::check_entries(file, path, detail::describe_run(run));
+  const trainer_state restored{detail::read_count(file, path, "state.step"),
+                               detail::read_count(file, path, "state.skipped"),
+                               detail::read_count(file, path, "state.skipped_in_a_row")};
+  const std::int64_t updates = detail::read_count(file, path, "state.updates");
+  const auto values = detail::read_array<S, Backend>(file, model_type::layout, "");
+  const auto first = detail::read_array<S, Backend>(file, model_type::layout, "optimizer.first.");
+  const auto second = detail::read_array<S, Backend>(file, model_type::layout, "optimizer.second.");
+  const auto put = [](parameter_array<S, Backend> to, const std::vector<S>& from) {
+    backend_traits<Backend>::copy_from_host(to.data(), from.data(), from.size() * sizeof(S));
+  };
+  put(run.model().values(), values);
+  put(run.optimizer().first(), first);
+  put(run.optimizer().second(), second);
+  run.optimizer().set_updates(updates);
+  run.set_state(restored);
+}
+
+/// Reads the parameters of a model from a checkpoint or any safetensors file that has them under
+/// our names; other tensors are left alone. Throws mtp::error, with nothing changed, listing all
+/// tensors that do not fit.
+template <model_config Config, class Backend, real S>
+void load_parameters(const std::filesystem::path& path, language_model<Config, Backend, S>& model) {
+  namespace detail = checkpoint_detail;
+  const safetensors_file file(path);
+  static_cast<void>(file.verify());  // a file without a checksum is taken as it is
+  detail::check_tensors<S>(file, path, model.layout, {""}, true);
+  const auto values = detail::read_array<S, Backend>(file, model.layout, "");
+  backend_traits<Backend>::copy_from_host(
+      model.values().data(), values.data(), values.size() * sizeof(S));
+}
+
+}  // namespace mtp::io

@@ -1,0 +1,119 @@
+// What reader and writer of safetensors files agree on: element types, descriptions, constants.
+#pragma once
+
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "mtp/core/error.hpp"
+#include "mtp/core/scalar.hpp"
+
+namespace mtp::io {
+
+/// The element types that are read and written. The format has more; a file with one is refused.
+enum class element { f64, f32, bf16, i64, i32, u8 };
+
+/// Bytes of one element.
+constexpr index_t element_size(element type) {
+  constexpr std::array<index_t, 6> sizes{8, 4, 2, 8, 4, 1};
+  return sizes[static_cast<std::size_t>(type)];
+}
+
+/// The name of the type in the format, such as "F32".
+constexpr std::string_view element_name(element type) {
+  constexpr std::array<std::string_view, 6> names{"F64", "F32", "BF16", "I64", "I32", "U8"};
+  return names[static_cast<std::size_t>(type)];
+}
+
+/// The type with that name, if it is one of ours.
+constexpr std::optional<element> element_of_name(std::string_view name) {
+  for (const element type :
+       {element::f64, element::f32, element::bf16, element::i64, element::i32, element::u8}) {
+    if (element_name(type) == name) return type;
+  }
+  return std::nullopt;
+}
+
+/// The type in a file of the C++ type Scalar.
+template <class Scalar>
+constexpr element element_of() {
+  if constexpr (std::same_as<Scalar, double>) {
+    return element::f64;
+  } else if constexpr (std::same_as<Scalar, float>) {
+    return element::f32;
+  } else if constexpr (std::same_as<Scalar, bf16>) {
+    return element::bf16;
+  } else if constexpr (std::same_as<Scalar, std::int64_t>) {
+    return element::i64;
+  } else if constexpr (std::same_as<Scalar, std::int32_t>) {
+    return element::i32;
+  } else {
+    static_assert(
+        std::same_as<Scalar, std::uint8_t>,
+        "element_of: the type must be double, float, mtp::bf16, int64_t, int32_t or uint8_t");
+    return element::u8;
+  }
+}
+
+namespace detail {
+
+/// Bytes of a tensor, or nothing if they, or the product of the sizes that are not zero, do not fit
+/// into index_t. `shape` has no negative sizes.
+inline std::optional<index_t> tensor_bytes(element type, std::span<const index_t> shape) {
+  index_t product = element_size(type);
+  bool empty = false;
+  for (const index_t size : shape) {
+    if (size == 0) {
+      empty = true;
+    } else if (__builtin_mul_overflow(product, size, &product)) {
+      return std::nullopt;
+    }
+  }
+  return empty ? 0 : product;
+}
+
+inline std::string shape_text(std::span<const index_t> shape) {
+  std::string text = "[";
+  for (const index_t size : shape) {
+    if (text.size() > 1) text += ", ";
+    text += std::to_string(size);
+  }
+  return text + "]";
+}
+
+}  // namespace detail
+
+/// Where a tensor of a file is and what it holds.
+struct tensor_info {
+  std::string name;
+  element type = element::f32;
+  std::vector<index_t> shape;  // row-major, the last index varies fastest
+  std::uint64_t begin = 0;     // bytes from the start of the data
+  std::uint64_t end = 0;       // bytes, one past the last
+
+  /// Number of elements; 1 for rank 0.
+  index_t count() const { return static_cast<index_t>(end - begin) / element_size(type); }
+};
+
+/// The metadata entry in which a file keeps its checksum.
+inline constexpr std::string_view checksum_key = "checksum";
+
+namespace detail {
+
+inline constexpr std::uint64_t header_length_bytes = 8;
+inline constexpr std::uint64_t max_header_bytes = 100'000'000;
+inline constexpr std::size_t data_alignment = 64;
+inline constexpr index_t chunk_bytes = index_t{1} << 20;
+inline constexpr std::string_view metadata_name = "__metadata__";
+inline constexpr std::string_view checksum_prefix = "xxh64:";
+inline constexpr std::string_view checksum_zeros = "0000000000000000";
+
+}  // namespace detail
+
+}  // namespace mtp::io

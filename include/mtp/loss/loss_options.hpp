@@ -1,0 +1,69 @@
+// How the losses of the depths are weighed and what they reach.
+#pragma once
+
+#include <array>
+#include <cmath>
+#include <cstddef>
+
+#include "mtp/model/model_config.hpp"
+#include "mtp/model/model_pass.hpp"
+
+namespace mtp {
+
+/// What the sum of cross entropies of a depth is divided by.
+enum class loss_normalization {
+  positions,      ///< B T, masked or not: equation 24 of DeepSeek-V3
+  valid_targets,  ///< the number of targets that count at that depth, at least 1: Megatron
+};
+
+/// total = weights[0] L_0 + lambda * sum over k >= 1 of weights[k] L_k
+///
+/// Defaults by head kind, their sources in docs/mtp.md: sequential 1 / D each (equation 25);
+/// recurrent falling by 0.6 per depth with sum 1 (FastMTP's 0.51, 0.31, 0.18); parallel 1 each
+/// (Gloeckle et al., equation 2); independent 0.8^k (Medusa); shared_logit 0.5^k.
+template <int Depth>
+struct loss_options {
+  loss_normalization normalization = loss_normalization::positions;
+  gradient_scope scope = gradient_scope::joint;
+  double lambda = 1;
+  std::array<double, static_cast<std::size_t>(Depth) + 1> weights{};
+
+  double weight(std::size_t k) const { return k == 0 ? weights[0] : lambda * weights[k]; }
+};
+
+template <model_config Config>
+loss_options<Config.depth> default_loss_options() {
+  loss_options<Config.depth> options;
+  constexpr auto D = static_cast<std::size_t>(Config.depth);
+  options.weights[0] = 1;
+  double sum = 0;
+  for (std::size_t k = 1; k <= D; ++k) {
+    const auto power = static_cast<double>(k);
+    switch (Config.head) {
+      case head_kind::sequential:
+        options.weights[k] = 1.0 / static_cast<double>(D);
+        break;
+      case head_kind::recurrent:
+        options.weights[k] = std::pow(0.6, power);
+        break;
+      case head_kind::independent:
+        options.weights[k] = std::pow(0.8, power);
+        break;
+      case head_kind::shared_logit:
+        options.weights[k] = std::pow(0.5, power);
+        break;
+      default:
+        options.weights[k] = 1;
+        break;
+    }
+    sum += options.weights[k];
+  }
+  if (Config.head == head_kind::recurrent) {
+    for (std::size_t k = 1; k <= D; ++k) {
+      options.weights[k] /= sum;
+    }
+  }
+  return options;
+}
+
+}  // namespace mtp

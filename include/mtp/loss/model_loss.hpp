@@ -1,0 +1,423 @@
+// The loss of a model over a batch, for all depths, with or without gradients.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "mtp/core/arena.hpp"
+#include "mtp/core/tensor.hpp"
+#include "mtp/loss/loss_options.hpp"
+#include "mtp/model/language_model.hpp"
+#include "mtp/model/model_pass.hpp"
+#include "mtp/ops/linear_cross_entropy.hpp"
+
+namespace mtp {
+
+/// B sequences of T positions, each with its next token and D more: [B, T + 1 + D], row by row.
+struct batch_view {
+  std::span<const token_t> tokens;  // [B, T + 1 + D]
+  std::span<const std::int32_t>
+      segments;                        // [B, T + 1 + D] document of each token; empty: one document
+  std::span<const std::uint8_t> mask;  // [B, T + 1 + D] 0: never a target; empty: all are
+  index_t batch = 0;
+  index_t length = 0;
+};
+
+/// What a batch gave at one depth.
+struct depth_report {
+  double loss = 0;       ///< nats per target, divided as loss_normalization says
+  double agreement = 0;  ///< share of counted targets that were the most likely token
+  index_t targets = 0;   ///< targets that counted
+};
+
+template <int Depth>
+struct loss_report {
+  double total = 0;  ///< weighted sum over depths, what gradients are of
+  std::array<depth_report, static_cast<std::size_t>(Depth) + 1> depths{};
+};
+
+/// Computes losses and gradients of batches of at most B sequences of T positions. Holds the
+/// activations; the size of that memory is a constexpr of configuration, B and T. A call allocates
+/// nothing.
+template <model_config Config, class Backend, real S = float>
+class model_loss {
+ public:
+  using model_type = language_model<Config, Backend, S>;
+  using head_type = head_of<Config, Backend, S>;
+  using pass_type = model_pass<Config, Backend, S>;
+  using matrix = matrix_view<S, Backend>;
+  static constexpr std::size_t depths = static_cast<std::size_t>(Config.depth) + 1;
+  static constexpr bool one_row_has_all_targets = Config.head == head_kind::shared_logit;
+
+  /// Bytes of activations for B sequences of T positions.
+  static constexpr index_t activation_bytes(index_t batch, index_t length) {
+    arena_plan plan;
+    static_cast<void>(memory::make(plan, batch * length));
+    return plan.bytes();
+  }
+
+  /// Bytes of workspace that the operations of a pass want at most.
+  static constexpr index_t workspace_bytes(index_t length, index_t threads) {
+    using ops = ops_of<Backend>;
+    const index_t C = Config.hidden_size, F = Config.intermediate_size;
+    index_t bytes = ops::template linear_cross_entropy_workspace<S>(Config.vocab_size, C, threads);
+    for (const auto& [outputs, inputs] : {std::array<index_t, 2>{Config.qkv_size(), C},
+                                          {C, Config.query_size()},
+                                          {2 * F, C},
+                                          {C, F},
+                                          {C, 2 * C}}) {
+      bytes = std::max(bytes, ops::template linear_workspace<S>(outputs, inputs, threads));
+    }
+    bytes =
+        std::max(bytes, ops::template attention_workspace<S>(length, Config.head_width(), threads));
+    return bytes;
+  }
+
+  model_loss(context<Backend>& context, index_t batch, index_t length)
+      : batch_(batch), length_(length) {
+    check(batch > 0 && length > 0,
+          "model_loss: expected a positive batch and length, got ",
+          batch,
+          " and ",
+          length);
+    check(length <= Config.max_positions,
+          "model_loss: length ",
+          length,
+          " exceeds max_positions ",
+          Config.max_positions);
+    storage_ = buffer<std::byte, Backend>(activation_bytes(batch, length));
+    context.reserve(workspace_bytes(length, context.threads()));
+  }
+
+  index_t batch() const { return batch_; }
+  index_t length() const { return length_; }
+
+  /// Losses of a batch; `gradients` (as many elements as the model stores) receive += the gradient
+  /// of the total. Throws mtp::error on wrong sizes and on tokens outside the vocabulary, before
+  /// anything is changed.
+  loss_report<Config.depth> with_gradients(context<Backend>& context,
+                                           const model_type& model,
+                                           parameter_array<S, Backend> gradients,
+                                           const batch_view& batch,
+                                           const loss_options<Config.depth>& options) {
+    check(gradients.count() == model_type::layout.storage,
+          "model_loss: expected ",
+          model_type::layout.storage,
+          " gradients, got ",
+          gradients.count());
+    return run(context, model, gradients, batch, options);
+  }
+
+  /// Losses of a batch.
+  loss_report<Config.depth> without_gradients(context<Backend>& context,
+                                              const model_type& model,
+                                              const batch_view& batch,
+                                              const loss_options<Config.depth>& options) {
+    return run(context, model, parameter_array<S, Backend>(nullptr, 0), batch, options);
+  }
+
+  /// visitor(k, logits [N, V]) for every depth k that has logits of its own (shared_logit: depth
+  /// 0); the logits live until the visitor returns. For inspection and tests: here all logits of a
+  /// depth exist at a time.
+  template <class Visitor>
+  void visit_logits(context<Backend>& context,
+                    const model_type& model,
+                    const batch_view& batch,
+                    Visitor&& visitor) {
+    check_batch(batch);
+    const index_t N = batch.batch * batch.length;
+    memory m = lay_out(N);
+    fill_tokens(m, batch);
+    const pass_type pass = make_pass(
+        context, model, parameter_array<S, Backend>(nullptr, 0), m, batch, gradient_scope::joint);
+    tensor<S, dims<2>, Backend> logits(dims<2>{N, Config.vocab_size});  // [N, V]
+    forward_and_score(
+        pass, m, [&](std::size_t first, matrix hidden, matrix, const parameter& output) {
+          for (index_t rows = 0; rows < hidden.extent(0); rows += N) {
+            linear_forward(
+                context, logits.view(), hidden.slice(0, rows, N), model.values().matrix(output));
+            visitor(first + static_cast<std::size_t>(rows / N),
+                    matrix_view<const S, Backend>(logits.view()));
+          }
+        });
+  }
+
+ private:
+  /// Everything that a pass keeps, laid out in one piece of memory.
+  struct memory {
+    std::array<std::span<token_t>, depths> tokens;  // [N] each: t[i + k]
+    matrix_view<token_t, Backend> targets;  // [depths N, 1], or [N, depths] for shared_logit
+    matrix weights;                         // as targets
+    matrix losses;                          // as targets
+    std::span<token_t> predicted;           // [depths N], or [N]
+    trunk_activations<Config, Backend, S> trunk;
+    block_gradients<Config, Backend, S> gradients;
+    vector_view<S, Backend> inv_final;  // [N]
+    matrix dstream;                     // [N, C]
+    typename head_type::activations head;
+
+    template <class Arena>
+    static constexpr memory make(Arena& arena, index_t N) {
+      const index_t all = static_cast<index_t>(depths) * N;
+      const dims<2> shape =
+          one_row_has_all_targets ? dims<2>{N, static_cast<index_t>(depths)} : dims<2>{all, 1};
+      std::array<std::span<token_t>, depths> tokens{};
+      for (auto& span : tokens) {
+        token_t* const at = arena.template take<token_t>(N);
+        span = at != nullptr ? std::span<token_t>(at, static_cast<std::size_t>(N))
+                             : std::span<token_t>{};
+      }
+      const matrix_view<token_t, Backend> targets(arena.template take<token_t>(all), shape);
+      const matrix weights(arena.template take<S>(all), shape);
+      const matrix losses(arena.template take<S>(all), shape);
+      token_t* const predicted = arena.template take<token_t>(all);
+      const auto trunk = trunk_activations<Config, Backend, S>::make(arena, N);
+      const auto gradients = block_gradients<Config, Backend, S>::make(arena, N);
+      const vector_view<S, Backend> inv_final(arena.template take<S>(N), dims<1>{N});
+      const matrix dstream(arena.template take<S>(N * Config.hidden_size), {N, Config.hidden_size});
+      const auto head = head_type::activations::make(arena, N, gradients);
+      return {tokens,
+              targets,
+              weights,
+              losses,
+              predicted != nullptr
+                  ? std::span<token_t>(predicted, static_cast<std::size_t>(shape[0]))
+                  : std::span<token_t>{},
+              trunk,
+              gradients,
+              inv_final,
+              dstream,
+              head};
+    }
+  };
+
+  memory lay_out(index_t N) {
+    arena whole(storage_.data(), storage_.count());
+    return memory::make(whole, N);
+  }
+
+  void check_batch(const batch_view& batch) const {
+    const index_t row = batch.length + static_cast<index_t>(depths);
+    check(batch.batch > 0 && batch.length > 0 && batch.batch * batch.length <= batch_ * length_ &&
+              batch.length <= length_,
+          "model_loss: a batch of ",
+          batch.batch,
+          " x ",
+          batch.length,
+          " does not fit into ",
+          batch_,
+          " x ",
+          length_);
+    const auto count = static_cast<std::size_t>(batch.batch * row);
+    check(batch.tokens.size() == count,
+          "model_loss: expected ",
+          count,
+          " tokens ([",
+          batch.batch,
+          ", ",
+          batch.length,
+          " + 1 + ",
+          Config.depth,
+          "]), got ",
+          batch.tokens.size());
+    check(batch.segments.empty() || batch.segments.size() == count,
+          "model_loss: expected ",
+          count,
+          " segments, got ",
+          batch.segments.size());
+    check(batch.mask.empty() || batch.mask.size() == count,
+          "model_loss: expected ",
+          count,
+          " mask values, got ",
+          batch.mask.size());
+    for (std::size_t n = 0; n < count; ++n) {
+      check(batch.tokens[n] >= 0 && batch.tokens[n] < Config.vocab_size,
+            "model_loss: token ",
+            batch.tokens[n],
+            " at position ",
+            n,
+            " does not lie in [0, ",
+            Config.vocab_size,
+            ")");
+    }
+  }
+
+  void fill_tokens(memory& m, const batch_view& batch) const {
+    const index_t T = batch.length, row = T + static_cast<index_t>(depths);
+    for (std::size_t k = 0; k < depths; ++k) {
+      for (index_t b = 0; b < batch.batch; ++b) {
+        const auto from = batch.tokens.subspan(static_cast<std::size_t>(b * row) + k,
+                                               static_cast<std::size_t>(T));
+        std::copy(from.begin(), from.end(), m.tokens[k].begin() + b * T);
+      }
+    }
+  }
+
+  pass_type make_pass(context<Backend>& context,
+                      const model_type& model,
+                      parameter_array<S, Backend> gradients,
+                      const memory& m,
+                      const batch_view& batch,
+                      gradient_scope scope) const {
+    pass_type pass{
+        context, model.values(), gradients, model.rope(), batch.batch, batch.length, {}, scope};
+    for (std::size_t k = 0; k < depths; ++k) {
+      pass.tokens[k] = m.tokens[k];
+    }
+    return pass;
+  }
+
+  /// Runs trunk and head; with gradients, their backward passes as well.
+  template <class Score>
+  void forward_and_score(const pass_type& pass, const memory& m, Score&& score) {
+    using trunk_type = trunk<Config, Backend, S>;
+    constexpr auto& at = model_type::layout;
+    constexpr bool head_owns_norm = Config.head == head_kind::parallel;
+    const index_t N = pass.rows();
+    trunk_type::forward(pass, at.trunk, m.trunk);
+    if constexpr (!head_owns_norm) {
+      rms_norm_forward(pass.context,
+                       head_type::next_token_rows(m.head, N),
+                       m.inv_final,
+                       m.trunk.output(),
+                       pass.w.vector(at.trunk.norm),
+                       Config.epsilon());
+    }
+    const bool written =
+        head_type::run(pass, at.head, at.trunk, m.head, m.trunk.output(), m.dstream, score);
+    if (!pass.wants_gradients() || !pass.trains_trunk()) {
+      return;
+    }
+    if constexpr (!head_owns_norm) {
+      rms_norm_backward(pass.context,
+                        m.dstream,
+                        pass.g.vector(at.trunk.norm),
+                        m.head.dhidden.slice(0, 0, N),
+                        m.trunk.output(),
+                        m.inv_final,
+                        pass.w.vector(at.trunk.norm),
+                        written ? matrix_view<const S, Backend>(m.dstream) : pass_type::no_rows());
+    }
+    trunk_type::backward(pass, at.trunk, m.trunk, m.gradients, m.dstream);
+  }
+
+  loss_report<Config.depth> run(context<Backend>& context,
+                                const model_type& model,
+                                parameter_array<S, Backend> gradients,
+                                const batch_view& batch,
+                                const loss_options<Config.depth>& options) {
+    check_batch(batch);
+    const index_t N = batch.batch * batch.length;
+    memory m = lay_out(N);
+    fill_tokens(m, batch);
+    loss_report<Config.depth> report;
+    fill_targets(m, batch, options, report);
+    const pass_type pass = make_pass(context, model, gradients, m, batch, options.scope);
+    forward_and_score(
+        pass, m, [&](std::size_t first, matrix hidden, matrix dhidden, const parameter& output) {
+          const index_t begin = one_row_has_all_targets ? 0 : static_cast<index_t>(first) * N;
+          const index_t rows = hidden.extent(0);
+          const auto losses = m.losses.slice(0, begin, rows);
+          const auto targets = m.targets.slice(0, begin, rows);
+          const auto predicted =
+              m.predicted.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(rows));
+          const auto w = pass.w.matrix(output);
+          if (!pass.wants_gradients()) {
+            linear_cross_entropy_forward(context, losses, predicted, hidden, w, targets);
+            return;
+          }
+          const bool own = output.offset >= model_type::layout.head_begin;
+          const bool reached =
+              own || (pass.trains_trunk() && (first == 0 || pass.heads_reach_trunk()));
+          const auto dw = reached ? pass.g.matrix(output)
+                                  : weight_view<S, Backend>(nullptr, output.outputs, output.inputs);
+          linear_cross_entropy(context,
+                               losses,
+                               predicted,
+                               dhidden,
+                               dw,
+                               hidden,
+                               w,
+                               targets,
+                               m.weights.slice(0, begin, rows));
+        });
+    summarize(m, N, options, report);
+    return report;
+  }
+
+  /// The place of target k of row n: in its own row, or in the row that all depths share.
+  static std::array<index_t, 2> place(std::size_t k, index_t n, index_t N) {
+    if constexpr (one_row_has_all_targets) {
+      return {n, static_cast<index_t>(k)};
+    } else {
+      return {static_cast<index_t>(k) * N + n, 0};
+    }
+  }
+
+  /// The target of depth k at position i is t[i + 1 + k], if it is not masked and stands in the
+  /// document of t[i].
+  void fill_targets(memory& m,
+                    const batch_view& batch,
+                    const loss_options<Config.depth>& options,
+                    loss_report<Config.depth>& report) const {
+    const index_t T = batch.length, N = batch.batch * T, row = T + static_cast<index_t>(depths);
+    for (std::size_t k = 0; k < depths; ++k) {
+      index_t valid = 0;
+      for (index_t n = 0; n < N; ++n) {
+        const auto here = static_cast<std::size_t>(n / T * row + n % T);
+        const std::size_t there = here + 1 + k;
+        const bool counts =
+            (batch.mask.empty() || batch.mask[there] != 0) &&
+            (batch.segments.empty() || batch.segments[there] == batch.segments[here]);
+        const auto [r, j] = place(k, n, N);
+        m.targets(r, j) = counts ? batch.tokens[there] : token_t{-1};
+        valid += counts ? 1 : 0;
+      }
+      report.depths[k].targets = valid;
+      // Depths that share their logits have nothing but the trunk to train.
+      const bool trains =
+          k == 0 || !one_row_has_all_targets || options.scope == gradient_scope::joint;
+      const S weight =
+          trains ? static_cast<S>(options.weight(k) / divisor(valid, N, options)) : S{0};
+      for (index_t n = 0; n < N; ++n) {
+        const auto [r, j] = place(k, n, N);
+        m.weights(r, j) = weight;
+      }
+    }
+  }
+
+  static double divisor(index_t valid, index_t N, const loss_options<Config.depth>& options) {
+    return static_cast<double>(
+        options.normalization == loss_normalization::positions ? N : std::max<index_t>(valid, 1));
+  }
+
+  static void summarize(const memory& m,
+                        index_t N,
+                        const loss_options<Config.depth>& options,
+                        loss_report<Config.depth>& report) {
+    for (std::size_t k = 0; k < depths; ++k) {
+      depth_report& depth = report.depths[k];
+      double sum = 0;
+      index_t agreed = 0;
+      for (index_t n = 0; n < N; ++n) {
+        const auto [r, j] = place(k, n, N);
+        sum += static_cast<double>(m.losses(r, j));
+        const token_t target = m.targets(r, j);
+        agreed += target >= 0 && m.predicted[static_cast<std::size_t>(r)] == target ? 1 : 0;
+      }
+      depth.loss = sum / divisor(depth.targets, N, options);
+      depth.agreement =
+          static_cast<double>(agreed) / static_cast<double>(std::max<index_t>(depth.targets, 1));
+      report.total += options.weight(k) * depth.loss;
+    }
+  }
+
+  index_t batch_;
+  index_t length_;
+  buffer<std::byte, Backend> storage_;
+};
+
+}  // namespace mtp

@@ -1,0 +1,184 @@
+// Medusa's heads: per depth a residual block and an output matrix of its own (arXiv 2401.10774,
+// section 2.1.1; blockwise parallel decoding, arXiv 1811.03115).
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <span>
+#include <string>
+
+#include "mtp/model/decode_rows.hpp"
+#include "mtp/model/heads/row_window.hpp"
+#include "mtp/model/trunk.hpp"
+#include "mtp/ops/elementwise.hpp"
+
+namespace mtp {
+
+/// logits of depth k = W2_k (x + silu(W1_k x + b_k)), x the trunk's hidden state. W1 and b start as
+/// zero, so that a new head starts as a plain output matrix.
+template <model_config Config, class Backend, real S>
+struct independent_head {
+  static constexpr std::size_t D = static_cast<std::size_t>(Config.depth);
+  static constexpr bool taps_before_norm = Config.hidden_tap == norm_tap::pre_norm;
+
+  using matrix = matrix_view<S, Backend>;
+  using pass_type = model_pass<Config, Backend, S>;
+
+  struct depth_layout {
+    parameter residual;  // [C, C]
+    parameter bias;      // [C]
+    parameter output;    // [V, C]
+  };
+  struct layout {
+    std::array<depth_layout, D> depth;
+
+    template <class Cursor>
+    static constexpr layout make(Cursor& cursor) {
+      const index_t C = Config.hidden_size;
+      layout at;
+      for (auto& depth : at.depth) {
+        depth.residual = cursor.matrix(C, C, parameter_role::zero);
+        depth.bias = cursor.vector(C, parameter_role::bias);
+        depth.output = cursor.matrix(Config.vocab_size, C);
+      }
+      return at;
+    }
+    template <class Visitor>
+    void visit(Visitor&& visitor) const {
+      for (std::size_t k = 0; k < D; ++k) {
+        const std::string prefix = "mtp." + std::to_string(k) + ".";
+        visitor(prefix + "residual.weight", depth[k].residual);
+        visitor(prefix + "residual.bias", depth[k].bias);
+        visitor(prefix + "lm_head.weight", depth[k].output);
+      }
+    }
+  };
+
+  // ---- Training
+  // -------------------------------------------------------------------------------------------
+
+  /// Memory for one depth at a time, besides the rows of the next-token head.
+  struct activations {
+    matrix hidden;   // [N, C]: of the next-token head
+    matrix dhidden;  // [N, C]
+    matrix inner;    // [N, C]: W1 x + b
+    matrix outer;    // [N, C]: x + silu(inner)
+    matrix douter;   // [N, C]
+    matrix carry;    // [N, C]: sum over depths of the gradients of x
+
+    template <class Arena>
+    static constexpr activations make(Arena& arena,
+                                      index_t N,
+                                      const block_gradients<Config, Backend, S>&) {
+      const index_t C = Config.hidden_size;
+      const auto rows = [&] { return matrix(arena.template take<S>(N * C), {N, C}); };
+      const auto hidden = rows();
+      const auto dhidden = rows();
+      const auto inner = rows();
+      const auto outer = rows();
+      const auto douter = rows();
+      return {hidden, dhidden, inner, outer, douter, rows()};
+    }
+  };
+
+  static matrix next_token_rows(const activations& a, index_t N) { return a.hidden.slice(0, 0, N); }
+
+  template <class Score>
+  static bool run(const pass_type& pass,
+                  const layout& at,
+                  const trunk_layout<Config>& trunk,
+                  const activations& a,
+                  matrix stream,
+                  matrix dstream,
+                  Score&& score) {
+    auto& context = pass.context;
+    score(0, a.hidden, a.dhidden, trunk.output);
+    const matrix x = taps_before_norm ? stream : a.hidden;
+    for (std::size_t k = 1; k <= D; ++k) {
+      const depth_layout& p = at.depth[k - 1];
+      linear_bias_forward(context, a.inner, x, pass.w.matrix(p.residual), pass.w.vector(p.bias));
+      silu_residual_forward(context, a.outer, x, a.inner);
+      score(k, a.outer, a.douter, p.output);
+      if (!pass.wants_gradients()) {
+        continue;
+      }
+      silu_residual_backward(context, a.inner, a.douter, a.inner);
+      linear_backward_weight(context, pass.g.matrix(p.residual), a.inner, x);
+      linear_backward_bias(context, pass.g.vector(p.bias), a.inner);
+      if (pass.heads_reach_trunk()) {
+        linear_add_backward_input(context, a.douter, a.inner, pass.w.matrix(p.residual), a.douter);
+        if (k == 1) {
+          copy(context, a.carry, a.douter);
+        } else {
+          add(context, a.carry, a.carry, a.douter);
+        }
+      }
+    }
+    if (!pass.wants_gradients() || !pass.heads_reach_trunk()) {
+      return false;
+    }
+    if constexpr (taps_before_norm) {
+      copy(context, dstream, a.carry);
+    } else {
+      add(context, a.dhidden, a.dhidden, a.carry);
+    }
+    return taps_before_norm;
+  }
+
+  // ---- Drafting
+  // -------------------------------------------------------------------------------------------
+
+  /// Drafts the next D tokens from the trunk's last row; there is nothing to remember.
+  class drafter {
+   public:
+    template <class Arena>
+    static constexpr drafter make(Arena& arena, index_t max_rows) {
+      const index_t C = Config.hidden_size;
+      drafter made;
+      made.window_ = row_window<Backend, S>(
+          matrix(arena.template take<S>(2 * max_rows * C), {2 * max_rows, C}));
+      made.inner_ = matrix(arena.template take<S>(C), {1, C});
+      made.outer_ = matrix(arena.template take<S>(C), {1, C});
+      made.logits_ = matrix(arena.template take<S>(Config.vocab_size), {1, Config.vocab_size});
+      return made;
+    }
+
+    void reset() { window_.reset(); }
+    matrix observe(index_t rows) { return window_.append(rows); }
+    void rewind(index_t count) { window_.truncate(count - 1); }
+
+    template <class Model>
+    void advance(context<Backend>&, const Model&, std::span<const token_t>, index_t) {
+      window_.forget(window_.end() - 1);
+    }
+
+    template <class Model>
+    void draft(context<Backend>& context,
+               const Model& model,
+               std::span<token_t> tokens,
+               index_t count) {
+      const matrix x = window_.rows(count - 2, 1);
+      for (std::size_t k = 1; k <= D; ++k) {
+        const depth_layout& p = model.head().depth[k - 1];
+        linear_bias_forward(
+            context, inner_, x, model.values().matrix(p.residual), model.values().vector(p.bias));
+        silu_residual_forward(context, outer_, x, inner_);
+        predict_row(context,
+                    model,
+                    p.output,
+                    outer_,
+                    logits_,
+                    tokens.subspan(static_cast<std::size_t>(count) + k - 1, 1));
+      }
+      window_.forget(count - 2);
+    }
+
+   private:
+    row_window<Backend, S> window_;
+    matrix inner_{nullptr, {0, 0}};   // [1, C]
+    matrix outer_{nullptr, {0, 0}};   // [1, C]
+    matrix logits_{nullptr, {0, 0}};  // [1, V]
+  };
+};
+
+}  // namespace mtp

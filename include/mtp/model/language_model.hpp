@@ -1,0 +1,145 @@
+// A language model with a multi-token prediction head: its parameters.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "mtp/core/random.hpp"
+#include "mtp/core/tensor.hpp"
+#include "mtp/model/heads/head.hpp"
+#include "mtp/model/model_config.hpp"
+#include "mtp/model/trunk.hpp"
+
+namespace mtp {
+
+/// Where all parameters of a model lie, known at compile time: those of the trunk first, then those
+/// of the head.
+template <model_config Config, class Backend, real S>
+struct model_layout {
+  trunk_layout<Config> trunk;
+  typename head_of<Config, Backend, S>::layout head;
+  index_t head_begin;  ///< elements before the first parameter of the head
+  index_t storage;     ///< elements in all, padding included
+
+  static constexpr model_layout make() {
+    parameter_cursor<Backend, S> cursor;
+    const auto trunk = trunk_layout<Config>::make(cursor);
+    const index_t head_begin = cursor.offset();
+    const auto head = head_of<Config, Backend, S>::layout::make(cursor);
+    return {trunk, head, head_begin, cursor.offset()};
+  }
+
+  /// visitor(name, parameter) for every parameter, in the order of their places.
+  template <class Visitor>
+  void visit(Visitor&& visitor) const {
+    trunk.visit(visitor);
+    head.visit(visitor);
+  }
+};
+
+/// The parameters of a model, and what is derived from the configuration alone.
+///
+///   mtp::context<mtp::cpu> context;
+///   mtp::language_model<config, mtp::cpu> model{context, mtp::seed{42}};
+template <model_config Config, class Backend, real S = float>
+class language_model {
+  static_assert(backend<Backend>,
+                "language_model: include the backend's header first, e.g. <mtp/backend/cpu.hpp>");
+  static_assert(validate<Config>());
+
+ public:
+  static constexpr model_config config = Config;
+  using backend_type = Backend;
+  using scalar_type = S;
+  using head_type = head_of<Config, Backend, S>;
+  using layout_type = model_layout<Config, Backend, S>;
+  static_assert(prediction_head<head_type>);
+
+  static constexpr layout_type layout = layout_type::make();
+
+  /// Random parameters: matrices normal with variance 1 / inputs, those that write into the
+  /// residual stream smaller by sqrt(2 L), embeddings with variance 1 / C; norms one, biases and
+  /// Medusa's residual matrices zero. The same seed gives the same parameters, whatever the layout
+  /// of the backend.
+  language_model(context<Backend>& context, seed seed)
+      : values_(layout.storage), rope_(dims<2>{Config.max_positions, Config.head_width()}) {
+    static_cast<void>(context);
+    initialize(seed);
+    fill_rope();
+  }
+
+  static constexpr const trunk_layout<Config>& trunk() { return layout.trunk; }
+  static constexpr const typename head_type::layout& head() { return layout.head; }
+
+  parameter_array<const S, Backend> values() const { return {values_.data(), values_.count()}; }
+  parameter_array<S, Backend> values() { return {values_.data(), values_.count()}; }
+
+  /// cos and sin of every position: the table of ops/rope.hpp.  [P, E]
+  matrix_view<const S, Backend> rope() const { return rope_.view(); }
+
+  /// Number of parameters, padding not counted.
+  static index_t parameter_count() {
+    index_t count = 0;
+    layout.visit([&](const std::string&, const parameter& p) { count += p.count(); });
+    return count;
+  }
+
+ private:
+  void initialize(seed seed) {
+    std::vector<S> host(static_cast<std::size_t>(layout.storage), S{0});
+    std::uint64_t stream = 0;
+    layout.visit([&](const std::string&, const parameter& p) {
+      const random_stream random(seed, stream++);
+      S* const at = host.data() + p.offset;
+      const double deviation = deviation_of(p);
+      if (p.is_vector()) {
+        for (index_t i = 0; i < p.outputs; ++i) {
+          at[i] = p.role == parameter_role::norm ? S{1} : S{0};
+        }
+      } else if (deviation > 0) {
+        const weight_view<S, Backend> matrix(at, p.outputs, p.inputs);
+        for (index_t n = 0; n < p.outputs; ++n) {
+          for (index_t k = 0; k < p.inputs; ++k) {
+            const auto position = static_cast<std::uint64_t>(n * p.inputs + k);
+            matrix(n, k) = static_cast<S>(deviation * random.normal(position));
+          }
+        }
+      }
+    });
+    backend_traits<Backend>::copy_from_host(values_.data(), host.data(), values_.bytes());
+  }
+
+  static double deviation_of(const parameter& p) {
+    const double plain = p.is_vector() ? 0 : 1 / std::sqrt(static_cast<double>(p.inputs));
+    switch (p.role) {
+      case parameter_role::residual:
+        return plain / std::sqrt(2.0 * Config.num_layers);
+      case parameter_role::zero:
+        return 0;
+      default:
+        return plain;
+    }
+  }
+
+  void fill_rope() {
+    const index_t P = Config.max_positions, E = Config.head_width();
+    std::vector<S> table(static_cast<std::size_t>(P * E));  // [P, E]
+    for (index_t p = 0; p < P; ++p) {
+      for (index_t e = 0; e < E / 2; ++e) {
+        const double angle = static_cast<double>(p) *
+                             std::pow(static_cast<double>(Config.rope_theta),
+                                      -2.0 * static_cast<double>(e) / static_cast<double>(E));
+        table[static_cast<std::size_t>(p * E + e)] = static_cast<S>(std::cos(angle));
+        table[static_cast<std::size_t>(p * E + E / 2 + e)] = static_cast<S>(std::sin(angle));
+      }
+    }
+    backend_traits<Backend>::copy_from_host(rope_.data(), table.data(), table.size() * sizeof(S));
+  }
+
+  buffer<S, Backend> values_;
+  tensor<S, dims<2>, Backend> rope_;  // [P, E]
+};
+
+}  // namespace mtp

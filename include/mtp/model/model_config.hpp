@@ -1,0 +1,140 @@
+// The configuration of a model: a value that is a template argument.
+#pragma once
+
+#include <string_view>
+
+#include "mtp/core/scalar.hpp"
+
+namespace mtp {
+
+/// How tokens beyond the next one are predicted. One file each under model/heads/.
+enum class head_kind {
+  none,         ///< next token only
+  sequential,   ///< DeepSeek-V3: D modules one after the other, each with its own block
+  parallel,     ///< Gloeckle et al.: D extra blocks side by side on one trunk output, shared output
+                ///< matrix
+  independent,  ///< Medusa, blockwise decoding: a residual block and an output matrix of its own
+                ///< per depth
+  recurrent,    ///< FastMTP: one sequential module applied D times
+  shared_logit,  ///< the ordinary logits scored against the next D + 1 targets; drafts nothing
+};
+
+constexpr std::string_view name_of(head_kind kind) {
+  switch (kind) {
+    case head_kind::none:
+      return "none";
+    case head_kind::sequential:
+      return "sequential";
+    case head_kind::parallel:
+      return "parallel";
+    case head_kind::independent:
+      return "independent";
+    case head_kind::recurrent:
+      return "recurrent";
+    case head_kind::shared_logit:
+      return "shared_logit";
+  }
+  return "?";
+}
+
+/// Which half of the input columns of a sequential module's projection belongs to what.
+enum class concat_order {
+  hidden_first,     ///< [norm(h) ; norm(embedding)]: DeepSeek-V3's paper, equation 21; MiMo
+  embedding_first,  ///< [norm(embedding) ; norm(h)]: DeepSeek's released weights, Megatron, Qwen,
+                    ///< GLM
+};
+
+/// Where a hidden state is taken: before or after the norm that stands in front of the output
+/// matrix.
+enum class norm_tap { pre_norm, post_norm };
+
+/// Whose norm stands between the stream of a depth and the output matrix.
+enum class output_norm_kind {
+  per_depth,  ///< each depth its own
+  shared,     ///< the trunk's final norm for all
+};
+
+/// Everything that decides on the parameters of a model. Names as in Hugging Face configurations.
+///
+/// Where papers, released weights and engines differ, a field says which is meant; docs/mtp.md
+/// gives the evidence.
+struct model_config {
+  int vocab_size = 256;         ///< V
+  int hidden_size = 256;        ///< C
+  int num_layers = 4;           ///< L; for `parallel` the last of them is head 1, as in the paper
+  int num_heads = 4;            ///< H
+  int num_key_value_heads = 0;  ///< G; 0: as many as query heads
+  int head_dim = 0;             ///< E; 0: hidden_size / num_heads
+  int intermediate_size = 704;  ///< F
+  int max_positions = 512;      ///< longest sequence
+  float rms_norm_eps = 1e-5f;
+  float rope_theta = 10000.0f;
+  bool tie_word_embeddings = false;  ///< one matrix for embedding and output
+  bool qkv_bias = false;
+  bool qk_norm = false;  ///< RMSNorm over each head of q and k, before the rotation
+
+  head_kind head = head_kind::none;
+  int depth = 0;  ///< D: how many tokens beyond the next one are predicted
+
+  concat_order concat = concat_order::hidden_first;  ///< sequential, recurrent
+  norm_tap hidden_tap =
+      norm_tap::post_norm;  ///< state of the trunk that heads are given; parallel has none
+  norm_tap recycle_tap =
+      norm_tap::post_norm;  ///< what depth k + 1 is given of depth k: sequential, recurrent
+  output_norm_kind output_norm = output_norm_kind::per_depth;  ///< sequential, recurrent, parallel
+
+  constexpr int key_value_heads() const {
+    return num_key_value_heads > 0 ? num_key_value_heads : num_heads;
+  }
+  constexpr int head_width() const { return head_dim > 0 ? head_dim : hidden_size / num_heads; }
+  constexpr index_t query_size() const { return index_t{num_heads} * head_width(); }
+  constexpr index_t key_value_size() const { return index_t{key_value_heads()} * head_width(); }
+  constexpr index_t qkv_size() const { return query_size() + 2 * key_value_size(); }
+  constexpr float epsilon() const { return rms_norm_eps; }
+
+  /// Whether the head predicts tokens that the model can verify.
+  constexpr bool drafts() const {
+    return head != head_kind::none && head != head_kind::shared_logit && depth > 0;
+  }
+  /// Parameter sets of the head: the modules of `sequential`, one for `recurrent`.
+  constexpr int head_modules() const {
+    switch (head) {
+      case head_kind::none:
+      case head_kind::shared_logit:
+        return 0;
+      case head_kind::recurrent:
+        return depth > 0 ? 1 : 0;
+      default:
+        return depth;
+    }
+  }
+
+  friend constexpr bool operator==(const model_config&, const model_config&) = default;
+};
+
+/// Does not compile, with a sentence, for a configuration that makes no model.
+template <model_config Config>
+constexpr bool validate() {
+  static_assert(Config.vocab_size > 0 && Config.hidden_size > 0 && Config.intermediate_size > 0,
+                "model_config: vocab_size, hidden_size and intermediate_size must be positive");
+  static_assert(Config.num_layers > 0, "model_config: num_layers must be positive");
+  static_assert(Config.num_heads > 0, "model_config: num_heads must be positive");
+  static_assert(
+      Config.head_dim > 0 || Config.hidden_size % Config.num_heads == 0,
+      "model_config: hidden_size must be divisible by num_heads unless head_dim is given");
+  static_assert(Config.num_key_value_heads >= 0 && Config.num_heads % Config.key_value_heads() == 0,
+                "model_config: num_heads must be divisible by num_key_value_heads");
+  static_assert(Config.head_width() > 0 && Config.head_width() % 2 == 0,
+                "model_config: the head width must be even for rotary positions");
+  static_assert(Config.max_positions > 0, "model_config: max_positions must be positive");
+  static_assert(Config.rms_norm_eps > 0, "model_config: rms_norm_eps must be positive");
+  static_assert(Config.rope_theta > 0, "model_config: rope_theta must be positive");
+  static_assert(Config.depth >= 0, "model_config: depth must not be negative");
+  static_assert(Config.head != head_kind::none || Config.depth == 0,
+                "model_config: head_kind::none has depth 0");
+  static_assert(Config.head == head_kind::none || Config.depth > 0,
+                "model_config: a head kind other than none needs a depth of at least 1");
+  return true;
+}
+
+}  // namespace mtp

@@ -1,0 +1,50 @@
+// What a pass over whole sequences carries from layer to layer.
+#pragma once
+
+#include <array>
+#include <span>
+
+#include "mtp/core/backend.hpp"
+#include "mtp/model/model_config.hpp"
+#include "mtp/model/parameter.hpp"
+
+namespace mtp {
+
+/// Which parameters the losses reach.
+enum class gradient_scope {
+  joint,       ///< all losses train all parameters
+  detached,    ///< the losses of depths >= 1 train the head's parameters only; the next-token loss
+               ///< trains the trunk
+  heads_only,  ///< the trunk is frozen: nothing but the head's parameters gets gradients
+};
+
+/// One pass over B sequences of T positions, N = B T rows. Row n = b T + i is position i of
+/// sequence b.
+template <model_config Config, class Backend, real S>
+struct model_pass {
+  mtp::context<Backend>& context;
+  parameter_array<const S, Backend> w;
+  parameter_array<S, Backend> g;       // data() null: no gradients are wanted
+  matrix_view<const S, Backend> rope;  // [P, E]
+  index_t batch;
+  index_t length;
+  std::array<std::span<const token_t>, static_cast<std::size_t>(Config.depth) + 1>
+      tokens;  // t[i + k]: [N] each
+  gradient_scope scope = gradient_scope::joint;
+
+  index_t rows() const { return batch * length; }
+  bool wants_gradients() const { return g.data() != nullptr; }
+  /// Whether losses of depths >= 1 reach what the head shares with the trunk.
+  bool heads_reach_trunk() const { return scope == gradient_scope::joint; }
+  bool trains_trunk() const { return scope != gradient_scope::heads_only; }
+
+  /// The place of a gradient that only counts if the trunk may see it; no data otherwise: not
+  /// wanted.
+  vector_view<S, Backend> shared_vector(const parameter& p, bool reaches) const {
+    return reaches ? g.vector(p) : vector_view<S, Backend>(nullptr, dims<1>{p.outputs});
+  }
+  /// No rows: stands for "no residual".
+  static matrix_view<const S, Backend> no_rows() { return {nullptr, {0, 0}}; }
+};
+
+}  // namespace mtp

@@ -1,0 +1,95 @@
+// Where each parameter of a model lies in one flat array.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+#include <string>
+
+#include "mtp/core/backend.hpp"
+#include "mtp/core/scalar.hpp"
+#include "mtp/core/view.hpp"
+#include "mtp/core/weight.hpp"
+
+namespace mtp {
+
+enum class parameter_role {
+  matrix,     ///< weight of a linear map: starts random, decays
+  residual,   ///< weight of a linear map that writes into the residual stream: starts smaller
+  embedding,  ///< embedding table
+  zero,       ///< weight of a linear map that starts as zero
+  norm,       ///< scale of a norm: starts as one, does not decay
+  bias,       ///< starts as zero, does not decay
+};
+
+/// A parameter as a place in an array of all parameters: the same place in values, gradients and
+/// moments.
+struct parameter {
+  index_t offset = 0;
+  index_t outputs = 0;  ///< rows; the length of a vector
+  index_t inputs = 0;   ///< columns; 0 for a vector
+  index_t storage = 0;  ///< elements occupied, padding included
+  parameter_role role = parameter_role::matrix;
+
+  constexpr bool exists() const { return storage > 0; }
+  constexpr bool is_vector() const { return inputs == 0; }
+  constexpr bool decays() const {
+    return role != parameter_role::norm && role != parameter_role::bias;
+  }
+  /// Elements without padding.
+  constexpr index_t count() const { return outputs * (is_vector() ? 1 : inputs); }
+};
+
+/// Lays parameters one behind the other, each at a multiple of a cache line.
+template <class Backend, real S>
+class parameter_cursor {
+ public:
+  constexpr parameter matrix(index_t outputs,
+                             index_t inputs,
+                             parameter_role role = parameter_role::matrix) {
+    return place(outputs,
+                 inputs,
+                 backend_traits<Backend>::template weight_storage<S>(outputs, inputs),
+                 role);
+  }
+  constexpr parameter vector(index_t size, parameter_role role) {
+    // As long as the storage of a weight with one input, so that padded columns find padding here.
+    return place(size, 0, backend_traits<Backend>::template weight_storage<S>(size, 1), role);
+  }
+  constexpr index_t offset() const { return offset_; }
+
+ private:
+  constexpr parameter place(index_t outputs, index_t inputs, index_t storage, parameter_role role) {
+    const parameter placed{offset_, outputs, inputs, storage, role};
+    offset_ += round_up(storage, 64 / static_cast<index_t>(sizeof(S)));
+    return placed;
+  }
+
+  index_t offset_ = 0;
+};
+
+/// Parameters bound to an array: values, gradients, or moments.
+template <class Element, class Backend>
+class parameter_array {
+ public:
+  parameter_array(Element* data, index_t count) : data_(data), count_(count) {}
+
+  weight_view<Element, Backend> matrix(const parameter& p) const {
+    return {data_ + p.offset, p.outputs, p.inputs};
+  }
+  vector_view<Element, Backend> vector(const parameter& p) const {
+    return {data_ + p.offset, dims<1>{p.outputs}};
+  }
+  /// All elements of a parameter, padding included.
+  vector_view<Element, Backend> storage(const parameter& p) const {
+    return {data_ + p.offset, dims<1>{p.storage}};
+  }
+  Element* data() const { return data_; }
+  index_t count() const { return count_; }
+
+ private:
+  Element* data_;
+  index_t count_;
+};
+
+}  // namespace mtp

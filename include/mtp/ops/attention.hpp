@@ -1,0 +1,101 @@
+// Causal grouped-query attention: over whole sequences with its gradient, and over a cache.
+#pragma once
+
+#include "mtp/ops/detail.hpp"
+
+namespace mtp {
+
+/// out[t, h] = sum over s <= t of p[t, s] v[s, g],  p[t, .] = softmax over s <= t of (q[t, h] .
+/// k[s, g]) / sqrt(E) with g = h / (H / G), for each of B sequences of T = N / B positions.
+///
+/// q [N, H, E], k, v [N, G, E], out [N, H, E], rows may be strided; statistics [N, 2H] receives per
+/// row the maximum score of each head (columns 0..H-1) and the inverse of the sum of exponentials,
+/// which backward reads. No T x T matrix is kept. Row-invariant, and bit for bit what
+/// attention_cached_forward gives. Vaswani et al. 2017, eq. 1; Ainslie et al. 2023 (arXiv
+/// 2305.13245). Throws mtp::error on wrong shapes.
+template <class S, class Backend>
+void attention_forward(context<Backend>& context,
+                       view<S, dims<3>, Backend> out,
+                       out_matrix<S, Backend> statistics,
+                       in_heads<S, Backend> q,
+                       in_heads<S, Backend> k,
+                       in_heads<S, Backend> v,
+                       index_t batch) {
+  detail::check_attention("attention_forward", q, k, v, batch);
+  detail::check_shape("attention_forward", "out", out, q.shape());
+  detail::check_shape(
+      "attention_forward", "statistics", statistics, {q.extent(0), 2 * q.extent(1)});
+  detail::check_rows("attention_forward", "out", out);
+  detail::check_rows("attention_forward", "statistics", statistics);
+  ops_of<Backend>::attention_forward(context, out, statistics, q, k, v, batch);
+}
+
+/// Gradients of attention_forward: dq [N, H, E], dk, dv [N, G, E] are overwritten. Probabilities
+/// are computed again from the statistics. dq, dk, dv must not overlap q, k, v.
+template <class S, class Backend>
+void attention_backward(context<Backend>& context,
+                        view<S, dims<3>, Backend> dq,
+                        out_heads<S, Backend> dk,
+                        out_heads<S, Backend> dv,
+                        in_heads<S, Backend> dout,
+                        in_heads<S, Backend> q,
+                        in_heads<S, Backend> k,
+                        in_heads<S, Backend> v,
+                        in_heads<S, Backend> out,
+                        in_matrix<S, Backend> statistics,
+                        index_t batch) {
+  detail::check_attention("attention_backward", q, k, v, batch);
+  detail::check_shape("attention_backward", "dq", dq, q.shape());
+  detail::check_shape("attention_backward", "dk", dk, k.shape());
+  detail::check_shape("attention_backward", "dv", dv, v.shape());
+  detail::check_shape("attention_backward", "dout", dout, q.shape());
+  detail::check_shape("attention_backward", "out", out, q.shape());
+  detail::check_shape(
+      "attention_backward", "statistics", statistics, {q.extent(0), 2 * q.extent(1)});
+  detail::check_rows("attention_backward", "dq", dq);
+  detail::check_rows("attention_backward", "dk", dk);
+  detail::check_rows("attention_backward", "dv", dv);
+  detail::check_rows("attention_backward", "dout", dout);
+  detail::check_rows("attention_backward", "out", out);
+  ops_of<Backend>::attention_backward(context, dq, dk, dv, dout, q, k, v, out, statistics, batch);
+}
+
+/// Writes k, v [M, G, E] into the cache at positions first .. first + M - 1, then attends:
+/// out[m, h] as in attention_forward with t = first + m, over all cached positions s <= t.
+///
+/// q, out [M, H, E]. Positions 0 .. first - 1 must have been written. Row-invariant: M rows at once
+/// give bit for bit what M calls with one row give. Throws mtp::error on wrong shapes and when the
+/// cache is full.
+template <class S, class Backend>
+void attention_cached_forward(context<Backend>& context,
+                              view<S, dims<3>, Backend> out,
+                              cache_view<S, Backend> cache,
+                              in_heads<S, Backend> q,
+                              in_heads<S, Backend> k,
+                              in_heads<S, Backend> v,
+                              index_t first) {
+  detail::check_attention("attention_cached_forward", q, k, v, 1);
+  detail::check_shape("attention_cached_forward", "out", out, q.shape());
+  detail::check_rows("attention_cached_forward", "out", out);
+  check(cache.num_key_value_heads == k.extent(1) && cache.head_dim == k.extent(2),
+        "attention_cached_forward: expected a cache of ",
+        k.extent(1),
+        " heads of width ",
+        k.extent(2),
+        ", got ",
+        cache.num_key_value_heads,
+        " of ",
+        cache.head_dim);
+  check(first >= 0 && q.extent(0) <= cache.capacity - first,
+        "attention_cached_forward: positions [",
+        first,
+        ", ",
+        first,
+        " + ",
+        q.extent(0),
+        ") do not fit into a cache of ",
+        cache.capacity);
+  ops_of<Backend>::attention_cached_forward(context, out, cache, q, k, v, first);
+}
+
+}  // namespace mtp

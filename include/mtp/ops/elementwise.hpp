@@ -1,0 +1,204 @@
+// Operations on each element by itself.
+//
+// Views may have any rank and any strides, and may be empty. Arithmetic happens in accumulate_t
+// (float for bf16) and is rounded once, when the result is stored. An output may be the same view
+// as an input; it must not overlap one in another way. Shapes that differ throw mtp::error before
+// anything is written.
+#pragma once
+
+#include <type_traits>
+
+#include "mtp/core/backend.hpp"
+#include "mtp/ops/view_checks.hpp"
+
+namespace mtp {
+
+/// y[i] = value                                     y of any shape and element type
+template <class S, class Shape, class Backend>
+void fill(context<Backend>& context, view<S, Shape, Backend> y, detail::arithmetic_t<S> value) {
+  static_assert(!std::is_const_v<S>, "fill: y must be writable");
+  ops_of<Backend>::fill(context, detail::output(y), value);
+}
+
+/// y[i] = x[i]                                      y, x of one shape
+///
+/// Element types may differ where both are f64, f32 or bf16: the value is rounded to nearest, ties
+/// to even, f64 to bf16 by way of f32. Elements of equal type keep their bits.
+template <class S, class Shape, class X, class ShapeX, class Backend>
+void copy(context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, Backend> x) {
+  static_assert(!std::is_const_v<S>, "copy: y must be writable");
+  static_assert(detail::same_element<S, X> || (scalar<S> && scalar<std::remove_const_t<X>>),
+                "copy: there is no conversion between the element types of y and x");
+  static_assert(detail::same_shape<Shape, ShapeX>, "copy: y and x must have the same shape");
+  detail::check_same_shape("copy", "x", x, y);
+  ops_of<Backend>::copy(context, detail::output(y), detail::input(x));
+}
+
+/// y[i] = a[i] + b[i]                               y, a, b of one shape and element type
+template <class S, class Shape, class A, class ShapeA, class B, class ShapeB, class Backend>
+void add(context<Backend>& context,
+         view<S, Shape, Backend> y,
+         view<A, ShapeA, Backend> a,
+         view<B, ShapeB, Backend> b) {
+  static_assert(scalar<S> && detail::same_element<S, A> && detail::same_element<S, B>,
+                "add: y must be writable, and y, a and b of one element type: f64, f32 or bf16");
+  static_assert(detail::same_shape<Shape, ShapeA> && detail::same_shape<Shape, ShapeB>,
+                "add: y, a and b must have the same shape");
+  detail::check_same_shape("add", "a", a, y);
+  detail::check_same_shape("add", "b", b, y);
+  ops_of<Backend>::add(context, detail::output(y), detail::input(a), detail::input(b));
+}
+
+/// y[i] = a[i] - b[i]                               y, a, b of one shape and element type
+template <class S, class Shape, class A, class ShapeA, class B, class ShapeB, class Backend>
+void subtract(context<Backend>& context,
+              view<S, Shape, Backend> y,
+              view<A, ShapeA, Backend> a,
+              view<B, ShapeB, Backend> b) {
+  static_assert(
+      scalar<S> && detail::same_element<S, A> && detail::same_element<S, B>,
+      "subtract: y must be writable, and y, a and b of one element type: f64, f32 or bf16");
+  static_assert(detail::same_shape<Shape, ShapeA> && detail::same_shape<Shape, ShapeB>,
+                "subtract: y, a and b must have the same shape");
+  detail::check_same_shape("subtract", "a", a, y);
+  detail::check_same_shape("subtract", "b", b, y);
+  ops_of<Backend>::subtract(context, detail::output(y), detail::input(a), detail::input(b));
+}
+
+/// y[i] = a[i] * b[i]                               y, a, b of one shape and element type
+template <class S, class Shape, class A, class ShapeA, class B, class ShapeB, class Backend>
+void multiply(context<Backend>& context,
+              view<S, Shape, Backend> y,
+              view<A, ShapeA, Backend> a,
+              view<B, ShapeB, Backend> b) {
+  static_assert(
+      scalar<S> && detail::same_element<S, A> && detail::same_element<S, B>,
+      "multiply: y must be writable, and y, a and b of one element type: f64, f32 or bf16");
+  static_assert(detail::same_shape<Shape, ShapeA> && detail::same_shape<Shape, ShapeB>,
+                "multiply: y, a and b must have the same shape");
+  detail::check_same_shape("multiply", "a", a, y);
+  detail::check_same_shape("multiply", "b", b, y);
+  ops_of<Backend>::multiply(context, detail::output(y), detail::input(a), detail::input(b));
+}
+
+/// y[i] = a[i] / b[i]                               y, a, b of one shape and element type
+template <class S, class Shape, class A, class ShapeA, class B, class ShapeB, class Backend>
+void divide(context<Backend>& context,
+            view<S, Shape, Backend> y,
+            view<A, ShapeA, Backend> a,
+            view<B, ShapeB, Backend> b) {
+  static_assert(scalar<S> && detail::same_element<S, A> && detail::same_element<S, B>,
+                "divide: y must be writable, and y, a and b of one element type: f64, f32 or bf16");
+  static_assert(detail::same_shape<Shape, ShapeA> && detail::same_shape<Shape, ShapeB>,
+                "divide: y, a and b must have the same shape");
+  detail::check_same_shape("divide", "a", a, y);
+  detail::check_same_shape("divide", "b", b, y);
+  ops_of<Backend>::divide(context, detail::output(y), detail::input(a), detail::input(b));
+}
+
+/// y[i] = factor * x[i]                             y, x of one shape and element type
+template <class S, class Shape, class X, class ShapeX, class Backend>
+void scale(context<Backend>& context,
+           view<S, Shape, Backend> y,
+           view<X, ShapeX, Backend> x,
+           detail::arithmetic_t<S> factor) {
+  static_assert(scalar<S> && detail::same_element<S, X>,
+                "scale: y must be writable, and y and x of one element type: f64, f32 or bf16");
+  static_assert(detail::same_shape<Shape, ShapeX>, "scale: y and x must have the same shape");
+  detail::check_same_shape("scale", "x", x, y);
+  ops_of<Backend>::scale(context, detail::output(y), detail::input(x), factor);
+}
+
+/// y[i] += factor * x[i]                            y, x of one shape and element type
+///
+/// One fused multiply-add per element where the machine has it.
+template <class S, class Shape, class X, class ShapeX, class Backend>
+void axpy(context<Backend>& context,
+          view<S, Shape, Backend> y,
+          detail::arithmetic_t<S> factor,
+          view<X, ShapeX, Backend> x) {
+  static_assert(scalar<S> && detail::same_element<S, X>,
+                "axpy: y must be writable, and y and x of one element type: f64, f32 or bf16");
+  static_assert(detail::same_shape<Shape, ShapeX>, "axpy: y and x must have the same shape");
+  detail::check_same_shape("axpy", "x", x, y);
+  ops_of<Backend>::axpy(context, detail::output(y), factor, detail::input(x));
+}
+
+/// y[i] = function(x[i])                            y, x of one shape; element types may differ
+///
+/// The function gets accumulate_t of x's element and returns what converts to accumulate_t of y's.
+/// It is called once per element, from several threads at once and in no order, and must not throw.
+template <class S, class Shape, class X, class ShapeX, class Backend, class Function>
+void transform(context<Backend>& context,
+               view<S, Shape, Backend> y,
+               view<X, ShapeX, Backend> x,
+               const Function& function) {
+  static_assert(backend_traits<Backend>::is_host_memory,
+                "transform: the host's function cannot read elements that lie on a device");
+  static_assert(!std::is_const_v<S>, "transform: y must be writable");
+  static_assert(
+      std::is_invocable_r_v<detail::arithmetic_t<S>, const Function&, detail::arithmetic_t<X>>,
+      "transform: the function must take an element of x and return one of y");
+  static_assert(detail::same_shape<Shape, ShapeX>, "transform: y and x must have the same shape");
+  detail::check_same_shape("transform", "x", x, y);
+  ops_of<Backend>::transform(context, detail::output(y), detail::input(x), function);
+}
+
+/// y[i] = function(a[i], b[i])                      y, a, b of one shape; otherwise as with one
+/// input
+template <class S,
+          class Shape,
+          class A,
+          class ShapeA,
+          class B,
+          class ShapeB,
+          class Backend,
+          class Function>
+void transform(context<Backend>& context,
+               view<S, Shape, Backend> y,
+               view<A, ShapeA, Backend> a,
+               view<B, ShapeB, Backend> b,
+               const Function& function) {
+  static_assert(backend_traits<Backend>::is_host_memory,
+                "transform: the host's function cannot read elements that lie on a device");
+  static_assert(!std::is_const_v<S>, "transform: y must be writable");
+  static_assert(std::is_invocable_r_v<detail::arithmetic_t<S>,
+                                      const Function&,
+                                      detail::arithmetic_t<A>,
+                                      detail::arithmetic_t<B>>,
+                "transform: the function must take elements of a and b and return one of y");
+  static_assert(detail::same_shape<Shape, ShapeA> && detail::same_shape<Shape, ShapeB>,
+                "transform: y, a and b must have the same shape");
+  detail::check_same_shape("transform", "a", a, y);
+  detail::check_same_shape("transform", "b", b, y);
+  ops_of<Backend>::transform(
+      context, detail::output(y), detail::input(a), detail::input(b), function);
+}
+
+/// y[..., c] = x[..., c] + row[c]                   y, x [..., C], row [C], one element type
+template <class S, class Shape, class X, class ShapeX, class R, class ShapeR, class Backend>
+void broadcast_add(context<Backend>& context,
+                   view<S, Shape, Backend> y,
+                   view<X, ShapeX, Backend> x,
+                   view<R, ShapeR, Backend> row) {
+  static_assert(
+      scalar<S> && detail::same_element<S, X> && detail::same_element<S, R>,
+      "broadcast_add: y must be writable, and y, x and row of one element type: f64, f32 or bf16");
+  static_assert(detail::same_shape<Shape, ShapeX>,
+                "broadcast_add: y and x must have the same shape");
+  static_assert(Shape::rank >= 1 && ShapeR::rank == 1, "broadcast_add: row must be a vector");
+  if constexpr (Shape::rank >= 1 && ShapeR::rank == 1) {
+    static_assert(detail::may_equal(Shape::static_sizes.back(), ShapeR::static_sizes.back()),
+                  "broadcast_add: row must be as long as the last dimension of x");
+    detail::check_same_shape("broadcast_add", "x", x, y);
+    check(row.extent(0) == y.extent(Shape::rank - 1),
+          "broadcast_add: expected row of shape [",
+          y.extent(Shape::rank - 1),
+          "], got ",
+          row.shape());
+    ops_of<Backend>::broadcast_add(
+        context, detail::output(y), detail::input(x), detail::input(row));
+  }
+}
+
+}  // namespace mtp

@@ -1,0 +1,122 @@
+// Linear maps: y = W x and its three gradients.
+//
+// Gradients of parameters accumulate (+=), gradients of activations overwrite (=).
+#pragma once
+
+#include "mtp/ops/detail.hpp"
+
+namespace mtp {
+
+/// y[m, n] = sum over k of W[n, k] x[m, k]          y [M, N], x [M, K], W [N, K]
+///
+/// Row-invariant: the bits of y[m] depend on x[m] and W alone, not on M or on threads. Rows may be
+/// strided. y must not overlap x. Throws mtp::error on wrong shapes.
+template <class S, class Shape, class Backend>
+void linear_forward(context<Backend>& context,
+                    view<S, Shape, Backend> y,
+                    in_matrix<S, Backend> x,
+                    in_weight<S, Backend> w) {
+  detail::check_shape("linear_forward", "y", out_matrix<S, Backend>(y), {x.extent(0), w.outputs});
+  detail::check_weight("linear_forward", "w", w, w.outputs, x.extent(1));
+  detail::check_rows("linear_forward", "y", y);
+  detail::check_rows("linear_forward", "x", x);
+  ops_of<Backend>::linear_forward(context, out_matrix<S, Backend>(y), x, w);
+}
+
+/// y[m, n] = bias[n] + sum over k of W[n, k] x[m, k]; else as linear_forward. bias [N]
+template <class S, class Shape, class Backend>
+void linear_bias_forward(context<Backend>& context,
+                         view<S, Shape, Backend> y,
+                         in_matrix<S, Backend> x,
+                         in_weight<S, Backend> w,
+                         in_vector<S, Backend> bias) {
+  detail::check_shape(
+      "linear_bias_forward", "y", out_matrix<S, Backend>(y), {x.extent(0), w.outputs});
+  detail::check_weight("linear_bias_forward", "w", w, w.outputs, x.extent(1));
+  detail::check_shape("linear_bias_forward", "bias", bias, dims<1>{w.outputs});
+  detail::check_rows("linear_bias_forward", "y", y);
+  detail::check_rows("linear_bias_forward", "x", x);
+  detail::check_rows("linear_bias_forward", "bias", bias);
+  ops_of<Backend>::linear_bias_forward(context, out_matrix<S, Backend>(y), x, w, bias);
+}
+
+/// y[m, n] = residual[m, n] + sum over k of W[n, k] x[m, k]; else as linear_forward. residual [M,
+/// N], may be y.
+template <class S, class Shape, class Backend>
+void linear_add_forward(context<Backend>& context,
+                        view<S, Shape, Backend> y,
+                        in_matrix<S, Backend> x,
+                        in_weight<S, Backend> w,
+                        in_matrix<S, Backend> residual) {
+  detail::check_shape(
+      "linear_add_forward", "y", out_matrix<S, Backend>(y), {x.extent(0), w.outputs});
+  detail::check_weight("linear_add_forward", "w", w, w.outputs, x.extent(1));
+  detail::check_shape("linear_add_forward", "residual", residual, {x.extent(0), w.outputs});
+  detail::check_rows("linear_add_forward", "y", y);
+  detail::check_rows("linear_add_forward", "x", x);
+  detail::check_rows("linear_add_forward", "residual", residual);
+  ops_of<Backend>::linear_add_forward(context, out_matrix<S, Backend>(y), x, w, residual);
+}
+
+/// dx[m, k] = sum over n of dy[m, n] W[n, k]        dx [M, K], dy [M, N], W [N, K]
+///
+/// Row-invariant. dx must not overlap dy.
+template <class S, class Shape, class Backend>
+void linear_backward_input(context<Backend>& context,
+                           view<S, Shape, Backend> dx,
+                           in_matrix<S, Backend> dy,
+                           in_weight<S, Backend> w) {
+  detail::check_shape(
+      "linear_backward_input", "dx", out_matrix<S, Backend>(dx), {dy.extent(0), w.inputs});
+  detail::check_weight("linear_backward_input", "w", w, dy.extent(1), w.inputs);
+  detail::check_rows("linear_backward_input", "dx", dx);
+  detail::check_rows("linear_backward_input", "dy", dy);
+  ops_of<Backend>::linear_backward_input(context, out_matrix<S, Backend>(dx), dy, w);
+}
+
+/// dx[m, k] = residual[m, k] + sum over n of dy[m, n] W[n, k]; else as linear_backward_input.
+/// residual [M, K], may be dx.
+template <class S, class Shape, class Backend>
+void linear_add_backward_input(context<Backend>& context,
+                               view<S, Shape, Backend> dx,
+                               in_matrix<S, Backend> dy,
+                               in_weight<S, Backend> w,
+                               in_matrix<S, Backend> residual) {
+  detail::check_shape(
+      "linear_add_backward_input", "dx", out_matrix<S, Backend>(dx), {dy.extent(0), w.inputs});
+  detail::check_weight("linear_add_backward_input", "w", w, dy.extent(1), w.inputs);
+  detail::check_shape("linear_add_backward_input", "residual", residual, {dy.extent(0), w.inputs});
+  detail::check_rows("linear_add_backward_input", "dx", dx);
+  detail::check_rows("linear_add_backward_input", "dy", dy);
+  detail::check_rows("linear_add_backward_input", "residual", residual);
+  ops_of<Backend>::linear_add_backward_input(context, out_matrix<S, Backend>(dx), dy, w, residual);
+}
+
+/// dW[n, k] += sum over m of dy[m, n] x[m, k]       dW [N, K], dy [M, N], x [M, K]
+///
+/// The sum runs over m in order, starting from the value that stands there, whatever the threads.
+template <class S, class Backend>
+void linear_backward_weight(context<Backend>& context,
+                            weight_view<S, Backend> dw,
+                            in_matrix<S, Backend> dy,
+                            in_matrix<S, Backend> x) {
+  detail::check_weight("linear_backward_weight", "dw", dw, dy.extent(1), x.extent(1));
+  detail::check_shape("linear_backward_weight", "x", x, {dy.extent(0), dw.inputs});
+  detail::check_rows("linear_backward_weight", "dy", dy);
+  detail::check_rows("linear_backward_weight", "x", x);
+  ops_of<Backend>::linear_backward_weight(context, dw, dy, x);
+}
+
+/// dbias[n] += sum over m of dy[m, n]               dbias [N], dy [M, N]
+template <class S, class Shape, class Backend>
+void linear_backward_bias(context<Backend>& context,
+                          view<S, Shape, Backend> dbias,
+                          in_matrix<S, Backend> dy) {
+  detail::check_shape(
+      "linear_backward_bias", "dbias", out_vector<S, Backend>(dbias), dims<1>{dy.extent(1)});
+  detail::check_rows("linear_backward_bias", "dbias", dbias);
+  detail::check_rows("linear_backward_bias", "dy", dy);
+  ops_of<Backend>::linear_backward_bias(context, out_vector<S, Backend>(dbias), dy);
+}
+
+}  // namespace mtp

@@ -1,0 +1,62 @@
+// The product of two matrices. Weights of linear maps have their own, see ops/linear.hpp.
+#pragma once
+
+#include <concepts>
+#include <type_traits>
+
+#include "mtp/core/backend.hpp"
+#include "mtp/ops/view_checks.hpp"
+
+namespace mtp {
+
+/// What a product does with its output.
+enum class update {
+  overwrite,   ///< c = a b
+  accumulate,  ///< c += a b
+};
+
+/// c[m, n] = sum over k of a[m, k] b[k, n], or c[m, n] += ... with update::accumulate
+///
+/// c [M, N], a [M, K], b [K, N], any strides: a transposed product takes a transposed view. Element
+/// types may differ as long as they share accumulate_t, so bf16 goes with f32; sums are kept in
+/// accumulate_t and rounded once. Each element is one chain of multiply-adds over k, in order, that
+/// starts with 0 or with c[m, n]: the bits of row m depend on row m of a (and c) and on b alone,
+/// not on M or on threads. c must not overlap a or b. Throws mtp::error on wrong shapes and on too
+/// little workspace.
+template <class S, class Shape, class A, class ShapeA, class B, class ShapeB, class Backend>
+void matmul(context<Backend>& context,
+            view<S, Shape, Backend> c,
+            view<A, ShapeA, Backend> a,
+            view<B, ShapeB, Backend> b,
+            update mode = update::overwrite) {
+  static_assert(scalar<S> && scalar<std::remove_const_t<A>> && scalar<std::remove_const_t<B>>,
+                "matmul: c must be writable, and c, a and b hold f64, f32 or bf16");
+  static_assert(std::same_as<detail::arithmetic_t<S>, detail::arithmetic_t<A>> &&
+                    std::same_as<detail::arithmetic_t<S>, detail::arithmetic_t<B>>,
+                "matmul: f64 does not mix with other element types");
+  static_assert(Shape::rank == 2 && ShapeA::rank == 2 && ShapeB::rank == 2,
+                "matmul: c, a and b must be matrices");
+  if constexpr (Shape::rank == 2 && ShapeA::rank == 2 && ShapeB::rank == 2) {
+    static_assert(detail::may_equal(ShapeA::static_sizes[1], ShapeB::static_sizes[0]),
+                  "matmul: a must have as many columns as b has rows");
+    static_assert(detail::may_equal(Shape::static_sizes[0], ShapeA::static_sizes[0]),
+                  "matmul: c must have as many rows as a");
+    static_assert(detail::may_equal(Shape::static_sizes[1], ShapeB::static_sizes[1]),
+                  "matmul: c must have as many columns as b");
+    check(a.extent(1) == b.extent(0),
+          "matmul: expected b with ",
+          a.extent(1),
+          " rows, the columns of a, got ",
+          b.shape());
+    check(c.extent(0) == a.extent(0) && c.extent(1) == b.extent(1),
+          "matmul: expected c of shape [",
+          a.extent(0),
+          ", ",
+          b.extent(1),
+          "], got ",
+          c.shape());
+    ops_of<Backend>::matmul(context, detail::output(c), detail::input(a), detail::input(b), mode);
+  }
+}
+
+}  // namespace mtp

@@ -1,0 +1,132 @@
+// Reductions over the last dimension, or over everything.
+//
+// The rank of y tells which: with x [..., C],
+//   y [...]  (x without its last dimension)   y[...] = reduction over c of x[..., c]
+//   y []     (rank 0)                         y = reduction over all elements in row-major order
+// Views may have any strides; y must not overlap x. Results are overwritten (=). The order of a sum
+// depends on the number of its elements alone: not on strides, nor on threads, nor on the rows
+// beside it. Shapes that do not fit throw mtp::error before anything is written.
+#pragma once
+
+#include <concepts>
+#include <limits>
+#include <type_traits>
+
+#include "mtp/core/backend.hpp"
+#include "mtp/ops/view_checks.hpp"
+
+namespace mtp {
+
+namespace detail {
+
+/// y is x without its last dimension, or has rank 0, as far as the compiler can tell.
+template <class Shape, class ShapeX>
+inline constexpr bool reduces = [] {
+  if constexpr (Shape::rank == 0) {
+    return true;
+  } else if constexpr (Shape::rank == ShapeX::rank - 1) {
+    return may_equal<Shape, ShapeX>(Shape::rank);
+  } else {
+    return false;
+  }
+}();
+
+/// The type of results: that of the elements, or the one that their sums are kept in.
+template <class S, class X>
+inline constexpr bool reduced_element = [] {
+  if constexpr (scalar<std::remove_const_t<X>>) {
+    return same_element<S, X> || std::same_as<S, accumulate_t<std::remove_const_t<X>>>;
+  } else {
+    return false;
+  }
+}();
+
+template <class Y, class X>
+void check_reduced(const char* function, const Y& y, const X& x) {
+  for (int d = 0; d < Y::rank; ++d) {
+    check(y.extent(d) == x.extent(d),
+          function,
+          ": expected y of the shape of x ",
+          x.shape(),
+          " without its last dimension, got ",
+          y.shape());
+  }
+}
+
+}  // namespace detail
+
+/// y = sum of x; 0 for no elements
+///
+/// Kept in accumulate_t, added pairwise. y has x's element type or accumulate_t of it.
+template <class S, class Shape, class X, class ShapeX, class Backend>
+void sum(context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, Backend> x) {
+  static_assert(
+      detail::reduced_element<S, X>,
+      "sum: y must be writable and have x's element type or the one its sums are kept in");
+  static_assert(detail::reduces<Shape, ShapeX>,
+                "sum: y must have the shape of x without its last dimension, or rank 0");
+  detail::check_reduced("sum", y, x);
+  ops_of<Backend>::sum(context, detail::output(y), detail::input(x));
+}
+
+/// y = sum of x / number of elements; NaN for no elements. Otherwise as sum.
+template <class S, class Shape, class X, class ShapeX, class Backend>
+void mean(context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, Backend> x) {
+  static_assert(
+      detail::reduced_element<S, X>,
+      "mean: y must be writable and have x's element type or the one its sums are kept in");
+  static_assert(detail::reduces<Shape, ShapeX>,
+                "mean: y must have the shape of x without its last dimension, or rank 0");
+  detail::check_reduced("mean", y, x);
+  ops_of<Backend>::mean(context, detail::output(y), detail::input(x));
+}
+
+/// y = largest element of x; NaN if one is NaN, -inf for no elements
+///
+/// Among zeros of different sign the first counts.
+template <class S, class Shape, class X, class ShapeX, class Backend>
+void maximum(context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, Backend> x) {
+  static_assert(detail::reduced_element<S, X>,
+                "maximum: y must be writable and have x's element type or accumulate_t of it");
+  static_assert(detail::reduces<Shape, ShapeX>,
+                "maximum: y must have the shape of x without its last dimension, or rank 0");
+  detail::check_reduced("maximum", y, x);
+  ops_of<Backend>::maximum(context, detail::output(y), detail::input(x));
+}
+
+/// y = smallest element of x; NaN if one is NaN, +inf for no elements. Otherwise as maximum.
+template <class S, class Shape, class X, class ShapeX, class Backend>
+void minimum(context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, Backend> x) {
+  static_assert(detail::reduced_element<S, X>,
+                "minimum: y must be writable and have x's element type or accumulate_t of it");
+  static_assert(detail::reduces<Shape, ShapeX>,
+                "minimum: y must have the shape of x without its last dimension, or rank 0");
+  detail::check_reduced("minimum", y, x);
+  ops_of<Backend>::minimum(context, detail::output(y), detail::input(x));
+}
+
+/// y = index of the largest element of x, along the last dimension or in row-major order
+///
+/// Ties go to the lowest index. NaN never wins; -1 where there is nothing but NaN, or nothing. y
+/// holds token_t or index_t; throws if its type cannot hold every index.
+template <class Index, class Shape, class X, class ShapeX, class Backend>
+void argmax(context<Backend>& context, view<Index, Shape, Backend> y, view<X, ShapeX, Backend> x) {
+  static_assert(std::same_as<Index, token_t> || std::same_as<Index, index_t>,
+                "argmax: y must be writable and hold token_t or index_t");
+  static_assert(scalar<std::remove_const_t<X>>,
+                "argmax: the elements of x must be f64, f32 or bf16");
+  static_assert(detail::reduces<Shape, ShapeX>,
+                "argmax: y must have the shape of x without its last dimension, or rank 0");
+  detail::check_reduced("argmax", y, x);
+  index_t candidates = x.count();
+  if constexpr (Shape::rank > 0) {
+    candidates = x.extent(ShapeX::rank - 1);
+  }
+  check(candidates - 1 <= static_cast<index_t>(std::numeric_limits<Index>::max()),
+        "argmax: the elements of y cannot hold indices of ",
+        candidates,
+        " candidates");
+  ops_of<Backend>::argmax(context, detail::output(y), detail::input(x));
+}
+
+}  // namespace mtp

@@ -1,0 +1,37 @@
+// Rotary position embedding, half-split as in Hugging Face's Llama (Su et al. 2021, arXiv
+// 2104.09864, eq. 34).
+#pragma once
+
+#include "mtp/ops/detail.hpp"
+
+namespace mtp {
+
+/// With a = angle(p, e) = p * theta^(-2e / E) at position p:
+///   x[n, h, e]       <- x[n, h, e] cos a - x[n, h, e + E/2] sin a
+///   x[n, h, e + E/2] <- x[n, h, e + E/2] cos a + x[n, h, e] sin a        for e < E/2
+///
+/// In place. x [N, H, E], rows may be strided, E even. Row n stands at position first + n % length.
+/// table [P, E] holds cos a in its first half of columns and sin a in its second. Row-invariant.
+/// Throws mtp::error on wrong shapes and on positions outside the table.
+template <class S, class Backend>
+void rope_forward(context<Backend>& context,
+                  view<S, dims<3>, Backend> x,
+                  in_matrix<S, Backend> table,
+                  index_t length,
+                  index_t first) {
+  detail::check_rope("rope_forward", x, table, length, first);
+  ops_of<Backend>::rope_forward(context, x, table, length, first);
+}
+
+/// The gradient of rope_forward: the rotation by the opposite angle, in place on dx [N, H, E].
+template <class S, class Backend>
+void rope_backward(context<Backend>& context,
+                   view<S, dims<3>, Backend> dx,
+                   in_matrix<S, Backend> table,
+                   index_t length,
+                   index_t first) {
+  detail::check_rope("rope_backward", dx, table, length, first);
+  ops_of<Backend>::rope_backward(context, dx, table, length, first);
+}
+
+}  // namespace mtp

@@ -1,0 +1,51 @@
+// Softmax over the last dimension.
+#pragma once
+
+#include "mtp/core/backend.hpp"
+#include "mtp/ops/view_checks.hpp"
+
+namespace mtp {
+
+/// y[..., c] = exp(x[..., c] - m) / sum over c' of exp(x[..., c'] - m),  m = maximum over c' of
+/// x[..., c']
+///
+/// y, x [..., C] of one element type, any strides; computed in accumulate_t. y may be x.
+/// Row-invariant. Terms too small for a normal number become zero, -inf exactly so; a row with a
+/// NaN, with +inf or with nothing but -inf becomes NaN throughout. Throws mtp::error on wrong
+/// shapes and on too little workspace.
+template <class S, class Shape, class X, class ShapeX, class Backend>
+void softmax_forward(context<Backend>& context,
+                     view<S, Shape, Backend> y,
+                     view<X, ShapeX, Backend> x) {
+  static_assert(
+      scalar<S> && detail::same_element<S, X>,
+      "softmax_forward: y must be writable, and y and x of one element type: f64, f32 or bf16");
+  static_assert(detail::same_shape<Shape, ShapeX>,
+                "softmax_forward: y and x must have the same shape");
+  static_assert(Shape::rank >= 1, "softmax_forward: y and x must have a last dimension");
+  detail::check_same_shape("softmax_forward", "x", x, y);
+  ops_of<Backend>::softmax_forward(context, detail::output(y), detail::input(x));
+}
+
+/// dx[..., c] = y[..., c] (dy[..., c] - sum over c' of dy[..., c'] y[..., c'])
+///
+/// dx, dy, y [..., C]; y is the result of softmax_forward. dx is overwritten (=), and may be dy or
+/// y. Row-invariant. Throws mtp::error on wrong shapes and on too little workspace.
+template <class S, class Shape, class G, class ShapeG, class Y, class ShapeY, class Backend>
+void softmax_backward(context<Backend>& context,
+                      view<S, Shape, Backend> dx,
+                      view<G, ShapeG, Backend> dy,
+                      view<Y, ShapeY, Backend> y) {
+  static_assert(scalar<S> && detail::same_element<S, G> && detail::same_element<S, Y>,
+                "softmax_backward: dx must be writable, and dx, dy and y of one element type: f64, "
+                "f32 or bf16");
+  static_assert(detail::same_shape<Shape, ShapeG> && detail::same_shape<Shape, ShapeY>,
+                "softmax_backward: dx, dy and y must have the same shape");
+  static_assert(Shape::rank >= 1, "softmax_backward: dx, dy and y must have a last dimension");
+  detail::check_same_shape("softmax_backward", "dy", dy, dx);
+  detail::check_same_shape("softmax_backward", "y", y, dx);
+  ops_of<Backend>::softmax_backward(
+      context, detail::output(dx), detail::input(dy), detail::input(y));
+}
+
+}  // namespace mtp

@@ -1,0 +1,83 @@
+// What the contracts of the generic operations ask of their views before and while the program
+// runs.
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <type_traits>
+
+#include "mtp/core/error.hpp"
+#include "mtp/core/extents.hpp"
+#include "mtp/core/scalar.hpp"
+#include "mtp/core/view.hpp"
+
+namespace mtp::detail {
+
+template <class T>
+struct arithmetic {
+  using type = T;
+};
+template <scalar T>
+struct arithmetic<T> {
+  using type = accumulate_t<T>;
+};
+
+/// The type that a function of one element gets and returns: float for bf16, else the element
+/// itself.
+template <class T>
+using arithmetic_t = typename arithmetic<std::remove_const_t<T>>::type;
+
+/// Two sizes that may be equal as far as the compiler can tell.
+constexpr bool may_equal(index_t a, index_t b) {
+  return a == dynamic || b == dynamic || a == b;
+}
+
+/// Two shapes, or their first `dimensions` sizes, that may be equal as far as the compiler can
+/// tell.
+template <class A, class B>
+constexpr bool may_equal(int dimensions) {
+  for (std::size_t d = 0; d < static_cast<std::size_t>(dimensions); ++d) {
+    if (!may_equal(A::static_sizes[d], B::static_sizes[d])) {
+      return false;
+    }
+  }
+  return true;
+}
+
+template <class A, class B>
+inline constexpr bool same_shape = [] {
+  if constexpr (A::rank == B::rank) {
+    return may_equal<A, B>(A::rank);
+  } else {
+    return false;
+  }
+}();
+
+/// The same element type up to const.
+template <class Y, class X>
+inline constexpr bool same_element = std::same_as<Y, std::remove_const_t<X>>;
+
+/// What an operation of a backend gets: sizes known at run time only, so that one instantiation
+/// serves all static shapes.
+template <class Element, class Shape, class Backend>
+view<const Element, dims<Shape::rank>, Backend> input(const view<Element, Shape, Backend>& x) {
+  return x;
+}
+template <class Element, class Shape, class Backend>
+view<Element, dims<Shape::rank>, Backend> output(const view<Element, Shape, Backend>& y) {
+  return y;
+}
+
+template <class A, class B>
+void check_same_shape(const char* function, const char* name, const A& actual, const B& expected) {
+  check(actual.shape() == expected.shape(),
+        function,
+        ": expected ",
+        name,
+        " of shape ",
+        expected.shape(),
+        ", got ",
+        actual.shape());
+}
+
+}  // namespace mtp::detail

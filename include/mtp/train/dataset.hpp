@@ -1,0 +1,175 @@
+// Text as training windows: which tokens a step sees is a function of seed and step alone.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "mtp/core/error.hpp"
+#include "mtp/core/random.hpp"
+#include "mtp/core/scalar.hpp"
+
+namespace mtp {
+
+struct dataset_options {
+  index_t window = 0;              ///< tokens of a sample: T + 1 + D
+  double validation_share = 0.05;  ///< of the text that is held out
+  mtp::seed seed{0};               ///< of the order of samples
+};
+
+/// A text of tokens, cut into documents, with a part held out for validation. Nothing has to be
+/// saved to resume: sample n of a run is the same whenever it is asked for.
+///
+/// Element is the type that tokens are stored in: std::uint8_t for bytes.
+template <class Element = std::uint8_t>
+class dataset {
+ public:
+  /// `document_starts` are ascending positions at which documents begin; the first is 0. Empty: one
+  /// document. Throws mtp::error if the text is shorter than a window for training and one for
+  /// validation.
+  dataset(std::vector<Element> text,
+          std::vector<std::int64_t> document_starts,
+          const dataset_options& options)
+      : text_(std::move(text)), starts_(std::move(document_starts)), options_(options) {
+    const index_t n = size();
+    check(options.window > 1,
+          "dataset: expected a window of at least 2 tokens, got ",
+          options.window);
+    check(options.validation_share >= 0 && options.validation_share < 1,
+          "dataset: expected a validation share in [0, 1), got ",
+          options.validation_share);
+    const index_t wanted = options.window * (options.validation_share > 0 ? 2 : 1);
+    check(n >= wanted,
+          "dataset: expected a text of at least ",
+          wanted,
+          " tokens (windows of ",
+          options.window,
+          "), got ",
+          n);
+    if (starts_.empty()) {
+      starts_.push_back(0);
+    }
+    check(starts_.front() == 0 && std::is_sorted(starts_.begin(), starts_.end()) &&
+              starts_.back() <= n,
+          "dataset: document starts must begin with 0 and ascend up to the text's ",
+          n,
+          " tokens");
+    split();
+  }
+
+  index_t size() const { return static_cast<index_t>(text_.size()); }
+  index_t window() const { return options_.window; }
+  const dataset_options& options() const { return options_; }
+  std::span<const Element> text() const { return text_; }
+  std::span<const std::int64_t> document_starts() const { return starts_; }
+
+  /// Windows that training may begin at.
+  index_t training_windows() const { return training_total_; }
+  /// Windows of the held-out text; they do not overlap in their inputs.
+  index_t validation_windows() const { return static_cast<index_t>(validation_.size()); }
+
+  /// Sample `number` of the run: a window that begins anywhere in the training text.
+  void training_sample(std::uint64_t number,
+                       std::span<token_t> tokens,
+                       std::span<std::int32_t> segments) const {
+    const random_stream order(options_.seed, order_stream);
+    const auto pick =
+        static_cast<index_t>(order.below(number, static_cast<std::uint64_t>(training_total_)));
+    const auto after = std::upper_bound(
+        training_.begin(), training_.end(), pick, [](index_t value, const interval& part) {
+          return value < part.windows_before;
+        });
+    const interval& part = *std::prev(after);
+    copy_window(part.begin + pick - part.windows_before, tokens, segments);
+  }
+
+  /// Window `number` of the held-out text.
+  void validation_sample(index_t number,
+                         std::span<token_t> tokens,
+                         std::span<std::int32_t> segments) const {
+    check(number >= 0 && number < validation_windows(),
+          "dataset: validation window ",
+          number,
+          " does not lie in [0, ",
+          validation_windows(),
+          ")");
+    copy_window(validation_[static_cast<std::size_t>(number)], tokens, segments);
+  }
+
+ private:
+  static constexpr std::uint64_t order_stream = 0x6f72646572;
+
+  struct interval {
+    index_t begin;
+    index_t windows_before;  // training windows in the intervals before this one
+  };
+
+  // Held-out pieces are spread over the text, so that both parts hold of everything; no window
+  // crosses the border.
+  void split() {
+    const index_t n = size(), window = options_.window;
+    const auto held = std::max(
+        window,
+        static_cast<index_t>(std::llround(options_.validation_share * static_cast<double>(n))));
+    if (options_.validation_share == 0) {
+      add_training(0, n);
+      return;
+    }
+    const index_t pieces = std::clamp<index_t>(held / (4 * window), 1, 64);
+    const index_t piece = held / pieces, stretch = n / pieces;
+    for (index_t i = 0; i < pieces; ++i) {
+      const index_t end = i + 1 == pieces ? n : (i + 1) * stretch;
+      add_training(i * stretch, end - piece);
+      for (index_t at = end - piece; at + window <= end; at += window - 1) {
+        validation_.push_back(at);
+      }
+    }
+    check(training_total_ > 0,
+          "dataset: no training window of ",
+          window,
+          " tokens is left of ",
+          n,
+          " tokens with a validation share of ",
+          options_.validation_share);
+  }
+
+  void add_training(index_t begin, index_t end) {
+    if (end - begin >= options_.window) {
+      training_.push_back({begin, training_total_});
+      training_total_ += end - begin - options_.window + 1;
+    }
+  }
+
+  void copy_window(index_t at, std::span<token_t> tokens, std::span<std::int32_t> segments) const {
+    const auto window = static_cast<std::size_t>(options_.window);
+    check(tokens.size() == window && segments.size() == window,
+          "dataset: expected room for ",
+          window,
+          " tokens and segments, got ",
+          tokens.size(),
+          " and ",
+          segments.size());
+    auto document = std::upper_bound(starts_.begin(), starts_.end(), at) - starts_.begin() - 1;
+    for (std::size_t i = 0; i < window; ++i) {
+      const auto position = at + static_cast<index_t>(i);
+      while (static_cast<std::size_t>(document) + 1 < starts_.size() &&
+             starts_[static_cast<std::size_t>(document) + 1] <= position) {
+        ++document;
+      }
+      tokens[i] = static_cast<token_t>(text_[static_cast<std::size_t>(position)]);
+      segments[i] = static_cast<std::int32_t>(document);
+    }
+  }
+
+  std::vector<Element> text_;
+  std::vector<std::int64_t> starts_;
+  dataset_options options_;
+  std::vector<interval> training_;
+  std::vector<index_t> validation_;
+  index_t training_total_ = 0;
+};
+
+}  // namespace mtp

@@ -1,0 +1,261 @@
+// Training, a step at a time.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "mtp/loss/model_loss.hpp"
+#include "mtp/ops/elementwise.hpp"
+#include "mtp/train/adamw.hpp"
+#include "mtp/train/dataset.hpp"
+#include "mtp/train/schedule.hpp"
+
+namespace mtp {
+
+template <model_config Config>
+struct train_options {
+  index_t batch = 16;        ///< sequences of a pass, B
+  index_t length = 128;      ///< positions of a sequence, T
+  index_t accumulation = 1;  ///< passes of a step
+  learning_rate_schedule learning_rate{};
+  lambda_schedule lambda = lambda_schedule::of(Config.head);
+  adamw_options optimizer{};
+  double clip_norm = 1.0;  ///< of all gradients together; 0: no clipping
+  int max_bad_steps =
+      5;  ///< steps with NaN or infinity in a row after which training ends with an error
+  loss_options<Config.depth> loss = default_loss_options<Config>();
+};
+
+/// Everything of a run that is not a parameter or a moment.
+struct trainer_state {
+  std::int64_t step = 0;     ///< steps done; also the position in the data
+  std::int64_t skipped = 0;  ///< of these, skipped because of NaN or infinity
+  std::int64_t skipped_in_a_row = 0;
+};
+
+template <int Depth>
+struct step_report {
+  std::int64_t step = 0;  ///< steps done, this one included
+  loss_report<Depth> loss;
+  double gradient_norm = 0;
+  double learning_rate = 0;
+  double lambda = 0;
+  bool skipped = false;
+};
+
+/// Trains a model on a dataset. A step is a function of parameters, moments and state alone: the
+/// same bits again, resumed, and with any number of threads. A steady step allocates nothing.
+///
+/// A step whose loss or gradients are not finite changes no parameter and no moment; several in a
+/// row throw mtp::error.
+template <model_config Config, class Backend, real S = float, class Element = std::uint8_t>
+class trainer {
+ public:
+  using model_type = language_model<Config, Backend, S>;
+  using dataset_type = dataset<Element>;
+  using options_type = train_options<Config>;
+  using report_type = step_report<Config.depth>;
+  static constexpr index_t window_of(index_t length) { return length + 1 + Config.depth; }
+
+  /// Model and data must outlive the trainer. The data's window must be length + 1 + depth.
+  trainer(context<Backend>& context,
+          model_type& model,
+          const dataset_type& data,
+          const options_type& options)
+      : context_(&context),
+        model_(&model),
+        data_(&data),
+        options_(checked(options)),
+        loss_(context, options.batch, options.length),
+        optimizer_(options.optimizer),
+        gradients_(model_type::layout.storage) {
+    check(data.window() == window_of(options.length),
+          "trainer: expected a dataset with windows of ",
+          window_of(options.length),
+          " tokens (length + 1 + depth), got ",
+          data.window());
+    static_assert(sizeof(Element) < sizeof(token_t) || std::is_same_v<Element, token_t>);
+    const auto count = static_cast<std::size_t>(options.batch * data.window());
+    tokens_.resize(count);
+    segments_.resize(count);
+    context.reserve(arena_bytes(model_type::layout.storage / 1024 + 1, sizeof(double)));
+  }
+
+  const options_type& options() const { return options_; }
+  const trainer_state& state() const { return state_; }
+  void set_state(const trainer_state& state) { state_ = state; }
+  adamw<Config, Backend, S>& optimizer() { return optimizer_; }
+  model_type& model() { return *model_; }
+  const dataset_type& data() const { return *data_; }
+
+  /// Tokens that a step learns from.
+  index_t tokens_per_step() const {
+    return options_.batch * options_.length * options_.accumulation;
+  }
+
+  /// One step. Throws mtp::error when max_bad_steps steps in a row had NaN or infinity.
+  report_type step() {
+    report_type report;
+    report.lambda = options_.lambda.at(state_.step, options_.learning_rate.total_steps);
+    report.learning_rate = options_.learning_rate.at(state_.step);
+    fill(*context_, vector_view<S, Backend>(gradients_.data(), dims<1>{gradients_.count()}), S{0});
+    auto loss = options_.loss;
+    loss.lambda = report.lambda * options_.loss.lambda;
+    const auto passes = static_cast<double>(options_.accumulation);
+    for (auto& weight : loss.weights) {
+      weight /= passes;
+    }
+    for (index_t pass = 0; pass < options_.accumulation; ++pass) {
+      load_training_batch(pass);
+      add_pass(
+          report.loss,
+          loss_.with_gradients(*context_, *model_, gradients(), batch_of(options_.batch), loss),
+          passes);
+    }
+    const index_t begin = trained_from();
+    const vector_view<S, Backend> trained(gradients_.data() + begin,
+                                          dims<1>{gradients_.count() - begin});
+    report.gradient_norm = std::sqrt(sum_of_squares(*context_, trained));
+    report.skipped = !std::isfinite(report.gradient_norm) || !std::isfinite(report.loss.total);
+    ++state_.step;
+    report.step = state_.step;
+    if (report.skipped) {
+      ++state_.skipped;
+      ++state_.skipped_in_a_row;
+      check(state_.skipped_in_a_row < options_.max_bad_steps,
+            "trainer: ",
+            state_.skipped_in_a_row,
+            " steps in a row had NaN or infinity (loss ",
+            report.loss.total,
+            ", gradient norm ",
+            report.gradient_norm,
+            ") at step ",
+            state_.step,
+            "; parameters are those before them");
+      return report;
+    }
+    state_.skipped_in_a_row = 0;
+    const double clip = options_.clip_norm;
+    const double scale =
+        clip > 0 && report.gradient_norm > clip ? clip / report.gradient_norm : 1.0;
+    optimizer_.update(*context_, *model_, gradients(), report.learning_rate, scale, begin);
+    return report;
+  }
+
+  /// Losses over the first `windows` held-out windows, all of them if fewer. Per valid target and
+  /// with the weights of the options alone: the lambda schedule does not enter.
+  loss_report<Config.depth> validate(index_t windows) {
+    loss_report<Config.depth> total;
+    const index_t count = std::min(windows, data_->validation_windows());
+    auto loss = options_.loss;
+    loss.normalization = loss_normalization::valid_targets;
+    for (index_t first = 0; first < count; first += options_.batch) {
+      const index_t rows = std::min(options_.batch, count - first);
+      for (index_t b = 0; b < rows; ++b) {
+        data_->validation_sample(first + b, tokens_of(b), segments_of(b));
+      }
+      const auto report = loss_.without_gradients(*context_, *model_, batch_of(rows), loss);
+      for (std::size_t k = 0; k < report.depths.size(); ++k) {
+        const auto targets = static_cast<double>(report.depths[k].targets);
+        total.depths[k].loss += report.depths[k].loss * targets;
+        total.depths[k].agreement += report.depths[k].agreement * targets;
+        total.depths[k].targets += report.depths[k].targets;
+      }
+    }
+    for (std::size_t k = 0; k < total.depths.size(); ++k) {
+      const auto targets = static_cast<double>(std::max<index_t>(total.depths[k].targets, 1));
+      total.depths[k].loss /= targets;
+      total.depths[k].agreement /= targets;
+      total.total += loss.weight(k) * total.depths[k].loss;
+    }
+    return total;
+  }
+
+ private:
+  static const options_type& checked(const options_type& options) {
+    const auto& rate = options.learning_rate;
+    check(options.batch > 0, "trainer: expected a positive batch, got ", options.batch);
+    check(options.length > 0, "trainer: expected a positive length, got ", options.length);
+    check(options.accumulation > 0,
+          "trainer: expected a positive accumulation, got ",
+          options.accumulation);
+    check(
+        std::isfinite(rate.peak) && rate.peak >= 0 && std::isfinite(rate.floor) && rate.floor >= 0,
+        "trainer: expected finite learning rates of at least 0, got ",
+        rate.peak,
+        " and ",
+        rate.floor);
+    check(rate.warmup_steps >= 0 && rate.total_steps > 0,
+          "trainer: expected warmup_steps >= 0 and total_steps > 0, got ",
+          rate.warmup_steps,
+          " and ",
+          rate.total_steps);
+    check(options.clip_norm >= 0,
+          "trainer: expected a clip_norm of at least 0, got ",
+          options.clip_norm);
+    check(options.max_bad_steps > 0,
+          "trainer: expected a positive max_bad_steps, got ",
+          options.max_bad_steps);
+    return options;
+  }
+
+  /// The first parameter that is trained: with a frozen trunk, the head's.
+  index_t trained_from() const {
+    return options_.loss.scope == gradient_scope::heads_only ? model_type::layout.head_begin : 0;
+  }
+
+  parameter_array<S, Backend> gradients() { return {gradients_.data(), gradients_.count()}; }
+
+  std::span<token_t> tokens_of(index_t b) {
+    const auto window = static_cast<std::size_t>(data_->window());
+    return std::span<token_t>(tokens_).subspan(static_cast<std::size_t>(b) * window, window);
+  }
+  std::span<std::int32_t> segments_of(index_t b) {
+    const auto window = static_cast<std::size_t>(data_->window());
+    return std::span<std::int32_t>(segments_).subspan(static_cast<std::size_t>(b) * window, window);
+  }
+
+  void load_training_batch(index_t pass) {
+    for (index_t b = 0; b < options_.batch; ++b) {
+      const auto number = (state_.step * options_.accumulation + pass) * options_.batch + b;
+      data_->training_sample(static_cast<std::uint64_t>(number), tokens_of(b), segments_of(b));
+    }
+  }
+
+  batch_view batch_of(index_t rows) const {
+    const auto count = static_cast<std::size_t>(rows * data_->window());
+    return {std::span<const token_t>(tokens_).first(count),
+            std::span<const std::int32_t>(segments_).first(count),
+            {},
+            rows,
+            options_.length};
+  }
+
+  static void add_pass(loss_report<Config.depth>& sum,
+                       const loss_report<Config.depth>& pass,
+                       double passes) {
+    sum.total += pass.total;
+    for (std::size_t k = 0; k < sum.depths.size(); ++k) {
+      sum.depths[k].loss += pass.depths[k].loss / passes;
+      sum.depths[k].agreement += pass.depths[k].agreement / passes;
+      sum.depths[k].targets += pass.depths[k].targets;
+    }
+  }
+
+  context<Backend>* context_;
+  model_type* model_;
+  const dataset_type* data_;
+  options_type options_;
+  model_loss<Config, Backend, S> loss_;
+  adamw<Config, Backend, S> optimizer_;
+  buffer<S, Backend> gradients_;
+  trainer_state state_;
+  std::vector<token_t> tokens_;         // [B, T + 1 + D]
+  std::vector<std::int32_t> segments_;  // [B, T + 1 + D]
+};
+
+}  // namespace mtp

@@ -1,0 +1,19 @@
+#include "mtp/core/error.hpp"
+
+#include <doctest/doctest.h>
+
+#include <string>
+#include <type_traits>
+
+using namespace mtp;
+
+TEST_CASE("check passes in silence and throws all its parts in one message") {
+  CHECK_NOTHROW(check(true, "never seen"));
+  CHECK_THROWS_WITH_AS(
+      check(false, "f: expected ", 3, ", got ", 4.5), "f: expected 3, got 4.5", error);
+}
+
+TEST_CASE("fail throws a runtime_error") {
+  static_assert(std::is_base_of_v<std::runtime_error, error>);
+  CHECK_THROWS_AS(fail("broken"), std::runtime_error);
+}

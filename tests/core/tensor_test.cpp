@@ -1,0 +1,65 @@
+#include "mtp/core/tensor.hpp"
+
+#include <doctest/doctest.h>
+
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "mtp/backend/cpu.hpp"
+
+using namespace mtp;
+
+TEST_CASE("a tensor starts as zeros, aligned for the widest vector") {
+  const tensor<float, dims<2>, cpu> x(dims<2>(5, 7));  // [5, 7]
+  for (const float element : x.to_host()) {
+    CHECK(element == 0);
+  }
+  CHECK(reinterpret_cast<std::uintptr_t>(x.data()) % 64 == 0);
+  CHECK(x.count() == 35);
+}
+
+TEST_CASE("a tensor of static shape needs no arguments") {
+  tensor<double, extents<2, 3>, cpu> x;  // [2, 3]
+  x(1, 2) = 5;
+  CHECK(x.to_host() == std::vector<double>{0, 0, 0, 0, 0, 5});
+}
+
+TEST_CASE("a tensor takes its elements in row-major order") {
+  const tensor<float, dims<2>, cpu> x(dims<2>(2, 2), {1, 2, 3, 4});  // [2, 2]
+  CHECK(x(1, 0) == 3);
+  CHECK(x.view()(0, 1) == 2);
+  CHECK_THROWS_WITH_AS((tensor<float, dims<2>, cpu>(dims<2>(2, 2), {1, 2, 3})),
+                       "tensor: expected 4 elements for shape [2, 2], got 3",
+                       error);
+}
+
+TEST_CASE("a tensor moves, and does not copy") {
+  using matrix = tensor<float, dims<2>, cpu>;
+  static_assert(!std::is_copy_constructible_v<matrix> &&
+                std::is_nothrow_move_constructible_v<matrix>);
+  matrix x(dims<2>(1, 2), {8, 9});  // [1, 2]
+  const float* elements = x.data();
+  matrix y = std::move(x);  // [1, 2]
+  CHECK(y.data() == elements);
+  matrix z(dims<2>(3, 3));  // [3, 3], then [1, 2]
+  z = std::move(y);
+  CHECK(z.data() == elements);
+  CHECK(z.shape() == dims<2>(1, 2));
+}
+
+TEST_CASE("a tensor without elements has no memory and works") {
+  tensor<float, dims<2>, cpu> x(dims<2>(0, 4));  // [0, 4]
+  CHECK(x.data() == nullptr);
+  CHECK(x.view().empty());
+  CHECK(x.to_host().empty());
+}
+
+TEST_CASE("a tensor converts to views, with and without const") {
+  tensor<float, extents<2>, cpu> x({}, {1, 2});         // [2]
+  const vector_view<const float, cpu> read = x.view();  // [2]
+  const view<float, extents<2>, cpu> write = x;         // [2]
+  write(1) = 7;
+  CHECK(read(1) == 7);
+}

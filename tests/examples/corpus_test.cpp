@@ -1,0 +1,99 @@
+#include "train_and_generate/corpus.hpp"
+
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "examples/folder.hpp"
+
+using example::corpus;
+using example::load_corpus;
+using starts = std::vector<std::int64_t>;
+
+namespace {
+
+std::string text_of(const corpus& corpus) {
+  return {corpus.bytes.begin(), corpus.bytes.end()};
+}
+
+}  // namespace
+
+TEST_CASE("a file is one document, read as it is") {
+  const test::folder folder;
+  const std::string bytes("any\0bytes\xff", 10);
+  folder.write("data.bin", bytes);
+  const corpus corpus = load_corpus(folder / "data.bin");
+  CHECK(text_of(corpus) == bytes);
+  CHECK(corpus.document_starts == starts{0});
+  CHECK(corpus.description == "data.bin: 10 B");
+}
+
+TEST_CASE("a directory is read in the order of its paths") {
+  const test::folder folder;
+  folder.write("texts/b.txt", "second\n");
+  folder.write("texts/a.md", "first");
+  folder.write("texts/c/inner.hpp", "third");
+  folder.write("texts/c/deep/x.py", "before third");
+  folder.write("texts/Z.c", "capitals first");
+  const corpus corpus = load_corpus(folder / "texts");
+  CHECK(text_of(corpus) == "capitals first\n\nfirst\n\nsecond\n\n\nbefore third\n\nthird");
+  CHECK(corpus.document_starts == starts{0, 16, 23, 32, 46});
+  CHECK(corpus.description == "texts: 5 files, 51 B");
+  CHECK(load_corpus(folder / "texts/").description == corpus.description);
+}
+
+TEST_CASE("what is not text of the project is left out") {
+  const test::folder folder;
+  folder.write("kept.txt", "kept");
+  folder.write("rebuild/kept.txt", "kept too");
+  folder.write("build/x.txt", "no");
+  folder.write("build-debug/deep/x.txt", "no");
+  folder.write("sub/demo/x.txt", "no");
+  folder.write(".deps/x.txt", "no");
+  folder.write(".hidden/x.txt", "no");
+  folder.write(".hidden.txt", "no");
+  folder.write("picture.png", "no");
+  folder.write("no_extension", "no");
+  folder.write("empty.txt", "");
+  folder.write("nul.txt", std::string("n\0o", 3));
+  folder.write("large.txt", std::string((4u << 20) + 1, 'x'));
+  std::filesystem::create_symlink("kept.txt", folder / "link.txt");
+  std::filesystem::create_directory_symlink(".", folder / "loop");
+  CHECK(text_of(load_corpus(folder.path())) == "kept\n\nkept too");
+}
+
+TEST_CASE("a directory that is named itself may have any name") {
+  const test::folder folder;
+  folder.write("build/x.txt", "yes");
+  CHECK(text_of(load_corpus(folder / "build")) == "yes");
+  CHECK(load_corpus(folder / "build").description == "build: 1 file, 3 B");
+}
+
+TEST_CASE("errors of load_corpus") {
+  const test::folder folder;
+  CHECK_THROWS_WITH_AS(
+      load_corpus(folder / "missing"), doctest::Contains("does not exist"), mtp::error);
+  CHECK_THROWS_WITH_AS(
+      load_corpus(folder.path()), doctest::Contains("holds no text files"), mtp::error);
+  folder.write("empty.txt", "");
+  CHECK_THROWS_WITH_AS(
+      load_corpus(folder / "empty.txt"), doctest::Contains("is empty"), mtp::error);
+  CHECK_THROWS_WITH_AS(
+      load_corpus(folder.path()), doctest::Contains("holds no text files"), mtp::error);
+  CHECK_THROWS_WITH_AS(
+      load_corpus("/dev/null"), doctest::Contains("neither a file nor a directory"), mtp::error);
+}
+
+TEST_CASE("a file without the right to read it is an error") {
+  if (::geteuid() == 0) return;  // root may read everything
+  const test::folder folder;
+  folder.write("secret.txt", "x");
+  std::filesystem::permissions(folder / "secret.txt", std::filesystem::perms::none);
+  CHECK_THROWS_WITH_AS(
+      load_corpus(folder / "secret.txt"), doctest::Contains("cannot read"), mtp::error);
+  CHECK_THROWS_WITH_AS(load_corpus(folder.path()), doctest::Contains("cannot read"), mtp::error);
+}

@@ -1,0 +1,106 @@
+#include "train_and_generate/metrics_log.hpp"
+
+#include <doctest/doctest.h>
+
+#include <filesystem>
+#include <limits>
+#include <string>
+
+#include "examples/folder.hpp"
+
+using example::metrics_log;
+using example::metrics_row;
+
+namespace {
+
+const std::string header =
+    "step,tokens,learning_rate,lambda,grad_norm,tokens_per_s,train_loss_0,train_loss_1,"
+    "train_agreement_0,train_agreement_1,val_loss_0,val_loss_1\n";
+
+metrics_row row_of(long step) {
+  return {step, 100 * step, 0.001, 0.3, 1.5, 2000, {2.5, 3}, {0.5, 0.25}, {}};
+}
+
+std::string line_of(long step) {
+  return std::to_string(step) + "," + std::to_string(100 * step) +
+         ",0.001,0.3,1.5,2000,2.5,3,0.5,0.25,,\n";
+}
+
+}  // namespace
+
+TEST_CASE("rows are on disk as soon as they are appended") {
+  const test::folder folder;
+  metrics_log log(folder / "metrics.csv", 1);
+  CHECK(folder.read("metrics.csv") == header);
+  log.append(row_of(1));
+  CHECK(folder.read("metrics.csv") == header + line_of(1));
+  metrics_row row = row_of(2);
+  row.train_loss = {std::numeric_limits<double>::quiet_NaN(), 1.0 / 3};
+  row.train_agreement.clear();
+  row.val_loss = {2, 4};
+  log.append(row);
+  CHECK(folder.read("metrics.csv") ==
+        header + line_of(1) + "2,200,0.001,0.3,1.5,2000,nan,0.3333333,,,2,4\n");
+}
+
+TEST_CASE("a log that is opened again goes on") {
+  const test::folder folder;
+  metrics_log(folder / "metrics.csv", 1).append(row_of(1));
+  metrics_log(folder / "metrics.csv", 1).append(row_of(2));
+  CHECK(folder.read("metrics.csv") == header + line_of(1) + line_of(2));
+}
+
+TEST_CASE("truncate_after keeps the rows up to the step") {
+  const test::folder folder;
+  metrics_log log(folder / "metrics.csv", 1);
+  for (const long step : {1, 10, 20, 100}) log.append(row_of(step));
+  log.truncate_after(20);
+  CHECK(folder.read("metrics.csv") == header + line_of(1) + line_of(10) + line_of(20));
+  log.append(row_of(30));
+  log.truncate_after(30);
+  CHECK(folder.read("metrics.csv") ==
+        header + line_of(1) + line_of(10) + line_of(20) + line_of(30));
+  log.truncate_after(-1);
+  CHECK(folder.read("metrics.csv") == header);
+  log.append(row_of(1));
+  CHECK(folder.read("metrics.csv") == header + line_of(1));
+}
+
+TEST_CASE("the rest of an interrupted line is removed") {
+  const test::folder folder;
+  folder.write("metrics.csv", header + line_of(1) + "2,20");
+  metrics_log log(folder / "metrics.csv", 1);
+  log.append(row_of(2));
+  CHECK(folder.read("metrics.csv") == header + line_of(1) + line_of(2));
+
+  folder.write("short.csv", "step,tok");
+  metrics_log(folder / "short.csv", 1).append(row_of(1));
+  CHECK(folder.read("short.csv") == header + line_of(1));
+}
+
+TEST_CASE("a file of something else is refused and not changed") {
+  const test::folder folder;
+  metrics_log(folder / "metrics.csv", 1).append(row_of(1));
+  CHECK_THROWS_AS(metrics_log(folder / "metrics.csv", 2), mtp::error);
+  CHECK(folder.read("metrics.csv") == header + line_of(1));
+
+  const std::string odd = header + line_of(1) + "two,200\n" + line_of(3);
+  folder.write("odd.csv", odd);
+  CHECK_THROWS_WITH_AS(
+      metrics_log(folder / "odd.csv", 1), doctest::Contains("line 3 of"), mtp::error);
+  CHECK(folder.read("odd.csv") == odd);
+}
+
+TEST_CASE("errors of the log") {
+  const test::folder folder;
+  CHECK_THROWS_AS(metrics_log(folder / "missing/metrics.csv", 1), mtp::error);
+  CHECK_THROWS_AS(metrics_log(folder.path(), 1), mtp::error);
+  CHECK_THROWS_AS(metrics_log(folder / "metrics.csv", -1), mtp::error);
+
+  metrics_log log(folder / "metrics.csv", 1);
+  metrics_row row = row_of(1);
+  row.val_loss = {1, 2, 3};
+  CHECK_THROWS_WITH_AS(
+      log.append(row), doctest::Contains("val_loss needs 2 values or none, but has 3"), mtp::error);
+  CHECK(folder.read("metrics.csv") == header);
+}

@@ -1,0 +1,155 @@
+#include "train_and_generate/report.hpp"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstddef>
+#include <filesystem>
+#include <limits>
+#include <string>
+
+#include "examples/folder.hpp"
+#include "examples/tags.hpp"
+
+using example::report_data;
+using example::report_html;
+using example::result_sentence;
+using test::contains;
+using test::count;
+using test::markup_fault;
+
+namespace {
+
+constexpr double unknown_value = std::numeric_limits<double>::quiet_NaN();
+
+report_data whole_report() {
+  report_data data;
+  data.title = "A <title>";
+  data.head = "sequential";
+  data.depth = 3;
+  data.facts = {{"width", "64"}, {"a & b", "<i>\"quoted\"</i>"}};
+  for (int i = 0; i < 100; ++i) {
+    example::curve_point point;
+    point.step = 1 + 10 * i;
+    for (int d = 0; d < 4; ++d) {
+      const double loss = 1.5 + 0.3 * d + 4 * std::exp(-0.1 * i);
+      point.train_loss.push_back(loss);
+      point.train_agreement.push_back(0.5 / (1 + d));
+      if (i % 10 == 0) point.val_loss.push_back(loss + 0.1);
+    }
+    data.curve.push_back(point);
+  }
+  data.acceptance = {0.81, 0.6, 0.4};
+  data.plain_tokens_per_s = 1000;
+  data.speculative_tokens_per_s = 1800;
+  data.tokens_per_forward = 2.5;
+  data.identical = true;
+  data.samples = {{"<prompt>", "text & \x01\xff more"}};
+  return data;
+}
+
+}  // namespace
+
+TEST_CASE("the headline states the result") {
+  report_data data = whole_report();
+  CHECK(result_sentence(data) == "Wrote 1.8× faster with 3 drafts, byte for byte the same text");
+  data.identical = false;
+  CHECK(result_sentence(data) == "Wrote 1.8× faster with 3 drafts, but not the same text");
+  data.identical = true;
+  data.acceptance = {0.5};
+  data.speculative_tokens_per_s = 1020;
+  CHECK(result_sentence(data) ==
+        "Wrote as fast with 1 draft as without, byte for byte the same text");
+  data.speculative_tokens_per_s = 700;
+  CHECK(result_sentence(data) ==
+        "Wrote at 0.70× the plain speed with 1 draft, byte for byte the same text");
+  for (const double unknown : {unknown_value, 0.0, -1.0, std::numeric_limits<double>::infinity()}) {
+    data.speculative_tokens_per_s = unknown;
+    CHECK(result_sentence(data) == "Wrote with 1 draft, byte for byte the same text");
+  }
+  data.acceptance.clear();
+  CHECK(result_sentence(data) == "Predicts unseen text with 1.60 nats per byte");
+  for (auto& point : data.curve) point.val_loss.clear();
+  CHECK(result_sentence(data) == "Predicts its training text with 1.50 nats per byte");
+  data.curve.clear();
+  CHECK(result_sentence(data) == "Wrote text one token at a time");
+}
+
+TEST_CASE("the page is well formed and needs nothing else") {
+  const std::string html = report_html(whole_report());
+  CHECK(markup_fault(html) == "");
+  CHECK(html.starts_with("<!DOCTYPE html>"));
+  CHECK(contains(html, "<title>A &lt;title&gt;</title>"));
+  CHECK(contains(html, "prefers-color-scheme: dark"));
+  CHECK_FALSE(contains(html, "<script"));
+  CHECK_FALSE(contains(html, "<link"));
+  CHECK_FALSE(contains(html, "src="));
+  CHECK_FALSE(contains(html, "url("));
+  CHECK(count(html, "<svg") == 6);  // loss and agreement, wide and narrow; acceptance; speed
+  CHECK(count(html, "http") == count(html, "http://www.w3.org/2000/svg"));
+}
+
+TEST_CASE("what comes from outside is escaped") {
+  const std::string html = report_html(whole_report());
+  CHECK(contains(html,
+                 "<th scope=\"row\">a &amp; b</th><td>&lt;i&gt;&quot;quoted&quot;&lt;/i&gt;</td>"));
+  CHECK(contains(html,
+                 "<span class=\"prompt\">&lt;prompt&gt;</span>text &amp; "
+                 "<span class=\"byte\">\\x01\\xff</span> more</pre>"));
+}
+
+TEST_CASE("a head that does not draft has a sentence in place of pictures") {
+  report_data data = whole_report();
+  data.acceptance.clear();
+  const std::string html = report_html(data);
+  CHECK(markup_fault(html) == "");
+  CHECK(contains(html, "The sequential head does not draft"));
+  CHECK(count(html, "<svg") == 4);
+}
+
+TEST_CASE("a report of nothing is well formed") {
+  const std::string html = report_html({});
+  CHECK(markup_fault(html) == "");
+  CHECK(contains(html, "No curve was recorded"));
+  CHECK(count(html, "<svg") == 0);
+  CHECK_FALSE(contains(html, "nan"));
+}
+
+TEST_CASE("values that are missing or not finite are gaps") {
+  report_data data = whole_report();
+  data.curve[40].train_loss = {unknown_value, 2.0};
+  data.curve[50].train_loss.clear();  // not measured: the line goes on
+  data.acceptance = {unknown_value, 0.5};
+  data.tokens_per_forward = unknown_value;
+  data.plain_tokens_per_s = unknown_value;
+  const std::string html = report_html(data);
+  CHECK(markup_fault(html) == "");
+  CHECK_FALSE(contains(html, "nan"));
+  CHECK(contains(html, "not measured"));
+  const std::string before = report_html(whole_report());
+  // Depths 0, 2 and 3 have a gap in the training loss, in both sizes of the chart.
+  CHECK(count(html, "<polyline class=\"thin\"") == count(before, "<polyline class=\"thin\"") + 6);
+}
+
+TEST_CASE("a curve of one point is drawn") {
+  report_data data = whole_report();
+  data.curve.resize(1);
+  const std::string html = report_html(data);
+  CHECK(markup_fault(html) == "");
+  CHECK(count(html, "<polyline") == 0);
+  CHECK_FALSE(contains(html, "nan"));
+}
+
+TEST_CASE("the page is written whole or not at all") {
+  const test::folder folder;
+  const report_data data = whole_report();
+  example::write_report(folder / "report.html", data);
+  CHECK(folder.read("report.html") == report_html(data));
+  example::write_report(folder / "report.html", {});
+  CHECK(folder.read("report.html") == report_html({}));
+  CHECK_THROWS_AS(example::write_report(folder / "missing/report.html", data), mtp::error);
+  std::size_t files = 0;
+  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(folder.path()))
+    ++files;
+  CHECK(files == 1);
+}

@@ -1,0 +1,190 @@
+#!/usr/bin/env bash
+# The program train_and_generate from outside: what it prints and writes, what it refuses, and that
+# runs which are killed, stopped or resumed end with the same checkpoint.
+set -euo pipefail
+
+program="${MTP_EXAMPLES_DIR:?the folder of the built examples}/train_and_generate"
+if [[ ! -x $program ]]; then
+  echo "skipped: there is no $program"
+  exit 77
+fi
+
+head=independent
+depth=1
+steps=10
+
+scratch=$(mktemp -d)
+child=
+trap '[[ -z $child ]] || kill -9 "$child" || true; rm -rf "$scratch"' EXIT
+
+failures=0
+fail() {
+  echo "FAILED: $*" >&2
+  failures=$((failures + 1))
+}
+
+text=$scratch/text.txt
+for i in $(seq 1 300); do
+  echo "Line $i of a text in which line $i comes after line $((i - 1)), as it should."
+done >"$text"
+
+run() { # run OUT ARGUMENT...: the program on the small text; stdout and stderr go to files
+  local out=$1
+  shift
+  "$program" --text "$text" --head "$head" --depth "$depth" --steps "$steps" \
+    --batch 2 --length 32 --out "$out" "$@" >"$scratch/stdout" 2>"$scratch/stderr"
+}
+
+expect_success() { # expect_success WHAT OUT ARGUMENT...
+  local what=$1 status=0
+  shift
+  run "$@" || status=$?
+  if ((status != 0)); then
+    fail "$what: exit status $status"
+    cat "$scratch/stderr" >&2
+  fi
+}
+
+listing() { # every file of a folder with its checksum
+  (cd "$1" && find . -type f -exec cksum {} + | sort -k 3)
+}
+
+expect_refusal() { # expect_refusal WHAT PATTERN LINES OUT ARGUMENT...: and the folder is untouched
+  local what=$1 pattern=$2 lines=$3 out=$4 status=0 before after
+  before=$(listing "$out")
+  run "${@:4}" || status=$?
+  after=$(listing "$out")
+  ((status > 0 && status < 128)) || fail "$what: exit status $status"
+  head -n 1 "$scratch/stderr" | grep -q -e "$pattern" ||
+    fail "$what: the first line does not say \"$pattern\": $(cat "$scratch/stderr")"
+  (($(wc -l <"$scratch/stderr") <= lines)) ||
+    fail "$what: more than $lines lines: $(cat "$scratch/stderr")"
+  [[ ! -s $scratch/stdout ]] || fail "$what: something on stdout: $(cat "$scratch/stdout")"
+  [[ $before == "$after" ]] || fail "$what: files of the output folder changed"
+}
+
+expect_same_checkpoint() { # expect_same_checkpoint WHAT OUT
+  cmp "$2/checkpoint.safetensors" "$scratch/whole/checkpoint.safetensors" ||
+    fail "$1: the final checkpoint is not that of an uninterrupted run"
+}
+
+expect_each_step_once() { # expect_each_step_once WHAT OUT
+  [[ $(head -n 1 "$2/metrics.csv") == step,tokens,* ]] || fail "$1: metrics.csv has no header"
+  [[ $(tail -n +2 "$2/metrics.csv" | cut -d , -f 1) == "$(seq 1 "$steps")" ]] ||
+    fail "$1: metrics.csv does not have each step once: $(cut -d , -f 1 "$2/metrics.csv")"
+  # All but the speed is a function of the settings.
+  [[ $(cut -d , -f 1-5,7- "$2/metrics.csv") == \
+    "$(cut -d , -f 1-5,7- "$scratch/whole/metrics.csv")" ]] ||
+    fail "$1: metrics.csv differs from that of an uninterrupted run"
+}
+
+interrupt() { # interrupt SIGNAL OUT ARGUMENT...: sends it after the first checkpoint; sets `status`
+  local signal=$1 out=$2
+  shift 2
+  "$program" --text "$text" --head "$head" --depth "$depth" --steps "$steps" \
+    --batch 2 --length 32 --save-every 1 --out "$out" "$@" >"$scratch/stdout" 2>"$scratch/stderr" &
+  child=$!
+  local tries=0
+  while [[ ! -e $out/checkpoint.safetensors ]] && kill -0 "$child" 2>"$scratch/ignored" &&
+    ((tries++ < 3000)); do
+    sleep 0.01
+  done
+  kill "-$signal" "$child" || fail "$signal: the program ended before it was interrupted"
+  status=0
+  wait "$child" 2>"$scratch/ignored" || status=$?
+  child=
+  [[ -e $out/checkpoint.safetensors ]] || fail "$signal: there is no checkpoint"
+  [[ ! -e $out/report.html ]] || fail "$signal: the run was not interrupted in the middle"
+}
+
+# ---- a whole run --------------------------------------------------------------------------------
+expect_success "a whole run" "$scratch/whole" --threads 2 --new-tokens 24 \
+  --prompt "Line 12 of" --prompt "as it "
+
+last_line=$(tail -n 1 "$scratch/stdout")
+keys=$(grep -o '"[a-z_]*":' <<<"$last_line" | tr -d '":' | tr '\n' ' ') || true
+expected_keys="head depth params train_tokens_per_s val_loss plain_tokens_per_s \
+speculative_tokens_per_s speedup tokens_per_forward acceptance identical peak_rss_bytes "
+[[ $keys == "$expected_keys" ]] || fail "keys of the JSON line: $keys"
+number='[0-9][0-9.e+-]*'
+for part in "^{\"head\":\"$head\",\"depth\":$depth,\"params\":[1-9][0-9]*," \
+  "\"train_tokens_per_s\":$number," "\"val_loss\":\[$number,$number\]," \
+  "\"plain_tokens_per_s\":$number," "\"speculative_tokens_per_s\":$number," \
+  "\"speedup\":$number," "\"tokens_per_forward\":$number," "\"acceptance\":\[$number\]," \
+  '"identical":true,' '"peak_rss_bytes":[1-9][0-9]*}$'; do
+  grep -q "$part" <<<"$last_line" || fail "the JSON line has no $part: $last_line"
+done
+grep -q "identical  *yes" "$scratch/stdout" || fail "the table does not say that texts are identical"
+grep -q "</html>" "$scratch/whole/report.html" || fail "report.html is not whole"
+[[ -s $scratch/whole/checkpoint.safetensors ]] || fail "there is no checkpoint"
+expect_each_step_once "a whole run" "$scratch/whole"
+[[ $(find "$scratch/whole" -type f | wc -l) == 3 ]] || fail "files: $(ls -A "$scratch/whole")"
+
+# ---- runs that are interrupted ------------------------------------------------------------------
+interrupt KILL "$scratch/killed" --threads 1
+((status == 137)) || fail "kill -9: exit status $status"
+expect_success "a killed run, resumed" "$scratch/killed" --resume --threads 2 --new-tokens 1
+expect_same_checkpoint "kill -9 and --resume" "$scratch/killed"
+expect_each_step_once "kill -9 and --resume" "$scratch/killed"
+
+interrupt INT "$scratch/stopped" --threads 1
+((status == 0)) || fail "SIGINT: exit status $status"
+grep -q "stopped at step [1-9][0-9]* of $steps" "$scratch/stderr" ||
+  fail "SIGINT: stderr does not say where it stopped: $(cat "$scratch/stderr")"
+expect_success "a stopped run, resumed" "$scratch/stopped" --resume --threads 1 --new-tokens 1 \
+  --prompt "Line"
+expect_same_checkpoint "SIGINT and --resume" "$scratch/stopped"
+expect_each_step_once "SIGINT and --resume" "$scratch/stopped"
+
+expect_success "a run with one thread" "$scratch/one" --threads 1 --new-tokens 1 --prompt "Line"
+expect_same_checkpoint "one thread" "$scratch/one"
+
+# A finished run has nothing left to train.
+expect_success "a finished run, resumed" "$scratch/one" --resume --new-tokens 1 --prompt "Line"
+expect_same_checkpoint "a finished run, resumed" "$scratch/one"
+expect_each_step_once "a finished run, resumed" "$scratch/one"
+
+# ---- what is refused ----------------------------------------------------------------------------
+"$program" --help >"$scratch/stdout" || fail "--help: exit status $?"
+for option in text head depth steps seed threads resume out batch length learning-rate lambda \
+  save-every new-tokens prompt; do
+  grep -q -e "--$option\b" "$scratch/stdout" || fail "--help does not list --$option"
+done
+
+whole=$scratch/whole
+# The second line of these tells about --help.
+expect_refusal "an unknown option" "--no-such-option" 2 "$whole" --no-such-option
+expect_refusal "an unknown head" "--head: no_such_head" 2 "$whole" --head no_such_head
+expect_refusal "a depth that is not compiled" "--depth: 2" 2 "$whole" --depth 2
+expect_refusal "no steps" "--steps" 2 "$whole" --steps 0
+expect_refusal "words for steps" "--steps" 2 "$whole" --steps many
+expect_refusal "more threads than reasonable" "--threads" 2 "$whole" --threads 5000
+
+text=$scratch/none.txt
+expect_refusal "a missing text" "$text does not exist" 1 "$whole"
+text=$scratch/empty.txt
+: >"$text"
+expect_refusal "an empty text" "$text is empty" 1 "$whole"
+text=$scratch/no_texts
+mkdir "$text"
+expect_refusal "a folder without texts" "$text holds no text" 1 "$whole"
+text=$scratch/short.txt
+echo "This text is too short." >"$text"
+expect_refusal "a text that is too short" "at least $((2 * (32 + 1 + depth))) tokens" 1 "$whole"
+text=$scratch/text.txt
+
+expect_refusal "--resume with another seed" "run.data.seed differs" 1 "$whole" --resume --seed 2
+expect_refusal "--resume with another learning rate" "run.learning_rate.*differs" 1 "$whole" \
+  --resume --learning-rate 0.001
+mkdir "$scratch/nothing"
+expect_refusal "--resume without a checkpoint" "No such file" 1 "$scratch/nothing" --resume
+
+# A checkpoint with one wrong byte in the middle, and one that lost its end.
+damaged=$scratch/one/checkpoint.safetensors
+size=$(wc -c <"$damaged")
+printf 'wrong' | dd of="$damaged" bs=1 seek=$((size / 2)) conv=notrunc status=none
+expect_refusal "a damaged checkpoint" "checksum is wrong" 1 "$scratch/one" --resume
+truncate -s $((size - 1)) "$damaged"
+expect_refusal "a truncated checkpoint" "checkpoint.safetensors" 1 "$scratch/one" --resume
+
+exit $((failures > 0))

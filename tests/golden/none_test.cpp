@@ -1,0 +1,50 @@
+// The golden files of head_kind::none.
+#include <doctest/doctest.h>
+
+#include "golden/golden_case.hpp"
+
+namespace {
+
+using namespace mtp;
+using namespace mtp::test;
+
+constexpr model_config tied_config() {
+  model_config config = golden_config(head_kind::none, 0);
+  config.tie_word_embeddings = true;
+  return config;
+}
+const golden_case<tied_config()> tied("none_tied");
+
+constexpr model_config knobs_config() {
+  model_config config = golden_config(head_kind::none, 0);
+  config.qkv_bias = true;
+  config.qk_norm = true;
+  config.num_heads = 4;
+  config.num_key_value_heads = 2;
+  config.head_dim = 4;
+  return config;
+}
+const golden_case<knobs_config()> knobs("none_bias_qknorm_untied");
+
+TEST_CASE("golden file none_tied describes its model") {
+  tied.check_config();
+  tied.check_names();
+}
+
+TEST_CASE_TEMPLATE("the model gives the values of golden file none_tied", S, double, float) {
+  tied.check_values<S>();
+}
+
+TEST_CASE("golden file none_bias_qknorm_untied describes its model") {
+  knobs.check_config();
+  knobs.check_names();
+}
+
+TEST_CASE_TEMPLATE("the model gives the values of golden file none_bias_qknorm_untied",
+                   S,
+                   double,
+                   float) {
+  knobs.check_values<S>();
+}
+
+}  // namespace

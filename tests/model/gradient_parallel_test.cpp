@@ -1,0 +1,19 @@
+// Gradients of whole models with head_kind::parallel.
+#include <doctest/doctest.h>
+
+#include "model/gradient_check.hpp"
+
+namespace {
+
+using namespace mtp;
+using namespace mtp::test;
+
+TEST_CASE("gradients of head kind parallel are those of its losses") {
+  check_gradients<tiny_config(head_kind::parallel, 2)>();
+}
+
+TEST_CASE("gradients of head kind parallel are those of its losses with every option flipped") {
+  check_gradients<flipped_config(head_kind::parallel, 3)>();
+}
+
+}  // namespace

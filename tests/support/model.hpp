@@ -1,0 +1,200 @@
+// Small models with random parameters, batches for them, and what tests look at: parameters row by
+// row, logits, losses and gradients.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "mtp/backend/cpu.hpp"
+#include "mtp/core/random.hpp"
+#include "mtp/core/tensor.hpp"
+#include "mtp/loss/model_loss.hpp"
+#include "mtp/model/language_model.hpp"
+#include "support/compare.hpp"
+
+namespace mtp::test {
+
+/// Sizes that are multiples of nothing: V = 19, C = 12, E = 6, F = 13.
+constexpr model_config tiny_config(head_kind head, int depth) {
+  return {.vocab_size = 19,
+          .hidden_size = 12,
+          .num_layers = 2,
+          .num_heads = 2,
+          .intermediate_size = 13,
+          .max_positions = 48,
+          .head = head,
+          .depth = depth};
+}
+
+/// The same with every option the other way, grouped heads, and H E = 16, which is not C.
+constexpr model_config flipped_config(head_kind head, int depth) {
+  model_config config = tiny_config(head, depth);
+  config.num_heads = 4;
+  config.num_key_value_heads = 2;
+  config.head_dim = 4;
+  config.tie_word_embeddings = true;
+  config.qkv_bias = true;
+  config.qk_norm = true;
+  config.concat = concat_order::embedding_first;
+  config.hidden_tap = norm_tap::pre_norm;
+  config.recycle_tap = norm_tap::pre_norm;
+  config.output_norm = output_norm_kind::shared;
+  return config;
+}
+
+/// A batch that owns its tokens.
+struct token_batch {
+  std::vector<token_t> tokens;         // [B, T + 1 + D]
+  std::vector<std::int32_t> segments;  // [B, T + 1 + D], or empty
+  std::vector<std::uint8_t> mask;      // [B, T + 1 + D], or empty
+  index_t batch = 0;
+  index_t length = 0;
+
+  batch_view view() const { return {tokens, segments, mask, batch, length}; }
+  index_t row() const { return static_cast<index_t>(tokens.size()) / batch; }
+};
+
+/// Random tokens in one document, with nothing masked.
+inline token_batch random_batch(const model_config& config,
+                                index_t B,
+                                index_t T,
+                                std::uint64_t stream) {
+  const random_stream random(seed{77}, stream);
+  token_batch made;
+  made.batch = B;
+  made.length = T;
+  const index_t count = B * (T + 1 + config.depth);
+  for (index_t i = 0; i < count; ++i) {
+    made.tokens.push_back(static_cast<token_t>(random.below(
+        static_cast<std::uint64_t>(i), static_cast<std::uint64_t>(config.vocab_size))));
+  }
+  return made;
+}
+
+/// The same with a boundary between documents in every row, at different places, and every fifth
+/// token masked.
+inline token_batch divided_batch(const model_config& config,
+                                 index_t B,
+                                 index_t T,
+                                 std::uint64_t stream) {
+  token_batch made = random_batch(config, B, T, stream);
+  for (index_t b = 0; b < B; ++b) {
+    for (index_t i = 0; i < made.row(); ++i) {
+      made.segments.push_back(static_cast<std::int32_t>(i > T / 2 + b ? 1 : 0));
+      made.mask.push_back(static_cast<std::uint8_t>((i + b) % 5 == 3 ? 0 : 1));
+    }
+  }
+  return made;
+}
+
+/// Sequence b of a batch as a batch of its own.
+inline token_batch row_of(const token_batch& all, index_t b) {
+  const auto part = [&](const auto& list) {
+    using list_type = std::decay_t<decltype(list)>;
+    const auto from = list.begin() + (list.empty() ? 0 : b * all.row());
+    return list_type(from, from + (list.empty() ? 0 : all.row()));
+  };
+  return {part(all.tokens), part(all.segments), part(all.mask), 1, all.length};
+}
+
+/// body(i, offset) for every element of a parameter in row-major order: offset is its place in the
+/// array of all parameters.
+template <class S, class Body>
+void for_each_element(const parameter& p, const Body& body) {
+  const index_t inputs = p.is_vector() ? 1 : p.inputs;
+  for (index_t i = 0; i < p.count(); ++i) {
+    const index_t place = p.is_vector() ? i
+                                        : backend_traits<cpu>::weight_offset<S>(
+                                              i / inputs, i % inputs, p.outputs, p.inputs);
+    body(static_cast<std::size_t>(i), static_cast<std::size_t>(p.offset + place));
+  }
+}
+
+/// The elements of a parameter without padding, row by row, out of an array of all parameters.
+template <class S>
+std::vector<S> rows_of(std::span<const S> all, const parameter& p) {
+  std::vector<S> rows(static_cast<std::size_t>(p.count()));
+  for_each_element<S>(p, [&](std::size_t i, std::size_t at) { rows[i] = all[at]; });
+  return rows;
+}
+
+template <class S>
+std::vector<double> to_double(const std::vector<S>& x) {
+  return {x.begin(), x.end()};
+}
+
+/// A model with random parameters, none of which is at a special value, and a context to run it.
+template <model_config Config, class S>
+class subject {
+ public:
+  using model_type = language_model<Config, cpu, S>;
+  using loss_type = model_loss<Config, cpu, S>;
+  using options_type = loss_options<Config.depth>;
+  using report_type = loss_report<Config.depth>;
+  static constexpr auto& layout = model_type::layout;
+
+  explicit subject(int threads = 2, index_t batch = 2, index_t length = 7)
+      : context({.threads = threads}), model(context, seed{5}), loss(context, batch, length) {
+    std::uint64_t stream = 100;
+    model.layout.visit([&](const std::string&, const parameter& p) { shift(p, stream++); });
+  }
+
+  std::span<S> values() {
+    return {model.values().data(), static_cast<std::size_t>(model.values().count())};
+  }
+  std::vector<S> rows(const parameter& p) { return rows_of<S>(values(), p); }
+  void set(const parameter& p, std::span<const double> rows) {
+    for_each_element<S>(
+        p, [&](std::size_t i, std::size_t at) { values()[at] = static_cast<S>(rows[i]); });
+  }
+  /// Adds noise to every element of a parameter.
+  void shift(const parameter& p, std::uint64_t stream) {
+    const random_stream random(seed{3}, stream);
+    const double deviation = 0.3 / std::sqrt(static_cast<double>(p.is_vector() ? 1 : p.inputs));
+    for_each_element<S>(p, [&](std::size_t i, std::size_t at) {
+      values()[at] += static_cast<S>(deviation * random.normal(i));
+    });
+  }
+
+  /// [N, V] each, for the depths that have logits of their own, 0 first.
+  std::vector<std::vector<S>> logits(const token_batch& batch) {
+    std::vector<std::vector<S>> all;
+    loss.visit_logits(context, model, batch.view(), [&](std::size_t k, const auto& logits) {
+      if (k == all.size()) {
+        all.push_back(elements(logits));
+      }
+    });
+    return all;
+  }
+
+  report_type losses(const token_batch& batch, const options_type& options) {
+    return loss.without_gradients(context, model, batch.view(), options);
+  }
+
+  /// += the gradients; as many elements as the model stores.
+  report_type add_gradients(std::span<S> all,
+                            const token_batch& batch,
+                            const options_type& options) {
+    return loss.with_gradients(
+        context,
+        model,
+        parameter_array<S, cpu>(all.data(), static_cast<index_t>(all.size())),
+        batch.view(),
+        options);
+  }
+  std::vector<S> gradients(const token_batch& batch, const options_type& options) {
+    std::vector<S> all(static_cast<std::size_t>(layout.storage), S{0});
+    add_gradients(all, batch, options);
+    return all;
+  }
+
+  cpu_context context;
+  model_type model;
+  loss_type loss;
+};
+
+}  // namespace mtp::test

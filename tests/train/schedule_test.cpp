@@ -1,0 +1,97 @@
+// Learning rates and the weight of the deeper losses, step by step.
+#include "mtp/train/schedule.hpp"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <numbers>
+
+namespace {
+
+using namespace mtp;
+
+constexpr learning_rate_schedule usual{
+    .peak = 2e-3, .floor = 5e-4, .warmup_steps = 8, .total_steps = 48};
+
+TEST_CASE("warm-up rises in equal steps and ends with the peak") {
+  for (index_t step = 0; step < 8; ++step) {
+    CAPTURE(step);
+    CHECK(usual.at(step) ==
+          doctest::Approx(2e-3 * static_cast<double>(step + 1) / 8).epsilon(1e-14));
+  }
+  CHECK(usual.at(7) == 2e-3);
+}
+
+TEST_CASE("behind warm-up the rate follows half a cosine down to the floor") {
+  CHECK(usual.at(8) == 2e-3);
+  CHECK(usual.at(28) == doctest::Approx((2e-3 + 5e-4) / 2).epsilon(1e-12));
+  CHECK(usual.at(48) == doctest::Approx(5e-4).epsilon(1e-12));
+  for (index_t step = 8; step <= 48; ++step) {
+    CAPTURE(step);
+    const double angle = std::numbers::pi / 2 * static_cast<double>(step - 8) / 40;
+    const double share = std::cos(angle) * std::cos(angle);
+    CHECK(usual.at(step) == doctest::Approx(5e-4 + 1.5e-3 * share).epsilon(1e-12));
+    CHECK(usual.at(step + 1) <= usual.at(step));
+  }
+}
+
+TEST_CASE("the rate stays at the floor behind the last step") {
+  for (const index_t step : {48, 49, 100, 1'000'000'000}) {
+    CAPTURE(step);
+    CHECK(usual.at(step) == doctest::Approx(5e-4).epsilon(1e-12));
+  }
+}
+
+TEST_CASE("without warm-up the first step has the peak") {
+  constexpr learning_rate_schedule schedule{
+      .peak = 1, .floor = 0.1, .warmup_steps = 0, .total_steps = 10};
+  CHECK(schedule.at(0) == 1);
+  CHECK(schedule.at(1) < 1);
+}
+
+TEST_CASE("equal peak and floor give a constant rate") {
+  constexpr learning_rate_schedule schedule{
+      .peak = 0.5, .floor = 0.5, .warmup_steps = 0, .total_steps = 10};
+  for (index_t step = 0; step < 20; ++step) {
+    CHECK(schedule.at(step) == 0.5);
+  }
+}
+
+TEST_CASE("a warm-up that is as long as the run or longer gives finite rates up to the peak") {
+  for (const index_t total : {1, 5, 10}) {
+    const learning_rate_schedule schedule{
+        .peak = 1, .floor = 0.1, .warmup_steps = 10, .total_steps = total};
+    CHECK(schedule.at(0) == 0.1);
+    CHECK(schedule.at(4) == 0.5);
+    CHECK(schedule.at(9) == 1);
+    CHECK(schedule.at(11) == doctest::Approx(0.1));
+  }
+}
+
+TEST_CASE("lambda is that of DeepSeek-V3 unless told otherwise") {
+  constexpr lambda_schedule schedule;
+  // 10 of 14.8 T tokens.
+  CHECK(schedule.at(0, 14800) == 0.3);
+  CHECK(schedule.at(9999, 14800) == 0.3);
+  CHECK(schedule.at(10001, 14800) == 0.1);
+  CHECK(schedule.at(14800, 14800) == 0.1);
+}
+
+TEST_CASE("lambda changes at its share of the run, the first step behind it included") {
+  constexpr lambda_schedule schedule{.first = 2, .second = 1, .switch_at = 0.5};
+  CHECK(schedule.at(0, 8) == 2);
+  CHECK(schedule.at(3, 8) == 2);
+  CHECK(schedule.at(4, 8) == 1);
+  CHECK(schedule.at(7, 8) == 1);
+  CHECK(schedule.at(100, 8) == 1);
+}
+
+TEST_CASE("a constant lambda is the same within the run, and lambda of an empty run is finite") {
+  constexpr auto schedule = lambda_schedule::constant(0.7);
+  for (const index_t step : {0, 1, 9, 10, 1000}) {
+    CHECK(schedule.at(step, 10) == 0.7);
+  }
+  CHECK(lambda_schedule{}.at(0, 0) == 0.3);
+}
+
+}  // namespace
