@@ -9,10 +9,6 @@
 #include "mtp/core/cache_view.hpp"
 #include "mtp/core/view.hpp"
 
-namespace mtp {
-struct cpu;
-}
-
 namespace mtp::cpu_detail {
 
 /// Query rows that attention_backward works on at a time.

@@ -13,6 +13,8 @@
 
 namespace mtp {
 
+struct cpu;  // the tag of this backend, see backend/cpu.hpp
+
 struct cpu_options {
   int threads = 0;                             ///< 0: as many as the machine has
   index_t workspace_bytes = index_t{1} << 26;  ///< scratch memory of operations
@@ -30,6 +32,14 @@ inline void* allocate(std::size_t bytes) {
 
 inline void deallocate(void* memory, std::size_t) {
   ::operator delete (memory, std::align_val_t{static_cast<std::size_t>(arena_alignment)});
+}
+
+/// Elements that one task of an element-wise loop should have: some microseconds of work.
+inline constexpr index_t task_elements = 1 << 14;
+
+/// Rows of `width` elements that make a task.
+constexpr index_t task_rows(index_t width) {
+  return task_elements / (width > 0 ? width : 1) + 1;
 }
 
 }  // namespace cpu_detail

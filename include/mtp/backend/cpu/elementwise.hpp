@@ -10,10 +10,6 @@
 #include "mtp/core/scalar.hpp"
 #include "mtp/core/view.hpp"
 
-namespace mtp {
-struct cpu;
-}
-
 namespace mtp::cpu_detail {
 
 /// Elements that one task handles: enough to be worth handing out, few enough to share.

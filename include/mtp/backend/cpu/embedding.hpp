@@ -4,7 +4,6 @@
 #include <span>
 
 #include "mtp/backend/cpu/context.hpp"
-#include "mtp/backend/cpu/rms_norm.hpp"
 #include "mtp/backend/cpu/weight_layout.hpp"
 #include "mtp/core/view.hpp"
 #include "mtp/core/weight.hpp"

@@ -8,10 +8,6 @@
 #include "mtp/core/view.hpp"
 #include "mtp/core/weight.hpp"
 
-namespace mtp {
-struct cpu;
-}
-
 namespace mtp::cpu_detail {
 
 struct cpu_linear_ops {

@@ -9,10 +9,6 @@
 #include "mtp/core/view.hpp"
 #include "mtp/ops/optimizer.hpp"
 
-namespace mtp {
-struct cpu;
-}
-
 namespace mtp::cpu_detail {
 
 struct cpu_optimizer_ops {

@@ -7,19 +7,7 @@
 #include "mtp/backend/cpu/simd.hpp"
 #include "mtp/core/view.hpp"
 
-namespace mtp {
-struct cpu;
-}
-
 namespace mtp::cpu_detail {
-
-/// Elements that one task of an element-wise loop should have: some microseconds of work.
-inline constexpr index_t task_elements = 1 << 14;
-
-/// Rows of `width` elements that make a task.
-constexpr index_t task_rows(index_t width) {
-  return task_elements / (width > 0 ? width : 1) + 1;
-}
 
 struct cpu_rms_norm_ops {
   template <class S>

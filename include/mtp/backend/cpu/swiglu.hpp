@@ -2,7 +2,6 @@
 #pragma once
 
 #include "mtp/backend/cpu/context.hpp"
-#include "mtp/backend/cpu/rms_norm.hpp"
 #include "mtp/backend/cpu/simd.hpp"
 #include "mtp/core/view.hpp"
 
