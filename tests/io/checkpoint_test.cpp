@@ -66,26 +66,26 @@ void check_resumes() {
       {5, {4, 5}, 1},  // between two skipped steps
       {8, {3}, 2},     // at the end
   };
-  for (const auto& [after, poisoned, threads] : cases) {
-    CAPTURE(after);
-    CAPTURE(threads);
+  for (const interruption& here : cases) {
+    CAPTURE(here.after);
+    CAPTURE(here.threads);
     small_setup<Config> setup;
     setup.options.accumulation = 2;
     small_run<Config> whole(setup);
-    whole.advance(8, poisoned);
+    whole.advance(8, here.poisoned);
     save_checkpoint(scratch / "whole", whole.training);
 
     small_run<Config> start(setup);
-    start.advance(after, poisoned);
+    start.advance(here.after, here.poisoned);
     save_checkpoint(scratch / "part", start.training);
 
-    setup.threads = threads;
+    setup.threads = here.threads;
     setup.model_seed = {99};  // the file has every parameter
     small_run<Config> rest(setup);
     rest.advance(3, {0});  // what it did before does not matter either
     load_checkpoint(scratch / "part", rest.training);
     CHECK(same_run(rest.state(), start.state()));
-    rest.advance(8, poisoned);
+    rest.advance(8, here.poisoned);
     CHECK(same_run(rest.state(), whole.state()));
     save_checkpoint(scratch / "rest", rest.training);
     CHECK((content(scratch / "rest") == content(scratch / "whole")));
@@ -144,8 +144,9 @@ TEST_CASE("a checkpoint holds every parameter and moment in rows, and says what 
     const std::pair<std::string, std::span<float>> arrays[] = {
         {"", run.values()}, {"optimizer.first.", run.first()}, {"optimizer.second.", run.second()}};
     for (const auto& [prefix, all] : arrays) {
-      CAPTURE(prefix + name);
-      const tensor_info* const info = file.find(prefix + name);
+      const std::string full_name = prefix + name;
+      CAPTURE(full_name);
+      const tensor_info* const info = file.find(full_name);
       REQUIRE(info != nullptr);
       CHECK(info->type == element::f32);
       CHECK(info->shape == (p.is_vector() ? std::vector<index_t>{p.outputs}
@@ -295,10 +296,11 @@ TEST_CASE("a checkpoint of a run with other settings or another text is refused 
          s.document_starts = {0, 150, 155, 401};
        }},
   };
-  for (const auto& [entry, apply] : changes) {
+  for (const auto& each : changes) {
+    const auto& entry = each.first;
     CAPTURE(entry);
     usual_setup setup;
-    apply(setup);
+    each.second(setup);
     usual_run run(setup);
     run.advance(1);
     check_refused(run, scratch / "good", {entry + " differs: expected ", ", got "});

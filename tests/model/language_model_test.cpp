@@ -70,12 +70,14 @@ TEST_CASE("padding starts as zero") {
 TEST_CASE("the trunk of one seed is the same under every head") {
   const auto trunk = initial_rows<tiny_config(head_kind::none, 0)>(7);
   const auto check = [&](const std::map<std::string, std::vector<float>>& other) {
-    for (const auto& [name, rows] : trunk) {
+    for (const auto& entry : trunk) {
+      const std::string& name = entry.first;
       CAPTURE(name);
       REQUIRE(other.count(name) == 1);
-      CHECK(same_bits(other.at(name), rows));
+      CHECK(same_bits(other.at(name), entry.second));
     }
-    for (const auto& [name, rows] : other) {
+    for (const auto& entry : other) {
+      const std::string& name = entry.first;
       CAPTURE(name);
       CHECK((trunk.count(name) == 1 || name.rfind("mtp.", 0) == 0));
     }

@@ -1,73 +1,10 @@
 // A steady training step asks for no memory: every allocation of this executable is counted.
 #include <doctest/doctest.h>
 
-#include <array>
-#include <atomic>
-#include <cstddef>
-#include <cstdlib>
-#include <memory>
-#include <new>
 #include <string>
-#include <vector>
 
+#include "support/allocations.hpp"
 #include "train/small_run.hpp"
-
-namespace {
-
-std::atomic<long> allocations{0};
-
-void* counted(std::size_t bytes, std::size_t alignment) {
-  ++allocations;
-  return std::aligned_alloc(alignment, (bytes + alignment) / alignment * alignment);
-}
-
-void* counted_or_throw(std::size_t bytes, std::size_t alignment) {
-  void* const memory = counted(bytes, alignment);
-  if (memory == nullptr) {
-    throw std::bad_alloc();
-  }
-  return memory;
-}
-
-constexpr std::size_t plain_alignment = __STDCPP_DEFAULT_NEW_ALIGNMENT__;
-
-}  // namespace
-
-// Arrays come here by default. Not inlined: the compiler would see malloc's memory freed by delete.
-[[gnu::noinline]] void* operator new(std::size_t bytes) {
-  return counted_or_throw(bytes, plain_alignment);
-}
-[[gnu::noinline]] void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
-  return counted(bytes, plain_alignment);
-}
-[[gnu::noinline]] void* operator new(std::size_t bytes, std::align_val_t alignment) {
-  return counted_or_throw(bytes, static_cast<std::size_t>(alignment));
-}
-[[gnu::noinline]] void* operator new(std::size_t bytes,
-                                     std::align_val_t alignment,
-                                     const std::nothrow_t&) noexcept {
-  return counted(bytes, static_cast<std::size_t>(alignment));
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept {
-  std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept {
-  std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, std::align_val_t) noexcept {
-  std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
-  std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, const std::nothrow_t&) noexcept {
-  std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory,
-                                       std::align_val_t,
-                                       const std::nothrow_t&) noexcept {
-  std::free(memory);
-}
 
 namespace {
 
@@ -97,14 +34,7 @@ void check_silent() {
 }  // namespace
 
 TEST_CASE("allocations of every kind are counted") {
-  const long before = allocations;
-  const auto one = std::make_unique<std::array<char, 1>>();
-  const std::vector<int> several(100, 0);
-  const buffer<float, cpu> aligned(100);
-  CHECK(one != nullptr);
-  CHECK(several.size() == 100);
-  CHECK(aligned.count() == 100);
-  CHECK(allocations - before == 3);
+  check_allocations_are_counted();
 }
 
 TEST_CASE("a steady step allocates nothing, whatever the head") {

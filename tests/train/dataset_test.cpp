@@ -102,7 +102,10 @@ TEST_CASE("a sample is a function of the seed and its number") {
 }
 
 TEST_CASE("training visits every window of its text and nothing of what is held out") {
-  for (const auto& [size, window, share] : shapes) {
+  for (const shape& here : shapes) {
+    const index_t size = here.size;
+    const index_t window = here.window;
+    const double share = here.share;
     CAPTURE(size);
     CAPTURE(window);
     CAPTURE(share);

@@ -447,9 +447,10 @@ TEST_CASE("options that make no training are refused by name") {
       {"epsilon", [](auto& o) { o.optimizer.epsilon = 0; }},
       {"weight_decay", [](auto& o) { o.optimizer.weight_decay = -1; }},
   };
-  for (const auto& [name, apply] : changes) {
+  for (const auto& each : changes) {
+    const std::string& name = each.first;
     CAPTURE(name);
-    const std::string message = refusal(apply);
+    const std::string message = refusal(each.second);
     CAPTURE(message);
     CHECK(message.find(name) != std::string::npos);
   }
