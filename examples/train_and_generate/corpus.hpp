@@ -26,13 +26,17 @@ struct corpus {
   std::string description;                    // what was read, in a few words
 };
 
+/// Indentation of more than eight spaces becomes eight spaces. Long runs of spaces are easy to
+/// predict and to draft: a small model that writes them looks better than it is.
+inline std::string shorten_indentation(std::string_view text);
+
 /// Directories are read with all below them, in the order of the paths' bytes. Only text files
 /// count, by their extension; hidden names, the directories build*, .deps and demo, symbolic links,
 /// empty files, files of more than 4 MiB and files with a NUL byte are left out. Each file is one
 /// document, and two newlines stand between two documents. A file that is named itself is read as
-/// it is. Throws mtp::error if `path` does not exist, holds no text, or something in it cannot be
-/// read.
-inline corpus load_corpus(const std::filesystem::path& path);
+/// it is. With `short_indentation`, all goes through shorten_indentation. Throws mtp::error if
+/// `path` does not exist, holds no text, or something in it cannot be read.
+inline corpus load_corpus(const std::filesystem::path& path, bool short_indentation = false);
 
 // ---- implementation -----------------------------------------------------------------------------
 namespace detail {
@@ -107,13 +111,26 @@ inline std::string size_text(std::size_t bytes) {
 
 }  // namespace detail
 
-inline corpus load_corpus(const std::filesystem::path& path) {
+inline std::string shorten_indentation(std::string_view text) {
+  constexpr std::size_t most_spaces = 8;
+  std::string shorter;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t word = std::min(text.find_first_not_of(' ', at), text.size());
+    shorter.append(std::min(word - at, most_spaces), ' ');
+    at = std::min(text.find('\n', word), text.size() - 1) + 1;
+    shorter.append(text, word, at - word);
+  }
+  return shorter;
+}
+
+inline corpus load_corpus(const std::filesystem::path& path, bool short_indentation) {
   std::error_code failure;
   const std::filesystem::file_status status = std::filesystem::status(path, failure);
   mtp::check(std::filesystem::exists(status), "load_corpus: ", path.string(), " does not exist");
 
   corpus result;
-  const auto add = [&result](const std::string& text) {
+  const auto add = [&](const std::string& original) {
+    const std::string text = short_indentation ? shorten_indentation(original) : original;
     constexpr std::string_view separator = "\n\n";
     if (!result.bytes.empty()) {
       result.bytes.insert(result.bytes.end(), separator.begin(), separator.end());

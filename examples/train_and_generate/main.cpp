@@ -31,10 +31,12 @@ int main(int argc, char** argv) {
   example::program_options options;
   CLI::App app{
       "Trains a byte-level model with multi-token prediction, then decodes with and without it."};
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   app.add_option(
          "--text",
          options.text,
          "file or folder to learn from (default: this repository's headers and documentation)")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->type_name("FILE|DIR");
   app.add_option("--head", options.head, "head kind")
       ->check(CLI::IsMember(runners))
@@ -78,13 +80,15 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--prompt",
                  options.prompts,
-                 "text to continue, may be repeated (default: from the held-out text)");
+                 "text to continue, may be repeated (default: from the held-out text)")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   CLI11_PARSE(app, argc, argv);
 
   if (options.head == "none") {
     options.depth = 0;
   }
   if (options.text.empty()) {
+    options.short_indentation = true;
     const std::filesystem::path root = MTP_EXAMPLE_SOURCE_DIR;
     for (const char* part : {"include", "docs", "README.md"}) {
       if (std::filesystem::exists(root / part)) {

@@ -10,19 +10,20 @@ namespace example {
 
 struct program_options {
   std::vector<std::filesystem::path> text;  // files or folders
+  bool short_indentation = false;           // see shorten_indentation
   std::string head = "sequential";
   int depth = 3;
-  long steps = 200;
+  long steps = 800;
   std::uint64_t seed = 1;
   int threads = 0;
   bool resume = false;
   std::filesystem::path out = "out";
-  double learning_rate = 3e-3;
+  double learning_rate = 7e-4;
   double lambda = -1;  // negative: the head kind's own
-  long batch = 8;
+  long batch = 2;
   long length = 128;
-  long save_every = 100;
-  long new_tokens = 256;
+  long save_every = 200;
+  long new_tokens = 128;
   std::vector<std::string> prompts;  // empty: from the held-out text
 };
 

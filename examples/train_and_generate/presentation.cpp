@@ -92,7 +92,7 @@ report_data report_of(const run_facts& facts,
 text_collection load_texts(const program_options& options) {
   text_collection all;
   for (const auto& path : options.text) {
-    const corpus part = load_corpus(path);
+    const corpus part = load_corpus(path, options.short_indentation);
     const auto offset = static_cast<std::int64_t>(all.bytes.size());
     for (const std::int64_t start : part.document_starts) {
       all.document_starts.push_back(offset + start);

@@ -273,9 +273,12 @@ inline std::string learning_section(const report_data& data) {
   if (depths > 1) {
     out += fmt::format(
         "<p class=\"note\">Each colour is one depth of prediction: t+1 is the next byte, t+{} the "
-        "one "
-        "farthest ahead. The numbers on the right are the last values.</p>\n",
-        depths);
+        "one farthest ahead.{} The numbers on the right are the last values.</p>\n",
+        depths,
+        data.head == "sequential" || data.head == "recurrent"
+            ? " In training each depth also sees the true bytes before its own, and builds on the "
+              "depth above it, so a deeper loss may be the lower one."
+            : "");
   } else {
     out += "<p class=\"note\">The number on the right is the last value.</p>\n";
   }

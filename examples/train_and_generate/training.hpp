@@ -61,12 +61,13 @@ std::vector<double> agreements_of(const Report& report) {
   return agreements;
 }
 
-/// Trains up to options.steps, from the checkpoint if so asked. Validates now and then, saves now
-/// and then and at the end.
+/// Trains up to options.steps, from the checkpoint if so asked. Validates on a part of the held-out
+/// text now and then, on all of it at the end; saves now and then and at the end.
 template <class Trainer>
 training_outcome train(const program_options& options, run_facts facts, Trainer& trainer) {
   using clock = std::chrono::steady_clock;
-  constexpr mtp::index_t validation_windows = 32;
+  constexpr mtp::index_t some_windows = 16;
+  const mtp::index_t all_windows = trainer.data().validation_windows();
   if (options.resume) {
     mtp::io::load_checkpoint(checkpoint_path(options), trainer);
   }
@@ -74,7 +75,7 @@ training_outcome train(const program_options& options, run_facts facts, Trainer&
   outcome.tokens_per_step = static_cast<long>(trainer.tokens_per_step());
   run_log log(options, facts, static_cast<long>(trainer.state().step));
   request_stop_on_signals();
-  const long every = std::max(1L, options.steps / 40);
+  const long every = std::max(1L, options.steps / 20);
   double seconds = 0;
   long made = 0;
   while (trainer.state().step < options.steps && !stop_requested) {
@@ -92,7 +93,8 @@ training_outcome train(const program_options& options, run_facts facts, Trainer&
     record.train_loss = losses_of(report.loss);
     record.train_agreement = agreements_of(report.loss);
     if (record.step % every == 0 || record.step == options.steps) {
-      record.val_loss = losses_of(trainer.validate(validation_windows));
+      const bool last = record.step == options.steps;
+      record.val_loss = losses_of(trainer.validate(last ? all_windows : some_windows));
     }
     log.record(record);
     if (options.save_every > 0 && record.step % options.save_every == 0 &&
@@ -106,7 +108,8 @@ training_outcome train(const program_options& options, run_facts facts, Trainer&
   outcome.steps = static_cast<long>(trainer.state().step);
   outcome.interrupted = stop_requested != 0 && outcome.steps < options.steps;
   if (!outcome.interrupted) {
-    outcome.val_loss = losses_of(trainer.validate(trainer.data().validation_windows()));
+    outcome.val_loss = outcome.curve.empty() ? losses_of(trainer.validate(all_windows))
+                                             : outcome.curve.back().val_loss;
   }
   return outcome;
 }

@@ -12,6 +12,7 @@
 
 using example::corpus;
 using example::load_corpus;
+using example::shorten_indentation;
 using starts = std::vector<std::int64_t>;
 
 namespace {
@@ -30,6 +31,22 @@ TEST_CASE("a file is one document, read as it is") {
   CHECK(text_of(corpus) == bytes);
   CHECK(corpus.document_starts == starts{0});
   CHECK(corpus.description == "data.bin: 10 B");
+}
+
+TEST_CASE("indentation ends at eight spaces, nothing else changes") {
+  const std::string eight(8, ' '), nine(9, ' '), many(40, ' ');
+  CHECK(shorten_indentation("").empty());
+  for (const std::string& kept :
+       {std::string("a  b\n\n c  \n  d"), eight + "x\n", "a" + many + "b"}) {
+    CHECK(shorten_indentation(kept) == kept);
+  }
+  CHECK(shorten_indentation(nine + "x\n" + many + "y" + many + "\n") ==
+        eight + "x\n" + eight + "y" + many + "\n");
+  CHECK(shorten_indentation("x\n" + many) == "x\n" + eight);
+  const test::folder folder;
+  folder.write("a.txt", "if\n" + nine + "then");
+  CHECK(text_of(load_corpus(folder / "a.txt", true)) == "if\n" + eight + "then");
+  CHECK(text_of(load_corpus(folder / "a.txt")) == "if\n" + nine + "then");
 }
 
 TEST_CASE("a directory is read in the order of its paths") {

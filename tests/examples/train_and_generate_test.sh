@@ -136,7 +136,8 @@ expect_success "a stopped run, resumed" "$scratch/stopped" --resume --threads 1 
 expect_same_checkpoint "SIGINT and --resume" "$scratch/stopped"
 expect_each_step_once "SIGINT and --resume" "$scratch/stopped"
 
-expect_success "a run with one thread" "$scratch/one" --threads 1 --new-tokens 1 --prompt "Line"
+# Of an option that comes twice, the last one counts.
+expect_success "a run with one thread" "$scratch/one" --threads 2 --threads 1 --new-tokens 1 --prompt "Line"
 expect_same_checkpoint "one thread" "$scratch/one"
 
 # A finished run has nothing left to train.
