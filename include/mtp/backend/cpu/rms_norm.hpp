@@ -1,6 +1,7 @@
 // RMSNorm on the CPU. Contracts: ops/rms_norm.hpp.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
 #include "mtp/backend/cpu/context.hpp"
@@ -95,16 +96,19 @@ struct cpu_rms_norm_ops {
                               heads<const S> x,
                               matrix_view<const S, cpu> inv_rms) {
     constexpr index_t columns = 64;
-    const index_t H = x.extent(1), rows = x.extent(0) * H;
     context.parallel_ranges(x.extent(2), columns, [&](index_t begin, index_t end, int) {
       S sum[columns];
       std::copy(dweight.data() + begin, dweight.data() + end, sum);
-      for (index_t row = 0; row < rows; ++row) {
-        const S* gradient = row_of(dy, row, H) + begin;
-        const S* value = row_of(x, row, H) + begin;
-        const S inverse = inv_rms(row / H, row % H);
-        for (index_t c = 0; c < end - begin; ++c) {
-          sum[c] += gradient[c] * (value[c] * inverse);
+      for (index_t n = 0; n < x.extent(0); ++n) {
+        const S* gradient = dy.data() + n * dy.stride(0) + begin;
+        const S* value = x.data() + n * x.stride(0) + begin;
+        for (index_t h = 0; h < x.extent(1); ++h) {
+          const S inverse = inv_rms(n, h);
+          for (index_t c = 0; c < end - begin; ++c) {
+            sum[c] += gradient[c] * (value[c] * inverse);
+          }
+          gradient += dy.stride(1);
+          value += x.stride(1);
         }
       }
       std::copy_n(sum, end - begin, dweight.data() + begin);
