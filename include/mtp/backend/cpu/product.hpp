@@ -33,6 +33,10 @@ inline constexpr int tile_rows = 12;  // 24 of 32 registers
 inline constexpr int tile_rows = 6;  // 12 of 16 registers
 #endif
 
+/// How far ahead a tile of few rows asks for B, which it reads once and from far away: 4 KB of each
+/// panel. Whole tiles find B in the cache.
+inline constexpr index_t prefetch_steps = 32;
+
 /// A(i, p) = data[i * row + p * step].
 template <class Scalar>
 struct rows_of {
@@ -111,6 +115,9 @@ inline void multiply_tile(index_t depth,
     for (index_t p = 0; p < depth; ++p) {
       packet<Real> right[columns];
       for (int q = 0; q < columns; ++q) {
+        if constexpr (Rows < tile_rows) {
+          __builtin_prefetch(b_step + offset(q, b_panel) + prefetch_steps * panel_width<Real>);
+        }
         right[q] = load<Real>(b_step + offset(q, b_panel));
       }
       for_tile(
