@@ -11,7 +11,7 @@
 
 namespace {
 
-/// 42 million weights are read per pass, 168 MB: far more than the last-level cache.
+/// 42 million weights are read per pass, 168 MB: more than most last-level caches hold.
 constexpr mtp::model_config large{.vocab_size = 32000,
                                   .hidden_size = 512,
                                   .num_layers = 8,

@@ -237,7 +237,7 @@ def main():
     }
     output = options.output
     if not output:
-        name = re.sub(r"[^\w.+-]", "_", f"train_step_vs_torch_{torch_version}.json")
+        name = f"train_step_vs_torch_{torch_version.split('+')[0]}.json"
         output = os.path.join(ROOT, "benchmarks", "results", name)
     os.makedirs(os.path.dirname(os.path.abspath(output)), exist_ok=True)
     with open(output, "w") as file:
