@@ -2,7 +2,6 @@
 
 #include <doctest/doctest.h>
 
-#include <array>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -12,12 +11,14 @@
 #include "mtp/core/tensor.hpp"
 #include "support/compare.hpp"
 #include "support/guard.hpp"
+#include "support/layout.hpp"
 #include "support/random.hpp"
 #include "support/reference/elementwise.hpp"
 #include "support/tolerance.hpp"
 
 using namespace mtp;
 using test::guarded;
+using test::layout;
 using test::same_bits;
 using test::stored_bound;
 using test::unit_roundoff;
@@ -25,11 +26,6 @@ using test::values;
 using test::within;
 
 namespace {
-
-struct layout {
-  dims<2> shape;
-  std::array<index_t, 2> strides;
-};
 
 // Contiguous, with gaps, transposed, and more elements than one task handles.
 const std::vector<layout>& layouts() {

@@ -3,7 +3,6 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 #include <span>
@@ -13,12 +12,14 @@
 #include "mtp/core/tensor.hpp"
 #include "support/compare.hpp"
 #include "support/guard.hpp"
+#include "support/layout.hpp"
 #include "support/random.hpp"
 #include "support/reference/reduce.hpp"
 #include "support/tolerance.hpp"
 
 using namespace mtp;
 using test::guarded;
+using test::layout;
 using test::same_bits;
 using test::stored_bound;
 using test::unit_roundoff;
@@ -29,11 +30,6 @@ namespace {
 
 constexpr double inf = std::numeric_limits<double>::infinity();
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
-
-struct layout {
-  dims<2> shape;
-  std::array<index_t, 2> strides;
-};
 
 // Contiguous, with gaps, transposed; rows around a chain, a block and a task.
 const std::vector<layout>& layouts() {

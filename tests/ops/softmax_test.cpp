@@ -2,7 +2,6 @@
 
 #include <doctest/doctest.h>
 
-#include <array>
 #include <cmath>
 #include <limits>
 #include <span>
@@ -12,12 +11,14 @@
 #include "support/compare.hpp"
 #include "support/gradcheck.hpp"
 #include "support/guard.hpp"
+#include "support/layout.hpp"
 #include "support/random.hpp"
 #include "support/reference/softmax.hpp"
 #include "support/tolerance.hpp"
 
 using namespace mtp;
 using test::guarded;
+using test::layout;
 using test::same_bits;
 using test::stored_bound;
 using test::unit_roundoff;
@@ -28,11 +29,6 @@ namespace {
 
 constexpr double inf = std::numeric_limits<double>::infinity();
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
-
-struct layout {
-  dims<2> shape;
-  std::array<index_t, 2> strides;
-};
 
 // Rows around a vector and a block of a sum; contiguous, with gaps, transposed.
 const std::vector<layout>& layouts() {
