@@ -37,7 +37,7 @@ int run(const program_options& options) {
     return present(options, facts, trained, {});
   }
   mtp::generator<Config, mtp::cpu> generator(context, model);
-  const auto prompts = options.prompts.empty() ? held_out_prompts(data, 8, 64) : options.prompts;
+  const auto prompts = options.prompts.empty() ? held_out_prompts(data, 12, 64) : options.prompts;
   return present(options, facts, trained, decode(options, generator, prompts));
 }
 

@@ -240,15 +240,21 @@ inline void multiply_tail(index_t rows,
   }
 }
 
+/// Neighbouring panels that are multiplied at once with so few rows: as many as have accumulators.
+constexpr index_t neighbours(index_t rows) {
+  return std::clamp<index_t>(tile_rows / rows, 1, 4);
+}
+
 /// `Panels` neighbouring panels at once for few rows, so that enough chains are in flight to hide
 /// the latency of a multiply-add and enough streams to keep the memory busy.
-template <int Panels, int MaxRows, real Real, class Weight>
+template <int Panels, real Real, class Weight>
 inline void multiply_few_rows(const product<Real, Weight>& p,
                               index_t row,
                               index_t rows,
                               index_t panel_begin,
                               index_t panel_end) {
   constexpr index_t width = panel_width<Real>;
+  constexpr int most_rows = tile_rows / Panels;
   const rows_of<Real> a{p.a.data + row * p.a.row, p.a.row, p.a.step};
   const index_t whole_end = std::min(panel_end, p.columns / width);
   const auto init_at = [&](index_t panel) {
@@ -256,22 +262,22 @@ inline void multiply_few_rows(const product<Real, Weight>& p,
   };
   index_t j = panel_begin;
   for (; j + Panels <= whole_end; j += Panels) {
-    multiply_rows<Panels, MaxRows>(
+    multiply_rows<Panels, most_rows>(
         rows, p.depth, a, p.b + j * p.b_panel, p.b_panel, init_at(j), p.c.at(row, j));
   }
   for (; j < whole_end; ++j) {
-    multiply_rows<1, MaxRows>(
+    multiply_rows<1, most_rows>(
         rows, p.depth, a, p.b + j * p.b_panel, p.b_panel, init_at(j), p.c.at(row, j));
   }
   if (j < panel_end) {
-    multiply_tail<MaxRows>(rows,
-                           p.columns - j * width,
-                           p.depth,
-                           a,
-                           p.b + j * p.b_panel,
-                           p.b_panel,
-                           init_at(j),
-                           p.c.at(row, j));
+    multiply_tail<most_rows>(rows,
+                             p.columns - j * width,
+                             p.depth,
+                             a,
+                             p.b + j * p.b_panel,
+                             p.b_panel,
+                             init_at(j),
+                             p.c.at(row, j));
   }
 }
 
@@ -324,12 +330,18 @@ inline void multiply_block(const product<Real, Weight>& p,
   if ((rows <= tile_rows && !pack_a && !pack_b) || p.depth == 0) {
     for (index_t i = row_begin; i < row_end; i += tile_rows) {
       const index_t count = std::min<index_t>(tile_rows, row_end - i);
-      if (count <= 3) {
-        multiply_few_rows<4, 3>(p, i, count, panel_begin, panel_end);
-      } else if (count <= 6) {
-        multiply_few_rows<2, 6>(p, i, count, panel_begin, panel_end);
-      } else {
-        multiply_few_rows<1, tile_rows>(p, i, count, panel_begin, panel_end);
+      switch (neighbours(count)) {
+        case 4:
+          multiply_few_rows<4>(p, i, count, panel_begin, panel_end);
+          break;
+        case 3:
+          multiply_few_rows<3>(p, i, count, panel_begin, panel_end);
+          break;
+        case 2:
+          multiply_few_rows<2>(p, i, count, panel_begin, panel_end);
+          break;
+        default:
+          multiply_few_rows<1>(p, i, count, panel_begin, panel_end);
       }
     }
     return;

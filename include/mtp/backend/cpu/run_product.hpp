@@ -33,7 +33,7 @@ inline void run_product(cpu_context& context, const product<Real, Weight>& p) {
   const index_t row_step = packs ? packed_rows : p.rows <= tile_rows ? p.rows : block_rows;
   const index_t row_tasks = ceil_div(p.rows, row_step);
   // Few rows: whole groups of panels, so that tiles of several panels stay whole.
-  const index_t unit = p.rows <= 3 ? 4 : p.rows <= 6 ? 2 : 1;
+  const index_t unit = p.rows <= tile_rows ? neighbours(p.rows) : 1;
   const index_t units = ceil_div(panels, unit);
   // Packing is done anew in every task of the same rows, so those that pack are fewer.
   const index_t per_thread = packs ? 2 : 4;
