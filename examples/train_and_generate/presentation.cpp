@@ -76,6 +76,9 @@ report_data report_of(const run_facts& facts,
   for (const step_record& step : trained.curve) {
     report.curve.push_back({step.step, step.train_loss, step.val_loss, step.train_agreement});
   }
+  if (!trained.val_loss.empty()) {
+    report.validation = trained.val_loss[0];
+  }
   report.acceptance = decoded.acceptance;
   report.plain_tokens_per_s = decoded.plain_tokens_per_s;
   report.speculative_tokens_per_s = decoded.speculative_tokens_per_s;

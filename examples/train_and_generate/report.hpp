@@ -38,8 +38,10 @@ struct report_data {
   std::string title;  // the page's name; the headline is result_sentence()
   std::string head;   // the kind of head
   int depth = 0;
-  std::vector<std::pair<std::string, std::string>> facts;  // name, value
-  std::vector<curve_point> curve;                          // by ascending step
+  std::vector<std::pair<std::string, std::string>> facts;        // name, value
+  std::vector<curve_point> curve;                                // by ascending step
+  double validation = std::numeric_limits<double>::quiet_NaN();  // loss of the next byte, nats,
+                                                                 // over all held-out text
   std::vector<double> acceptance;  // 0..1 per draft position; empty: the head does not draft
   double plain_tokens_per_s = std::numeric_limits<double>::quiet_NaN();
   double speculative_tokens_per_s = std::numeric_limits<double>::quiet_NaN();
@@ -202,9 +204,32 @@ inline std::string legend(const line_chart& chart, bool has_train, bool has_vali
   return out + "</ul>\n";
 }
 
+/// That of all held-out text, else the last one of the curve.
+inline double validation_of(const report_data& data) {
+  return std::isfinite(data.validation) ? data.validation
+                                        : last_value(data.curve, &curve_point::val_loss);
+}
+
+/// Means of `group` neighbouring points each, at the step of the last one. Values that are not
+/// finite do not count.
+inline std::vector<chart_point> means(const std::vector<chart_point>& points, std::size_t group) {
+  std::vector<chart_point> fewer;
+  for (std::size_t begin = 0; begin < points.size(); begin += group) {
+    const std::size_t end = (std::min)(begin + group, points.size());
+    double sum = 0, finite = 0;
+    for (std::size_t i = begin; i < end; ++i) {
+      if (!std::isfinite(points[i].y)) continue;
+      sum += points[i].y;
+      ++finite;
+    }
+    fewer.push_back({points[end - 1].x, sum / finite});
+  }
+  return fewer;
+}
+
 inline std::string head_figures(const report_data& data) {
   std::vector<std::pair<std::string, std::string>> figures;
-  const double validation = last_value(data.curve, &curve_point::val_loss);
+  const double validation = validation_of(data);
   const double training = last_value(data.curve, &curve_point::train_loss);
   if (std::isfinite(validation)) {
     figures.emplace_back("nats per byte, validation", fmt::format("{:.3f}", validation));
@@ -242,10 +267,12 @@ inline std::string learning_section(const report_data& data) {
   const std::size_t depths = (std::max)({depths_of(data.curve, &curve_point::train_loss),
                                          depths_of(data.curve, &curve_point::val_loss),
                                          depths_of(data.curve, &curve_point::train_agreement)});
+  constexpr std::size_t most_points = 160;  // more is noise
+  const std::size_t group = (data.curve.size() + most_points - 1) / most_points;
   for (std::size_t d = 0; d < depths; ++d) {
     const std::string name = fmt::format("byte t+{}", d + 1);
     chart_series series{name,
-                        points_of(data.curve, &curve_point::train_loss, d),
+                        means(points_of(data.curve, &curve_point::train_loss, d), group),
                         points_of(data.curve, &curve_point::val_loss, d)};
     has_train = has_train || has_values(series.thin);
     has_validation = has_validation || has_values(series.thick);
@@ -257,7 +284,8 @@ inline std::string learning_section(const report_data& data) {
       }
     }
     loss.series.push_back(std::move(series));
-    agreement.series.push_back({name, points_of(data.curve, &curve_point::train_agreement, d), {}});
+    agreement.series.push_back(
+        {name, means(points_of(data.curve, &curve_point::train_agreement, d), group), {}});
   }
   loss.log_y = lowest > 0 && highest > 2.5 * lowest;
   loss.description =
@@ -273,12 +301,13 @@ inline std::string learning_section(const report_data& data) {
   if (depths > 1) {
     out += fmt::format(
         "<p class=\"note\">Each colour is one depth of prediction: t+1 is the next byte, t+{} the "
-        "one farthest ahead.{} The numbers on the right are the last values.</p>\n",
+        "one farthest ahead.{}{} The numbers on the right are the last values.</p>\n",
         depths,
         data.head == "sequential" || data.head == "recurrent"
             ? " In training each depth also sees the true bytes before its own, and builds on the "
               "depth above it, so a deeper loss may be the lower one."
-            : "");
+            : "",
+        group > 1 ? fmt::format(" Training is drawn as means of {} steps.", group) : "");
   } else {
     out += "<p class=\"note\">The number on the right is the last value.</p>\n";
   }
@@ -372,7 +401,7 @@ inline std::string facts_section(const report_data& data) {
 
 inline std::string result_sentence(const report_data& data) {
   if (data.acceptance.empty()) {
-    const double validation = detail::last_value(data.curve, &curve_point::val_loss);
+    const double validation = detail::validation_of(data);
     const double training = detail::last_value(data.curve, &curve_point::train_loss);
     if (std::isfinite(validation)) {
       return fmt::format("Predicts unseen text with {:.2f} nats per byte", validation);

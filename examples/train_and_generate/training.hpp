@@ -67,7 +67,6 @@ template <class Trainer>
 training_outcome train(const program_options& options, run_facts facts, Trainer& trainer) {
   using clock = std::chrono::steady_clock;
   constexpr mtp::index_t some_windows = 16;
-  const mtp::index_t all_windows = trainer.data().validation_windows();
   if (options.resume) {
     mtp::io::load_checkpoint(checkpoint_path(options), trainer);
   }
@@ -93,8 +92,7 @@ training_outcome train(const program_options& options, run_facts facts, Trainer&
     record.train_loss = losses_of(report.loss);
     record.train_agreement = agreements_of(report.loss);
     if (record.step % every == 0 || record.step == options.steps) {
-      const bool last = record.step == options.steps;
-      record.val_loss = losses_of(trainer.validate(last ? all_windows : some_windows));
+      record.val_loss = losses_of(trainer.validate(some_windows));
     }
     log.record(record);
     if (options.save_every > 0 && record.step % options.save_every == 0 &&
@@ -108,8 +106,7 @@ training_outcome train(const program_options& options, run_facts facts, Trainer&
   outcome.steps = static_cast<long>(trainer.state().step);
   outcome.interrupted = stop_requested != 0 && outcome.steps < options.steps;
   if (!outcome.interrupted) {
-    outcome.val_loss = outcome.curve.empty() ? losses_of(trainer.validate(all_windows))
-                                             : outcome.curve.back().val_loss;
+    outcome.val_loss = losses_of(trainer.validate(trainer.data().validation_windows()));
   }
   return outcome;
 }

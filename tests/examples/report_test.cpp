@@ -69,10 +69,28 @@ TEST_CASE("the headline states the result") {
   }
   data.acceptance.clear();
   CHECK(result_sentence(data) == "Predicts unseen text with 1.60 nats per byte");
+  data.validation = 1.72;  // of all held-out text
+  CHECK(result_sentence(data) == "Predicts unseen text with 1.72 nats per byte");
+  data.validation = unknown_value;
   for (auto& point : data.curve) point.val_loss.clear();
   CHECK(result_sentence(data) == "Predicts its training text with 1.50 nats per byte");
   data.curve.clear();
   CHECK(result_sentence(data) == "Wrote text one token at a time");
+}
+
+TEST_CASE("many points are drawn as means of their neighbours") {
+  using example::detail::means;
+  const std::vector<example::chart_point> points{
+      {1, 2}, {2, 4}, {3, unknown_value}, {4, 8}, {5, 1}};
+  const auto pairs = means(points, 2);
+  REQUIRE(pairs.size() == 3);
+  CHECK(pairs[0].x == 2);
+  CHECK(pairs[0].y == 3);
+  CHECK(pairs[1].x == 4);
+  CHECK(pairs[1].y == 8);
+  CHECK(pairs[2].y == 1);
+  CHECK(std::isnan(means({{1, unknown_value}}, 1)[0].y));
+  CHECK(means({}, 3).empty());
 }
 
 TEST_CASE("the page is well formed and needs nothing else") {
