@@ -1,11 +1,12 @@
 // Element types: f64 for checks, f32 for work, bf16 for storage.
 #pragma once
 
-#include <bit>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+
+#include "mtp/core/host_device.hpp"
 
 namespace mtp {
 
@@ -21,21 +22,23 @@ class bf16 {
   bf16() = default;
 
   /// Rounds to nearest, ties to even; NaN stays NaN (quieted).
-  explicit bf16(float value) {
-    const auto bits = std::bit_cast<std::uint32_t>(value);
+  MTP_HOST_DEVICE explicit bf16(float value) {
+    const auto bits = __builtin_bit_cast(std::uint32_t, value);
     const bool is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
     const std::uint32_t rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
     bits_ = static_cast<std::uint16_t>(is_nan ? (bits >> 16) | 0x40u : rounded >> 16);
   }
 
-  operator float() const { return std::bit_cast<float>(static_cast<std::uint32_t>(bits_) << 16); }
+  MTP_HOST_DEVICE operator float() const {
+    return __builtin_bit_cast(float, static_cast<std::uint32_t>(bits_) << 16);
+  }
 
-  static bf16 from_bits(std::uint16_t bits) {
+  MTP_HOST_DEVICE static bf16 from_bits(std::uint16_t bits) {
     bf16 value;
     value.bits_ = bits;
     return value;
   }
-  std::uint16_t bits() const { return bits_; }
+  MTP_HOST_DEVICE std::uint16_t bits() const { return bits_; }
 
  private:
   std::uint16_t bits_;
@@ -74,12 +77,12 @@ template <scalar T>
 using accumulate_t = typename detail::accumulate<T>::type;
 
 /// `value` rounded up to a multiple of `multiple`.
-constexpr index_t round_up(index_t value, index_t multiple) {
+MTP_HOST_DEVICE constexpr index_t round_up(index_t value, index_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
 /// ceil(value / divisor) for non-negative values.
-constexpr index_t ceil_div(index_t value, index_t divisor) {
+MTP_HOST_DEVICE constexpr index_t ceil_div(index_t value, index_t divisor) {
   return (value + divisor - 1) / divisor;
 }
 
