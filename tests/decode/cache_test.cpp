@@ -61,13 +61,12 @@ class speaker {
       const index_t rows = std::min(piece, count - 1 - first);
       sequence.prefill(known(first, rows), true);
       first += rows;
-      sequence.drafter().advance(context_, model_, text, count);
+      sequence.drafter().advance(context_, model_, text_of(text, count), count, sequence.length());
     }
   }
 
   std::vector<token_t> drafts() {
-    sequence.drafter().rewind(count);
-    sequence.drafter().draft(context_, model_, text, count);
+    sequence.drafter().draft(context_, model_, text_of(text, count));
     const auto from = text.begin() + count;
     return {from, from + D};
   }

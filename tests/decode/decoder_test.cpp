@@ -38,7 +38,6 @@ rows_type<S> logits_of(decoder<Config, cpu, S>& sequence,
       all.push_back(elements(logits.select(0, m)));
     }
     REQUIRE(sequence.length() == first + M);
-    sequence.drafter().rewind(first + M + 1);
   }
   return all;
 }
@@ -113,9 +112,8 @@ void check_drafts() {
       sequence.step(part(text, first, 1), true);
       sequence.drafter().rewind(first + 2);  // no draft is accepted
     }
-    sequence.drafter().rewind(count);
     auto drafted = text;
-    sequence.drafter().draft(context, model, drafted, count);
+    sequence.drafter().draft(context, model, text_of(drafted, count));
     const batch_view batch{part(drafted, 0, count + D), {}, {}, 1, count - 1};
     loss.visit_logits(context, model, batch, [&](std::size_t k, auto logits) {
       const auto row = elements(logits.select(0, count - 2));

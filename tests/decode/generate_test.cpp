@@ -269,10 +269,10 @@ TEST_CASE("drafts are counted by what the model says: the reference counts by ha
       sequence.prefill(std::span<const token_t>(known).subspan(static_cast<std::size_t>(first),
                                                                static_cast<std::size_t>(rows)),
                        true);
-      sequence.drafter().advance(w.context, w.model, known, count);
+      sequence.drafter().advance(
+          w.context, w.model, text_of(known, count), count, sequence.length());
     }
-    sequence.drafter().rewind(count);
-    sequence.drafter().draft(w.context, w.model, known, count);
+    sequence.drafter().draft(w.context, w.model, text_of(known, count));
     index_t right = 0;
     while (right < 3 && count + right < P &&
            known[static_cast<std::size_t>(count + right)] ==

@@ -17,6 +17,7 @@
 #include "support/promises.hpp"
 #include "support/random.hpp"
 #include "support/reference/attention.hpp"
+#include "support/text.hpp"
 #include "support/tolerance.hpp"
 
 namespace {
@@ -404,7 +405,7 @@ void run_cached(cpu_context& context,
                              a.q.view().slice(0, t, rows),
                              a.k.view().slice(0, t, rows),
                              a.v.view().slice(0, t, rows),
-                             t);
+                             positions_from(t, rows).view());
     t += rows;
   }
 }
@@ -579,7 +580,8 @@ TEST_CASE("attention operations reject wrong shapes and change nothing") {
       [&](auto out_, index_t groups, index_t width, auto q_, auto k_, auto v_, index_t first) {
         return rejects("attention_cached_forward", [&] {
           const cache_view<S, cpu> cache{memory.data(), capacity, groups, width};
-          attention_cached_forward(context, out_, cache, q_, k_, v_, first);
+          attention_cached_forward(
+              context, out_, cache, q_, k_, v_, positions_from(first, q_.extent(0)).view());
         });
       };
   CHECK(cached(o, G, E, qs, ts, ts, 0));

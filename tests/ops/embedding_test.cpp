@@ -13,6 +13,7 @@
 #include "support/promises.hpp"
 #include "support/random.hpp"
 #include "support/reference/embedding.hpp"
+#include "support/text.hpp"
 #include "support/tolerance.hpp"
 #include "support/weights.hpp"
 
@@ -63,7 +64,7 @@ TEST_CASE_TEMPLATE("embedding_forward copies the rows of the tokens", S, float, 
     guarded_weight<S> table(V, C, uniform(V * C, 1));
     const auto tokens = random_tokens(N, V);
     guarded<S, 2> x(dims<2>{N, C}, strides(C + 3, 1));
-    embedding_forward(context, x.view(), table.view(), tokens);
+    embedding_forward(context, x.view(), table.view(), view_of(tokens));
     CHECK(within(x.view(), reference::embedding_forward(table.rows(), tokens).elements, 0.0));
     CHECK(x.intact());
     CHECK(table.untouched());
@@ -80,7 +81,7 @@ TEST_CASE_TEMPLATE("embedding_backward matches the reference", S, float, double)
     guarded<S, 2> dx(dims<2>{N, C}, strides(C + 3, 1), uniform(N * C, 2));
     const auto tokens = random_tokens(N, V);
     const array<2> before = dtable.rows(), dxs = array_of(dx.view());
-    embedding_backward(context, dtable.view(), dx.view(), tokens);
+    embedding_backward(context, dtable.view(), dx.view(), view_of(tokens));
     const array<2> terms = reference::embedding_backward(magnitude(before), magnitude(dxs), tokens);
     std::vector<double> bound;
     for (const double element : terms.elements) {
@@ -101,7 +102,8 @@ TEST_CASE_TEMPLATE("embedding_backward adds in the order of positions", S, float
   const double large = 4 / unit_roundoff<S>;
   guarded_weight<S> dtable(3, 1, {0, 0, 0});
   guarded<S, 2> dx(dims<2>{5, 1}, std::vector<double>{large, 1, 1, 1, -large});
-  embedding_backward(context, dtable.view(), dx.view(), std::vector<token_t>{1, 1, 1, 1, 1});
+  const std::vector<token_t> tokens(5, 1);
+  embedding_backward(context, dtable.view(), dx.view(), view_of(tokens));
   CHECK(within(dtable.rows().elements, {0, 0, 0}, 0.0));
 }
 
@@ -113,12 +115,12 @@ TEST_CASE("embedding_backward matches differences of embedding_forward") {
     guarded_weight<double> table(V, C, uniform(V * C, 1));
     guarded_weight<double> dtable(V, C, std::vector<double>(static_cast<std::size_t>(V * C)));
     guarded<double, 2> dx(dims<2>{N, C}, uniform(N * C, 2)), x(dims<2>{N, C});
-    embedding_backward(context, dtable.view(), dx.view(), tokens);
+    embedding_backward(context, dtable.view(), dx.view(), view_of(tokens));
     const array<2> dxs = array_of(dx.view());
     CHECK(gradient_matches(
         [&](std::span<const double> at) {
           guarded_weight<double> moved(V, C, std::vector<double>(at.begin(), at.end()));
-          embedding_forward(context, x.view(), moved.view(), tokens);
+          embedding_forward(context, x.view(), moved.view(), view_of(tokens));
           return reference::inner(dxs, array_of(x.view()));
         },
         table.rows().elements,
@@ -136,8 +138,8 @@ TEST_CASE_TEMPLATE("embedding operations give the same bits for any number of th
   CHECK(same_for_all_threads([&](cpu_context& context) {
     guarded_weight<S> table(V, C, uniform(V * C, 1));
     guarded<S, 2> x(dims<2>{N, C});
-    embedding_forward(context, x.view(), table.view(), tokens);
-    embedding_backward(context, table.view(), dx.view(), tokens);
+    embedding_forward(context, x.view(), table.view(), view_of(tokens));
+    embedding_backward(context, table.view(), dx.view(), view_of(tokens));
     return join(elements(x.view()), table.storage());
   }));
 }
@@ -148,7 +150,8 @@ TEST_CASE("embedding operations reject wrong shapes and tokens and change nothin
   guarded_weight<S> table(5, 3, uniform(15, 1)), wide(5, 4, uniform(20, 1));
   guarded<S, 2> x(dims<2>{4, 3}), longer(dims<2>{5, 3}), spread(dims<2>{4, 3}, strides(6, 2));
   const std::vector<token_t> good = {0, 4, 2, 1}, large = {0, 4, 5, 1}, negative = {0, 4, 2, -1};
-  const auto both = [&](auto x_, auto table_, std::span<const token_t> tokens) {
+  const auto both = [&](auto x_, auto table_, const std::vector<token_t>& list) {
+    const auto tokens = view_of(list);
     CHECK(rejects("embedding_forward", [&] { embedding_forward(context, x_, table_, tokens); }));
     return rejects("embedding_backward", [&] { embedding_backward(context, table_, x_, tokens); });
   };

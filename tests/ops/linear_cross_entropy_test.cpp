@@ -16,6 +16,7 @@
 #include "support/promises.hpp"
 #include "support/random.hpp"
 #include "support/reference/linear_cross_entropy.hpp"
+#include "support/text.hpp"
 #include "support/tolerance.hpp"
 #include "support/weights.hpp"
 
@@ -90,7 +91,7 @@ struct loss_case {
   void run(cpu_context& context) {
     linear_cross_entropy(context,
                          losses.view(),
-                         predicted,
+                         view_of(predicted),
                          dhidden.view(),
                          dw.view(),
                          hidden.view(),
@@ -100,7 +101,7 @@ struct loss_case {
   }
   void run_forward(cpu_context& context) {
     linear_cross_entropy_forward(
-        context, losses.view(), predicted, hidden.view(), w.view(), target_view());
+        context, losses.view(), view_of(predicted), hidden.view(), w.view(), target_view());
   }
   std::vector<S> results() const {
     return join(join(elements(losses.view()), elements(dhidden.view())), dw.storage());
@@ -192,7 +193,7 @@ TEST_CASE_TEMPLATE("linear_cross_entropy matches the reference", S, float, doubl
       loss_case<S> in_place(s, deviation);
       linear_cross_entropy(context,
                            in_place.losses.view(),
-                           in_place.predicted,
+                           view_of(in_place.predicted),
                            in_place.hidden.view(),
                            in_place.dw.view(),
                            in_place.hidden.view(),
@@ -251,7 +252,7 @@ TEST_CASE_TEMPLATE("losses and predictions of a row have the same bits among any
       std::vector<token_t> predicted(static_cast<std::size_t>(M));
       linear_cross_entropy_forward(context,
                                    losses.view(),
-                                   predicted,
+                                   view_of(predicted),
                                    a.hidden.view().slice(0, first, M),
                                    a.w.view(),
                                    a.target_view().slice(0, first, M));
@@ -397,7 +398,7 @@ TEST_CASE_TEMPLATE("predictions ignore NaN and go to the lowest index of the lar
     }
     guarded<S, 2> logits(dims<2>{M, V}, strides(V + 3, 1), z.elements);
     std::vector<token_t> predicted(static_cast<std::size_t>(M), -7);
-    predict(context, predicted, logits.view());
+    predict(context, view_of(predicted), logits.view());
     CAPTURE(V);
     CHECK(same_bits(predicted, reference::predict(z)));
     CHECK(logits.untouched());
@@ -409,7 +410,7 @@ TEST_CASE_TEMPLATE("predictions ignore NaN and go to the lowest index of the lar
     std::vector<token_t> one = {-7};
     linear_cross_entropy_forward(context,
                                  losses.view(),
-                                 one,
+                                 view_of(one),
                                  hidden.view(),
                                  w.view(),
                                  matrix_view<const token_t, cpu>(&target, dims<2>{1, 1}));
@@ -434,7 +435,7 @@ TEST_CASE("linear_cross_entropy rejects wrong shapes and targets and changes not
   const auto targets = a.target_view();
   const matrix_view<const token_t, cpu> bad(outside.data(), dims<2>{4, 2});
   const auto call = [&](auto losses,
-                        std::span<token_t> predicted,
+                        std::vector<token_t>& predicted,
                         auto dhidden,
                         auto dw,
                         auto hidden,
@@ -442,7 +443,8 @@ TEST_CASE("linear_cross_entropy rejects wrong shapes and targets and changes not
                         auto targets_,
                         auto weights) {
     return rejects("linear_cross_entropy", [&] {
-      linear_cross_entropy(context, losses, predicted, dhidden, dw, hidden, w, targets_, weights);
+      linear_cross_entropy(
+          context, losses, view_of(predicted), dhidden, dw, hidden, w, targets_, weights);
     });
   };
   const auto l = a.losses.view(), dh = a.dhidden.view(), h = a.hidden.view(), g = a.weights.view();
@@ -460,9 +462,9 @@ TEST_CASE("linear_cross_entropy rejects wrong shapes and targets and changes not
   CHECK(call(l, a.predicted, dh, dw, h, w, bad, g));
   CHECK(call(l, a.predicted, dh, dw, h, w, targets, weights_wide.view()));
   const auto forward =
-      [&](auto losses, std::span<token_t> predicted, auto hidden, auto w_, auto targets_) {
+      [&](auto losses, std::vector<token_t>& predicted, auto hidden, auto w_, auto targets_) {
         return rejects("linear_cross_entropy_forward", [&] {
-          linear_cross_entropy_forward(context, losses, predicted, hidden, w_, targets_);
+          linear_cross_entropy_forward(context, losses, view_of(predicted), hidden, w_, targets_);
         });
       };
   CHECK(forward(losses_wide.view(), a.predicted, h, w, targets));
@@ -471,8 +473,9 @@ TEST_CASE("linear_cross_entropy rejects wrong shapes and targets and changes not
   CHECK(forward(l, a.predicted, spread.view(), w, targets));
   CHECK(forward(l, a.predicted, h, w_wide.view(), targets));
   CHECK(forward(l, a.predicted, h, w, bad));
-  CHECK(rejects("predict", [&] { predict(context, short_predicted, hidden_wide.view()); }));
-  CHECK(rejects("predict", [&] { predict(context, a.predicted, spread.view()); }));
+  CHECK(
+      rejects("predict", [&] { predict(context, view_of(short_predicted), hidden_wide.view()); }));
+  CHECK(rejects("predict", [&] { predict(context, view_of(a.predicted), spread.view()); }));
   CHECK(a.losses.untouched());
   CHECK(losses_wide.untouched());
   CHECK(a.dhidden.untouched());

@@ -14,6 +14,7 @@
 #include "mtp/core/random.hpp"
 #include "mtp/decode/generate.hpp"
 #include "support/compare.hpp"
+#include "support/text.hpp"
 
 namespace mtp::test {
 

@@ -36,7 +36,7 @@ struct bench {
   explicit bench(const adamw_options& options = {})
       : context({.threads = 2, .workspace_bytes = 0}),
         model(context, seed{5}),
-        optimizer(options),
+        optimizer(context, model, options),
         gradients(static_cast<std::size_t>(layout.storage)) {
     std::uint64_t stream = 1;
     layout.visit([&](const std::string&, const parameter& p) {
@@ -233,9 +233,11 @@ TEST_CASE("an optimizer with restored moments and count goes on with the same bi
 
 TEST_CASE("options that make no optimizer are refused") {
   const double nan = std::numeric_limits<double>::quiet_NaN();
-  const auto refused = [](const adamw_options& options) {
+  cpu_context context({.threads = 1});
+  language_model<config, cpu> model(context, seed{1});
+  const auto refused = [&](const adamw_options& options) {
     try {
-      const adamw<config, cpu> made(options);
+      const adamw<config, cpu> made(context, model, options);
     } catch (const error&) {
       return true;
     }

@@ -6,16 +6,20 @@
 #include <cstring>
 
 #include "mtp/backend/cpu/attention.hpp"
+#include "mtp/backend/cpu/combine.hpp"
 #include "mtp/backend/cpu/context.hpp"
 #include "mtp/backend/cpu/elementwise.hpp"
 #include "mtp/backend/cpu/embedding.hpp"
 #include "mtp/backend/cpu/linear.hpp"
 #include "mtp/backend/cpu/linear_cross_entropy.hpp"
+#include "mtp/backend/cpu/mailbox.hpp"
 #include "mtp/backend/cpu/matmul.hpp"
 #include "mtp/backend/cpu/optimizer.hpp"
 #include "mtp/backend/cpu/reduce.hpp"
 #include "mtp/backend/cpu/rms_norm.hpp"
 #include "mtp/backend/cpu/rope.hpp"
+#include "mtp/backend/cpu/rope_attention.hpp"
+#include "mtp/backend/cpu/sequence.hpp"
 #include "mtp/backend/cpu/softmax.hpp"
 #include "mtp/backend/cpu/swiglu.hpp"
 #include "mtp/backend/cpu/weight_layout.hpp"
@@ -39,11 +43,18 @@ struct backend_traits<cpu> {
                cpu_detail::cpu_rope_ops,
                cpu_detail::cpu_swiglu_ops,
                cpu_detail::cpu_attention_ops,
+               cpu_detail::cpu_rope_attention_ops,
+               cpu_detail::cpu_combine_ops,
                cpu_detail::cpu_embedding_ops,
                cpu_detail::cpu_linear_cross_entropy_ops,
-               cpu_detail::cpu_optimizer_ops {};
+               cpu_detail::cpu_optimizer_ops,
+               cpu_detail::cpu_sequence_ops {};
+  using mailbox = cpu_detail::mailbox;
+  using recording = cpu_detail::recording;
 
   static constexpr bool is_host_memory = true;
+  static constexpr index_t prefill_rows = 64;
+  static constexpr index_t cycles_ahead = 0;
 
   static void* allocate(std::size_t bytes) { return cpu_detail::allocate(bytes); }
   static void deallocate(void* memory, std::size_t bytes) { cpu_detail::deallocate(memory, bytes); }
@@ -53,6 +64,12 @@ struct backend_traits<cpu> {
     }
   }
   static void copy_to_host(void* to, const void* from, std::size_t bytes) {
+    copy_from_host(to, from, bytes);
+  }
+  static void upload(context&, void* to, const void* from, std::size_t bytes) {
+    copy_from_host(to, from, bytes);
+  }
+  static void download(context&, void* to, const void* from, std::size_t bytes) {
     copy_from_host(to, from, bytes);
   }
   static void synchronize(context&) {}

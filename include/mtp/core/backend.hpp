@@ -12,12 +12,24 @@ namespace mtp {
 /// completely:
 ///   context                      what operations run on: threads or stream, and workspace memory
 ///   ops                          static functions, one per operation of ops/, same names and
-///   arguments allocate(bytes), deallocate  memory of the backend, aligned for its widest access
-///   copy_from_host, copy_to_host bytes in and out
-///   synchronize(context)         returns when all operations given to the context have ended
+///                                arguments, and the constexpr sizes of the workspace they want
+///   allocate(bytes), deallocate  memory of the backend, zeroed, aligned for its widest access
+///   copy_from_host, copy_to_host bytes in and out, behind everything given to any context
+///   upload(context, ..)          bytes in, in turn with the operations given to the context; the
+///                                source may change at once
+///   download(context, ..)        bytes out, behind the operations given; there when it returns
+///   synchronize(context)         returns when all operations given to the context have ended, and
+///                                throws what went wrong in them
 ///   is_host_memory               whether the host may read and write elements directly
 ///   weight_storage<S>(N, K)      elements that a weight of N outputs and K inputs occupies
 ///   weight_offset<S>(n, k, N, K) where its element (n, k) lies within them
+/// and for decoding without waiting for the host:
+///   prefill_rows                 rows of a prompt that a pass takes
+///   cycles_ahead                 decoding cycles that are given before the first one is read
+///   mailbox                      takes a few bytes out without waiting: post(context, slot, from),
+///                                then wait(slot)
+///   recording                    operations that are given again and again:
+///                                replay(context, function)
 template <class Backend>
 struct backend_traits;
 
@@ -34,10 +46,20 @@ concept backend = requires(typename backend_traits<Backend>::context& context,
   backend_traits<Backend>::copy_from_host(memory, source, bytes);
   backend_traits<Backend>::copy_to_host(memory, source, bytes);
   backend_traits<Backend>::synchronize(context);
+  backend_traits<Backend>::upload(context, memory, source, bytes);
+  backend_traits<Backend>::download(context, memory, source, bytes);
+  typename backend_traits<Backend>::mailbox;
+  typename backend_traits<Backend>::recording;
+  { backend_traits<Backend>::prefill_rows } -> std::convertible_to<index_t>;
+  { backend_traits<Backend>::cycles_ahead } -> std::convertible_to<index_t>;
   { backend_traits<Backend>::is_host_memory } -> std::convertible_to<bool>;
   { backend_traits<Backend>::template weight_storage<float>(n, n) } -> std::same_as<index_t>;
   { backend_traits<Backend>::template weight_offset<float>(n, n, n, n) } -> std::same_as<index_t>;
 };
+
+/// Stands for the host in views that no operation takes: what is filled in there is sent to a
+/// backend.
+struct host_memory {};
 
 /// What operations of a backend run on; always their first argument.
 template <class Backend>

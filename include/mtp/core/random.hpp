@@ -47,7 +47,8 @@ class philox {
 class random_stream {
  public:
   /// `stream` separates uses of one seed: each parameter, each data order has its own.
-  MTP_HOST_DEVICE constexpr random_stream(seed seed, std::uint64_t stream) : seed_(seed), stream_(stream) {}
+  MTP_HOST_DEVICE constexpr random_stream(seed seed, std::uint64_t stream)
+      : seed_(seed), stream_(stream) {}
 
   /// 32 uniform bits.
   MTP_HOST_DEVICE constexpr std::uint32_t bits(std::uint64_t position) const {

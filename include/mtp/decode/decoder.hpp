@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <span>
+#include <vector>
 
 #include "mtp/core/arena.hpp"
 #include "mtp/core/tensor.hpp"
@@ -16,16 +17,21 @@ namespace mtp {
 /// The caches of one sequence and the memory of a step. Rolling back is setting a length. The size
 /// of all memory is a constexpr of the configuration; steps allocate nothing.
 ///
+/// step and prefill take tokens from the host and count positions themselves. forward takes rows of
+/// a text that lies in the backend's memory and asks the host for nothing: see generate.hpp.
+///
 /// The model must outlive the decoder; its parameters may change between sequences.
-template <model_config Config, class Backend, real S = float>
+template <model_config Config, class Backend, scalar S = float>
 class decoder {
  public:
   using model_type = language_model<Config, Backend, S>;
   using head_type = head_of<Config, Backend, S>;
   using matrix = matrix_view<S, Backend>;
+  using logits_type = matrix_view<accumulate_t<S>, Backend>;
 
   /// Rows that one step may take: a piece of a prompt, or a verification.
-  static constexpr index_t max_step_rows = std::max<index_t>(64, Config.depth + 1);
+  static constexpr index_t max_step_rows =
+      std::max<index_t>(backend_traits<Backend>::prefill_rows, Config.depth + 1);
   /// Rows that one step gives logits for.
   static constexpr index_t max_logit_rows = Config.depth + 1;
 
@@ -37,8 +43,23 @@ class decoder {
 
   /// Bytes of workspace that the operations of a step want at most.
   static constexpr index_t workspace_bytes(index_t threads) {
-    return ops_of<Backend>::template attention_workspace<S>(
-        Config.max_positions, Config.head_width(), threads);
+    using ops = ops_of<Backend>;
+    const index_t C = Config.hidden_size, F = Config.intermediate_size, V = Config.vocab_size;
+    const index_t HE = Config.query_size(), GE = Config.key_value_size(), M = max_draft_rows;
+    index_t bytes = ops::template linear_workspace<S>(max_logit_rows, V, C, threads);
+    for (const auto& [outputs, inputs] :
+         {std::array<index_t, 2>{Config.qkv_size(), C}, {C, HE}, {2 * F, C}, {C, F}, {C, C}}) {
+      bytes = std::max(bytes, ops::template linear_workspace<S>(M, outputs, inputs, threads));
+    }
+    for (const index_t other :
+         {ops::template attention_workspace<S>(
+              M, Config.max_positions, HE, GE, Config.head_width(), threads),
+          ops::template combine_workspace<S>(M, C, C, V, threads),
+          ops::template predict_workspace<S>(max_logit_rows, V, threads),
+          ops::template row_workspace<S>(M, std::max({C, 2 * F, Config.qkv_size()}), threads)}) {
+      bytes = std::max(bytes, other);
+    }
+    return bytes;
   }
 
   decoder(context<Backend>& context, const model_type& model)
@@ -47,12 +68,13 @@ class decoder {
           return memory::make(whole);
         }()) {
     context.reserve(workspace_bytes(context.threads()));
+    host_positions_.resize(static_cast<std::size_t>(max_step_rows));
   }
 
   context<Backend>& run_context() const { return *context_; }
   const model_type& model() const { return *model_; }
 
-  /// Positions whose keys and values are cached.
+  /// Positions whose keys and values are cached, as far as the host knows.
   index_t length() const { return length_; }
 
   /// Forgets the sequence.
@@ -71,21 +93,24 @@ class decoder {
     length_ = length;
   }
 
+  /// What the host has learned about rows that forward ran.
+  void set_length(index_t length) { length_ = length; }
+
   /// Runs the trunk over `tokens` at positions length() ...; returns their logits [M, V], which
   /// live until the next step. For a drafting head, `observe` hands it the hidden states. Throws
   /// mtp::error on too many tokens, a full context and tokens outside the vocabulary; nothing has
   /// changed then.
-  matrix step(std::span<const token_t> tokens, bool observe) {
+  logits_type step(std::span<const token_t> tokens, bool observe) {
     const auto M = static_cast<index_t>(tokens.size());
     check(M >= 1 && M <= max_logit_rows,
           "decoder::step: expected 1 to ",
           max_logit_rows,
           " tokens, got ",
           M);
-    const matrix normed = run(tokens, observe, true);
-    const matrix logits = memory_.logits.slice(0, 0, M);
-    linear_forward(*context_, logits, normed, model_->values().matrix(model_->trunk().output));
-    return logits;
+    const auto rows = place(tokens);
+    const matrix normed = run(rows, observe, true);
+    length_ += M;
+    return logits_of(normed);
   }
 
   /// Runs the trunk over a piece of a prompt of at most max_step_rows tokens, without logits.
@@ -96,8 +121,25 @@ class decoder {
           max_step_rows,
           " tokens, got ",
           M);
-    run(tokens, observe, false);
+    run(place(tokens), observe, false);
+    length_ += M;
   }
+
+  /// Runs the trunk over rows of a text: positions count + range.offset ... with the tokens that
+  /// stand there. Which positions these are may be known to the backend alone; length() does not
+  /// change. Returns logits [rows, V] if wanted, else none.
+  logits_type forward(const text_view<Backend>& text,
+                      row_range range,
+                      bool observe,
+                      bool wants_logits) {
+    const auto rows = memory_.rows.first(range.rows);
+    rows.select(*context_, text, range.offset, 0);
+    const matrix normed = run(rows, observe, wants_logits);
+    return wants_logits ? logits_of(normed) : memory_.logits.slice(0, 0, 0);
+  }
+
+  /// The logits of the latest rows that had any, from the first.  [D + 1, V]
+  const logits_type& logits() const { return memory_.logits; }
 
   /// What drafts the next tokens; see the head kinds.
   typename head_type::drafter& drafter() { return memory_.head; }
@@ -106,34 +148,33 @@ class decoder {
   std::span<const cache_view<S, Backend>> caches() const { return memory_.caches; }
 
  private:
+  using rows_type = decode_rows<Config, Backend, S>;
   static constexpr auto layers = static_cast<std::size_t>(Config.num_layers);
   // What a drafter may have to run at once: a step, and what it set back before.
   static constexpr index_t max_draft_rows = max_step_rows + 2 * Config.depth + 2;
 
   struct memory {
-    decode_rows<Config, Backend, S> rows;
-    vector_view<S, Backend> inverse;  // [max_step_rows]
-    matrix logits;                    // [D + 1, V]
+    rows_type rows;      // max_step_rows
+    logits_type logits;  // [D + 1, V]
     std::array<cache_view<S, Backend>, layers> caches;
     typename head_type::drafter head;
 
     template <class Arena>
     static constexpr memory make(Arena& arena) {
-      const auto rows = decode_rows<Config, Backend, S>::make(arena, max_step_rows);
-      const vector_view<S, Backend> inverse(arena.template take<S>(max_step_rows),
-                                            dims<1>{max_step_rows});
-      const matrix logits(arena.template take<S>(max_logit_rows * Config.vocab_size),
-                          {max_logit_rows, Config.vocab_size});
+      const auto rows = rows_type::make(arena, max_step_rows);
+      const logits_type logits(
+          arena.template take<accumulate_t<S>>(max_logit_rows * Config.vocab_size),
+          {max_logit_rows, Config.vocab_size});
       std::array<cache_view<S, Backend>, layers> caches{};
       for (auto& cache : caches) {
         cache = make_cache<Config, Backend, S>(arena);
       }
-      return {rows, inverse, logits, caches, head_type::drafter::make(arena, max_draft_rows)};
+      return {rows, logits, caches, head_type::drafter::make(arena, max_draft_rows)};
     }
   };
 
-  /// Rows through embedding and blocks; what the output matrix reads, [M, C], if `wants_output`.
-  matrix run(std::span<const token_t> tokens, bool observe, bool wants_output) {
+  /// Rows for tokens that the host gives, at the positions behind those that are cached.
+  rows_type place(std::span<const token_t> tokens) {
     const auto M = static_cast<index_t>(tokens.size());
     check(M <= Config.max_positions - length_,
           "decoder: ",
@@ -142,56 +183,74 @@ class decoder {
           length_,
           " do not fit into max_positions ",
           Config.max_positions);
+    for (std::size_t m = 0; m < tokens.size(); ++m) {
+      check(tokens[m] >= 0 && tokens[m] < Config.vocab_size,
+            "decoder: token ",
+            tokens[m],
+            " as number ",
+            m,
+            " does not lie in [0, ",
+            Config.vocab_size,
+            ")");
+      host_positions_[m] = length_ + static_cast<index_t>(m);
+    }
+    const auto rows = memory_.rows.first(M);
+    using traits = backend_traits<Backend>;
+    traits::upload(*context_, rows.ids.data(), tokens.data(), tokens.size() * sizeof(token_t));
+    traits::upload(
+        *context_, rows.positions.data(), host_positions_.data(), tokens.size() * sizeof(index_t));
+    return rows;
+  }
+
+  logits_type logits_of(matrix normed) {
+    const auto logits = memory_.logits.slice(0, 0, normed.extent(0));
+    linear_forward(*context_, logits, normed, model_->values().matrix(model_->trunk().output));
+    return logits;
+  }
+
+  /// Rows through embedding and blocks; what the output matrix reads, [M, C], if `wants_output`.
+  matrix run(const rows_type& rows, bool observe, bool wants_output) {
     const auto& at = model_->trunk();
-    const matrix x = memory_.rows.stream.slice(0, 0, M);
-    const matrix normed = memory_.rows.normed.slice(0, 0, M);
-    embedding_forward(*context_, x, model_->values().matrix(at.embedding), tokens);
+    embedding_forward(*context_, rows.stream, model_->values().matrix(at.embedding), rows.ids);
     for (std::size_t l = 0; l < static_cast<std::size_t>(shared_blocks<Config>); ++l) {
-      run_block(at.blocks[l], x, memory_.caches[l]);
+      run_block(at.blocks[l], rows, memory_.caches[l]);
     }
     if constexpr (Config.head == head_kind::parallel) {
       if (observe) {
-        copy(*context_, memory_.head.observe(M), x);
+        store_rows(*context_, memory_.head.ring(), rows.stream, rows.positions);
       }
-      run_block(at.blocks.back(), x, memory_.caches.back());
+      run_block(at.blocks.back(), rows, memory_.caches.back());
       if (wants_output) {
-        norm(normed, x);
+        rows.norm(*context_, *model_, at.norm, rows.stream);
       }
     } else {
       if (wants_output || (observe && Config.drafts())) {
-        norm(normed, x);
+        rows.norm(*context_, *model_, at.norm, rows.stream);
       }
       if constexpr (Config.drafts()) {
         if (observe) {
-          copy(*context_,
-               memory_.head.observe(M),
-               Config.hidden_tap == norm_tap::pre_norm ? x : normed);
+          store_rows(*context_,
+                     memory_.head.ring(),
+                     Config.hidden_tap == norm_tap::pre_norm ? rows.stream : rows.normed,
+                     rows.positions);
         }
       }
     }
-    length_ += M;
-    return normed;
+    return rows.normed;
   }
 
-  void run_block(const block_layout& at, matrix x, const cache_view<S, Backend>& cache) {
+  void run_block(const block_layout& at,
+                 const rows_type& rows,
+                 const cache_view<S, Backend>& cache) {
     block<Config, Backend, S>::decode(*context_,
                                       at,
                                       model_->values(),
                                       model_->rope(),
-                                      memory_.rows.activations(x.extent(0)),
-                                      x,
-                                      x,
+                                      rows.memory,
+                                      rows.stream,
+                                      rows.stream,
                                       cache,
-                                      length_);
-  }
-
-  void norm(matrix to, matrix x) {
-    rms_norm_forward(*context_,
-                     to,
-                     memory_.inverse.slice(0, 0, x.extent(0)),
-                     x,
-                     model_->values().vector(model_->trunk().norm),
-                     Config.epsilon());
+                                      rows.positions);
   }
 
   context<Backend>* context_;
@@ -199,6 +258,7 @@ class decoder {
   buffer<std::byte, Backend> storage_;
   memory memory_;
   index_t length_ = 0;
+  std::vector<index_t> host_positions_;  // [max_step_rows]
 };
 
 }  // namespace mtp

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstddef>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -34,8 +35,8 @@ struct generate_options {
   index_t max_new_tokens = 128;
   std::vector<std::vector<token_t>> stop{};  ///< sequences that end the text
   std::function<bool(token_t)> on_token{};   ///< each token as it is certain; false ends
-  /// Position of each token and the logits [V] that it came from.
-  std::function<void(index_t, vector_view<const S, Backend>)> on_logits{};
+  /// Position of each token and the logits [V] that it came from, in the backend's memory.
+  std::function<void(index_t, vector_view<const accumulate_t<S>, Backend>)> on_logits{};
 };
 
 template <int Depth>
@@ -67,7 +68,11 @@ struct generation {
 /// d_1, .., d_D gives the true next token after each; drafts are accepted as long as they agree,
 /// the first disagreeing row still gives one true token, and caches roll back by length. Since
 /// every row has the bits it would have alone, tokens and logits are those of plain decoding.
-template <model_config Config, class Backend, real S = float>
+///
+/// The text and the number of its certain tokens lie in the backend's memory, and a cycle finds
+/// there all that it needs. A backend may therefore be given a cycle before the host has read what
+/// the one before it wrote.
+template <model_config Config, class Backend, scalar S = float>
 class generator {
  public:
   using decoder_type = decoder<Config, Backend, S>;
@@ -76,8 +81,9 @@ class generator {
   using generation_type = generation<Config.depth>;
 
   generator(context<Backend>& context, const model_type& model)
-      : decoder_(context, model),
-        tokens_(static_cast<std::size_t>(Config.max_positions + Config.depth + 1)) {
+      : decoder_(context, model), storage_(text_bytes()), letters_(context, report_bytes, slots) {
+    arena whole(storage_.data(), storage_.count());
+    text_.emplace(lay_out(whole));
     result_.tokens.reserve(static_cast<std::size_t>(Config.max_positions));
   }
 
@@ -93,16 +99,16 @@ class generator {
     result_.accepted.fill(0);
     result_.end = end_reason::length;
     decoder_.reset();
-    std::copy(prompt.begin(), prompt.end(), tokens_.begin());
     count_ = static_cast<index_t>(prompt.size());
 
     const auto start = clock::now();
+    send(prompt);
     prefill(speculative);
     const auto prefilled = clock::now();
-    bool going = options.max_new_tokens > 0;
-    while (going) {
-      going = cycle(options, speculative);
+    if (options.max_new_tokens > 0) {
+      run_cycles(options, speculative);
     }
+    decoder_.set_length(std::max<index_t>(count_ - 1, 0));
     result_.prefill_seconds = std::chrono::duration<double>(prefilled - start).count();
     result_.decode_seconds = std::chrono::duration<double>(clock::now() - prefilled).count();
     return result_;
@@ -112,7 +118,41 @@ class generator {
 
  private:
   using clock = std::chrono::steady_clock;
+  using traits = backend_traits<Backend>;
   static constexpr index_t D = Config.depth;
+  static constexpr index_t capacity = Config.max_positions + D + 1;
+
+  /// What lies in the backend's memory: the text, and the tokens that the last cycle predicted.
+  struct text_memory {
+    text_view<Backend> text;
+    vector_view<token_t, Backend> predicted;  // [D + 1], directly behind the text's state
+  };
+
+  template <class Arena>
+  static constexpr text_memory lay_out(Arena& arena) {
+    const vector_view<token_t, Backend> tokens(arena.template take<token_t>(capacity),
+                                               dims<1>{capacity});
+    const vector_view<index_t, Backend> state(arena.template take<index_t>(text_states),
+                                              dims<1>{text_states});
+    return {{tokens, state}, {arena.template take<token_t>(D + 1), dims<1>{D + 1}}};
+  }
+  static constexpr index_t text_bytes() {
+    arena_plan plan;
+    static_cast<void>(lay_out(plan));
+    return plan.bytes();
+  }
+
+  /// What a cycle tells the host: the text's state, then the predicted tokens.
+  static constexpr auto report_bytes = static_cast<std::size_t>(
+      arena_bytes(text_states, sizeof(index_t)) + arena_bytes(D + 1, sizeof(token_t)));
+  struct report_view {
+    const index_t* state;
+    const token_t* predicted;
+  };
+  static report_view read(const std::byte* letter) {
+    return {reinterpret_cast<const index_t*>(letter),
+            reinterpret_cast<const token_t*>(letter + arena_bytes(text_states, sizeof(index_t)))};
+  }
 
   void check_arguments(std::span<const token_t> prompt, const options_type& options) const {
     const auto length = static_cast<index_t>(prompt.size());
@@ -137,70 +177,96 @@ class generator {
     }
   }
 
-  std::span<const token_t> known(index_t first, index_t count) const {
-    return std::span<const token_t>(tokens_).subspan(static_cast<std::size_t>(first),
-                                                     static_cast<std::size_t>(count));
+  void send(std::span<const token_t> prompt) {
+    auto& context = decoder_.run_context();
+    const std::array<index_t, text_states> state{count_, 0};
+    traits::upload(context, text_->text.tokens.data(), prompt.data(), prompt.size_bytes());
+    traits::upload(context, text_->text.state.data(), state.data(), sizeof(state));
   }
 
   // All of the prompt but its last token, which the first cycle takes.
   void prefill(bool speculative) {
     for (index_t first = 0; first < count_ - 1;) {
       const index_t rows = std::min(decoder_type::max_step_rows, count_ - 1 - first);
-      decoder_.prefill(known(first, rows), speculative);
+      decoder_.forward(text_->text, {first - count_, rows}, speculative, false);
       first += rows;
       if constexpr (Config.drafts()) {
         if (speculative) {
-          decoder_.drafter().advance(decoder_.run_context(), decoder_.model(), tokens_, count_);
+          decoder_.drafter().advance(
+              decoder_.run_context(), decoder_.model(), text_->text, count_, first);
         }
       }
     }
   }
 
-  /// One forward pass of the trunk and what comes of it. Returns whether generation goes on.
-  bool cycle(const options_type& options, bool speculative) {
-    if (count_ >= Config.max_positions) {
-      result_.end = end_reason::context;
-      return false;
-    }
-    index_t drafts = 0;
-    if constexpr (Config.drafts()) {
-      if (speculative && count_ >= 2 && count_ + D <= Config.max_positions) {
-        decoder_.drafter().rewind(count_);
-        decoder_.drafter().draft(decoder_.run_context(), decoder_.model(), tokens_, count_);
-        drafts = D;
+  /// Gives cycles and reads what they wrote, as many cycles later as the backend likes.
+  void run_cycles(const options_type& options, bool speculative) {
+    const std::size_t ahead = options.on_logits ? 0 : slots - 1;
+    std::array<bool, slots> drafting{};
+    std::size_t given = 0, read = 0;
+    for (bool going = true; going;) {
+      if (count_ >= Config.max_positions) {
+        result_.end = end_reason::context;
+        return;
+      }
+      const bool drafts =
+          Config.drafts() && speculative && count_ >= 2 && count_ + D <= Config.max_positions;
+      drafting[given % slots] = drafts;
+      give_cycle(drafts, speculative, given % slots);
+      ++given;
+      if (given - read > ahead) {
+        const bool drafted = drafting[read % slots];
+        going = take(options, drafted, letters_.wait(read % slots));
+        ++read;
       }
     }
-    const auto logits =
-        decoder_.step(known(count_ - 1, drafts + 1), speculative);  // [drafts + 1, V]
-    std::array<token_t, static_cast<std::size_t>(D) + 1> predicted;
-    predict(decoder_.run_context(),
-            std::span<token_t>(predicted).first(static_cast<std::size_t>(drafts) + 1),
-            logits);
-    ++result_.forward_passes;
-    index_t right = 0;
-    while (right < drafts && tokens_[static_cast<std::size_t>(count_ + right)] ==
-                                 predicted[static_cast<std::size_t>(right)]) {
-      ++right;
+  }
+
+  void give_cycle(bool drafts, bool speculative, std::size_t slot) {
+    auto& context = decoder_.run_context();
+    const std::size_t kind = drafts ? 2 : (speculative ? 1 : 0);
+    recordings_[kind].replay(context, [&] {
+      if constexpr (Config.drafts()) {
+        if (drafts) {
+          decoder_.drafter().draft(context, decoder_.model(), text_->text);
+        }
+      }
+      const index_t rows = drafts ? D + 1 : 1;
+      const auto logits =
+          decoder_.forward(text_->text, {-1, rows}, speculative, true);  // [rows, V]
+      const auto predicted = text_->predicted.slice(0, 0, rows);
+      predict(context, predicted, logits);
+      accept_drafts(context, text_->text, predicted, Config.max_positions);
+    });
+    letters_.post(context, slot, text_->text.state.data());
+  }
+
+  /// Reads what a cycle wrote. Returns whether generation goes on.
+  bool take(const options_type& options, bool drafted, const std::byte* letter) {
+    const report_view report = read(letter);
+    const index_t right = report.state[text_right];
+    if (right < 0) {
+      return true;  // the cycle found the context full: the host knows it now, too
     }
-    for (index_t k = 0; k < drafts; ++k) {
+    ++result_.forward_passes;
+    for (index_t k = 0; drafted && k < D; ++k) {
       ++result_.drafted[static_cast<std::size_t>(k)];
       result_.accepted[static_cast<std::size_t>(k)] += k < right ? 1 : 0;
     }
     for (index_t row = 0; row <= right; ++row) {
-      if (!emit(predicted[static_cast<std::size_t>(row)], logits.select(0, row), options)) {
+      if (!emit(report.predicted[row], row, options)) {
         return false;
       }
     }
-    decoder_.roll_back(count_ - 1);
     return true;
   }
 
-  bool emit(token_t token, vector_view<const S, Backend> logits, const options_type& options) {
+  bool emit(token_t token, index_t row, const options_type& options) {
     check(token >= 0, "generate: no logit at position ", count_, " is a number");
     if (options.on_logits) {
-      options.on_logits(count_, logits);
+      options.on_logits(count_, decoder_.logits().select(0, row));
     }
-    tokens_[static_cast<std::size_t>(count_++)] = token;
+    ++count_;
     result_.tokens.push_back(token);
     if (options.on_token && !options.on_token(token)) {
       result_.end = end_reason::callback;
@@ -226,9 +292,14 @@ class generator {
     return true;
   }
 
+  static constexpr std::size_t slots = static_cast<std::size_t>(traits::cycles_ahead) + 1;
+
   decoder_type decoder_;
-  std::vector<token_t> tokens_;  // [max_positions + D + 1]: certain tokens, then drafts
-  index_t count_ = 0;            // certain tokens
+  buffer<std::byte, Backend> storage_;
+  std::optional<text_memory> text_;
+  std::array<typename traits::recording, 3> recordings_;
+  typename traits::mailbox letters_;
+  index_t count_ = 0;  // certain tokens, as far as the host has read
   generation_type result_;
 };
 

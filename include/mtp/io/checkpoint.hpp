@@ -15,6 +15,7 @@
 #include <sstream>
 #include <string>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -97,6 +98,17 @@ std::vector<S> read_array(const safetensors_file& file,
     }
   }
   return host;
+}
+
+/// Copies host memory in the backend's layout to the backend, rounded to its element type.
+template <class S, class Backend, class Sum>
+void put(parameter_array<S, Backend> to, const std::vector<Sum>& from) {
+  if constexpr (std::is_same_v<S, Sum>) {
+    backend_traits<Backend>::copy_from_host(to.data(), from.data(), from.size() * sizeof(S));
+  } else {
+    const std::vector<S> rounded(from.begin(), from.end());
+    backend_traits<Backend>::copy_from_host(to.data(), rounded.data(), rounded.size() * sizeof(S));
+  }
 }
 
 /// Throws one mtp::error that lists every tensor that is missing, unexpected, or of another shape
@@ -197,6 +209,7 @@ text_map describe_run(const Trainer& trainer) {
   text.update(std::as_bytes(data.text()));
   text.update(std::as_bytes(data.document_starts()));
   text_map run{
+      {"run.elements", std::string(element_name(element_of<typename Trainer::scalar_type>()))},
       {"run.batch", to_text(o.batch)},
       {"run.length", to_text(o.length)},
       {"run.accumulation", to_text(o.accumulation)},
@@ -228,21 +241,23 @@ text_map describe_run(const Trainer& trainer) {
 
 }  // namespace checkpoint_detail
 
-/// Writes parameters, moments and state of a run. The same run gives the same bytes. Throws
+/// Writes parameters, moments and state of a run. The same run gives the same bytes. Parameters are
+/// written in the precision that they are trained in: f32 for a model of bf16 elements. Throws
 /// mtp::error if the disk does not take it; a checkpoint that was there before is then untouched.
-template <model_config Config, class Backend, real S, class Element>
+template <model_config Config, class Backend, scalar S, class Element>
 void save_checkpoint(const std::filesystem::path& path, trainer<Config, Backend, S, Element>& run) {
   namespace detail = checkpoint_detail;
   using model_type = language_model<Config, Backend, S>;
+  using sum_type = accumulate_t<S>;
   std::vector<tensor_source> sources;
-  const auto add = [&](const std::string& prefix, const S* data) {
-    auto host = std::make_shared<const std::vector<S>>(
-        detail::host_copy<S, Backend>(data, model_type::layout.storage));
-    detail::add_sources<S, Backend>(sources, model_type::layout, prefix, std::move(host));
+  const auto add = [&](const std::string& prefix, parameter_array<sum_type, Backend> array) {
+    auto host = std::make_shared<const std::vector<sum_type>>(
+        detail::host_copy<sum_type, Backend>(array.data(), model_type::layout.storage));
+    detail::add_sources<sum_type, Backend>(sources, model_type::layout, prefix, std::move(host));
   };
-  add("", run.model().values().data());
-  add("optimizer.first.", run.optimizer().first().data());
-  add("optimizer.second.", run.optimizer().second().data());
+  add("", run.optimizer().master(run.model()));
+  add("optimizer.first.", run.optimizer().first());
+  add("optimizer.second.", run.optimizer().second());
   detail::text_map metadata = detail::describe_run(run);
   metadata.merge(describe(Config));
   metadata.emplace("format", "mtp checkpoint 1");
@@ -255,47 +270,49 @@ void save_checkpoint(const std::filesystem::path& path, trainer<Config, Backend,
 
 /// Continues a run where save_checkpoint left it: what follows has the bits of a run that was never
 /// interrupted. Throws mtp::error, with nothing changed, for a file that is damaged, of another
-/// model, or of a run with other settings or another text.
-template <model_config Config, class Backend, real S, class Element>
+/// model, or of a run with other settings or another text. Which backend wrote the file does not
+/// matter.
+template <model_config Config, class Backend, scalar S, class Element>
 void load_checkpoint(const std::filesystem::path& path, trainer<Config, Backend, S, Element>& run) {
   namespace detail = checkpoint_detail;
   using model_type = language_model<Config, Backend, S>;
+  using sum_type = accumulate_t<S>;
   const safetensors_file file(path);
   check(file.verify(), "checkpoint: ", path.string(), " has no checksum; is it a checkpoint?");
   detail::check_entries(file, path, {{"format", "mtp checkpoint 1"}});
   detail::check_entries(file, path, describe(Config));
-  detail::check_tensors<S>(
+  detail::check_tensors<sum_type>(
       file, path, model_type::layout, {"", "optimizer.first.", "optimizer.second."}, false);
   detail::check_entries(file, path, detail::describe_run(run));
   const trainer_state restored{detail::read_count(file, path, "state.step"),
                                detail::read_count(file, path, "state.skipped"),
                                detail::read_count(file, path, "state.skipped_in_a_row")};
   const std::int64_t updates = detail::read_count(file, path, "state.updates");
-  const auto values = detail::read_array<S, Backend>(file, model_type::layout, "");
-  const auto first = detail::read_array<S, Backend>(file, model_type::layout, "optimizer.first.");
-  const auto second = detail::read_array<S, Backend>(file, model_type::layout, "optimizer.second.");
-  const auto put = [](parameter_array<S, Backend> to, const std::vector<S>& from) {
-    backend_traits<Backend>::copy_from_host(to.data(), from.data(), from.size() * sizeof(S));
+  const auto read = [&](const std::string& prefix) {
+    return detail::read_array<sum_type, Backend>(file, model_type::layout, prefix);
   };
-  put(run.model().values(), values);
-  put(run.optimizer().first(), first);
-  put(run.optimizer().second(), second);
+  const auto values = read("");
+  const auto first = read("optimizer.first.");
+  const auto second = read("optimizer.second.");
+  detail::put(run.model().values(), values);
+  detail::put(run.optimizer().master(run.model()), values);
+  detail::put(run.optimizer().first(), first);
+  detail::put(run.optimizer().second(), second);
   run.optimizer().set_updates(updates);
   run.set_state(restored);
 }
 
 /// Reads the parameters of a model from a checkpoint or any safetensors file that has them under
-/// our names; other tensors are left alone. Throws mtp::error, with nothing changed, listing all
-/// tensors that do not fit.
-template <model_config Config, class Backend, real S>
+/// our names, in f32 for models of f32 and bf16 elements; other tensors are left alone. Throws
+/// mtp::error, with nothing changed, listing all tensors that do not fit.
+template <model_config Config, class Backend, scalar S>
 void load_parameters(const std::filesystem::path& path, language_model<Config, Backend, S>& model) {
   namespace detail = checkpoint_detail;
+  using sum_type = accumulate_t<S>;
   const safetensors_file file(path);
   static_cast<void>(file.verify());  // a file without a checksum is taken as it is
-  detail::check_tensors<S>(file, path, model.layout, {""}, true);
-  const auto values = detail::read_array<S, Backend>(file, model.layout, "");
-  backend_traits<Backend>::copy_from_host(
-      model.values().data(), values.data(), values.size() * sizeof(S));
+  detail::check_tensors<sum_type>(file, path, model.layout, {""}, true);
+  detail::put(model.values(), detail::read_array<sum_type, Backend>(file, model.layout, ""));
 }
 
 }  // namespace mtp::io

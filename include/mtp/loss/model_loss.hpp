@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "mtp/core/arena.hpp"
 #include "mtp/core/tensor.hpp"
@@ -42,13 +43,15 @@ struct loss_report {
 /// Computes losses and gradients of batches of at most B sequences of T positions. Holds the
 /// activations; the size of that memory is a constexpr of configuration, B and T. A call allocates
 /// nothing.
-template <model_config Config, class Backend, real S = float>
+template <model_config Config, class Backend, scalar S = float>
 class model_loss {
  public:
   using model_type = language_model<Config, Backend, S>;
   using head_type = head_of<Config, Backend, S>;
   using pass_type = model_pass<Config, Backend, S>;
   using matrix = matrix_view<S, Backend>;
+  using sum_type = accumulate_t<S>;
+  using gradient_array = parameter_array<sum_type, Backend>;
   static constexpr std::size_t depths = static_cast<std::size_t>(Config.depth) + 1;
   static constexpr bool one_row_has_all_targets = Config.head == head_kind::shared_logit;
 
@@ -59,20 +62,24 @@ class model_loss {
     return plan.bytes();
   }
 
-  /// Bytes of workspace that the operations of a pass want at most.
-  static constexpr index_t workspace_bytes(index_t length, index_t threads) {
+  /// Bytes of workspace that the operations of a pass over B sequences of T positions want at most.
+  static constexpr index_t workspace_bytes(index_t batch, index_t length, index_t threads) {
     using ops = ops_of<Backend>;
-    const index_t C = Config.hidden_size, F = Config.intermediate_size;
-    index_t bytes = ops::template linear_cross_entropy_workspace<S>(Config.vocab_size, C, threads);
-    for (const auto& [outputs, inputs] : {std::array<index_t, 2>{Config.qkv_size(), C},
-                                          {C, Config.query_size()},
-                                          {2 * F, C},
-                                          {C, F},
-                                          {C, 2 * C}}) {
-      bytes = std::max(bytes, ops::template linear_workspace<S>(outputs, inputs, threads));
+    const index_t C = Config.hidden_size, F = Config.intermediate_size, V = Config.vocab_size;
+    const index_t N = batch * length, scored = one_row_has_all_targets ? N : index_t{depths} * N;
+    const index_t HE = Config.query_size(), GE = Config.key_value_size();
+    index_t bytes = ops::template linear_cross_entropy_workspace<S>(scored, V, C, threads);
+    for (const auto& [outputs, inputs] :
+         {std::array<index_t, 2>{Config.qkv_size(), C}, {C, HE}, {2 * F, C}, {C, F}, {C, C}}) {
+      bytes = std::max(bytes, ops::template linear_workspace<S>(N, outputs, inputs, threads));
     }
-    bytes =
-        std::max(bytes, ops::template attention_workspace<S>(length, Config.head_width(), threads));
+    for (const index_t other :
+         {ops::template attention_workspace<S>(N, length, HE, GE, Config.head_width(), threads),
+          ops::template combine_workspace<S>(N, C, C, V, threads),
+          ops::template embedding_workspace<S>(N, V, C, threads),
+          ops::template row_workspace<S>(N, std::max({C, 2 * F, Config.qkv_size()}), threads)}) {
+      bytes = std::max(bytes, other);
+    }
     return bytes;
   }
 
@@ -89,7 +96,8 @@ class model_loss {
           " exceeds max_positions ",
           Config.max_positions);
     storage_ = buffer<std::byte, Backend>(activation_bytes(batch, length));
-    context.reserve(workspace_bytes(length, context.threads()));
+    host_.resize(static_cast<std::size_t>(exchange<host_memory>::bytes(batch * length)));
+    context.reserve(workspace_bytes(batch, length, context.threads()));
   }
 
   index_t batch() const { return batch_; }
@@ -100,7 +108,7 @@ class model_loss {
   /// anything is changed.
   loss_report<Config.depth> with_gradients(context<Backend>& context,
                                            const model_type& model,
-                                           parameter_array<S, Backend> gradients,
+                                           gradient_array gradients,
                                            const batch_view& batch,
                                            const loss_options<Config.depth>& options) {
     check(gradients.count() == model_type::layout.storage,
@@ -116,12 +124,12 @@ class model_loss {
                                               const model_type& model,
                                               const batch_view& batch,
                                               const loss_options<Config.depth>& options) {
-    return run(context, model, parameter_array<S, Backend>(nullptr, 0), batch, options);
+    return run(context, model, gradient_array(nullptr, 0), batch, options);
   }
 
   /// visitor(k, logits [N, V]) for every depth k that has logits of its own (shared_logit: depth
-  /// 0); the logits live until the visitor returns. For inspection and tests: here all logits of a
-  /// depth exist at a time.
+  /// 0), in accumulate_t of the elements; the logits live until the visitor returns. For inspection
+  /// and tests: here all logits of a depth exist at a time.
   template <class Visitor>
   void visit_logits(context<Backend>& context,
                     const model_type& model,
@@ -129,74 +137,111 @@ class model_loss {
                     Visitor&& visitor) {
     check_batch(batch);
     const index_t N = batch.batch * batch.length;
-    memory m = lay_out(N);
-    fill_tokens(m, batch);
-    const pass_type pass = make_pass(
-        context, model, parameter_array<S, Backend>(nullptr, 0), m, batch, gradient_scope::joint);
-    tensor<S, dims<2>, Backend> logits(dims<2>{N, Config.vocab_size});  // [N, V]
+    const memory m = lay_out(N);
+    const exchange<host_memory> host = host_exchange(N);
+    fill_tokens(host, batch);
+    send(context, N);
+    const pass_type pass =
+        make_pass(context, model, gradient_array(nullptr, 0), m, batch, gradient_scope::joint);
+    tensor<sum_type, dims<2>, Backend> logits(dims<2>{N, Config.vocab_size});  // [N, V]
     forward_and_score(
         pass, m, [&](std::size_t first, matrix hidden, matrix, const parameter& output) {
           for (index_t rows = 0; rows < hidden.extent(0); rows += N) {
             linear_forward(
                 context, logits.view(), hidden.slice(0, rows, N), model.values().matrix(output));
             visitor(first + static_cast<std::size_t>(rows / N),
-                    matrix_view<const S, Backend>(logits.view()));
+                    matrix_view<const sum_type, Backend>(logits.view()));
           }
         });
   }
 
  private:
-  /// Everything that a pass keeps, laid out in one piece of memory.
-  struct memory {
-    std::array<std::span<token_t>, depths> tokens;  // [N] each: t[i + k]
-    matrix_view<token_t, Backend> targets;  // [depths N, 1], or [N, depths] for shared_logit
-    matrix weights;                         // as targets
-    matrix losses;                          // as targets
-    std::span<token_t> predicted;           // [depths N], or [N]
-    trunk_activations<Config, Backend, S> trunk;
-    block_gradients<Config, Backend, S> gradients;
-    vector_view<S, Backend> inv_final;  // [N]
-    matrix dstream;                     // [N, C]
-    typename head_type::activations head;
+  /// What host and backend exchange: what a pass is given, then what it gives. The same bytes on
+  /// both sides.
+  template <class Where>
+  struct exchange {
+    view<token_t, dims<2>, Where> tokens;   // [D + 1, N]: row k holds t[i + k]
+    matrix_view<token_t, Where> targets;    // [(D + 1) N, 1], or [N, D + 1] for shared_logit
+    matrix_view<sum_type, Where> weights;   // as targets
+    matrix_view<sum_type, Where> losses;    // as targets
+    vector_view<token_t, Where> predicted;  // [(D + 1) N], or [N]
 
     template <class Arena>
-    static constexpr memory make(Arena& arena, index_t N) {
-      const index_t all = static_cast<index_t>(depths) * N;
-      const dims<2> shape =
-          one_row_has_all_targets ? dims<2>{N, static_cast<index_t>(depths)} : dims<2>{all, 1};
-      std::array<std::span<token_t>, depths> tokens{};
-      for (auto& span : tokens) {
-        token_t* const at = arena.template take<token_t>(N);
-        span = at != nullptr ? std::span<token_t>(at, static_cast<std::size_t>(N))
-                             : std::span<token_t>{};
-      }
-      const matrix_view<token_t, Backend> targets(arena.template take<token_t>(all), shape);
-      const matrix weights(arena.template take<S>(all), shape);
-      const matrix losses(arena.template take<S>(all), shape);
-      token_t* const predicted = arena.template take<token_t>(all);
-      const auto trunk = trunk_activations<Config, Backend, S>::make(arena, N);
-      const auto gradients = block_gradients<Config, Backend, S>::make(arena, N);
-      const vector_view<S, Backend> inv_final(arena.template take<S>(N), dims<1>{N});
-      const matrix dstream(arena.template take<S>(N * Config.hidden_size), {N, Config.hidden_size});
-      const auto head = head_type::activations::make(arena, N, gradients);
+    static constexpr exchange make(Arena& arena, index_t N) {
+      const index_t D1 = static_cast<index_t>(depths), all = D1 * N;
+      const dims<2> shape = one_row_has_all_targets ? dims<2>{N, D1} : dims<2>{all, 1};
+      const view<token_t, dims<2>, Where> tokens(arena.template take<token_t>(all), {D1, N});
+      const matrix_view<token_t, Where> targets(arena.template take<token_t>(all), shape);
+      const matrix_view<sum_type, Where> weights(arena.template take<sum_type>(all), shape);
+      const matrix_view<sum_type, Where> losses(arena.template take<sum_type>(all), shape);
       return {tokens,
               targets,
               weights,
               losses,
-              predicted != nullptr
-                  ? std::span<token_t>(predicted, static_cast<std::size_t>(shape[0]))
-                  : std::span<token_t>{},
+              {arena.template take<token_t>(shape[0]), dims<1>{shape[0]}}};
+    }
+
+    static constexpr index_t bytes(index_t N) {
+      arena_plan plan;
+      static_cast<void>(make(plan, N));
+      return plan.bytes();
+    }
+    /// Of these, what the pass is given.
+    static constexpr index_t given_bytes(index_t N) {
+      const index_t all = static_cast<index_t>(depths) * N;
+      return 2 * arena_bytes(all, sizeof(token_t)) + arena_bytes(all, sizeof(sum_type));
+    }
+  };
+
+  /// Everything that a pass keeps, laid out in one piece of memory.
+  struct memory {
+    exchange<Backend> io;  // first, so that it lies at the beginning
+    trunk_activations<Config, Backend, S> trunk;
+    block_gradients<Config, Backend, S> gradients;
+    vector_view<sum_type, Backend> inv_final;  // [N]
+    matrix dstream;                            // [N, C]
+    typename head_type::activations head;
+
+    template <class Arena>
+    static constexpr memory make(Arena& arena, index_t N) {
+      const auto io = exchange<Backend>::make(arena, N);
+      const auto trunk = trunk_activations<Config, Backend, S>::make(arena, N);
+      const auto gradients = block_gradients<Config, Backend, S>::make(arena, N);
+      const vector_view<sum_type, Backend> inv_final(arena.template take<sum_type>(N), dims<1>{N});
+      const matrix dstream(arena.template take<S>(N * Config.hidden_size), {N, Config.hidden_size});
+      return {io,
               trunk,
               gradients,
               inv_final,
               dstream,
-              head};
+              head_type::activations::make(arena, N, gradients)};
     }
   };
 
   memory lay_out(index_t N) {
     arena whole(storage_.data(), storage_.count());
     return memory::make(whole, N);
+  }
+
+  exchange<host_memory> host_exchange(index_t N) {
+    arena whole(host_.data(), static_cast<index_t>(host_.size()));
+    return exchange<host_memory>::make(whole, N);
+  }
+
+  void send(context<Backend>& context, index_t N) {
+    backend_traits<Backend>::upload(context,
+                                    storage_.data(),
+                                    host_.data(),
+                                    static_cast<std::size_t>(exchange<Backend>::given_bytes(N)));
+  }
+
+  void receive(context<Backend>& context, index_t N) {
+    const index_t begin = exchange<Backend>::given_bytes(N);
+    backend_traits<Backend>::download(
+        context,
+        host_.data() + begin,
+        storage_.data() + begin,
+        static_cast<std::size_t>(exchange<Backend>::bytes(N) - begin));
   }
 
   void check_batch(const batch_view& batch) const {
@@ -245,29 +290,31 @@ class model_loss {
     }
   }
 
-  void fill_tokens(memory& m, const batch_view& batch) const {
+  void fill_tokens(const exchange<host_memory>& host, const batch_view& batch) const {
     const index_t T = batch.length, row = T + static_cast<index_t>(depths);
     for (std::size_t k = 0; k < depths; ++k) {
       for (index_t b = 0; b < batch.batch; ++b) {
         const auto from = batch.tokens.subspan(static_cast<std::size_t>(b * row) + k,
                                                static_cast<std::size_t>(T));
-        std::copy(from.begin(), from.end(), m.tokens[k].begin() + b * T);
+        std::copy(from.begin(), from.end(), &host.tokens(static_cast<index_t>(k), b * T));
       }
     }
   }
 
   pass_type make_pass(context<Backend>& context,
                       const model_type& model,
-                      parameter_array<S, Backend> gradients,
+                      gradient_array gradients,
                       const memory& m,
                       const batch_view& batch,
                       gradient_scope scope) const {
-    pass_type pass{
-        context, model.values(), gradients, model.rope(), batch.batch, batch.length, {}, scope};
-    for (std::size_t k = 0; k < depths; ++k) {
-      pass.tokens[k] = m.tokens[k];
-    }
-    return pass;
+    return {context,
+            model.values(),
+            gradients,
+            model.rope(),
+            batch.batch,
+            batch.length,
+            m.io.tokens,
+            scope};
   }
 
   /// Runs trunk and head; with gradients, their backward passes as well.
@@ -306,24 +353,25 @@ class model_loss {
 
   loss_report<Config.depth> run(context<Backend>& context,
                                 const model_type& model,
-                                parameter_array<S, Backend> gradients,
+                                gradient_array gradients,
                                 const batch_view& batch,
                                 const loss_options<Config.depth>& options) {
     check_batch(batch);
     const index_t N = batch.batch * batch.length;
-    memory m = lay_out(N);
-    fill_tokens(m, batch);
+    const memory m = lay_out(N);
+    const exchange<host_memory> host = host_exchange(N);
+    fill_tokens(host, batch);
     loss_report<Config.depth> report;
-    fill_targets(m, batch, options, report);
+    fill_targets(host, batch, options, report);
+    send(context, N);
     const pass_type pass = make_pass(context, model, gradients, m, batch, options.scope);
     forward_and_score(
         pass, m, [&](std::size_t first, matrix hidden, matrix dhidden, const parameter& output) {
           const index_t begin = one_row_has_all_targets ? 0 : static_cast<index_t>(first) * N;
           const index_t rows = hidden.extent(0);
-          const auto losses = m.losses.slice(0, begin, rows);
-          const auto targets = m.targets.slice(0, begin, rows);
-          const auto predicted =
-              m.predicted.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(rows));
+          const auto losses = m.io.losses.slice(0, begin, rows);
+          const auto targets = m.io.targets.slice(0, begin, rows);
+          const auto predicted = m.io.predicted.slice(0, begin, rows);
           const auto w = pass.w.matrix(output);
           if (!pass.wants_gradients()) {
             linear_cross_entropy_forward(context, losses, predicted, hidden, w, targets);
@@ -332,19 +380,18 @@ class model_loss {
           const bool own = output.offset >= model_type::layout.head_begin;
           const bool reached =
               own || (pass.trains_trunk() && (first == 0 || pass.heads_reach_trunk()));
-          const auto dw = reached ? pass.g.matrix(output)
-                                  : weight_view<S, Backend>(nullptr, output.outputs, output.inputs);
           linear_cross_entropy(context,
                                losses,
                                predicted,
                                dhidden,
-                               dw,
+                               pass.shared_matrix(output, reached),
                                hidden,
                                w,
                                targets,
-                               m.weights.slice(0, begin, rows));
+                               m.io.weights.slice(0, begin, rows));
         });
-    summarize(m, N, options, report);
+    receive(context, N);
+    summarize(host, N, options, report);
     return report;
   }
 
@@ -359,7 +406,7 @@ class model_loss {
 
   /// The target of depth k at position i is t[i + 1 + k], if it is not masked and stands in the
   /// document of t[i].
-  void fill_targets(memory& m,
+  void fill_targets(const exchange<host_memory>& host,
                     const batch_view& batch,
                     const loss_options<Config.depth>& options,
                     loss_report<Config.depth>& report) const {
@@ -373,18 +420,19 @@ class model_loss {
             (batch.mask.empty() || batch.mask[there] != 0) &&
             (batch.segments.empty() || batch.segments[there] == batch.segments[here]);
         const auto [r, j] = place(k, n, N);
-        m.targets(r, j) = counts ? batch.tokens[there] : token_t{-1};
+        host.targets(r, j) = counts ? batch.tokens[there] : token_t{-1};
         valid += counts ? 1 : 0;
       }
       report.depths[k].targets = valid;
       // Depths that share their logits have nothing but the trunk to train.
       const bool trains =
           k == 0 || !one_row_has_all_targets || options.scope == gradient_scope::joint;
-      const S weight =
-          trains ? static_cast<S>(options.weight(k) / divisor(valid, N, options)) : S{0};
+      const auto weight =
+          trains ? static_cast<sum_type>(options.weight(k) / divisor(valid, N, options))
+                 : sum_type{0};
       for (index_t n = 0; n < N; ++n) {
         const auto [r, j] = place(k, n, N);
-        m.weights(r, j) = weight;
+        host.weights(r, j) = weight;
       }
     }
   }
@@ -394,7 +442,7 @@ class model_loss {
         options.normalization == loss_normalization::positions ? N : std::max<index_t>(valid, 1));
   }
 
-  static void summarize(const memory& m,
+  static void summarize(const exchange<host_memory>& host,
                         index_t N,
                         const loss_options<Config.depth>& options,
                         loss_report<Config.depth>& report) {
@@ -404,9 +452,9 @@ class model_loss {
       index_t agreed = 0;
       for (index_t n = 0; n < N; ++n) {
         const auto [r, j] = place(k, n, N);
-        sum += static_cast<double>(m.losses(r, j));
-        const token_t target = m.targets(r, j);
-        agreed += target >= 0 && m.predicted[static_cast<std::size_t>(r)] == target ? 1 : 0;
+        sum += static_cast<double>(host.losses(r, j));
+        const token_t target = host.targets(r, j);
+        agreed += target >= 0 && host.predicted(r) == target ? 1 : 0;
       }
       depth.loss = sum / divisor(depth.targets, N, options);
       depth.agreement =
@@ -418,6 +466,7 @@ class model_loss {
   index_t batch_;
   index_t length_;
   buffer<std::byte, Backend> storage_;
+  std::vector<std::byte> host_;  // what is exchanged with the storage
 };
 
 }  // namespace mtp

@@ -8,11 +8,10 @@
 #include "mtp/core/cache_view.hpp"
 #include "mtp/model/model_config.hpp"
 #include "mtp/model/parameter.hpp"
-#include "mtp/ops/attention.hpp"
 #include "mtp/ops/elementwise.hpp"
 #include "mtp/ops/linear.hpp"
 #include "mtp/ops/rms_norm.hpp"
-#include "mtp/ops/rope.hpp"
+#include "mtp/ops/rope_attention.hpp"
 #include "mtp/ops/swiglu.hpp"
 
 namespace mtp {
@@ -70,20 +69,22 @@ struct block_layout {
 };
 
 /// What the forward pass of a block keeps for its backward pass; N rows.
-template <model_config Config, class Backend, real S>
+template <model_config Config, class Backend, scalar S>
 struct block_activations {
-  matrix_view<S, Backend> norm1;       // [N, C]
-  vector_view<S, Backend> inv_rms1;    // [N]
-  matrix_view<S, Backend> raw;         // [N, (H + 2G) E], before QK-norm; is qkv without it
-  matrix_view<S, Backend> inv_rms_qk;  // [N, H + G]
-  matrix_view<S, Backend> qkv;         // [N, (H + 2G) E], rotated
-  matrix_view<S, Backend> attended;    // [N, H E]
-  matrix_view<S, Backend> statistics;  // [N, 2 H]
-  matrix_view<S, Backend> middle;      // [N, C], the residual stream between the halves
-  matrix_view<S, Backend> norm2;       // [N, C]
-  vector_view<S, Backend> inv_rms2;    // [N]
-  matrix_view<S, Backend> gate_up;     // [N, 2 F]
-  matrix_view<S, Backend> gated;       // [N, F]
+  using sum_type = accumulate_t<S>;
+
+  matrix_view<S, Backend> norm1;              // [N, C]
+  vector_view<sum_type, Backend> inv_rms1;    // [N]
+  matrix_view<S, Backend> raw;                // [N, (H + 2G) E], before QK-norm; is qkv without it
+  matrix_view<sum_type, Backend> inv_rms_qk;  // [N, H + G]
+  matrix_view<S, Backend> qkv;                // [N, (H + 2G) E], rotated
+  matrix_view<S, Backend> attended;           // [N, H E]
+  matrix_view<sum_type, Backend> statistics;  // [N, 2 H]
+  matrix_view<S, Backend> middle;             // [N, C], the residual stream between the halves
+  matrix_view<S, Backend> norm2;              // [N, C]
+  vector_view<sum_type, Backend> inv_rms2;    // [N]
+  matrix_view<S, Backend> gate_up;            // [N, 2 F]
+  matrix_view<S, Backend> gated;              // [N, F]
 
   template <class Arena>
   static constexpr block_activations make(Arena& arena, index_t N) {
@@ -91,17 +92,20 @@ struct block_activations {
     const auto matrix = [&](index_t columns) {
       return matrix_view<S, Backend>(arena.template take<S>(N * columns), {N, columns});
     };
+    const auto sums = [&](index_t columns) {
+      return matrix_view<sum_type, Backend>(arena.template take<sum_type>(N * columns),
+                                            {N, columns});
+    };
     const auto vector = [&] {
-      return vector_view<S, Backend>(arena.template take<S>(N), dims<1>{N});
+      return vector_view<sum_type, Backend>(arena.template take<sum_type>(N), dims<1>{N});
     };
     const auto norm1 = matrix(C);
     const auto inv_rms1 = vector();
     const auto qkv = matrix(Config.qkv_size());
     const auto raw = Config.qk_norm ? matrix(Config.qkv_size()) : qkv;
-    const auto inv_rms_qk =
-        matrix(Config.qk_norm ? Config.num_heads + Config.key_value_heads() : 0);
+    const auto inv_rms_qk = sums(Config.qk_norm ? Config.num_heads + Config.key_value_heads() : 0);
     const auto attended = matrix(Config.query_size());
-    const auto statistics = matrix(2 * Config.num_heads);
+    const auto statistics = sums(2 * Config.num_heads);
     const auto middle = matrix(C);
     const auto norm2 = matrix(C);
     const auto inv_rms2 = vector();
@@ -122,7 +126,7 @@ struct block_activations {
 };
 
 /// Gradients that live only within the backward pass of one block; N rows.
-template <model_config Config, class Backend, real S>
+template <model_config Config, class Backend, scalar S>
 struct block_gradients {
   matrix_view<S, Backend> norm;      // [N, C]
   matrix_view<S, Backend> qkv;       // [N, (H + 2G) E]
@@ -147,13 +151,15 @@ struct block_gradients {
 ///
 ///   middle = x + W_o attention(rope(W_qkv norm1(x) + b))
 ///   y      = middle + W_down swiglu(W_gate_up norm2(middle))
-template <model_config Config, class Backend, real S>
+template <model_config Config, class Backend, scalar S>
 class block {
  public:
   using context_type = context<Backend>;
   using matrix = matrix_view<S, Backend>;
   using values = parameter_array<const S, Backend>;
-  using gradients = parameter_array<S, Backend>;
+  using sum_type = accumulate_t<S>;
+  using gradients = parameter_array<sum_type, Backend>;
+  using rope_table = matrix_view<const sum_type, Backend>;
   using activations = block_activations<Config, Backend, S>;
   using scratch = block_gradients<Config, Backend, S>;
 
@@ -162,42 +168,42 @@ class block {
   static void forward(context_type& context,
                       const block_layout& at,
                       values w,
-                      matrix_view<const S, Backend> rope,
+                      rope_table rope,
                       const activations& a,
                       matrix y,
                       matrix x,
                       index_t batch) {
-    const index_t T = x.extent(0) / batch;
-    before_attention(context, at, w, rope, a, x, T, 0);
-    attention_forward(context,
-                      heads(a.attended, 0, Config.num_heads),
-                      a.statistics,
-                      query(a.qkv),
-                      key(a.qkv),
-                      value(a.qkv),
-                      batch);
+    before_attention(context, at, w, a, x);
+    rope_attention_forward(context,
+                           heads(a.attended, 0, Config.num_heads),
+                           a.statistics,
+                           query(a.qkv),
+                           key(a.qkv),
+                           value(a.qkv),
+                           rope,
+                           batch);
     after_attention(context, at, w, a, y, x);
   }
 
-  /// The same for one sequence that continues a cache at position `first`: M rows, bit for bit what
-  /// forward gives.
+  /// The same for one sequence that continues a cache: M rows at consecutive positions [M].
   static void decode(context_type& context,
                      const block_layout& at,
                      values w,
-                     matrix_view<const S, Backend> rope,
+                     rope_table rope,
                      const activations& a,
                      matrix y,
                      matrix x,
                      cache_view<S, Backend> cache,
-                     index_t first) {
-    before_attention(context, at, w, rope, a, x, x.extent(0), first);
-    attention_cached_forward(context,
-                             heads(a.attended, 0, Config.num_heads),
-                             cache,
-                             query(a.qkv),
-                             key(a.qkv),
-                             value(a.qkv),
-                             first);
+                     vector_view<const index_t, Backend> positions) {
+    before_attention(context, at, w, a, x);
+    rope_attention_cached_forward(context,
+                                  heads(a.attended, 0, Config.num_heads),
+                                  cache,
+                                  query(a.qkv),
+                                  key(a.qkv),
+                                  value(a.qkv),
+                                  rope,
+                                  positions);
     after_attention(context, at, w, a, y, x);
   }
 
@@ -206,7 +212,7 @@ class block {
                        const block_layout& at,
                        values w,
                        gradients g,
-                       matrix_view<const S, Backend> rope,
+                       rope_table rope,
                        const activations& a,
                        const scratch& d,
                        matrix dx,
@@ -228,18 +234,18 @@ class block {
 
     linear_backward_weight(context, g.matrix(at.output), dx, a.attended);
     linear_backward_input(context, d.attended, dx, w.matrix(at.output));
-    attention_backward(context,
-                       query(d.qkv),
-                       key(d.qkv),
-                       value(d.qkv),
-                       heads(d.attended, 0, Config.num_heads),
-                       query(a.qkv),
-                       key(a.qkv),
-                       value(a.qkv),
-                       heads(a.attended, 0, Config.num_heads),
-                       a.statistics,
-                       batch);
-    rope_backward(context, query_and_key(d.qkv), rope, x.extent(0) / batch, 0);
+    rope_attention_backward(context,
+                            query(d.qkv),
+                            key(d.qkv),
+                            value(d.qkv),
+                            heads(d.attended, 0, Config.num_heads),
+                            query(a.qkv),
+                            key(a.qkv),
+                            value(a.qkv),
+                            heads(a.attended, 0, Config.num_heads),
+                            a.statistics,
+                            rope,
+                            batch);
     if constexpr (Config.qk_norm) {
       const auto [inv_q, inv_k] = inv_rms_of(a);
       const auto none = view<const S, dims<3>, Backend>(nullptr, {0, 0, 0});
@@ -284,27 +290,18 @@ class block {
   static heads_view value(matrix qkv) {
     return heads(qkv, Config.num_heads + Config.key_value_heads(), Config.key_value_heads());
   }
-  static heads_view query_and_key(matrix qkv) {
-    return heads(qkv, 0, Config.num_heads + Config.key_value_heads());
-  }
 
   struct inv_rms_pair {
-    matrix query;  // [N, H]
-    matrix key;    // [N, G]
+    matrix_view<sum_type, Backend> query;  // [N, H]
+    matrix_view<sum_type, Backend> key;    // [N, G]
   };
   static inv_rms_pair inv_rms_of(const activations& a) {
     return {a.inv_rms_qk.slice(1, 0, Config.num_heads),
             a.inv_rms_qk.slice(1, Config.num_heads, Config.key_value_heads())};
   }
 
-  static void before_attention(context_type& context,
-                               const block_layout& at,
-                               values w,
-                               matrix_view<const S, Backend> rope,
-                               const activations& a,
-                               matrix x,
-                               index_t T,
-                               index_t first) {
+  static void before_attention(
+      context_type& context, const block_layout& at, values w, const activations& a, matrix x) {
     rms_norm_forward(context, a.norm1, a.inv_rms1, x, w.vector(at.input_norm), Config.epsilon());
     if constexpr (Config.qkv_bias) {
       linear_bias_forward(context, a.raw, a.norm1, w.matrix(at.qkv), w.vector(at.qkv_bias));
@@ -319,7 +316,6 @@ class block {
           context, key(a.qkv), inv_k, key(a.raw), w.vector(at.k_norm), Config.epsilon());
       copy(context, value(a.qkv), value(a.raw));
     }
-    rope_forward(context, query_and_key(a.qkv), rope, T, first);
   }
 
   static void after_attention(context_type& context,

@@ -1,52 +1,86 @@
-// Memory for a few rows on their way through blocks while decoding, and small steps that heads
-// share.
+// Memory for a few rows on their way through blocks while decoding, and steps that heads share.
 #pragma once
 
 #include <algorithm>
-#include <span>
+#include <array>
+#include <cstddef>
 
 #include "mtp/model/block.hpp"
 #include "mtp/ops/linear_cross_entropy.hpp"
+#include "mtp/ops/sequence.hpp"
 
 namespace mtp {
 
-/// Activations of up to `max_rows` rows of one block at a time, and one row of logits.
-template <model_config Config, class Backend, real S>
+/// Rows of a text, by where they stand behind its certain tokens: positions count + offset .. .
+struct row_range {
+  index_t offset = 0;
+  index_t rows = 0;
+};
+
+/// Up to `max_rows` rows: who they are, and activations of one block at a time.
+template <model_config Config, class Backend, scalar S>
 struct decode_rows {
   using matrix = matrix_view<S, Backend>;
+  using sum_type = accumulate_t<S>;
 
   block_activations<Config, Backend, S> memory = empty_activations();
-  matrix stream{nullptr, {0, 0}};  // [max_rows, C]
-  matrix normed{nullptr, {0, 0}};  // [max_rows, C]
-  matrix logits{nullptr, {0, 0}};  // [1, V]
+  matrix stream{nullptr, {0, 0}};                                // [max_rows, C]
+  matrix normed{nullptr, {0, 0}};                                // [max_rows, C]
+  vector_view<sum_type, Backend> inverse{nullptr, dims<1>{0}};   // [max_rows]
+  vector_view<index_t, Backend> positions{nullptr, dims<1>{0}};  // [max_rows]
+  vector_view<token_t, Backend> ids{nullptr, dims<1>{0}};        // [max_rows]
 
   template <class Arena>
   static constexpr decode_rows make(Arena& arena, index_t max_rows) {
-    const index_t C = Config.hidden_size, V = Config.vocab_size;
+    const index_t C = Config.hidden_size;
+    const dims<1> rows{max_rows};
     decode_rows made;
     made.memory = block_activations<Config, Backend, S>::make(arena, max_rows);
     made.stream = matrix(arena.template take<S>(max_rows * C), {max_rows, C});
     made.normed = matrix(arena.template take<S>(max_rows * C), {max_rows, C});
-    made.logits = matrix(arena.template take<S>(V), {1, V});
+    made.inverse = {arena.template take<sum_type>(max_rows), rows};
+    made.positions = {arena.template take<index_t>(max_rows), rows};
+    made.ids = {arena.template take<token_t>(max_rows), rows};
     return made;
   }
 
   /// The memory of the first `rows` rows.
-  block_activations<Config, Backend, S> activations(index_t rows) const {
+  decode_rows first(index_t rows) const {
     const auto part = [rows](const auto& all) { return all.slice(0, 0, rows); };
     const auto& m = memory;
-    return {part(m.norm1),
-            part(m.inv_rms1),
-            part(m.raw),
-            part(m.inv_rms_qk),
-            part(m.qkv),
-            part(m.attended),
-            part(m.statistics),
-            part(m.middle),
-            part(m.norm2),
-            part(m.inv_rms2),
-            part(m.gate_up),
-            part(m.gated)};
+    decode_rows some;
+    some.memory = {part(m.norm1),
+                   part(m.inv_rms1),
+                   part(m.raw),
+                   part(m.inv_rms_qk),
+                   part(m.qkv),
+                   part(m.attended),
+                   part(m.statistics),
+                   part(m.middle),
+                   part(m.norm2),
+                   part(m.inv_rms2),
+                   part(m.gate_up),
+                   part(m.gated)};
+    some.stream = part(stream);
+    some.normed = part(normed);
+    some.inverse = part(inverse);
+    some.positions = part(positions);
+    some.ids = part(ids);
+    return some;
+  }
+
+  /// Looks up which rows of a text these are; ids become the tokens `ahead` positions further on.
+  void select(context<Backend>& context,
+              const text_view<Backend>& text,
+              index_t offset,
+              index_t ahead) const {
+    select_rows(context, positions, ids, text, offset, ahead);
+  }
+
+  /// normed = RMSNorm(x) with the scale of a parameter.  x [rows, C]
+  template <class Model>
+  void norm(context<Backend>& context, const Model& model, const parameter& scale, matrix x) const {
+    rms_norm_forward(context, normed, inverse, x, model.values().vector(scale), Config.epsilon());
   }
 
  private:
@@ -57,7 +91,7 @@ struct decode_rows {
 };
 
 /// A cache for one attention layer of one sequence of at most max_positions.
-template <model_config Config, class Backend, real S, class Arena>
+template <model_config Config, class Backend, scalar S, class Arena>
 constexpr cache_view<S, Backend> make_cache(Arena& arena) {
   constexpr index_t elements = ops_of<Backend>::template kv_storage<S>(
       Config.max_positions, Config.key_value_heads(), Config.head_width());
@@ -67,18 +101,57 @@ constexpr cache_view<S, Backend> make_cache(Arena& arena) {
           Config.head_width()};
 }
 
-/// token[0] = the most likely token of one normed row [1, C] under an output matrix; any token if
-/// no logit is a number, for a draft is only a guess.
+/// How many rows of a depth stand in its cache for good. Which rows a draft has to run follows from
+/// it; where the host does not know the number of certain tokens, a draft runs as many rows as a
+/// cycle can have confirmed, and the same rows again give the same bits.
+template <model_config Config, class Backend>
+class draft_progress {
+ public:
+  void reset() { valid_ = 0; }
+
+  /// The rows up to position `end`, not yet run, of a text of which the host knows the `count`
+  /// certain tokens.
+  row_range up_to(index_t end, index_t count) {
+    const row_range range{valid_ - count, std::max<index_t>(end - valid_, 0)};
+    valid_ = std::max(valid_, end);
+    return range;
+  }
+
+  /// Of a text of `count` certain tokens, the last `behind` positions may rest on drafts that were
+  /// not accepted: they count as not run.
+  void rewind(index_t count, index_t behind) {
+    valid_ = std::min(valid_, std::max<index_t>(count - behind, 0));
+  }
+
+  /// The rows to run for a draft, the last of them at position count - 2, after a rewind.
+  row_range for_draft(const text_view<Backend>& text, index_t behind) {
+    if constexpr (backend_traits<Backend>::is_host_memory) {
+      const index_t count = text.state(text_count);
+      rewind(count, behind);
+      return up_to(count - 1, count);
+    } else {
+      return {-Config.depth - 2, Config.depth + 1};
+    }
+  }
+
+ private:
+  index_t valid_ = 0;
+};
+
+/// Turns normed rows into drafts: tokens[count + ahead + j] = the most likely token of rows[j]
+/// under an output matrix.  rows [J, C], logits [J, V], predicted [J]
 template <class S, class Backend, class Model>
-void predict_row(context<Backend>& context,
-                 const Model& model,
-                 const parameter& output,
-                 matrix_view<S, Backend> row,
-                 matrix_view<S, Backend> logits,
-                 std::span<token_t> token) {
-  linear_forward(context, logits, row, model.values().matrix(output));
-  predict(context, token, logits);
-  token[0] = std::max(token[0], token_t{0});
+void draft_tokens(context<Backend>& context,
+                  const Model& model,
+                  const parameter& output,
+                  matrix_view<S, Backend> rows,
+                  matrix_view<accumulate_t<S>, Backend> logits,
+                  vector_view<token_t, Backend> predicted,
+                  const text_view<Backend>& text,
+                  index_t ahead) {
+  linear_forward(context, logits, rows, model.values().matrix(output));
+  predict(context, predicted, logits);
+  append_drafts(context, text, predicted, ahead);
 }
 
 }  // namespace mtp

@@ -16,7 +16,7 @@ namespace mtp {
 
 /// Where all parameters of a model lie, known at compile time: those of the trunk first, then those
 /// of the head.
-template <model_config Config, class Backend, real S>
+template <model_config Config, class Backend, scalar S>
 struct model_layout {
   trunk_layout<Config> trunk;
   typename head_of<Config, Backend, S>::layout head;
@@ -43,7 +43,7 @@ struct model_layout {
 ///
 ///   mtp::context<mtp::cpu> context;
 ///   mtp::language_model<config, mtp::cpu> model{context, mtp::seed{42}};
-template <model_config Config, class Backend, real S = float>
+template <model_config Config, class Backend, scalar S = float>
 class language_model {
   static_assert(backend<Backend>,
                 "language_model: include the backend's header first, e.g. <mtp/backend/cpu.hpp>");
@@ -53,6 +53,7 @@ class language_model {
   static constexpr model_config config = Config;
   using backend_type = Backend;
   using scalar_type = S;
+  using sum_type = accumulate_t<S>;
   using head_type = head_of<Config, Backend, S>;
   using layout_type = model_layout<Config, Backend, S>;
   static_assert(prediction_head<head_type>);
@@ -77,7 +78,7 @@ class language_model {
   parameter_array<S, Backend> values() { return {values_.data(), values_.count()}; }
 
   /// cos and sin of every position: the table of ops/rope.hpp.  [P, E]
-  matrix_view<const S, Backend> rope() const { return rope_.view(); }
+  matrix_view<const sum_type, Backend> rope() const { return rope_.view(); }
 
   /// Number of parameters, padding not counted.
   static index_t parameter_count() {
@@ -88,7 +89,7 @@ class language_model {
 
  private:
   void initialize(seed seed) {
-    std::vector<S> host(static_cast<std::size_t>(layout.storage), S{0});
+    std::vector<S> host(static_cast<std::size_t>(layout.storage), static_cast<S>(sum_type{0}));
     std::uint64_t stream = 0;
     layout.visit([&](const std::string&, const parameter& p) {
       const random_stream random(seed, stream++);
@@ -96,14 +97,15 @@ class language_model {
       const double deviation = deviation_of(p);
       if (p.is_vector()) {
         for (index_t i = 0; i < p.outputs; ++i) {
-          at[i] = p.role == parameter_role::norm ? S{1} : S{0};
+          at[i] = static_cast<S>(p.role == parameter_role::norm ? sum_type{1} : sum_type{0});
         }
       } else if (deviation > 0) {
         const weight_view<S, Backend> matrix(at, p.outputs, p.inputs);
         for (index_t n = 0; n < p.outputs; ++n) {
           for (index_t k = 0; k < p.inputs; ++k) {
             const auto position = static_cast<std::uint64_t>(n * p.inputs + k);
-            matrix(n, k) = static_cast<S>(deviation * random.normal(position));
+            matrix(n, k) =
+                static_cast<S>(static_cast<sum_type>(deviation * random.normal(position)));
           }
         }
       }
@@ -125,21 +127,22 @@ class language_model {
 
   void fill_rope() {
     const index_t P = Config.max_positions, E = Config.head_width();
-    std::vector<S> table(static_cast<std::size_t>(P * E));  // [P, E]
+    std::vector<sum_type> table(static_cast<std::size_t>(P * E));  // [P, E]
     for (index_t p = 0; p < P; ++p) {
       for (index_t e = 0; e < E / 2; ++e) {
         const double angle = static_cast<double>(p) *
                              std::pow(static_cast<double>(Config.rope_theta),
                                       -2.0 * static_cast<double>(e) / static_cast<double>(E));
-        table[static_cast<std::size_t>(p * E + e)] = static_cast<S>(std::cos(angle));
-        table[static_cast<std::size_t>(p * E + E / 2 + e)] = static_cast<S>(std::sin(angle));
+        table[static_cast<std::size_t>(p * E + e)] = static_cast<sum_type>(std::cos(angle));
+        table[static_cast<std::size_t>(p * E + E / 2 + e)] = static_cast<sum_type>(std::sin(angle));
       }
     }
-    backend_traits<Backend>::copy_from_host(rope_.data(), table.data(), table.size() * sizeof(S));
+    backend_traits<Backend>::copy_from_host(
+        rope_.data(), table.data(), table.size() * sizeof(sum_type));
   }
 
   buffer<S, Backend> values_;
-  tensor<S, dims<2>, Backend> rope_;  // [P, E]
+  tensor<sum_type, dims<2>, Backend> rope_;  // [P, E]
 };
 
 }  // namespace mtp

@@ -1,9 +1,6 @@
 // What a pass over whole sequences carries from layer to layer.
 #pragma once
 
-#include <array>
-#include <span>
-
 #include "mtp/core/backend.hpp"
 #include "mtp/model/model_config.hpp"
 #include "mtp/model/parameter.hpp"
@@ -20,19 +17,24 @@ enum class gradient_scope {
 
 /// One pass over B sequences of T positions, N = B T rows. Row n = b T + i is position i of
 /// sequence b.
-template <model_config Config, class Backend, real S>
+template <model_config Config, class Backend, scalar S>
 struct model_pass {
+  using sum_type = accumulate_t<S>;
+
   mtp::context<Backend>& context;
   parameter_array<const S, Backend> w;
-  parameter_array<S, Backend> g;       // data() null: no gradients are wanted
-  matrix_view<const S, Backend> rope;  // [P, E]
+  parameter_array<sum_type, Backend> g;       // data() null: no gradients are wanted
+  matrix_view<const sum_type, Backend> rope;  // [P, E]
   index_t batch;
   index_t length;
-  std::array<std::span<const token_t>, static_cast<std::size_t>(Config.depth) + 1>
-      tokens;  // t[i + k]: [N] each
+  view<const token_t, dims<2>, Backend> tokens;  // [D + 1, N]: row k holds t[i + k]
   gradient_scope scope = gradient_scope::joint;
 
   index_t rows() const { return batch * length; }
+  /// The tokens t[i + k] of all rows.  [N]
+  vector_view<const token_t, Backend> tokens_at(std::size_t k) const {
+    return tokens.select(0, static_cast<index_t>(k));
+  }
   bool wants_gradients() const { return g.data() != nullptr; }
   /// Whether losses of depths >= 1 reach what the head shares with the trunk.
   bool heads_reach_trunk() const { return scope == gradient_scope::joint; }
@@ -40,8 +42,11 @@ struct model_pass {
 
   /// The place of a gradient that only counts if the trunk may see it; no data otherwise: not
   /// wanted.
-  vector_view<S, Backend> shared_vector(const parameter& p, bool reaches) const {
-    return reaches ? g.vector(p) : vector_view<S, Backend>(nullptr, dims<1>{p.outputs});
+  vector_view<sum_type, Backend> shared_vector(const parameter& p, bool reaches) const {
+    return reaches ? g.vector(p) : vector_view<sum_type, Backend>(nullptr, dims<1>{p.outputs});
+  }
+  weight_view<sum_type, Backend> shared_matrix(const parameter& p, bool reaches) const {
+    return reaches ? g.matrix(p) : weight_view<sum_type, Backend>(nullptr, p.outputs, p.inputs);
   }
   /// No rows: stands for "no residual".
   static matrix_view<const S, Backend> no_rows() { return {nullptr, {0, 0}}; }

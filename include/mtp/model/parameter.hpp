@@ -41,7 +41,7 @@ struct parameter {
 };
 
 /// Lays parameters one behind the other, each at a multiple of a cache line.
-template <class Backend, real S>
+template <class Backend, scalar S>
 class parameter_cursor {
  public:
   constexpr parameter matrix(index_t outputs,

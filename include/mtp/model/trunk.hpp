@@ -52,7 +52,7 @@ struct trunk_layout {
 };
 
 /// What the forward pass of the shared blocks keeps; N rows.
-template <model_config Config, class Backend, real S>
+template <model_config Config, class Backend, scalar S>
 struct trunk_activations {
   static constexpr std::size_t count = static_cast<std::size_t>(shared_blocks<Config>);
 
@@ -80,7 +80,7 @@ struct trunk_activations {
 };
 
 /// The computation of the shared blocks.
-template <model_config Config, class Backend, real S>
+template <model_config Config, class Backend, scalar S>
 struct trunk {
   using pass_type = model_pass<Config, Backend, S>;
   using activations = trunk_activations<Config, Backend, S>;
@@ -88,7 +88,7 @@ struct trunk {
 
   /// a.output() = the residual stream after the shared blocks, of the tokens of the pass.
   static void forward(const pass_type& pass, const trunk_layout<Config>& at, const activations& a) {
-    embedding_forward(pass.context, a.streams[0], pass.w.matrix(at.embedding), pass.tokens[0]);
+    embedding_forward(pass.context, a.streams[0], pass.w.matrix(at.embedding), pass.tokens_at(0));
     for (std::size_t l = 0; l < activations::count; ++l) {
       block_type::forward(pass.context,
                           at.blocks[l],
@@ -119,7 +119,7 @@ struct trunk {
                            a.streams[l],
                            pass.batch);
     }
-    embedding_backward(pass.context, pass.g.matrix(at.embedding), dx, pass.tokens[0]);
+    embedding_backward(pass.context, pass.g.matrix(at.embedding), dx, pass.tokens_at(0));
   }
 };
 

@@ -10,13 +10,13 @@ namespace mtp {
 ///
 /// q [N, H, E], k, v [N, G, E], out [N, H, E], rows may be strided; statistics [N, 2H] receives per
 /// row the maximum score of each head (columns 0..H-1) and the inverse of the sum of exponentials,
-/// which backward reads. No T x T matrix is kept. Row-invariant, and bit for bit what
-/// attention_cached_forward gives. Vaswani et al. 2017, eq. 1; Ainslie et al. 2023 (arXiv
-/// 2305.13245). Throws mtp::error on wrong shapes.
+/// which backward reads, in accumulate_t of the elements. No T x T matrix is kept. Row-invariant;
+/// on the CPU bit for bit what attention_cached_forward gives. Vaswani et al. 2017, eq. 1; Ainslie
+/// et al. 2023 (arXiv 2305.13245). Throws mtp::error on wrong shapes.
 template <class S, class Backend>
 void attention_forward(context<Backend>& context,
                        view<S, dims<3>, Backend> out,
-                       out_matrix<S, Backend> statistics,
+                       out_sums<S, Backend> statistics,
                        in_heads<S, Backend> q,
                        in_heads<S, Backend> k,
                        in_heads<S, Backend> v,
@@ -42,30 +42,21 @@ void attention_backward(context<Backend>& context,
                         in_heads<S, Backend> k,
                         in_heads<S, Backend> v,
                         in_heads<S, Backend> out,
-                        in_matrix<S, Backend> statistics,
+                        in_sums<S, Backend> statistics,
                         index_t batch) {
-  detail::check_attention("attention_backward", q, k, v, batch);
-  detail::check_shape("attention_backward", "dq", dq, q.shape());
-  detail::check_shape("attention_backward", "dk", dk, k.shape());
-  detail::check_shape("attention_backward", "dv", dv, v.shape());
-  detail::check_shape("attention_backward", "dout", dout, q.shape());
-  detail::check_shape("attention_backward", "out", out, q.shape());
-  detail::check_shape(
-      "attention_backward", "statistics", statistics, {q.extent(0), 2 * q.extent(1)});
-  detail::check_rows("attention_backward", "dq", dq);
-  detail::check_rows("attention_backward", "dk", dk);
-  detail::check_rows("attention_backward", "dv", dv);
-  detail::check_rows("attention_backward", "dout", dout);
-  detail::check_rows("attention_backward", "out", out);
+  detail::check_attention_backward(
+      "attention_backward", dq, dk, dv, dout, q, k, v, out, statistics, batch);
   ops_of<Backend>::attention_backward(context, dq, dk, dv, dout, q, k, v, out, statistics, batch);
 }
 
-/// Writes k, v [M, G, E] into the cache at positions first .. first + M - 1, then attends:
-/// out[m, h] as in attention_forward with t = first + m, over all cached positions s <= t.
+/// Writes k, v [M, G, E] into the cache at positions positions[0] .. positions[0] + M - 1, then
+/// attends: out[m, h] as in attention_forward with t = positions[m], over all cached positions s <=
+/// t.
 ///
-/// q, out [M, H, E]. Positions 0 .. first - 1 must have been written. Row-invariant: M rows at once
-/// give bit for bit what M calls with one row give. Throws mtp::error on wrong shapes and when the
-/// cache is full.
+/// q, out [M, H, E]; positions [M] are consecutive. Positions before the first must have been
+/// written. Row-invariant: M rows at once give bit for bit what M calls with one row give. Throws
+/// mtp::error on wrong shapes and when the cache is full. Where the positions lie on a device, rows
+/// outside the cache write nothing and give zeros.
 template <class S, class Backend>
 void attention_cached_forward(context<Backend>& context,
                               view<S, dims<3>, Backend> out,
@@ -73,29 +64,12 @@ void attention_cached_forward(context<Backend>& context,
                               in_heads<S, Backend> q,
                               in_heads<S, Backend> k,
                               in_heads<S, Backend> v,
-                              index_t first) {
+                              in_positions<Backend> positions) {
   detail::check_attention("attention_cached_forward", q, k, v, 1);
   detail::check_shape("attention_cached_forward", "out", out, q.shape());
   detail::check_rows("attention_cached_forward", "out", out);
-  check(cache.num_key_value_heads == k.extent(1) && cache.head_dim == k.extent(2),
-        "attention_cached_forward: expected a cache of ",
-        k.extent(1),
-        " heads of width ",
-        k.extent(2),
-        ", got ",
-        cache.num_key_value_heads,
-        " of ",
-        cache.head_dim);
-  check(first >= 0 && q.extent(0) <= cache.capacity - first,
-        "attention_cached_forward: positions [",
-        first,
-        ", ",
-        first,
-        " + ",
-        q.extent(0),
-        ") do not fit into a cache of ",
-        cache.capacity);
-  ops_of<Backend>::attention_cached_forward(context, out, cache, q, k, v, first);
+  detail::check_cache("attention_cached_forward", cache, k, positions);
+  ops_of<Backend>::attention_cached_forward(context, out, cache, q, k, v, positions);
 }
 
 }  // namespace mtp

@@ -2,12 +2,12 @@
 // checks.
 #pragma once
 
-#include <span>
 #include <type_traits>
 
 #include "mtp/core/backend.hpp"
 #include "mtp/core/cache_view.hpp"
 #include "mtp/core/error.hpp"
+#include "mtp/core/scalar.hpp"
 #include "mtp/core/view.hpp"
 #include "mtp/core/weight.hpp"
 
@@ -32,8 +32,37 @@ template <class S, class Backend>
 using in_weight = std::type_identity_t<weight_view<const S, Backend>>;
 template <class S, class Backend>
 using out_weight = std::type_identity_t<weight_view<S, Backend>>;
+template <class Backend>
+using in_tokens = std::type_identity_t<vector_view<const token_t, Backend>>;
+template <class Backend>
+using out_tokens = std::type_identity_t<vector_view<token_t, Backend>>;
+/// Positions of rows in their sequence.
+template <class Backend>
+using in_positions = std::type_identity_t<vector_view<const index_t, Backend>>;
+/// Numbers in the type that sums over elements of S are kept in.
+template <class S, class Backend>
+using in_sums = in_matrix<accumulate_t<std::remove_const_t<S>>, Backend>;
+template <class S, class Backend>
+using out_sums = out_matrix<accumulate_t<std::remove_const_t<S>>, Backend>;
 
 namespace detail {
+
+/// G is what sums over elements of S are kept in: the type of gradients of parameters.
+template <class G, class S>
+inline constexpr bool sums_of = [] {
+  if constexpr (scalar<std::remove_const_t<S>>) {
+    return std::is_same_v<G, accumulate_t<std::remove_const_t<S>>>;
+  } else {
+    return false;
+  }
+}();
+
+/// A product's result may keep the precision of its sums.
+template <class Y, class S>
+inline constexpr bool result_of = std::is_same_v<Y, std::remove_const_t<S>> || sums_of<Y, S>;
+
+template <class S, class Backend>
+using in_matrix_of = matrix_view<const std::remove_const_t<S>, Backend>;
 
 template <class View>
 void check_shape(const char* function,
@@ -102,39 +131,42 @@ void check_rope(
         table.extent(0));
 }
 
-template <class View, class Table>
+template <class Rows, class Table, class Tokens>
 void check_embedding(const char* function,
                      const char* name,
-                     const View& rows,
+                     const Rows& rows,
                      const Table& table,
-                     std::span<const token_t> tokens) {
+                     const Tokens& tokens) {
   check_rows(function, name, rows);
-  check(rows.extent(0) == static_cast<index_t>(tokens.size()) && rows.extent(1) == table.inputs,
+  check_rows(function, "tokens", tokens);
+  check(rows.extent(0) == tokens.extent(0) && rows.extent(1) == table.inputs,
         function,
         ": expected ",
         name,
         " of shape [",
-        tokens.size(),
+        tokens.extent(0),
         ", ",
         table.inputs,
         "], got ",
         rows.shape());
-  for (std::size_t n = 0; n < tokens.size(); ++n) {
-    check(tokens[n] >= 0 && tokens[n] < table.outputs,
-          function,
-          ": token ",
-          tokens[n],
-          " at position ",
-          n,
-          " does not lie in [0, ",
-          table.outputs,
-          ")");
+  if constexpr (backend_traits<typename Rows::backend_type>::is_host_memory) {
+    for (index_t n = 0; n < tokens.extent(0); ++n) {
+      check(tokens(n) >= 0 && tokens(n) < table.outputs,
+            function,
+            ": token ",
+            tokens(n),
+            " at position ",
+            n,
+            " does not lie in [0, ",
+            table.outputs,
+            ")");
+    }
   }
 }
 
-template <class Heads>
+template <class Queries, class Keys, class Values>
 void check_attention(
-    const char* function, const Heads& q, const Heads& k, const Heads& v, index_t batch) {
+    const char* function, const Queries& q, const Keys& k, const Values& v, index_t batch) {
   check_rows(function, "q", q);
   check_rows(function, "k", k);
   check_rows(function, "v", v);
@@ -155,10 +187,76 @@ void check_attention(
         batch);
 }
 
-template <class Losses, class Hidden, class Weight, class Targets>
+/// What attention_backward and its like are given.
+template <class Dq, class Dk, class Heads, class Statistics>
+void check_attention_backward(const char* function,
+                              const Dq& dq,
+                              const Dk& dk,
+                              const Dk& dv,
+                              const Heads& dout,
+                              const Heads& q,
+                              const Heads& k,
+                              const Heads& v,
+                              const Heads& out,
+                              const Statistics& statistics,
+                              index_t batch) {
+  check_attention(function, q, k, v, batch);
+  check_shape(function, "dq", dq, q.shape());
+  check_shape(function, "dk", dk, k.shape());
+  check_shape(function, "dv", dv, v.shape());
+  check_shape(function, "dout", dout, q.shape());
+  check_shape(function, "out", out, q.shape());
+  check_shape(function, "statistics", statistics, {q.extent(0), 2 * q.extent(1)});
+  check_rows(function, "dq", dq);
+  check_rows(function, "dk", dk);
+  check_rows(function, "dv", dv);
+  check_rows(function, "dout", dout);
+  check_rows(function, "out", out);
+  check_rows(function, "statistics", statistics);
+}
+
+/// A cache fits heads k [M, G, E] at consecutive positions inside it.
+template <class Cache, class Heads, class Positions>
+void check_cache(const char* function,
+                 const Cache& cache,
+                 const Heads& k,
+                 const Positions& positions) {
+  check(cache.num_key_value_heads == k.extent(1) && cache.head_dim == k.extent(2),
+        function,
+        ": expected a cache of ",
+        k.extent(1),
+        " heads of width ",
+        k.extent(2),
+        ", got ",
+        cache.num_key_value_heads,
+        " of ",
+        cache.head_dim);
+  check_shape(function, "positions", positions, dims<1>{k.extent(0)});
+  check_rows(function, "positions", positions);
+  if constexpr (backend_traits<typename Heads::backend_type>::is_host_memory) {
+    for (index_t m = 0; m < positions.extent(0); ++m) {
+      check(positions(m) == positions(0) + m,
+            function,
+            ": positions must be consecutive, got ",
+            positions(m),
+            " as number ",
+            m,
+            " behind ",
+            positions(0));
+      check(positions(m) >= 0 && positions(m) < cache.capacity,
+            function,
+            ": position ",
+            positions(m),
+            " does not lie in a cache of ",
+            cache.capacity);
+    }
+  }
+}
+
+template <class Losses, class Predicted, class Hidden, class Weight, class Targets>
 void check_cross_entropy(const char* function,
                          const Losses& losses,
-                         std::span<token_t> predicted,
+                         const Predicted& predicted,
                          const Hidden& hidden,
                          const Weight& w,
                          const Targets& targets) {
@@ -179,23 +277,26 @@ void check_cross_entropy(const char* function,
         hidden.extent(0),
         " rows, got ",
         targets.extent(0));
-  check(static_cast<index_t>(predicted.size()) == hidden.extent(0),
+  check_rows(function, "predicted", predicted);
+  check(predicted.extent(0) == hidden.extent(0),
         function,
         ": expected room for ",
         hidden.extent(0),
         " predictions, got ",
-        predicted.size());
-  for (index_t r = 0; r < targets.extent(0); ++r) {
-    for (index_t j = 0; j < targets.extent(1); ++j) {
-      check(targets(r, j) < w.outputs,
-            function,
-            ": target ",
-            targets(r, j),
-            " at row ",
-            r,
-            " does not lie in [0, ",
-            w.outputs,
-            ")");
+        predicted.extent(0));
+  if constexpr (backend_traits<typename Hidden::backend_type>::is_host_memory) {
+    for (index_t r = 0; r < targets.extent(0); ++r) {
+      for (index_t j = 0; j < targets.extent(1); ++j) {
+        check(targets(r, j) < w.outputs,
+              function,
+              ": target ",
+              targets(r, j),
+              " at row ",
+              r,
+              " does not lie in [0, ",
+              w.outputs,
+              ")");
+      }
     }
   }
 }
@@ -216,6 +317,50 @@ void check_weight(
         ", ",
         weight.inputs,
         "]");
+}
+
+/// What combine_forward and its gradient are given.
+template <class Hidden, class Inverse, class Table, class Tokens, class Scale, class Projection>
+void check_combine(const char* function,
+                   const Hidden& hidden,
+                   const Inverse& inv_hidden,
+                   const Inverse& inv_embedding,
+                   const Table& table,
+                   const Tokens& tokens,
+                   const Scale& hidden_scale,
+                   const Scale& embedding_scale,
+                   const Projection& projection) {
+  const index_t N = hidden.extent(0), C = hidden.extent(1);
+  check_embedding(function, "hidden", hidden, table, tokens);
+  check_shape(function, "inv_hidden", inv_hidden, dims<1>{N});
+  check_shape(function, "inv_embedding", inv_embedding, dims<1>{N});
+  check_shape(function, "hidden_scale", hidden_scale, dims<1>{C});
+  check_shape(function, "embedding_scale", embedding_scale, dims<1>{C});
+  check_rows(function, "inv_hidden", inv_hidden);
+  check_rows(function, "inv_embedding", inv_embedding);
+  check_rows(function, "hidden_scale", hidden_scale);
+  check_rows(function, "embedding_scale", embedding_scale);
+  check_weight(function, "projection", projection, projection.outputs, 2 * C);
+}
+
+/// Rows of a stream and the ring that keeps the latest of them.
+template <class Ring, class Rows, class Positions>
+void check_ring(const char* function,
+                const Ring& ring,
+                const Rows& rows,
+                const Positions& positions) {
+  check_rows(function, "ring", ring);
+  check_rows(function, "rows", rows);
+  check(rows.extent(1) == ring.extent(1) && rows.extent(0) <= ring.extent(0),
+        function,
+        ": expected at most ",
+        ring.extent(0),
+        " rows of ",
+        ring.extent(1),
+        " elements, got ",
+        rows.shape());
+  check_shape(function, "positions", positions, dims<1>{rows.extent(0)});
+  check_rows(function, "positions", positions);
 }
 
 }  // namespace detail

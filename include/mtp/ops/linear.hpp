@@ -9,18 +9,22 @@ namespace mtp {
 
 /// y[m, n] = sum over k of W[n, k] x[m, k]          y [M, N], x [M, K], W [N, K]
 ///
-/// Row-invariant: the bits of y[m] depend on x[m] and W alone, not on M or on threads. Rows may be
-/// strided. y must not overlap x. Throws mtp::error on wrong shapes.
-template <class S, class Shape, class Backend>
+/// y has x's element type, or keeps accumulate_t of it. Row-invariant: the bits of y[m] depend on
+/// x[m] and W alone, not on M or on threads; docs/numerics.md says for which M each backend
+/// promises it. Rows may be strided. y must not overlap x. Throws mtp::error on wrong shapes.
+template <class Y, class Shape, class X, class ShapeX, class Backend>
 void linear_forward(context<Backend>& context,
-                    view<S, Shape, Backend> y,
-                    in_matrix<S, Backend> x,
-                    in_weight<S, Backend> w) {
-  detail::check_shape("linear_forward", "y", out_matrix<S, Backend>(y), {x.extent(0), w.outputs});
+                    view<Y, Shape, Backend> y,
+                    view<X, ShapeX, Backend> rows,
+                    in_weight<std::remove_const_t<X>, Backend> w) {
+  static_assert(detail::result_of<Y, X>,
+                "linear_forward: y must have x's element type or the one its sums are kept in");
+  const detail::in_matrix_of<X, Backend> x(rows);
+  detail::check_shape("linear_forward", "y", out_matrix<Y, Backend>(y), {x.extent(0), w.outputs});
   detail::check_weight("linear_forward", "w", w, w.outputs, x.extent(1));
   detail::check_rows("linear_forward", "y", y);
   detail::check_rows("linear_forward", "x", x);
-  ops_of<Backend>::linear_forward(context, out_matrix<S, Backend>(y), x, w);
+  ops_of<Backend>::linear_forward(context, out_matrix<Y, Backend>(y), x, w);
 }
 
 /// y[m, n] = bias[n] + sum over k of W[n, k] x[m, k]; else as linear_forward. bias [N]
@@ -94,12 +98,16 @@ void linear_add_backward_input(context<Backend>& context,
 
 /// dW[n, k] += sum over m of dy[m, n] x[m, k]       dW [N, K], dy [M, N], x [M, K]
 ///
-/// The sum runs over m in order, starting from the value that stands there, whatever the threads.
-template <class S, class Backend>
+/// dW holds accumulate_t of dy's elements. On the CPU the sum runs over m in order, starting from
+/// the value that stands there; on every backend its order depends on shapes alone.
+template <class G, class S, class Shape, class Backend>
 void linear_backward_weight(context<Backend>& context,
-                            weight_view<S, Backend> dw,
-                            in_matrix<S, Backend> dy,
-                            in_matrix<S, Backend> x) {
+                            weight_view<G, Backend> dw,
+                            view<S, Shape, Backend> dy_rows,
+                            in_matrix<std::remove_const_t<S>, Backend> x) {
+  static_assert(detail::sums_of<G, S>,
+                "linear_backward_weight: dw must hold what sums over elements of dy are kept in");
+  const detail::in_matrix_of<S, Backend> dy(dy_rows);
   detail::check_weight("linear_backward_weight", "dw", dw, dy.extent(1), x.extent(1));
   detail::check_shape("linear_backward_weight", "x", x, {dy.extent(0), dw.inputs});
   detail::check_rows("linear_backward_weight", "dy", dy);
@@ -108,15 +116,20 @@ void linear_backward_weight(context<Backend>& context,
 }
 
 /// dbias[n] += sum over m of dy[m, n]               dbias [N], dy [M, N]
-template <class S, class Shape, class Backend>
+///
+/// dbias holds accumulate_t of dy's elements.
+template <class G, class Shape, class S, class ShapeY, class Backend>
 void linear_backward_bias(context<Backend>& context,
-                          view<S, Shape, Backend> dbias,
-                          in_matrix<S, Backend> dy) {
+                          view<G, Shape, Backend> dbias,
+                          view<S, ShapeY, Backend> dy_rows) {
+  static_assert(detail::sums_of<G, S>,
+                "linear_backward_bias: dbias must hold what sums over elements of dy are kept in");
+  const detail::in_matrix_of<S, Backend> dy(dy_rows);
   detail::check_shape(
-      "linear_backward_bias", "dbias", out_vector<S, Backend>(dbias), dims<1>{dy.extent(1)});
+      "linear_backward_bias", "dbias", out_vector<G, Backend>(dbias), dims<1>{dy.extent(1)});
   detail::check_rows("linear_backward_bias", "dbias", dbias);
   detail::check_rows("linear_backward_bias", "dy", dy);
-  ops_of<Backend>::linear_backward_bias(context, out_vector<S, Backend>(dbias), dy);
+  ops_of<Backend>::linear_backward_bias(context, out_vector<G, Backend>(dbias), dy);
 }
 
 }  // namespace mtp

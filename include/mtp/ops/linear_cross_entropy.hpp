@@ -1,8 +1,6 @@
 // The output matrix, softmax and cross entropy as one operation that never stores all logits.
 #pragma once
 
-#include <span>
-
 #include "mtp/ops/detail.hpp"
 
 namespace mtp {
@@ -15,20 +13,26 @@ namespace mtp {
 ///   dhidden[r, c] = its gradient by hidden (=)
 ///   dW[v, c]     += its gradient by W
 ///
-/// hidden, dhidden [R, C]; W, dW [V, C]; targets, weights, losses [R, J]; predicted [R]. Rows are
-/// worked on in chunks, so that the logits of a chunk exist at a time and no more. dhidden may be
-/// hidden; dw without data: its gradient is not wanted. Rows with only weights of zero take part in
-/// losses but not in gradients. Throws mtp::error on wrong shapes and on targets >= V.
-template <class S, class Backend>
+/// hidden, dhidden [R, C]; W, dW [V, C]; targets, weights, losses [R, J]; predicted [R]. dW,
+/// weights and losses hold accumulate_t of hidden's elements. Rows are worked on in chunks, so that
+/// the logits of a chunk exist at a time and no more. dhidden may be hidden; dw without data: its
+/// gradient is not wanted. Rows with only weights of zero take part in losses but not in gradients.
+/// Throws mtp::error on wrong shapes and on targets >= V; where targets lie on a device, such a
+/// target counts as none, and synchronize throws.
+template <class L, class S, class Shape, class Backend>
 void linear_cross_entropy(context<Backend>& context,
-                          matrix_view<S, Backend> losses,
-                          std::span<token_t> predicted,
-                          out_matrix<S, Backend> dhidden,
-                          out_weight<S, Backend> dw,
-                          in_matrix<S, Backend> hidden,
-                          in_weight<S, Backend> w,
+                          matrix_view<L, Backend> losses,
+                          out_tokens<Backend> predicted,
+                          out_matrix<std::remove_const_t<S>, Backend> dhidden,
+                          out_weight<L, Backend> dw,
+                          view<S, Shape, Backend> hidden_rows,
+                          in_weight<std::remove_const_t<S>, Backend> w,
                           std::type_identity_t<matrix_view<const token_t, Backend>> targets,
-                          in_matrix<S, Backend> weights) {
+                          in_matrix<L, Backend> weights) {
+  static_assert(detail::sums_of<L, S>,
+                "linear_cross_entropy: losses must hold what sums over elements of hidden are kept "
+                "in");
+  const detail::in_matrix_of<S, Backend> hidden(hidden_rows);
   detail::check_cross_entropy("linear_cross_entropy", losses, predicted, hidden, w, targets);
   detail::check_shape("linear_cross_entropy", "weights", weights, targets.shape());
   detail::check_shape("linear_cross_entropy", "dhidden", dhidden, hidden.shape());
@@ -39,32 +43,37 @@ void linear_cross_entropy(context<Backend>& context,
 }
 
 /// The losses and predictions of linear_cross_entropy without gradients.
-template <class S, class Backend>
+template <class L, class S, class Shape, class Backend>
 void linear_cross_entropy_forward(
     context<Backend>& context,
-    matrix_view<S, Backend> losses,
-    std::span<token_t> predicted,
-    in_matrix<S, Backend> hidden,
-    in_weight<S, Backend> w,
+    matrix_view<L, Backend> losses,
+    out_tokens<Backend> predicted,
+    view<S, Shape, Backend> hidden_rows,
+    in_weight<std::remove_const_t<S>, Backend> w,
     std::type_identity_t<matrix_view<const token_t, Backend>> targets) {
+  static_assert(detail::sums_of<L, S>,
+                "linear_cross_entropy_forward: losses must hold what sums over elements of hidden "
+                "are kept in");
+  const detail::in_matrix_of<S, Backend> hidden(hidden_rows);
   detail::check_cross_entropy(
       "linear_cross_entropy_forward", losses, predicted, hidden, w, targets);
   ops_of<Backend>::linear_cross_entropy_forward(context, losses, predicted, hidden, w, targets);
 }
 
 /// predicted[m] = the lowest v of the largest logits[m, v]; NaN never wins; -1 if all are NaN.
-/// logits [M, V]
-template <class S, class Backend>
+/// logits [M, V], predicted [M]
+template <class S, class Shape, class Backend>
 void predict(context<Backend>& context,
-             std::span<token_t> predicted,
-             matrix_view<S, Backend> logits) {
-  check(static_cast<index_t>(predicted.size()) == logits.extent(0),
+             out_tokens<Backend> predicted,
+             view<S, Shape, Backend> logits) {
+  check(predicted.extent(0) == logits.extent(0),
         "predict: expected room for ",
         logits.extent(0),
         " tokens, got ",
-        predicted.size());
+        predicted.extent(0));
   detail::check_rows("predict", "logits", logits);
-  ops_of<Backend>::predict(context, predicted, in_matrix<std::remove_const_t<S>, Backend>(logits));
+  detail::check_rows("predict", "predicted", predicted);
+  ops_of<Backend>::predict(context, predicted, detail::in_matrix_of<S, Backend>(logits));
 }
 
 }  // namespace mtp

@@ -1,17 +1,23 @@
 // One step of AdamW, and what a step needs to know of all gradients together.
 #pragma once
 
+#include <cstdint>
+#include <type_traits>
+
 #include "mtp/ops/detail.hpp"
 
 namespace mtp {
 
-/// Sum of squares of all elements of x [P], kept in double, in an order that depends on P alone:
-/// not on threads. NaN or infinity among the elements shows in the result.
+/// result[0] = sum of squares of all elements of x [P], kept in double, in an order that depends on
+/// P alone: not on threads. NaN or infinity among the elements shows in the result. result [1]
 template <class S, class Shape, class Backend>
-[[nodiscard]] double sum_of_squares(context<Backend>& context, view<S, Shape, Backend> x) {
+void sum_of_squares(context<Backend>& context,
+                    out_vector<double, Backend> result,
+                    view<S, Shape, Backend> x) {
   using element = std::remove_const_t<S>;
+  detail::check_shape("sum_of_squares", "result", result, dims<1>{1});
   detail::check_rows("sum_of_squares", "x", x);
-  return ops_of<Backend>::sum_of_squares(context, in_vector<element, Backend>(x));
+  ops_of<Backend>::sum_of_squares(context, result, in_vector<element, Backend>(x));
 }
 
 /// What adamw_update needs besides the arrays.
@@ -20,35 +26,76 @@ struct adamw_coefficients {
   double beta1;
   double beta2;
   double epsilon;
-  double weight_decay;
+  double weight_decay;    ///< of the ranges that decay
   double gradient_scale;  ///< every gradient is multiplied by it first: clipping
   double correction1;     ///< 1 - beta1^step
   double correction2;     ///< 1 - beta2^step
 };
 
-/// With g = gradient_scale * gradient[p] (Loshchilov and Hutter 2019, arXiv 1711.05101, algorithm
-/// 2):
+/// Elements [begin, begin + count) of the arrays of an update.
+struct adamw_range {
+  index_t begin;
+  std::int32_t count;
+  std::int32_t decays;  ///< 1: the weights shrink, 0: they do not
+};
+
+/// The most elements that one range has.
+inline constexpr index_t adamw_range_elements = 16384;
+
+/// With g = gradient_scale * gradient[p], for every p of every range (Loshchilov and Hutter 2019,
+/// arXiv 1711.05101, algorithm 2):
 ///   first[p]  = beta1 first[p]  + (1 - beta1) g
 ///   second[p] = beta2 second[p] + (1 - beta2) g^2
-///   value[p] -= learning_rate (weight_decay value[p] + (first[p] / correction1) / (sqrt(second[p]
-///   / correction2) + epsilon))
-/// All [P], contiguous.
+///   master[p] -= learning_rate (weight_decay master[p] + (first[p] / correction1) /
+///   (sqrt(second[p] / correction2) + epsilon)) value[p]  = master[p], rounded to value's element
+///   type
+/// All arrays [P], contiguous; master, moments and gradients in accumulate_t of value's elements.
+/// Where that is the element type itself, master is value. Ranges [R] lie within [0, P), do not
+/// overlap, and have at most adamw_range_elements elements each. One launch, however many
+/// parameters.
 template <class S, class Shape, class Backend>
 void adamw_update(context<Backend>& context,
                   view<S, Shape, Backend> value,
-                  out_vector<S, Backend> first,
-                  out_vector<S, Backend> second,
-                  in_vector<S, Backend> gradient,
+                  out_vector<accumulate_t<S>, Backend> master,
+                  out_vector<accumulate_t<S>, Backend> first,
+                  out_vector<accumulate_t<S>, Backend> second,
+                  in_vector<accumulate_t<S>, Backend> gradient,
+                  std::type_identity_t<vector_view<const adamw_range, Backend>> ranges,
                   const adamw_coefficients& coefficients) {
   const out_vector<S, Backend> values(value);
-  detail::check_shape("adamw_update", "first", first, values.shape());
-  detail::check_shape("adamw_update", "second", second, values.shape());
-  detail::check_shape("adamw_update", "gradient", gradient, values.shape());
+  const auto check_array = [&](const char* name, const auto& array) {
+    detail::check_shape("adamw_update", name, array, values.shape());
+    detail::check_rows("adamw_update", name, array);
+  };
+  check_array("master", master);
+  check_array("first", first);
+  check_array("second", second);
+  check_array("gradient", gradient);
   detail::check_rows("adamw_update", "value", values);
-  detail::check_rows("adamw_update", "first", first);
-  detail::check_rows("adamw_update", "second", second);
-  detail::check_rows("adamw_update", "gradient", gradient);
-  ops_of<Backend>::adamw_update(context, values, first, second, gradient, coefficients);
+  detail::check_rows("adamw_update", "ranges", ranges);
+  if constexpr (backend_traits<Backend>::is_host_memory) {
+    for (index_t r = 0; r < ranges.extent(0); ++r) {
+      check(ranges(r).begin >= 0 && ranges(r).count >= 0 &&
+                ranges(r).count <= adamw_range_elements &&
+                ranges(r).count <= values.extent(0) - ranges(r).begin,
+            "adamw_update: range ",
+            r,
+            " of ",
+            ranges(r).count,
+            " elements at ",
+            ranges(r).begin,
+            " does not lie in [0, ",
+            values.extent(0),
+            ") or exceeds ",
+            adamw_range_elements);
+    }
+  }
+  if constexpr (std::is_same_v<S, accumulate_t<S>>) {
+    check(master.data() == values.data(),
+          "adamw_update: master must be value where both have one element type");
+  }
+  ops_of<Backend>::adamw_update(
+      context, values, master, first, second, gradient, ranges, coefficients);
 }
 
 }  // namespace mtp

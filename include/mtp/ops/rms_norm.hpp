@@ -9,11 +9,12 @@ namespace mtp {
 /// epsilon)
 ///
 /// x, y [N, H, C], rows may be strided; weight [C]; inv_rms [N, H] receives r, which backward
-/// reads. y may be x. Row-invariant. Throws mtp::error on wrong shapes.
+/// reads, in accumulate_t of the elements. y may be x. Row-invariant. Throws mtp::error on wrong
+/// shapes.
 template <class S, class Backend>
 void rms_norm_forward(context<Backend>& context,
                       view<S, dims<3>, Backend> y,
-                      out_matrix<S, Backend> inv_rms,
+                      out_sums<S, Backend> inv_rms,
                       in_heads<S, Backend> x,
                       in_vector<S, Backend> weight,
                       double epsilon) {
@@ -30,7 +31,7 @@ void rms_norm_forward(context<Backend>& context,
 template <class S, class Backend>
 void rms_norm_forward(context<Backend>& context,
                       matrix_view<S, Backend> y,
-                      out_vector<S, Backend> inv_rms,
+                      out_vector<accumulate_t<S>, Backend> inv_rms,
                       in_matrix<S, Backend> x,
                       in_vector<S, Backend> weight,
                       double epsilon) {
@@ -46,15 +47,14 @@ void rms_norm_forward(context<Backend>& context,
 /// weight[c'] x[c']) dweight[c] += sum over n, h of dy[n, h, c] x[n, h, c] r[n, h]
 ///
 /// Shapes as in forward; residual [N, H, C] or nothing (data null): zero. dx may be residual or dy.
-/// The sum for dweight runs over rows in order, whatever the threads. dweight without data: not
-/// wanted.
+/// The order of the sum for dweight depends on shapes alone. dweight without data: not wanted.
 template <class S, class Backend>
 void rms_norm_backward(context<Backend>& context,
                        view<S, dims<3>, Backend> dx,
-                       out_vector<S, Backend> dweight,
+                       out_vector<accumulate_t<S>, Backend> dweight,
                        in_heads<S, Backend> dy,
                        in_heads<S, Backend> x,
-                       in_matrix<S, Backend> inv_rms,
+                       in_sums<S, Backend> inv_rms,
                        in_vector<S, Backend> weight,
                        in_heads<S, Backend> residual) {
   detail::check_shape("rms_norm_backward", "dx", dx, x.shape());
@@ -78,10 +78,10 @@ void rms_norm_backward(context<Backend>& context,
 template <class S, class Backend>
 void rms_norm_backward(context<Backend>& context,
                        matrix_view<S, Backend> dx,
-                       out_vector<S, Backend> dweight,
+                       out_vector<accumulate_t<S>, Backend> dweight,
                        in_matrix<S, Backend> dy,
                        in_matrix<S, Backend> x,
-                       in_vector<S, Backend> inv_rms,
+                       in_vector<accumulate_t<S>, Backend> inv_rms,
                        in_vector<S, Backend> weight,
                        in_matrix<S, Backend> residual) {
   rms_norm_backward(context,

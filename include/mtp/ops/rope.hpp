@@ -11,12 +11,13 @@ namespace mtp {
 ///   x[n, h, e + E/2] <- x[n, h, e + E/2] cos a + x[n, h, e] sin a        for e < E/2
 ///
 /// In place. x [N, H, E], rows may be strided, E even. Row n stands at position first + n % length.
-/// table [P, E] holds cos a in its first half of columns and sin a in its second. Row-invariant.
-/// Throws mtp::error on wrong shapes and on positions outside the table.
+/// table [P, E] holds cos a in its first half of columns and sin a in its second, in accumulate_t
+/// of the elements. Row-invariant. Throws mtp::error on wrong shapes and on positions outside the
+/// table.
 template <class S, class Backend>
 void rope_forward(context<Backend>& context,
                   view<S, dims<3>, Backend> x,
-                  in_matrix<S, Backend> table,
+                  in_sums<S, Backend> table,
                   index_t length,
                   index_t first) {
   detail::check_rope("rope_forward", x, table, length, first);
@@ -27,7 +28,7 @@ void rope_forward(context<Backend>& context,
 template <class S, class Backend>
 void rope_backward(context<Backend>& context,
                    view<S, dims<3>, Backend> dx,
-                   in_matrix<S, Backend> table,
+                   in_sums<S, Backend> table,
                    index_t length,
                    index_t first) {
   detail::check_rope("rope_backward", dx, table, length, first);

@@ -1,13 +1,17 @@
 // AdamW over all parameters of a model.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "mtp/core/tensor.hpp"
 #include "mtp/model/language_model.hpp"
+#include "mtp/ops/elementwise.hpp"
 #include "mtp/ops/optimizer.hpp"
 
 namespace mtp {
@@ -20,14 +24,23 @@ struct adamw_options {
 };
 
 /// Moments of all parameters, and the step (Loshchilov and Hutter 2019, arXiv 1711.05101, algorithm
-/// 2).
-template <model_config Config, class Backend, real S = float>
+/// 2). Where the model's elements are bf16, it also holds the parameters in f32: a step is often
+/// smaller than the distance between two bf16 numbers.
+template <model_config Config, class Backend, scalar S = float>
 class adamw {
  public:
   using model_type = language_model<Config, Backend, S>;
+  using sum_type = accumulate_t<S>;
+  using sum_array = parameter_array<sum_type, Backend>;
+  static constexpr bool has_master = !std::is_same_v<S, sum_type>;
 
-  explicit adamw(const adamw_options& options)
-      : options_(options), first_(model_type::layout.storage), second_(model_type::layout.storage) {
+  /// The model's parameters are those of the first step. Model and context must outlive the
+  /// optimizer's calls only.
+  adamw(context<Backend>& context, model_type& model, const adamw_options& options)
+      : options_(options),
+        master_(has_master ? model_type::layout.storage : 0),
+        first_(model_type::layout.storage),
+        second_(model_type::layout.storage) {
     const auto inside = [](double value) { return value >= 0 && value < 1; };
     check(inside(options.beta1) && inside(options.beta2),
           "adamw: expected betas in [0, 1), got ",
@@ -38,52 +51,86 @@ class adamw {
     check(options.weight_decay >= 0,
           "adamw: expected a weight_decay of at least 0, got ",
           options.weight_decay);
-    model_type::layout.visit(
-        [this](const std::string&, const parameter& p) { parameters_.push_back(p); });
+    make_ranges();
+    if constexpr (has_master) {
+      copy(context,
+           vector_view<sum_type, Backend>(master_.data(), dims<1>{master_.count()}),
+           vector_view<const S, Backend>(std::as_const(model).values().data(),
+                                         dims<1>{master_.count()}));
+    }
   }
 
   const adamw_options& options() const { return options_; }
   std::int64_t updates() const { return updates_; }
   void set_updates(std::int64_t updates) { updates_ = updates; }
-  parameter_array<S, Backend> first() { return {first_.data(), first_.count()}; }
-  parameter_array<S, Backend> second() { return {second_.data(), second_.count()}; }
+  sum_array first() { return {first_.data(), first_.count()}; }
+  sum_array second() { return {second_.data(), second_.count()}; }
+
+  /// The parameters in the precision that they are trained in: the model's own, unless these are
+  /// bf16.
+  sum_array master(model_type& model) {
+    if constexpr (has_master) {
+      return {master_.data(), master_.count()};
+    } else {
+      return model.values();
+    }
+  }
 
   /// One update of the parameters at or behind offset `begin`; gradients are multiplied by
   /// `gradient_scale` first.
   void update(context<Backend>& context,
               model_type& model,
-              parameter_array<S, Backend> gradients,
+              sum_array gradients,
               double learning_rate,
               double gradient_scale,
               index_t begin) {
     ++updates_;
-    adamw_coefficients k{learning_rate,
-                         options_.beta1,
-                         options_.beta2,
-                         options_.epsilon,
-                         0,
-                         gradient_scale,
-                         1 - std::pow(options_.beta1, static_cast<double>(updates_)),
-                         1 - std::pow(options_.beta2, static_cast<double>(updates_))};
-    const auto values = model.values();
-    for (const parameter& p : parameters_) {
-      if (p.offset >= begin) {
-        k.weight_decay = p.decays() ? options_.weight_decay : 0;
-        adamw_update(context,
-                     values.storage(p),
-                     first().storage(p),
-                     second().storage(p),
-                     gradients.storage(p),
-                     k);
-      }
-    }
+    const adamw_coefficients k{learning_rate,
+                               options_.beta1,
+                               options_.beta2,
+                               options_.epsilon,
+                               options_.weight_decay,
+                               gradient_scale,
+                               1 - std::pow(options_.beta1, static_cast<double>(updates_)),
+                               1 - std::pow(options_.beta2, static_cast<double>(updates_))};
+    const auto all = [](const auto& array) {
+      return vector_view<std::remove_pointer_t<decltype(array.data())>, Backend>(
+          array.data(), dims<1>{array.count()});
+    };
+    const auto skipped = static_cast<index_t>(
+        std::lower_bound(begins_.begin(), begins_.end(), begin) - begins_.begin());
+    const vector_view<const adamw_range, Backend> ranges(ranges_.data(), dims<1>{ranges_.count()});
+    adamw_update(context,
+                 all(model.values()),
+                 all(master(model)),
+                 all(first()),
+                 all(second()),
+                 all(gradients),
+                 ranges.slice(0, skipped, ranges_.count() - skipped),
+                 k);
   }
 
  private:
+  /// All parameters, cut into ranges of at most adamw_range_elements.
+  void make_ranges() {
+    std::vector<adamw_range> ranges;
+    model_type::layout.visit([&](const std::string&, const parameter& p) {
+      for (index_t first = 0; first < p.storage; first += adamw_range_elements) {
+        const index_t count = std::min(adamw_range_elements, p.storage - first);
+        ranges.push_back({p.offset + first, static_cast<std::int32_t>(count), p.decays() ? 1 : 0});
+        begins_.push_back(p.offset + first);
+      }
+    });
+    ranges_ = buffer<adamw_range, Backend>(static_cast<index_t>(ranges.size()));
+    backend_traits<Backend>::copy_from_host(ranges_.data(), ranges.data(), ranges_.bytes());
+  }
+
   adamw_options options_;
-  std::vector<parameter> parameters_;
-  buffer<S, Backend> first_;
-  buffer<S, Backend> second_;
+  std::vector<index_t> begins_;  // of the ranges, ascending
+  buffer<adamw_range, Backend> ranges_;
+  buffer<sum_type, Backend> master_;
+  buffer<sum_type, Backend> first_;
+  buffer<sum_type, Backend> second_;
   std::int64_t updates_ = 0;
 };
 

@@ -52,13 +52,15 @@ struct step_report {
 ///
 /// A step whose loss or gradients are not finite changes no parameter and no moment; several in a
 /// row throw mtp::error.
-template <model_config Config, class Backend, real S = float, class Element = std::uint8_t>
+template <model_config Config, class Backend, scalar S = float, class Element = std::uint8_t>
 class trainer {
  public:
   using model_type = language_model<Config, Backend, S>;
   using dataset_type = dataset<Element>;
   using options_type = train_options<Config>;
   using report_type = step_report<Config.depth>;
+  using scalar_type = S;
+  using sum_type = accumulate_t<S>;
   static constexpr index_t window_of(index_t length) { return length + 1 + Config.depth; }
 
   /// Model and data must outlive the trainer. The data's window must be length + 1 + depth.
@@ -71,8 +73,9 @@ class trainer {
         data_(&data),
         options_(checked(options)),
         loss_(context, options.batch, options.length),
-        optimizer_(options.optimizer),
-        gradients_(model_type::layout.storage) {
+        optimizer_(context, model, options.optimizer),
+        gradients_(model_type::layout.storage),
+        squares_(1) {
     check(data.window() == window_of(options.length),
           "trainer: expected a dataset with windows of ",
           window_of(options.length),
@@ -82,7 +85,7 @@ class trainer {
     const auto count = static_cast<std::size_t>(options.batch * data.window());
     tokens_.resize(count);
     segments_.resize(count);
-    context.reserve(arena_bytes(model_type::layout.storage / 1024 + 1, sizeof(double)));
+    context.reserve(ops_of<Backend>::sum_of_squares_workspace(model_type::layout.storage));
   }
 
   const options_type& options() const { return options_; }
@@ -102,7 +105,9 @@ class trainer {
     report_type report;
     report.lambda = options_.lambda.at(state_.step, options_.learning_rate.total_steps);
     report.learning_rate = options_.learning_rate.at(state_.step);
-    fill(*context_, vector_view<S, Backend>(gradients_.data(), dims<1>{gradients_.count()}), S{0});
+    fill(*context_,
+         vector_view<sum_type, Backend>(gradients_.data(), dims<1>{gradients_.count()}),
+         sum_type{0});
     auto loss = options_.loss;
     loss.lambda = report.lambda * options_.loss.lambda;
     const auto passes = static_cast<double>(options_.accumulation);
@@ -117,9 +122,7 @@ class trainer {
           passes);
     }
     const index_t begin = trained_from();
-    const vector_view<S, Backend> trained(gradients_.data() + begin,
-                                          dims<1>{gradients_.count() - begin});
-    report.gradient_norm = std::sqrt(sum_of_squares(*context_, trained));
+    report.gradient_norm = norm_of_gradients(begin);
     report.skipped = !std::isfinite(report.gradient_norm) || !std::isfinite(report.loss.total);
     ++state_.step;
     report.step = state_.step;
@@ -208,7 +211,16 @@ class trainer {
     return options_.loss.scope == gradient_scope::heads_only ? model_type::layout.head_begin : 0;
   }
 
-  parameter_array<S, Backend> gradients() { return {gradients_.data(), gradients_.count()}; }
+  parameter_array<sum_type, Backend> gradients() { return {gradients_.data(), gradients_.count()}; }
+
+  double norm_of_gradients(index_t begin) {
+    const vector_view<sum_type, Backend> trained(gradients_.data() + begin,
+                                                 dims<1>{gradients_.count() - begin});
+    sum_of_squares(*context_, vector_view<double, Backend>(squares_.data(), dims<1>{1}), trained);
+    double squares = 0;
+    backend_traits<Backend>::download(*context_, &squares, squares_.data(), sizeof(squares));
+    return std::sqrt(squares);
+  }
 
   std::span<token_t> tokens_of(index_t b) {
     const auto window = static_cast<std::size_t>(data_->window());
@@ -252,7 +264,8 @@ class trainer {
   options_type options_;
   model_loss<Config, Backend, S> loss_;
   adamw<Config, Backend, S> optimizer_;
-  buffer<S, Backend> gradients_;
+  buffer<sum_type, Backend> gradients_;
+  buffer<double, Backend> squares_;  // [1]
   trainer_state state_;
   std::vector<token_t> tokens_;         // [B, T + 1 + D]
   std::vector<std::int32_t> segments_;  // [B, T + 1 + D]

@@ -6,6 +6,7 @@
 
 #include "mtp/backend/cpu/attention_tile.hpp"
 #include "mtp/backend/cpu/context.hpp"
+#include "mtp/backend/cpu/widened.hpp"
 #include "mtp/core/cache_view.hpp"
 #include "mtp/core/view.hpp"
 
@@ -39,24 +40,53 @@ struct backward_scratch {
   constexpr index_t total() const { return products() + product_scratch<S>; }
 };
 
+template <>
+class widened<cache_view<bf16, cpu>> {
+ public:
+  widened(cpu_context& context, const cache_view<bf16, cpu>& cache)
+      : cache_(cache),
+        storage_(context,
+                 cache.data,
+                 cache.num_key_value_heads *
+                     packed_head<bf16>::storage(cache.capacity, cache.head_dim)) {}
+  cache_view<float, cpu> get() const {
+    return {storage_.data(), cache_.capacity, cache_.num_key_value_heads, cache_.head_dim};
+  }
+  void store(cpu_context& context) const { storage_.store(context); }
+
+ private:
+  cache_view<bf16, cpu> cache_;
+  widened_storage<bf16> storage_;
+};
+
 struct cpu_attention_ops {
   template <class S>
   using heads = view<S, dims<3>, cpu>;
 
   /// Elements of a cache of `capacity` positions.
-  template <real S>
+  template <scalar S>
   static constexpr index_t kv_storage(index_t capacity,
                                       index_t num_key_value_heads,
                                       index_t head_dim) {
     return num_key_value_heads * packed_head<S>::storage(capacity, head_dim);
   }
 
-  /// Bytes of workspace that the operations on sequences of `length` want at most.
-  template <real S>
-  static constexpr index_t attention_workspace(index_t length, index_t head_dim, index_t threads) {
-    return arena_bytes(threads * std::max(forward_scratch<S>(length, head_dim),
-                                          backward_scratch<S>{length, head_dim}.total()),
-                       sizeof(S));
+  /// Bytes of workspace that these operations want at most: `rows` rows in sequences or caches of
+  /// at most `length` positions, with all query heads `query_size` wide and all key/value heads
+  /// `key_value_size`.
+  template <scalar S>
+  static constexpr index_t attention_workspace(index_t rows,
+                                               index_t length,
+                                               index_t query_size,
+                                               index_t key_value_size,
+                                               index_t head_dim,
+                                               index_t threads) {
+    using A = accumulate_t<S>;
+    return arena_bytes(threads * std::max(forward_scratch<A>(length, head_dim),
+                                          backward_scratch<A>{length, head_dim}.total()),
+                       sizeof(A)) +
+           4 * (widened_bytes<S>(rows * query_size) + widened_bytes<S>(rows * key_value_size)) +
+           widened_bytes<S>(kv_storage<S>(length, key_value_size / head_dim, head_dim));
   }
 
   template <real S>
@@ -108,7 +138,11 @@ struct cpu_attention_ops {
                                        heads<const S> q,
                                        heads<const S> k,
                                        heads<const S> v,
-                                       index_t first) {
+                                       vector_view<const index_t, cpu> positions) {
+    if (q.empty()) {
+      return;
+    }
+    const index_t first = positions(0);
     const index_t M = q.extent(0), H = q.extent(1), G = k.extent(1), E = q.extent(2);
     const arena::scope scope(context.workspace());
     const index_t scratch_count = attend_scratch<S>(first + M, E);
@@ -186,6 +220,27 @@ struct cpu_attention_ops {
         std::copy_n(own + plan.dv() + t * plan.head_width(), E, &dv(row0 + t, g, 0));
       }
     });
+  }
+
+  template <class... Views>
+  requires some_bf16<Views...>
+  static void attention_forward(cpu_context& context, Views... views) {
+    in_float(
+        context, [&](auto... each) { attention_forward(context, each...); }, views...);
+  }
+
+  template <class... Views>
+  requires some_bf16<Views...>
+  static void attention_cached_forward(cpu_context& context, Views... views) {
+    in_float(
+        context, [&](auto... each) { attention_cached_forward(context, each...); }, views...);
+  }
+
+  template <class... Views>
+  requires some_bf16<Views...>
+  static void attention_backward(cpu_context& context, Views... views) {
+    in_float(
+        context, [&](auto... each) { attention_backward(context, each...); }, views...);
   }
 
  private:

@@ -15,7 +15,7 @@ namespace mtp::cpu_detail {
 ///   keys   [capacity / width][E][width]   lanes are positions: a score is one chain over e
 ///   values [E / width][capacity][width]   lanes are e: an output is one chain over positions
 /// with capacity and E rounded up to whole panels.
-template <real S>
+template <scalar S>
 struct packed_head {
   S* keys;
   S* values;

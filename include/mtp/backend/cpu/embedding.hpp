@@ -1,8 +1,6 @@
 // Embedding on the CPU. Contracts: ops/embedding.hpp.
 #pragma once
 
-#include <span>
-
 #include "mtp/backend/cpu/context.hpp"
 #include "mtp/backend/cpu/weight_layout.hpp"
 #include "mtp/core/view.hpp"
@@ -11,15 +9,15 @@
 namespace mtp::cpu_detail {
 
 struct cpu_embedding_ops {
-  template <real S>
+  template <scalar S>
   static void embedding_forward(cpu_context& context,
                                 matrix_view<S, cpu> x,
                                 weight_view<const S, cpu> table,
-                                std::span<const token_t> tokens) {
+                                vector_view<const token_t, cpu> tokens) {
     const index_t C = x.extent(1);
     context.parallel_ranges(x.extent(0), task_rows(C), [&](index_t begin, index_t end, int) {
       for (index_t n = begin; n < end; ++n) {
-        const S* from = &table(tokens[static_cast<std::size_t>(n)], 0);
+        const S* from = &table(tokens(n), 0);
         S* to = x.data() + n * x.stride(0);
         for (index_t c = 0; c < C; ++c) {
           to[c] = from[c * panel_width<S>];
@@ -29,21 +27,27 @@ struct cpu_embedding_ops {
   }
 
   // Columns are shared among threads, so each element is one sum over positions in order.
-  template <real S>
+  template <scalar S>
   static void embedding_backward(cpu_context& context,
-                                 weight_view<S, cpu> dtable,
+                                 weight_view<accumulate_t<S>, cpu> dtable,
                                  matrix_view<const S, cpu> dx,
-                                 std::span<const token_t> tokens) {
+                                 vector_view<const token_t, cpu> tokens) {
     constexpr index_t columns = 32;
     context.parallel_ranges(dtable.inputs, columns, [&](index_t begin, index_t end, int) {
-      for (std::size_t n = 0; n < tokens.size(); ++n) {
-        const S* from = dx.data() + static_cast<index_t>(n) * dx.stride(0);
-        S* to = &dtable(tokens[n], 0);
+      for (index_t n = 0; n < tokens.extent(0); ++n) {
+        const S* from = dx.data() + n * dx.stride(0);
+        accumulate_t<S>* to = &dtable(tokens(n), 0);
         for (index_t c = begin; c < end; ++c) {
-          to[c * panel_width<S>] += from[c];
+          to[c * panel_width<S>] += static_cast<accumulate_t<S>>(from[c]);
         }
       }
     });
+  }
+
+  /// Bytes of workspace that these operations want at most.
+  template <scalar S>
+  static constexpr index_t embedding_workspace(index_t, index_t, index_t, index_t) {
+    return 0;
   }
 };
 

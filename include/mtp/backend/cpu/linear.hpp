@@ -5,6 +5,7 @@
 
 #include "mtp/backend/cpu/run_product.hpp"
 #include "mtp/backend/cpu/weight_layout.hpp"
+#include "mtp/backend/cpu/widened.hpp"
 #include "mtp/core/view.hpp"
 #include "mtp/core/weight.hpp"
 
@@ -96,6 +97,55 @@ struct cpu_linear_ops {
     });
   }
 
+  template <class... Views>
+  requires some_bf16<Views...>
+  static void linear_forward(cpu_context& context, Views... views) {
+    in_float(
+        context, [&](auto... each) { linear_forward(context, each...); }, views...);
+  }
+
+  template <class... Views>
+  requires some_bf16<Views...>
+  static void linear_bias_forward(cpu_context& context, Views... views) {
+    in_float(
+        context, [&](auto... each) { linear_bias_forward(context, each...); }, views...);
+  }
+
+  template <class... Views>
+  requires some_bf16<Views...>
+  static void linear_add_forward(cpu_context& context, Views... views) {
+    in_float(
+        context, [&](auto... each) { linear_add_forward(context, each...); }, views...);
+  }
+
+  template <class... Views>
+  requires some_bf16<Views...>
+  static void linear_backward_input(cpu_context& context, Views... views) {
+    in_float(
+        context, [&](auto... each) { linear_backward_input(context, each...); }, views...);
+  }
+
+  template <class... Views>
+  requires some_bf16<Views...>
+  static void linear_add_backward_input(cpu_context& context, Views... views) {
+    in_float(
+        context, [&](auto... each) { linear_add_backward_input(context, each...); }, views...);
+  }
+
+  template <class... Views>
+  requires some_bf16<Views...>
+  static void linear_backward_weight(cpu_context& context, Views... views) {
+    in_float(
+        context, [&](auto... each) { linear_backward_weight(context, each...); }, views...);
+  }
+
+  template <class... Views>
+  requires some_bf16<Views...>
+  static void linear_backward_bias(cpu_context& context, Views... views) {
+    in_float(
+        context, [&](auto... each) { linear_backward_bias(context, each...); }, views...);
+  }
+
   /// x W^T as a product: W's panels are what products read.
   template <real S>
   static product<S> forward_product(matrix_view<S, cpu> y,
@@ -112,11 +162,17 @@ struct cpu_linear_ops {
     return p;
   }
 
-  /// Bytes of workspace that the operations on a weight of this size want at most.
-  template <real S>
-  static constexpr index_t linear_workspace(index_t outputs, index_t inputs, index_t threads) {
-    return arena_bytes(weight_storage<S>(inputs, outputs), sizeof(S)) +
-           arena_bytes(threads * product_scratch<S>, sizeof(S));
+  /// Bytes of workspace that the operations on `rows` rows and a weight of this size want at most.
+  template <scalar S>
+  static constexpr index_t linear_workspace(index_t rows,
+                                            index_t outputs,
+                                            index_t inputs,
+                                            index_t threads) {
+    using real_type = accumulate_t<S>;
+    return arena_bytes(weight_storage<S>(inputs, outputs), sizeof(real_type)) +
+           arena_bytes(threads * product_scratch<real_type>, sizeof(real_type)) +
+           widened_bytes<S>(weight_storage<S>(outputs, inputs)) + widened_bytes<S>(rows * inputs) +
+           2 * widened_bytes<S>(rows * outputs);
   }
 
  private:

@@ -5,11 +5,11 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <span>
 
 #include "mtp/backend/cpu/linear.hpp"
 #include "mtp/backend/cpu/run_product.hpp"
 #include "mtp/backend/cpu/simd.hpp"
+#include "mtp/backend/cpu/widened.hpp"
 #include "mtp/core/view.hpp"
 #include "mtp/core/weight.hpp"
 
@@ -65,7 +65,7 @@ struct cpu_linear_cross_entropy_ops {
   template <real S>
   static void linear_cross_entropy(cpu_context& context,
                                    matrix_view<S, cpu> losses,
-                                   std::span<token_t> predicted,
+                                   vector_view<token_t, cpu> predicted,
                                    matrix_view<S, cpu> dhidden,
                                    weight_view<S, cpu> dw,
                                    matrix_view<const S, cpu> hidden,
@@ -104,7 +104,7 @@ struct cpu_linear_cross_entropy_ops {
   template <real S>
   static void linear_cross_entropy_forward(cpu_context& context,
                                            matrix_view<S, cpu> losses,
-                                           std::span<token_t> predicted,
+                                           vector_view<token_t, cpu> predicted,
                                            matrix_view<const S, cpu> hidden,
                                            weight_view<const S, cpu> w,
                                            targets_view targets) {
@@ -120,24 +120,54 @@ struct cpu_linear_cross_entropy_ops {
 
   template <real S>
   static void predict(cpu_context& context,
-                      std::span<token_t> predicted,
+                      vector_view<token_t, cpu> predicted,
                       matrix_view<const S, cpu> logits) {
     const index_t V = logits.extent(1);
     context.parallel_ranges(logits.extent(0), task_rows(V), [&](index_t begin, index_t end, int) {
       for (index_t m = begin; m < end; ++m) {
-        predicted[static_cast<std::size_t>(m)] =
-            inspect_row(logits.data() + m * logits.stride(0), V).argmax;
+        predicted(m) = inspect_row(logits.data() + m * logits.stride(0), V).argmax;
       }
     });
   }
 
-  /// Bytes of workspace that these operations want at most.
-  template <real S>
-  static constexpr index_t linear_cross_entropy_workspace(index_t vocabulary,
+  template <class... Views>
+  requires some_bf16<Views...>
+  static void linear_cross_entropy(cpu_context& context, Views... views) {
+    in_float(
+        context, [&](auto... each) { linear_cross_entropy(context, each...); }, views...);
+  }
+
+  template <class... Views>
+  requires some_bf16<Views...>
+  static void linear_cross_entropy_forward(cpu_context& context, Views... views) {
+    in_float(
+        context, [&](auto... each) { linear_cross_entropy_forward(context, each...); }, views...);
+  }
+
+  template <class... Views>
+  requires some_bf16<Views...>
+  static void predict(cpu_context& context, Views... views) {
+    in_float(
+        context, [&](auto... each) { predict(context, each...); }, views...);
+  }
+
+  /// Bytes of workspace that these operations want at most for `rows` rows.
+  template <scalar S>
+  static constexpr index_t linear_cross_entropy_workspace(index_t rows,
+                                                          index_t vocabulary,
                                                           index_t width,
                                                           index_t threads) {
-    return arena_bytes(linear_cross_entropy_chunk(vocabulary) * vocabulary, sizeof(S)) +
-           cpu_linear_ops::linear_workspace<S>(vocabulary, width, threads);
+    return arena_bytes(linear_cross_entropy_chunk(vocabulary) * vocabulary,
+                       sizeof(accumulate_t<S>)) +
+           cpu_linear_ops::linear_workspace<accumulate_t<S>>(rows, vocabulary, width, threads) +
+           widened_bytes<S>(weight_storage<S>(vocabulary, width)) +
+           2 * widened_bytes<S>(rows * width);
+  }
+
+  /// Bytes of workspace that predict wants for logits [rows, V].
+  template <scalar S>
+  static constexpr index_t predict_workspace(index_t rows, index_t vocabulary, index_t) {
+    return widened_bytes<S>(rows * vocabulary);
   }
 
  private:
@@ -146,7 +176,7 @@ struct cpu_linear_cross_entropy_ops {
   template <real S, class Gradient>
   static void for_each_chunk(cpu_context& context,
                              matrix_view<S, cpu> losses,
-                             std::span<token_t> predicted,
+                             vector_view<token_t, cpu> predicted,
                              matrix_view<const S, cpu> hidden,
                              weight_view<const S, cpu> w,
                              targets_view targets,
@@ -175,11 +205,11 @@ struct cpu_linear_cross_entropy_ops {
                         index_t V,
                         index_t r,
                         matrix_view<S, cpu> losses,
-                        std::span<token_t> predicted,
+                        vector_view<token_t, cpu> predicted,
                         targets_view targets,
                         const matrix_view<const S, cpu>* weights) {
     const row_statistics<S> row = inspect_row(logits, V);
-    predicted[static_cast<std::size_t>(r)] = row.argmax;
+    predicted(r) = row.argmax;
     const index_t J = targets.extent(1);
     S total_weight = 0;
     bool weighted = false;

@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 
 #include "mtp/backend/cpu/context.hpp"
+#include "mtp/backend/cpu/elementwise.hpp"
 #include "mtp/backend/cpu/simd.hpp"
 #include "mtp/core/view.hpp"
 #include "mtp/ops/optimizer.hpp"
@@ -15,8 +17,10 @@ struct cpu_optimizer_ops {
   /// Elements of one partial sum: fixed, so that the order of additions is.
   static constexpr index_t sum_chunk = 1 << 14;
 
-  template <real S>
-  static double sum_of_squares(cpu_context& context, vector_view<const S, cpu> x) {
+  template <scalar S>
+  static void sum_of_squares(cpu_context& context,
+                             vector_view<double, cpu> result,
+                             vector_view<const S, cpu> x) {
     const index_t chunks = ceil_div(x.extent(0), sum_chunk);
     const arena::scope scope(context.workspace());
     double* partial = context.workspace().template take<double>(chunks);
@@ -46,40 +50,55 @@ struct cpu_optimizer_ops {
     for (index_t chunk = 0; chunk < chunks; ++chunk) {
       total += partial[chunk];
     }
-    return total;
+    result(0) = total;
   }
 
-  template <real S>
+  /// Bytes of workspace that sum_of_squares wants for `count` elements.
+  static constexpr index_t sum_of_squares_workspace(index_t count) {
+    return arena_bytes(ceil_div(count, sum_chunk), sizeof(double));
+  }
+
+  template <scalar S>
   static void adamw_update(cpu_context& context,
                            vector_view<S, cpu> value,
-                           vector_view<S, cpu> first,
-                           vector_view<S, cpu> second,
-                           vector_view<const S, cpu> gradient,
+                           vector_view<accumulate_t<S>, cpu> master,
+                           vector_view<accumulate_t<S>, cpu> first,
+                           vector_view<accumulate_t<S>, cpu> second,
+                           vector_view<const accumulate_t<S>, cpu> gradient,
+                           vector_view<const adamw_range, cpu> ranges,
                            const adamw_coefficients& k) {
-    const auto beta1 = broadcast<S>(static_cast<S>(k.beta1));
-    const auto rest1 = broadcast<S>(static_cast<S>(1 - k.beta1));
-    const auto beta2 = broadcast<S>(static_cast<S>(k.beta2));
-    const auto rest2 = broadcast<S>(static_cast<S>(1 - k.beta2));
-    const auto scale = broadcast<S>(static_cast<S>(k.gradient_scale));
-    const auto step = broadcast<S>(static_cast<S>(k.learning_rate / k.correction1));
-    const auto root = broadcast<S>(static_cast<S>(1 / std::sqrt(k.correction2)));
-    const auto epsilon = broadcast<S>(static_cast<S>(k.epsilon));
-    const auto keep = broadcast<S>(static_cast<S>(1 - k.learning_rate * k.weight_decay));
-    context.parallel_ranges(value.extent(0), 1 << 14, [&](index_t begin, index_t end, int) {
-      S* const values = value.data() + begin;
-      S* const firsts = first.data() + begin;
-      S* const seconds = second.data() + begin;
-      const S* const gradients = gradient.data() + begin;
-      for_each_packet<S>(end - begin, [&](auto read, auto write) {
+    using A = accumulate_t<S>;
+    const auto beta1 = broadcast<A>(static_cast<A>(k.beta1));
+    const auto rest1 = broadcast<A>(static_cast<A>(1 - k.beta1));
+    const auto beta2 = broadcast<A>(static_cast<A>(k.beta2));
+    const auto rest2 = broadcast<A>(static_cast<A>(1 - k.beta2));
+    const auto scale = broadcast<A>(static_cast<A>(k.gradient_scale));
+    const auto step = broadcast<A>(static_cast<A>(k.learning_rate / k.correction1));
+    const auto root = broadcast<A>(static_cast<A>(1 / std::sqrt(k.correction2)));
+    const auto epsilon = broadcast<A>(static_cast<A>(k.epsilon));
+    const auto decayed = static_cast<A>(1 - k.learning_rate * k.weight_decay);
+    context.parallel(ranges.extent(0), [&](index_t r, int) {
+      const adamw_range range = ranges(r);
+      const auto keep = broadcast<A>(range.decays != 0 ? decayed : A{1});
+      A* const masters = master.data() + range.begin;
+      A* const firsts = first.data() + range.begin;
+      A* const seconds = second.data() + range.begin;
+      const A* const gradients = gradient.data() + range.begin;
+      for_each_packet<A>(range.count, [&](auto read, auto write) {
         const auto g = multiply(scale, read(gradients));
         const auto m = multiply_add(rest1, g, multiply(beta1, read(firsts)));
         const auto v = multiply_add(rest2, multiply(g, g), multiply(beta2, read(seconds)));
         const auto denominator = multiply_add(square_root(v), root, epsilon);
         write(firsts, m);
         write(seconds, v);
-        write(values,
-              subtract(multiply(keep, read(values)), divide(multiply(step, m), denominator)));
+        write(masters,
+              subtract(multiply(keep, read(masters)), divide(multiply(step, m), denominator)));
       });
+      if constexpr (!std::same_as<S, A>) {
+        for (index_t i = 0; i < range.count; ++i) {
+          value.data()[range.begin + i] = narrow<S>(masters[i]);
+        }
+      }
     });
   }
 };

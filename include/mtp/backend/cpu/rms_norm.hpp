@@ -6,6 +6,7 @@
 
 #include "mtp/backend/cpu/context.hpp"
 #include "mtp/backend/cpu/simd.hpp"
+#include "mtp/backend/cpu/widened.hpp"
 #include "mtp/core/view.hpp"
 
 namespace mtp::cpu_detail {
@@ -80,6 +81,27 @@ struct cpu_rms_norm_ops {
         });
       }
     });
+  }
+
+  template <class... Views>
+  requires some_bf16<Views...>
+  static void rms_norm_forward(cpu_context& context, Views... views) {
+    in_float(
+        context, [&](auto... each) { rms_norm_forward(context, each...); }, views...);
+  }
+
+  template <class... Views>
+  requires some_bf16<Views...>
+  static void rms_norm_backward(cpu_context& context, Views... views) {
+    in_float(
+        context, [&](auto... each) { rms_norm_backward(context, each...); }, views...);
+  }
+
+  /// Bytes of workspace that operations row by row (norms, rotations, activations) want for `rows`
+  /// rows of at most `columns` elements.
+  template <scalar S>
+  static constexpr index_t row_workspace(index_t rows, index_t columns, index_t) {
+    return 4 * widened_bytes<S>(rows * columns) + widened_bytes<S>(columns);
   }
 
  private:

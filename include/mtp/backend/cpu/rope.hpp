@@ -3,6 +3,7 @@
 
 #include "mtp/backend/cpu/context.hpp"
 #include "mtp/backend/cpu/simd.hpp"
+#include "mtp/backend/cpu/widened.hpp"
 #include "mtp/core/view.hpp"
 
 namespace mtp::cpu_detail {
@@ -24,6 +25,20 @@ struct cpu_rope_ops {
                             index_t length,
                             index_t first) {
     rotate(context, dx, table, length, first, S{-1});
+  }
+
+  template <class... Views>
+  requires some_bf16<Views...>
+  static void rope_forward(cpu_context& context, Views... views) {
+    in_float(
+        context, [&](auto... each) { rope_forward(context, each...); }, views...);
+  }
+
+  template <class... Views>
+  requires some_bf16<Views...>
+  static void rope_backward(cpu_context& context, Views... views) {
+    in_float(
+        context, [&](auto... each) { rope_backward(context, each...); }, views...);
   }
 
  private:

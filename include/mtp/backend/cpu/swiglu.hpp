@@ -3,6 +3,7 @@
 
 #include "mtp/backend/cpu/context.hpp"
 #include "mtp/backend/cpu/simd.hpp"
+#include "mtp/backend/cpu/widened.hpp"
 #include "mtp/core/view.hpp"
 
 namespace mtp::cpu_detail {
@@ -76,6 +77,34 @@ struct cpu_swiglu_ops {
             multiply(read(dy.data() + n * dy.stride(0)), silu_slope<S>(value, sigmoid<S>(value))));
       });
     });
+  }
+
+  template <class... Views>
+  requires some_bf16<Views...>
+  static void swiglu_forward(cpu_context& context, Views... views) {
+    in_float(
+        context, [&](auto... each) { swiglu_forward(context, each...); }, views...);
+  }
+
+  template <class... Views>
+  requires some_bf16<Views...>
+  static void swiglu_backward(cpu_context& context, Views... views) {
+    in_float(
+        context, [&](auto... each) { swiglu_backward(context, each...); }, views...);
+  }
+
+  template <class... Views>
+  requires some_bf16<Views...>
+  static void silu_residual_forward(cpu_context& context, Views... views) {
+    in_float(
+        context, [&](auto... each) { silu_residual_forward(context, each...); }, views...);
+  }
+
+  template <class... Views>
+  requires some_bf16<Views...>
+  static void silu_residual_backward(cpu_context& context, Views... views) {
+    in_float(
+        context, [&](auto... each) { silu_residual_backward(context, each...); }, views...);
   }
 
  private:

@@ -4,11 +4,9 @@
 
 #include <array>
 #include <cstddef>
-#include <span>
 #include <string>
 
 #include "mtp/model/decode_rows.hpp"
-#include "mtp/model/heads/row_window.hpp"
 #include "mtp/model/trunk.hpp"
 #include "mtp/ops/elementwise.hpp"
 
@@ -16,7 +14,7 @@ namespace mtp {
 
 /// logits of depth k = W2_k (x + silu(W1_k x + b_k)), x the trunk's hidden state. W1 and b start as
 /// zero, so that a new head starts as a plain output matrix.
-template <model_config Config, class Backend, real S>
+template <model_config Config, class Backend, scalar S>
 struct independent_head {
   static constexpr std::size_t D = static_cast<std::size_t>(Config.depth);
   static constexpr bool taps_before_norm = Config.hidden_tap == norm_tap::pre_norm;
@@ -128,56 +126,57 @@ struct independent_head {
   // ---- Drafting
   // -------------------------------------------------------------------------------------------
 
-  /// Drafts the next D tokens from the trunk's last row; there is nothing to remember.
+  /// Drafts the next D tokens from the trunk's last row; there is nothing to remember but that row.
   class drafter {
    public:
     template <class Arena>
     static constexpr drafter make(Arena& arena, index_t max_rows) {
-      const index_t C = Config.hidden_size;
+      const index_t C = Config.hidden_size, V = Config.vocab_size;
       drafter made;
-      made.window_ = row_window<Backend, S>(
-          matrix(arena.template take<S>(2 * max_rows * C), {2 * max_rows, C}));
+      made.ring_ = matrix(arena.template take<S>(max_rows * C), {max_rows, C});
+      made.row_ = matrix(arena.template take<S>(C), {1, C});
       made.inner_ = matrix(arena.template take<S>(C), {1, C});
       made.outer_ = matrix(arena.template take<S>(C), {1, C});
-      made.logits_ = matrix(arena.template take<S>(Config.vocab_size), {1, Config.vocab_size});
+      made.logits_ = {arena.template take<accumulate_t<S>>(V), {1, V}};
+      made.position_ = {arena.template take<index_t>(1), dims<1>{1}};
+      made.token_ = {arena.template take<token_t>(1), dims<1>{1}};
       return made;
     }
 
-    void reset() { window_.reset(); }
-    matrix observe(index_t rows) { return window_.append(rows); }
-    void rewind(index_t count) { window_.truncate(count - 1); }
+    void reset() {}
+    void rewind(index_t) {}
+
+    /// Where the trunk's rows are kept: what store_rows is given.  [max_rows, C]
+    const matrix& ring() const { return ring_; }
 
     template <class Model>
-    void advance(context<Backend>&, const Model&, std::span<const token_t>, index_t) {
-      window_.forget(window_.end() - 1);
-    }
+    void advance(context<Backend>&, const Model&, const text_view<Backend>&, index_t, index_t) {}
 
     template <class Model>
-    void draft(context<Backend>& context,
-               const Model& model,
-               std::span<token_t> tokens,
-               index_t count) {
-      const matrix x = window_.rows(count - 2, 1);
+    void draft(context<Backend>& context, const Model& model, const text_view<Backend>& text) {
+      select_rows(context, position_, token_, text, -2, 0);
+      load_rows(context, row_, ring_, position_);
       for (std::size_t k = 1; k <= D; ++k) {
         const depth_layout& p = model.head().depth[k - 1];
-        linear_bias_forward(
-            context, inner_, x, model.values().matrix(p.residual), model.values().vector(p.bias));
-        silu_residual_forward(context, outer_, x, inner_);
-        predict_row(context,
-                    model,
-                    p.output,
-                    outer_,
-                    logits_,
-                    tokens.subspan(static_cast<std::size_t>(count) + k - 1, 1));
+        linear_bias_forward(context,
+                            inner_,
+                            row_,
+                            model.values().matrix(p.residual),
+                            model.values().vector(p.bias));
+        silu_residual_forward(context, outer_, row_, inner_);
+        draft_tokens(
+            context, model, p.output, outer_, logits_, token_, text, static_cast<index_t>(k) - 1);
       }
-      window_.forget(count - 2);
     }
 
    private:
-    row_window<Backend, S> window_;
-    matrix inner_{nullptr, {0, 0}};   // [1, C]
-    matrix outer_{nullptr, {0, 0}};   // [1, C]
-    matrix logits_{nullptr, {0, 0}};  // [1, V]
+    matrix ring_{nullptr, {0, 0}};                                   // [max_rows, C]
+    matrix row_{nullptr, {0, 0}};                                    // [1, C]
+    matrix inner_{nullptr, {0, 0}};                                  // [1, C]
+    matrix outer_{nullptr, {0, 0}};                                  // [1, C]
+    matrix_view<accumulate_t<S>, Backend> logits_{nullptr, {0, 0}};  // [1, V]
+    vector_view<index_t, Backend> position_{nullptr, dims<1>{0}};    // [1]
+    vector_view<token_t, Backend> token_{nullptr, dims<1>{0}};       // [1]
   };
 };
 

@@ -5,7 +5,7 @@
 
 #include "mtp/model/block.hpp"
 #include "mtp/model/model_pass.hpp"
-#include "mtp/ops/embedding.hpp"
+#include "mtp/ops/combine.hpp"
 
 namespace mtp {
 
@@ -44,16 +44,16 @@ struct mtp_module_layout {
 };
 
 /// What the forward pass of a module keeps; N rows.
-template <model_config Config, class Backend, real S>
+template <model_config Config, class Backend, scalar S>
 struct mtp_module_activations {
-  matrix_view<S, Backend> embedded;       // [N, C]
-  vector_view<S, Backend> inv_embedding;  // [N]
-  vector_view<S, Backend> inv_hidden;     // [N]
-  matrix_view<S, Backend> combined;  // [N, 2 C], both norms side by side: what the projection reads
-  matrix_view<S, Backend> projected;  // [N, C]
+  using sum_type = accumulate_t<S>;
+
+  vector_view<sum_type, Backend> inv_embedding;  // [N]
+  vector_view<sum_type, Backend> inv_hidden;     // [N]
+  matrix_view<S, Backend> projected;             // [N, C], the paper's h'^k
   block_activations<Config, Backend, S> block;
-  matrix_view<S, Backend> stream;      // [N, C], the paper's h^k
-  vector_view<S, Backend> inv_output;  // [N]
+  matrix_view<S, Backend> stream;             // [N, C], the paper's h^k
+  vector_view<sum_type, Backend> inv_output;  // [N]
 
   template <class Arena>
   static constexpr mtp_module_activations make(Arena& arena, index_t N) {
@@ -62,29 +62,14 @@ struct mtp_module_activations {
       return matrix_view<S, Backend>(arena.template take<S>(N * columns), {N, columns});
     };
     const auto vector = [&] {
-      return vector_view<S, Backend>(arena.template take<S>(N), dims<1>{N});
+      return vector_view<sum_type, Backend>(arena.template take<sum_type>(N), dims<1>{N});
     };
-    const auto embedded = matrix(C);
     const auto inv_embedding = vector();
     const auto inv_hidden = vector();
-    const auto combined = matrix(2 * C);
     const auto projected = matrix(C);
     const auto kept = block_activations<Config, Backend, S>::make(arena, N);
     const auto stream = matrix(C);
-    return {embedded, inv_embedding, inv_hidden, combined, projected, kept, stream, vector()};
-  }
-
-  /// The half of `combined` that comes from the hidden state, and the other: [N, C] stride 2 C.
-  matrix_view<S, Backend> hidden_half() const {
-    return half(Config.concat == concat_order::hidden_first ? 0 : 1);
-  }
-  matrix_view<S, Backend> embedding_half() const {
-    return half(Config.concat == concat_order::hidden_first ? 1 : 0);
-  }
-
- private:
-  matrix_view<S, Backend> half(index_t which) const {
-    return combined.slice(1, which * Config.hidden_size, Config.hidden_size);
+    return {inv_embedding, inv_hidden, projected, kept, stream, vector()};
   }
 };
 
@@ -92,12 +77,13 @@ struct mtp_module_activations {
 ///   h'^k = M_k [ RMSNorm(h^{k-1}_i) ; RMSNorm(Emb(t_{i+k})) ]        (21), halves swapped by
 ///   config.concat h^k  = TRM_k(h'^k)                                               (22) out  =
 ///   RMSNorm(h^k), which the shared output matrix reads        (23)
-template <model_config Config, class Backend, real S>
+template <model_config Config, class Backend, scalar S>
 struct mtp_module {
   using matrix = matrix_view<S, Backend>;
   using pass_type = model_pass<Config, Backend, S>;
   using activations = mtp_module_activations<Config, Backend, S>;
   using block_type = block<Config, Backend, S>;
+  static constexpr bool hidden_first = Config.concat == concat_order::hidden_first;
 
   /// Equation 21 for rows of `hidden` [N, C] with their tokens t_{i+k}; a.projected receives h'.
   static void combine(context<Backend>& context,
@@ -106,17 +92,19 @@ struct mtp_module {
                       parameter_array<const S, Backend> w,
                       const activations& a,
                       matrix_view<const S, Backend> hidden,
-                      std::span<const token_t> tokens) {
-    embedding_forward(context, a.embedded, w.matrix(embedding), tokens);
-    rms_norm_forward(
-        context, a.hidden_half(), a.inv_hidden, hidden, w.vector(at.hidden_norm), Config.epsilon());
-    rms_norm_forward(context,
-                     a.embedding_half(),
-                     a.inv_embedding,
-                     a.embedded,
-                     w.vector(at.embedding_norm),
-                     Config.epsilon());
-    linear_forward(context, a.projected, a.combined, w.matrix(at.projection));
+                      vector_view<const token_t, Backend> tokens) {
+    combine_forward(context,
+                    a.projected,
+                    a.inv_hidden,
+                    a.inv_embedding,
+                    hidden,
+                    w.matrix(embedding),
+                    tokens,
+                    w.vector(at.hidden_norm),
+                    w.vector(at.embedding_norm),
+                    w.matrix(at.projection),
+                    hidden_first,
+                    Config.epsilon());
   }
 
   /// out [N, C] = the normed stream of this depth, of hidden [N, C] and the tokens of depth k.
@@ -128,17 +116,12 @@ struct mtp_module {
                       matrix out,
                       matrix hidden,
                       std::size_t k) {
-    combine(pass.context, at, embedding, pass.w, a, hidden, pass.tokens[k]);
+    combine(pass.context, at, embedding, pass.w, a, hidden, pass.tokens_at(k));
     block_type::forward(
         pass.context, at.block, pass.w, pass.rope, a.block, a.stream, a.projected, pass.batch);
     rms_norm_forward(
         pass.context, out, a.inv_output, a.stream, pass.w.vector(norm), Config.epsilon());
   }
-
-  struct scratch {
-    typename block_type::scratch block;
-    matrix combined;  // [N, 2 C]
-  };
 
   /// dstream [N, C] holds the gradient of the stream (a.stream) and is used up; dhidden [N, C]
   /// receives that of `hidden`. The gradient of the embedding is added only if `reaches_embedding`.
@@ -146,49 +129,38 @@ struct mtp_module {
                        const mtp_module_layout& at,
                        const parameter& embedding,
                        const activations& a,
-                       const scratch& d,
+                       const typename block_type::scratch& d,
                        matrix dhidden,
                        matrix dstream,
                        matrix hidden,
                        std::size_t k,
                        bool reaches_embedding) {
-    auto& context = pass.context;
-    const auto none = pass_type::no_rows();
-    block_type::backward(context,
+    block_type::backward(pass.context,
                          at.block,
                          pass.w,
                          pass.g,
                          pass.rope,
                          a.block,
-                         d.block,
+                         d,
                          dstream,
                          a.projected,
                          pass.batch);
-    linear_backward_weight(context, pass.g.matrix(at.projection), dstream, a.combined);
-    linear_backward_input(context, d.combined, dstream, pass.w.matrix(at.projection));
-    const index_t C = Config.hidden_size;
-    const bool hidden_first = Config.concat == concat_order::hidden_first;
-    const auto d_hidden_half = d.combined.slice(1, hidden_first ? 0 : C, C);
-    const auto d_embedding_half = d.combined.slice(1, hidden_first ? C : 0, C);
-    rms_norm_backward(context,
-                      dhidden,
-                      pass.g.vector(at.hidden_norm),
-                      d_hidden_half,
-                      hidden,
-                      a.inv_hidden,
-                      pass.w.vector(at.hidden_norm),
-                      none);
-    rms_norm_backward(context,
-                      dstream,
-                      pass.g.vector(at.embedding_norm),
-                      d_embedding_half,
-                      a.embedded,
-                      a.inv_embedding,
-                      pass.w.vector(at.embedding_norm),
-                      none);
-    if (reaches_embedding) {
-      embedding_backward(context, pass.g.matrix(embedding), dstream, pass.tokens[k]);
-    }
+    combine_backward(pass.context,
+                     dhidden,
+                     pass.g.vector(at.hidden_norm),
+                     pass.g.vector(at.embedding_norm),
+                     pass.g.matrix(at.projection),
+                     pass.shared_matrix(embedding, reaches_embedding),
+                     dstream,
+                     hidden,
+                     a.inv_hidden,
+                     a.inv_embedding,
+                     pass.w.matrix(embedding),
+                     pass.tokens_at(k),
+                     pass.w.vector(at.hidden_norm),
+                     pass.w.vector(at.embedding_norm),
+                     pass.w.matrix(at.projection),
+                     hidden_first);
   }
 };
 

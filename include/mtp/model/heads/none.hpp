@@ -1,14 +1,12 @@
 // No head: next token only.
 #pragma once
 
-#include <span>
-
 #include "mtp/model/trunk.hpp"
 
 namespace mtp {
 
 /// The ordinary language model, and the example to read first: what every head has to have.
-template <model_config Config, class Backend, real S>
+template <model_config Config, class Backend, scalar S>
 struct none_head {
   using matrix = matrix_view<S, Backend>;
   using pass_type = model_pass<Config, Backend, S>;

@@ -2,14 +2,11 @@
 // shared output matrix (arXiv 2404.19737, section 2).
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <cstddef>
-#include <span>
 #include <string>
 
 #include "mtp/model/decode_rows.hpp"
-#include "mtp/model/heads/row_window.hpp"
 #include "mtp/model/trunk.hpp"
 #include "mtp/ops/elementwise.hpp"
 
@@ -18,7 +15,7 @@ namespace mtp {
 /// z is the output of the trunk's first L - 1 blocks. Head 1, the ordinary next-token head, is the
 /// trunk's last block on z; depth k is the extra block k on the same z. None sees a later token:
 /// the D + 1 predictions are made from the same position alone.
-template <model_config Config, class Backend, real S>
+template <model_config Config, class Backend, scalar S>
 struct parallel_head {
   static constexpr std::size_t D = static_cast<std::size_t>(Config.depth);
   static constexpr bool shares_norm = Config.output_norm == output_norm_kind::shared;
@@ -73,11 +70,11 @@ struct parallel_head {
   struct activations {
     block_activations<Config, Backend, S> block;
     block_gradients<Config, Backend, S> scratch;
-    matrix stream;                    // [N, C]
-    vector_view<S, Backend> inverse;  // [N]
-    matrix hidden;                    // [N, C]
-    matrix dhidden;                   // [N, C]
-    matrix dstream;                   // [N, C]
+    matrix stream;                                  // [N, C]
+    vector_view<accumulate_t<S>, Backend> inverse;  // [N]
+    matrix hidden;                                  // [N, C]
+    matrix dhidden;                                 // [N, C]
+    matrix dstream;                                 // [N, C]
 
     template <class Arena>
     static constexpr activations make(Arena& arena,
@@ -87,7 +84,8 @@ struct parallel_head {
       const auto rows = [&] { return matrix(arena.template take<S>(N * C), {N, C}); };
       const auto block = block_activations<Config, Backend, S>::make(arena, N);
       const auto stream = rows();
-      const vector_view<S, Backend> inverse(arena.template take<S>(N), dims<1>{N});
+      const vector_view<accumulate_t<S>, Backend> inverse(arena.template take<accumulate_t<S>>(N),
+                                                          dims<1>{N});
       const auto hidden = rows();
       const auto dhidden = rows();
       return {block, gradients, stream, inverse, hidden, dhidden, rows()};
@@ -151,99 +149,106 @@ struct parallel_head {
   // -------------------------------------------------------------------------------------------
 
   /// Drafts the next D tokens of one sequence. Each extra block has a cache over z, which is true
-  /// for every position that the trunk has seen.
+  /// for every position that the trunk has seen. All drafts come from the last of these positions,
+  /// so one product with the output matrix serves them all.
   class drafter {
    public:
     template <class Arena>
     static constexpr drafter make(Arena& arena, index_t max_rows) {
+      constexpr index_t C = Config.hidden_size, V = Config.vocab_size, depth = Config.depth;
       drafter made;
-      const index_t C = Config.hidden_size;
       made.rows_ = decode_rows<Config, Backend, S>::make(arena, max_rows);
-      made.inverse_ = vector_view<S, Backend>(arena.template take<S>(max_rows), dims<1>{max_rows});
-      made.window_ = row_window<Backend, S>(
-          matrix(arena.template take<S>(2 * max_rows * C), {2 * max_rows, C}));
+      made.ring_ = matrix(arena.template take<S>(max_rows * C), {max_rows, C});
+      made.input_ = matrix(arena.template take<S>(max_rows * C), {max_rows, C});
+      made.last_ = matrix(arena.template take<S>(depth * C), {depth, C});
+      made.logits_ = {arena.template take<accumulate_t<S>>(depth * V), {depth, V}};
+      made.predicted_ = {arena.template take<token_t>(depth), dims<1>{depth}};
       for (auto& cache : made.caches_) {
         cache = make_cache<Config, Backend, S>(arena);
       }
       return made;
     }
 
-    void reset() {
-      window_.reset();
-      valid_ = 0;
-    }
+    void reset() { progress_.reset(); }
 
-    /// Room for the trunk's rows z of the next positions.  [rows, C]
-    matrix observe(index_t rows) { return window_.append(rows); }
+    /// For a host that drives a text itself: `count` tokens are certain, the last of them not yet
+    /// seen by the trunk. Needed between drafts only where tokens became certain that no draft
+    /// proposed; draft does it once.
+    void rewind(index_t count) { progress_.rewind(count, rewound); }
 
-    void rewind(index_t count) {
-      window_.truncate(count - 1);
-      valid_ = std::min(
-          valid_, std::max<index_t>(count - 2, 0));  // the last row is what drafts are made from
-    }
+    /// Where the trunk's rows z are kept: what store_rows is given.  [max_rows, C]
+    const matrix& ring() const { return ring_; }
 
+    /// Brings every depth up to date: the trunk has seen `seen` of the `count` certain tokens.
     template <class Model>
-    void advance(context<Backend>& context, const Model& model, std::span<const token_t>, index_t) {
-      for (std::size_t k = 1; k <= D; ++k) {
-        extend(context, model, k, window_.end());
+    void advance(context<Backend>& context,
+                 const Model& model,
+                 const text_view<Backend>& text,
+                 index_t count,
+                 index_t seen) {
+      const row_range range = progress_.up_to(seen, count);
+      if (range.rows > 0) {
+        const auto rows = load(context, text, range);
+        for (std::size_t k = 1; k <= D; ++k) {
+          run_block(context, model, rows, k);
+        }
       }
-      finish(window_.end());
     }
 
+    /// Drafts for the D tokens behind the certain ones.
     template <class Model>
-    void draft(context<Backend>& context,
-               const Model& model,
-               std::span<token_t> tokens,
-               index_t count) {
+    void draft(context<Backend>& context, const Model& model, const text_view<Backend>& text) {
+      const row_range range = progress_.for_draft(text, rewound);
+      const auto rows = load(context, text, range);
       for (std::size_t k = 1; k <= D; ++k) {
-        const index_t rows = extend(context, model, k, count - 1);
-        const matrix last = rows_.stream.slice(0, rows - 1, 1);
-        const parameter& norm = norm_of(model.head(), model.trunk(), k);
-        const matrix normed = rows_.normed.slice(0, 0, 1);
+        run_block(context, model, rows, k);
+        const auto row = static_cast<index_t>(k) - 1;
         rms_norm_forward(context,
-                         normed,
-                         inverse_.slice(0, 0, 1),
-                         last,
-                         model.values().vector(norm),
+                         last_.slice(0, row, 1),
+                         rows.inverse.slice(0, 0, 1),
+                         rows.stream.slice(0, range.rows - 1, 1),
+                         model.values().vector(norm_of(model.head(), model.trunk(), k)),
                          Config.epsilon());
-        predict_row(context,
-                    model,
-                    model.trunk().output,
-                    normed,
-                    rows_.logits,
-                    tokens.subspan(static_cast<std::size_t>(count) + k - 1, 1));
       }
-      finish(count - 1);
+      draft_tokens(context, model, model.trunk().output, last_, logits_, predicted_, text, 0);
     }
 
    private:
-    template <class Model>
-    index_t extend(context<Backend>& context, const Model& model, std::size_t k, index_t end) {
-      const index_t count = end - valid_;
-      if (count > 0) {
-        block_type::decode(context,
-                           model.head().block[k - 1],
-                           model.values(),
-                           model.rope(),
-                           rows_.activations(count),
-                           rows_.stream.slice(0, 0, count),
-                           window_.rows(valid_, count),
-                           caches_[k - 1],
-                           valid_);
-      }
-      return count;
+    static constexpr index_t rewound = 2;  // the row that drafts are made from is run anew
+
+    decode_rows<Config, Backend, S> load(context<Backend>& context,
+                                         const text_view<Backend>& text,
+                                         row_range range) const {
+      const auto rows = rows_.first(range.rows);
+      rows.select(context, text, range.offset, 0);
+      load_rows(context, input_.slice(0, 0, range.rows), ring_, rows.positions);
+      return rows;
     }
 
-    void finish(index_t end) {
-      valid_ = end;
-      window_.forget(end - 1);
+    template <class Model>
+    void run_block(context<Backend>& context,
+                   const Model& model,
+                   const decode_rows<Config, Backend, S>& rows,
+                   std::size_t k) const {
+      block_type::decode(context,
+                         model.head().block[k - 1],
+                         model.values(),
+                         model.rope(),
+                         rows.memory,
+                         rows.stream,
+                         input_.slice(0, 0, rows.stream.extent(0)),
+                         caches_[k - 1],
+                         rows.positions);
     }
 
     decode_rows<Config, Backend, S> rows_;
-    vector_view<S, Backend> inverse_{nullptr, dims<1>{0}};
-    row_window<Backend, S> window_;
+    matrix ring_{nullptr, {0, 0}};                                   // [max_rows, C]
+    matrix input_{nullptr, {0, 0}};                                  // [max_rows, C]
+    matrix last_{nullptr, {0, 0}};                                   // [D, C]
+    matrix_view<accumulate_t<S>, Backend> logits_{nullptr, {0, 0}};  // [D, V]
+    vector_view<token_t, Backend> predicted_{nullptr, dims<1>{0}};   // [D]
     std::array<cache_view<S, Backend>, D> caches_{};
-    index_t valid_ = 0;  // positions that stand in the caches
+    draft_progress<Config, Backend> progress_;
   };
 };
 

@@ -5,23 +5,20 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
-#include <span>
 #include <string>
 #include <utility>
 
 #include "mtp/model/decode_rows.hpp"
 #include "mtp/model/heads/mtp_module.hpp"
-#include "mtp/model/heads/row_window.hpp"
 #include "mtp/model/trunk.hpp"
 #include "mtp/ops/elementwise.hpp"
-#include "mtp/ops/linear_cross_entropy.hpp"
 
 namespace mtp {
 
 /// The stream of depth k at position i is computed from that of depth k - 1 and the true token
 /// t_{i+k}; it predicts t_{i+k+1}. Every depth attends causally over its own stream. Depth k uses
 /// module (k - 1) mod (number of modules): with one module this is the recurrent head.
-template <model_config Config, class Backend, real S>
+template <model_config Config, class Backend, scalar S>
 struct sequential_head {
   static constexpr std::size_t D = static_cast<std::size_t>(Config.depth);
   static constexpr std::size_t modules = static_cast<std::size_t>(Config.head_modules());
@@ -68,7 +65,7 @@ struct sequential_head {
     matrix carry;    // [N, C]: gradient that depth k + 1 gives depth k
     matrix dstream;  // [N, C]
     std::array<mtp_module_activations<Config, Backend, S>, D> depth;
-    typename module_type::scratch scratch;
+    block_gradients<Config, Backend, S> scratch;
 
     template <class Arena>
     static constexpr activations make(Arena& arena,
@@ -97,7 +94,7 @@ struct sequential_head {
           carry,
           dstream,
           {(static_cast<void>(K), mtp_module_activations<Config, Backend, S>::make(arena, N))...},
-          {gradients, matrix_of(N, 2 * C)}};
+          gradients};
     }
   };
 
@@ -191,165 +188,135 @@ struct sequential_head {
 
   /// Drafts the next D tokens of one sequence. Each depth has a cache over its own stream, fed with
   /// the true hidden states and true tokens of accepted positions: row i of depth k is final once
-  /// token t_{i+k} is confirmed.
+  /// token t_{i+k} is certain.
   class drafter {
    public:
     template <class Arena>
     static constexpr drafter make(Arena& arena, index_t max_rows) {
+      constexpr index_t C = Config.hidden_size, V = Config.vocab_size;
+      const auto matrix_of = [&](index_t columns) {
+        return matrix(arena.template take<S>(max_rows * columns), {max_rows, columns});
+      };
       drafter made;
       made.rows_ = decode_rows<Config, Backend, S>::make(arena, max_rows);
-      const index_t C = Config.hidden_size;
-      made.module_memory_ = mtp_module_rows{
-          matrix(arena.template take<S>(max_rows * C), {max_rows, C}),
-          matrix(arena.template take<S>(max_rows * 2 * C), {max_rows, 2 * C}),
-          matrix(arena.template take<S>(max_rows * C), {max_rows, C}),
-          vector_view<S, Backend>(arena.template take<S>(max_rows), dims<1>{max_rows})};
+      made.input_ = matrix_of(C);
+      made.projected_ = matrix_of(C);
+      made.inv_hidden_ = {arena.template take<accumulate_t<S>>(max_rows), dims<1>{max_rows}};
+      made.logits_ = {arena.template take<accumulate_t<S>>(V), {1, V}};
+      made.predicted_ = {arena.template take<token_t>(1), dims<1>{1}};
       for (std::size_t k = 0; k < D; ++k) {
         made.caches_[k] = make_cache<Config, Backend, S>(arena);
-        made.windows_[k] = row_window<Backend, S>(
-            matrix(arena.template take<S>(2 * max_rows * C), {2 * max_rows, C}));
+        made.rings_[k] = matrix_of(C);
       }
       return made;
     }
 
     void reset() {
-      valid_.fill(0);
-      for (auto& window : windows_) {
-        window.reset();
+      for (auto& progress : progress_) {
+        progress.reset();
       }
     }
 
-    /// Room for the trunk's rows of the next positions.  [rows, C]
-    matrix observe(index_t rows) { return windows_[0].append(rows); }
-
-    /// `count` tokens are confirmed, the last of them not yet seen by the trunk: forgets what
-    /// drafts left behind. Of the tokens confirmed since the last draft, all but the last must be
-    /// drafts that were right.
+    /// For a host that drives a text itself: `count` tokens are certain, the last of them not yet
+    /// seen by the trunk. Needed between drafts only where tokens became certain that no draft
+    /// proposed; draft does it once.
     void rewind(index_t count) {
-      windows_[0].truncate(count - 1);
       for (std::size_t k = 1; k <= D; ++k) {
-        valid_[k - 1] =
-            std::min(valid_[k - 1], std::max<index_t>(count - 1 - static_cast<index_t>(k), 0));
-        if (k < D) {
-          windows_[k].truncate(valid_[k - 1]);
-        }
+        progress_[k - 1].rewind(count, static_cast<index_t>(k) + 1);
       }
     }
 
-    /// Brings every depth up to date with `count` known tokens.
+    /// Where the trunk's rows are kept: what store_rows is given.  [max_rows, C]
+    const matrix& ring() const { return rings_[0]; }
+
+    /// Brings every depth up to date: the trunk has seen `seen` of the `count` certain tokens.
     template <class Model>
     void advance(context<Backend>& context,
                  const Model& model,
-                 std::span<const token_t> tokens,
-                 index_t count) {
+                 const text_view<Backend>& text,
+                 index_t count,
+                 index_t seen) {
       for (std::size_t k = 1; k <= D; ++k) {
-        extend(context,
-               model,
-               tokens,
-               k,
-               std::min(windows_[0].end(), count - static_cast<index_t>(k)));
+        const index_t end = std::min(seen, count - static_cast<index_t>(k));
+        run(context, model, text, k, progress_[k - 1].up_to(end, count));
       }
-      forget();
     }
 
-    /// tokens[count ...] receive the drafts for the D tokens behind the `count` confirmed ones.
+    /// Drafts for the D tokens behind the certain ones, each from the ones before it.
     template <class Model>
-    void draft(context<Backend>& context,
-               const Model& model,
-               std::span<token_t> tokens,
-               index_t count) {
+    void draft(context<Backend>& context, const Model& model, const text_view<Backend>& text) {
       for (std::size_t k = 1; k <= D; ++k) {
-        const index_t rows = extend(context, model, tokens, k, count - 1);
-        const matrix last = rows_.normed.slice(0, rows - 1, 1);
-        predict_row(context,
-                    model,
-                    model.trunk().output,
-                    last,
-                    rows_.logits,
-                    tokens.subspan(static_cast<std::size_t>(count) + k - 1, 1));
+        const auto ahead = static_cast<index_t>(k);
+        const row_range range = progress_[k - 1].for_draft(text, ahead + 1);
+        run(context, model, text, k, range);
+        draft_tokens(context,
+                     model,
+                     model.trunk().output,
+                     rows_.normed.slice(0, range.rows - 1, 1),
+                     logits_,
+                     predicted_,
+                     text,
+                     ahead - 1);
       }
-      forget();
     }
 
    private:
-    struct mtp_module_rows {
-      matrix embedded, combined, projected;
-      vector_view<S, Backend> inverse;
-    };
-
-    /// Runs depth k for its rows up to position `end`; returns how many. Their normed streams are
-    /// in rows_.normed.
+    /// Runs some rows of depth k; their normed streams are in rows_.normed.
     template <class Model>
-    index_t extend(context<Backend>& context,
-                   const Model& model,
-                   std::span<const token_t> tokens,
-                   std::size_t k,
-                   index_t end) {
-      const index_t first = valid_[k - 1], count = end - first;
-      if (count <= 0) {
-        return 0;
+    void run(context<Backend>& context,
+             const Model& model,
+             const text_view<Backend>& text,
+             std::size_t k,
+             row_range range) {
+      if (range.rows == 0) {
+        return;
       }
-      const auto head_rows = [&](const auto& memory) { return memory.slice(0, 0, count); };
+      const auto rows = rows_.first(range.rows);
+      const auto part = [&](const auto& all) { return all.slice(0, 0, range.rows); };
       const auto& at = model.head().of(k);
-      const auto inverse = module_memory_.inverse.slice(0, 0, count);
-      const auto block_rows = rows_.activations(count);
-      const mtp_module_activations<Config, Backend, S> a{head_rows(module_memory_.embedded),
-                                                         inverse,
-                                                         inverse,
-                                                         head_rows(module_memory_.combined),
-                                                         head_rows(module_memory_.projected),
-                                                         block_rows,
-                                                         head_rows(rows_.stream),
-                                                         inverse};
+      rows.select(context, text, range.offset, static_cast<index_t>(k));
+      load_rows(context, part(input_), rings_[k - 1], rows.positions);
+      const mtp_module_activations<Config, Backend, S> a{rows.inverse,
+                                                         part(inv_hidden_),
+                                                         part(projected_),
+                                                         rows.memory,
+                                                         rows.stream,
+                                                         rows.inverse};
       module_type::combine(
-          context,
-          at,
-          model.trunk().embedding,
-          model.values(),
-          a,
-          windows_[k - 1].rows(first, count),
-          tokens.subspan(static_cast<std::size_t>(first) + k, static_cast<std::size_t>(count)));
+          context, at, model.trunk().embedding, model.values(), a, part(input_), rows.ids);
       block<Config, Backend, S>::decode(context,
                                         at.block,
                                         model.values(),
                                         model.rope(),
-                                        block_rows,
+                                        rows.memory,
                                         a.stream,
                                         a.projected,
                                         caches_[k - 1],
-                                        first);
-      const parameter& norm = norm_of(model.head(), model.trunk(), k);
-      rms_norm_forward(context,
-                       head_rows(rows_.normed),
-                       inverse,
-                       a.stream,
-                       model.values().vector(norm),
-                       Config.epsilon());
+                                        rows.positions);
+      rows.norm(context, model, norm_of(model.head(), model.trunk(), k), a.stream);
       if (k < D) {
-        copy(context,
-             windows_[k].append(count),
-             recycles_before_norm ? a.stream : head_rows(rows_.normed));
-      }
-      valid_[k - 1] = end;
-      return count;
-    }
-
-    // Rows that the next depth has used for good are not needed again: rewind never goes back
-    // behind them by more than the depth.
-    void forget() {
-      for (std::size_t k = 0; k < D; ++k) {
-        windows_[k].forget(valid_[k] - static_cast<index_t>(2 * D + 1));
+        store_rows(
+            context, rings_[k], recycles_before_norm ? a.stream : rows.normed, rows.positions);
       }
     }
 
     decode_rows<Config, Backend, S> rows_;
-    mtp_module_rows module_memory_{matrix(nullptr, {0, 0}),
-                                   matrix(nullptr, {0, 0}),
-                                   matrix(nullptr, {0, 0}),
-                                   vector_view<S, Backend>(nullptr, dims<1>{0})};
+    matrix input_{nullptr, {0, 0}};                                          // [max_rows, C]
+    matrix projected_{nullptr, {0, 0}};                                      // [max_rows, C]
+    vector_view<accumulate_t<S>, Backend> inv_hidden_{nullptr, dims<1>{0}};  // [max_rows]
+    matrix_view<accumulate_t<S>, Backend> logits_{nullptr, {0, 0}};          // [1, V]
+    vector_view<token_t, Backend> predicted_{nullptr, dims<1>{0}};           // [1]
     std::array<cache_view<S, Backend>, D> caches_{};
-    std::array<row_window<Backend, S>, D> windows_{};
-    std::array<index_t, D> valid_{};  // rows of each depth that stand in its cache
+    std::array<matrix, D> rings_ = empty_rings();  // [max_rows, C] each: what depth k + 1 reads
+    std::array<draft_progress<Config, Backend>, D> progress_{};
+
+    template <std::size_t... K>
+    static constexpr std::array<matrix, D> empty_rings(std::index_sequence<K...>) {
+      return {(static_cast<void>(K), matrix(nullptr, {0, 0}))...};
+    }
+    static constexpr std::array<matrix, D> empty_rings() {
+      return empty_rings(std::make_index_sequence<D>{});
+    }
   };
 };
 

@@ -8,7 +8,7 @@ namespace mtp {
 /// The model of `none`; only the loss differs: each row of logits has D + 1 targets with decaying
 /// weights. A training objective that costs next to nothing; it predicts nothing that could be
 /// verified, so it drafts nothing.
-template <model_config Config, class Backend, real S>
+template <model_config Config, class Backend, scalar S>
 struct shared_logit_head : none_head<Config, Backend, S> {};
 
 }  // namespace mtp

@@ -1,0 +1,86 @@
+// A growing text on the CPU. Contracts: ops/sequence.hpp.
+#pragma once
+
+#include <algorithm>
+
+#include "mtp/backend/cpu/context.hpp"
+#include "mtp/core/view.hpp"
+#include "mtp/ops/sequence.hpp"
+
+namespace mtp::cpu_detail {
+
+struct cpu_sequence_ops {
+  static void select_rows(cpu_context&,
+                          vector_view<index_t, cpu> positions,
+                          vector_view<token_t, cpu> ids,
+                          const text_view<cpu>& text,
+                          index_t offset,
+                          index_t ahead) {
+    for (index_t m = 0; m < positions.extent(0); ++m) {
+      const index_t position = text.state(text_count) + offset + m, at = position + ahead;
+      positions(m) = position;
+      ids(m) = position >= 0 && at < text.tokens.extent(0) ? text.tokens(at) : token_t{0};
+    }
+  }
+
+  template <scalar S>
+  static void store_rows(cpu_context&,
+                         matrix_view<S, cpu> ring,
+                         matrix_view<const S, cpu> rows,
+                         vector_view<const index_t, cpu> positions) {
+    for (index_t m = 0; m < rows.extent(0); ++m) {
+      if (positions(m) >= 0) {
+        std::copy_n(&rows(m, 0), rows.extent(1), &ring(positions(m) % ring.extent(0), 0));
+      }
+    }
+  }
+
+  template <scalar S>
+  static void load_rows(cpu_context&,
+                        matrix_view<S, cpu> rows,
+                        matrix_view<const S, cpu> ring,
+                        vector_view<const index_t, cpu> positions) {
+    for (index_t m = 0; m < rows.extent(0); ++m) {
+      if (positions(m) >= 0) {
+        std::copy_n(&ring(positions(m) % ring.extent(0), 0), rows.extent(1), &rows(m, 0));
+      } else {
+        std::fill_n(&rows(m, 0), rows.extent(1), static_cast<S>(0.0f));
+      }
+    }
+  }
+
+  static void append_drafts(cpu_context&,
+                            const text_view<cpu>& text,
+                            vector_view<const token_t, cpu> drafts,
+                            index_t ahead) {
+    for (index_t j = 0; j < drafts.extent(0); ++j) {
+      const index_t at = text.state(text_count) + ahead + j;
+      if (at >= 0 && at < text.tokens.extent(0)) {
+        text.tokens(at) = std::max(drafts(j), token_t{0});
+      }
+    }
+  }
+
+  static void accept_drafts(cpu_context&,
+                            const text_view<cpu>& text,
+                            vector_view<const token_t, cpu> predicted,
+                            index_t limit) {
+    const index_t M = predicted.extent(0), count = text.state(text_count);
+    if (count + M - 1 > limit || count >= limit) {
+      text.state(text_right) = -1;
+      return;
+    }
+    index_t right = 0;
+    while (right < M - 1 && text.tokens(count + right) == predicted(right)) {
+      ++right;
+    }
+    const bool is_token = predicted(right) >= 0;
+    if (is_token) {
+      text.tokens(count + right) = predicted(right);
+    }
+    text.state(text_count) = count + right + (is_token ? 1 : 0);
+    text.state(text_right) = right;
+  }
+};
+
+}  // namespace mtp::cpu_detail

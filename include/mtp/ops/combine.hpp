@@ -1,0 +1,113 @@
+// What a multi-token prediction module reads: one projection of a hidden state and an embedding.
+#pragma once
+
+#include "mtp/ops/detail.hpp"
+
+namespace mtp {
+
+/// y[n] = M [ RMSNorm(hidden[n]) ; RMSNorm(table[tokens[n]]) ]  with the two norms' own scales, the
+/// halves the other way round unless hidden_first (DeepSeek-V3, arXiv 2412.19437, equation 21).
+///
+/// y [N, C'], hidden [N, C], table [V, C], tokens [N], scales [C], projection M [C', 2C];
+/// inv_hidden and inv_embedding [N] receive 1 / rms of the rows, in accumulate_t of the elements,
+/// which backward reads. The concatenation is never stored for the caller: backward computes the
+/// normed rows again. Row-invariant, for as many rows as linear_forward is. Throws mtp::error on
+/// wrong shapes and as embedding_forward does on tokens.
+template <class S, class Backend>
+void combine_forward(context<Backend>& context,
+                     matrix_view<S, Backend> y,
+                     out_vector<accumulate_t<S>, Backend> inv_hidden,
+                     out_vector<accumulate_t<S>, Backend> inv_embedding,
+                     in_matrix<S, Backend> hidden,
+                     in_weight<S, Backend> table,
+                     in_tokens<Backend> tokens,
+                     in_vector<S, Backend> hidden_scale,
+                     in_vector<S, Backend> embedding_scale,
+                     in_weight<S, Backend> projection,
+                     bool hidden_first,
+                     double epsilon) {
+  detail::check_combine("combine_forward",
+                        hidden,
+                        inv_hidden,
+                        inv_embedding,
+                        table,
+                        tokens,
+                        hidden_scale,
+                        embedding_scale,
+                        projection);
+  detail::check_shape("combine_forward", "y", y, {hidden.extent(0), projection.outputs});
+  detail::check_rows("combine_forward", "y", y);
+  ops_of<Backend>::combine_forward(context,
+                                   y,
+                                   inv_hidden,
+                                   inv_embedding,
+                                   hidden,
+                                   table,
+                                   tokens,
+                                   hidden_scale,
+                                   embedding_scale,
+                                   projection,
+                                   hidden_first,
+                                   epsilon);
+}
+
+/// Gradients of combine_forward: dhidden [N, C] is overwritten (=); d_hidden_scale,
+/// d_embedding_scale [C], dprojection [C', 2C] and dtable [V, C] are added to (+=) and hold
+/// accumulate_t of the elements. dtable without data: the embedding's gradient is not wanted.
+/// dhidden must not overlap dy or hidden.
+template <class S, class Backend>
+void combine_backward(context<Backend>& context,
+                      matrix_view<S, Backend> dhidden,
+                      out_vector<accumulate_t<S>, Backend> d_hidden_scale,
+                      out_vector<accumulate_t<S>, Backend> d_embedding_scale,
+                      out_weight<accumulate_t<S>, Backend> dprojection,
+                      out_weight<accumulate_t<S>, Backend> dtable,
+                      in_matrix<S, Backend> dy,
+                      in_matrix<S, Backend> hidden,
+                      in_vector<accumulate_t<S>, Backend> inv_hidden,
+                      in_vector<accumulate_t<S>, Backend> inv_embedding,
+                      in_weight<S, Backend> table,
+                      in_tokens<Backend> tokens,
+                      in_vector<S, Backend> hidden_scale,
+                      in_vector<S, Backend> embedding_scale,
+                      in_weight<S, Backend> projection,
+                      bool hidden_first) {
+  detail::check_combine("combine_backward",
+                        hidden,
+                        inv_hidden,
+                        inv_embedding,
+                        table,
+                        tokens,
+                        hidden_scale,
+                        embedding_scale,
+                        projection);
+  const index_t C = hidden.extent(1);
+  detail::check_shape("combine_backward", "dhidden", dhidden, hidden.shape());
+  detail::check_rows("combine_backward", "dhidden", dhidden);
+  detail::check_shape("combine_backward", "dy", dy, {hidden.extent(0), projection.outputs});
+  detail::check_rows("combine_backward", "dy", dy);
+  detail::check_shape("combine_backward", "d_hidden_scale", d_hidden_scale, dims<1>{C});
+  detail::check_rows("combine_backward", "d_hidden_scale", d_hidden_scale);
+  detail::check_shape("combine_backward", "d_embedding_scale", d_embedding_scale, dims<1>{C});
+  detail::check_rows("combine_backward", "d_embedding_scale", d_embedding_scale);
+  detail::check_weight("combine_backward", "dprojection", dprojection, projection.outputs, 2 * C);
+  detail::check_weight("combine_backward", "dtable", dtable, table.outputs, C);
+  ops_of<Backend>::combine_backward(context,
+                                    dhidden,
+                                    d_hidden_scale,
+                                    d_embedding_scale,
+                                    dprojection,
+                                    dtable,
+                                    dy,
+                                    hidden,
+                                    inv_hidden,
+                                    inv_embedding,
+                                    table,
+                                    tokens,
+                                    hidden_scale,
+                                    embedding_scale,
+                                    projection,
+                                    hidden_first);
+}
+
+}  // namespace mtp

@@ -1,0 +1,113 @@
+// A text that grows while it is decoded, in the backend's memory: which rows a pass takes, which
+// drafts were right. On a device none of this needs the host.
+#pragma once
+
+#include "mtp/ops/detail.hpp"
+
+namespace mtp {
+
+/// A text on its way: certain tokens, then drafts, in the memory of a backend.
+template <class Backend>
+struct text_view {
+  vector_view<token_t, Backend> tokens;  // [capacity]
+  vector_view<index_t, Backend> state;   // [text_state]
+};
+
+/// The numbers of text_view::state.
+enum text_state : index_t {
+  text_count,  ///< certain tokens
+  text_right,  ///< drafts that the last accept_drafts found right; -1 if it did nothing
+  text_states,
+};
+
+namespace detail {
+template <class Backend>
+void check_text(const char* function, const text_view<Backend>& text) {
+  check_rows(function, "tokens", text.tokens);
+  check_shape(function, "state", text.state, dims<1>{text_states});
+  check_rows(function, "state", text.state);
+}
+}  // namespace detail
+
+/// positions[m] = count + offset + m,  ids[m] = tokens[positions[m] + ahead]        m < M
+///
+/// positions, ids [M]; count is the number of certain tokens. A row whose position is negative or
+/// whose token lies outside the capacity gets id 0; operations that know positions leave out rows
+/// at negative ones. Throws mtp::error on wrong shapes.
+template <class Backend>
+void select_rows(context<Backend>& context,
+                 vector_view<index_t, Backend> positions,
+                 out_tokens<Backend> ids,
+                 std::type_identity_t<text_view<Backend>> text,
+                 index_t offset,
+                 index_t ahead) {
+  detail::check_text("select_rows", text);
+  detail::check_shape("select_rows", "ids", ids, positions.shape());
+  detail::check_rows("select_rows", "ids", ids);
+  detail::check_rows("select_rows", "positions", positions);
+  ops_of<Backend>::select_rows(context, positions, ids, text, offset, ahead);
+}
+
+/// ring[positions[m] mod R, c] = rows[m, c]; rows at negative positions are left out
+///
+/// ring [R, C] holds the latest R rows of a stream of any length; rows [M, C], M <= R, at distinct
+/// positions [M]. Throws mtp::error on wrong shapes.
+template <class S, class Backend>
+void store_rows(context<Backend>& context,
+                matrix_view<S, Backend> ring,
+                in_matrix<S, Backend> rows,
+                in_positions<Backend> positions) {
+  detail::check_ring("store_rows", ring, rows, positions);
+  ops_of<Backend>::store_rows(context, ring, rows, positions);
+}
+
+/// rows[m, c] = ring[positions[m] mod R, c]; zeros at negative positions. Shapes as in store_rows.
+template <class S, class Backend>
+void load_rows(context<Backend>& context,
+               matrix_view<S, Backend> rows,
+               in_matrix<S, Backend> ring,
+               in_positions<Backend> positions) {
+  detail::check_ring("load_rows", ring, rows, positions);
+  ops_of<Backend>::load_rows(context, rows, ring, positions);
+}
+
+/// tokens[count + ahead + j] = max(drafts[j], 0)        j < J
+///
+/// drafts [J]: what predict gave; -1, where no logit was a number, makes as good a draft as any.
+/// Tokens outside the capacity are left out. Throws mtp::error on wrong shapes.
+template <class Backend>
+void append_drafts(context<Backend>& context,
+                   text_view<Backend> text,
+                   std::type_identity_t<vector_view<const token_t, Backend>> drafts,
+                   index_t ahead) {
+  detail::check_text("append_drafts", text);
+  detail::check_rows("append_drafts", "drafts", drafts);
+  ops_of<Backend>::append_drafts(context, text, drafts, ahead);
+}
+
+/// Keeps the drafts that greedy decoding would have written (Stern et al. 2018, arXiv 1811.03115,
+/// section 3):
+///   right = the largest a <= M - 1 with tokens[count + j] = predicted[j] for all j < a
+///   tokens[count + right] = predicted[right],  count += right + 1
+///
+/// predicted [M]: the most likely token behind each of the rows at positions count - 1 .. count + M
+/// - 2, of which the last M - 1 were drafts. Where predicted[right] is -1, no logit was a number:
+/// count grows by right alone. Does nothing but set right = -1 if the rows reach beyond `limit`
+/// positions or the text has that many tokens. Throws mtp::error on wrong shapes.
+template <class Backend>
+void accept_drafts(context<Backend>& context,
+                   text_view<Backend> text,
+                   std::type_identity_t<vector_view<const token_t, Backend>> predicted,
+                   index_t limit) {
+  detail::check_text("accept_drafts", text);
+  detail::check_rows("accept_drafts", "predicted", predicted);
+  check(predicted.extent(0) >= 1, "accept_drafts: expected at least one predicted token");
+  check(limit <= text.tokens.extent(0),
+        "accept_drafts: a limit of ",
+        limit,
+        " tokens exceeds the text's capacity of ",
+        text.tokens.extent(0));
+  ops_of<Backend>::accept_drafts(context, text, predicted, limit);
+}
+
+}  // namespace mtp
