@@ -1,4 +1,5 @@
 // The tests' own instruments: what they accept, what they reject, and what they report.
+#include "support/cpu_cases.hpp"
 #include "support/compare.hpp"
 
 #include <doctest/doctest.h>

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "support/cpu_cases.hpp"
 #include "support/compare.hpp"
 #include "support/model.hpp"
 #include "support/promises.hpp"

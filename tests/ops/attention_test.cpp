@@ -12,6 +12,7 @@
 
 #include "mtp/backend/cpu.hpp"
 #include "support/compare.hpp"
+#include "support/cpu_cases.hpp"
 #include "support/gradcheck.hpp"
 #include "support/guard.hpp"
 #include "support/promises.hpp"

@@ -8,6 +8,7 @@
 
 #include "mtp/backend/cpu.hpp"
 #include "support/compare.hpp"
+#include "support/cpu_cases.hpp"
 #include "support/guard.hpp"
 #include "support/random.hpp"
 #include "support/reference/matmul.hpp"

@@ -11,6 +11,7 @@
 #include "mtp/backend/cpu.hpp"
 #include "mtp/core/tensor.hpp"
 #include "support/compare.hpp"
+#include "support/cpu_cases.hpp"
 #include "support/guard.hpp"
 #include "support/layout.hpp"
 #include "support/random.hpp"

@@ -12,10 +12,10 @@
 #include <type_traits>
 #include <vector>
 
-#include "mtp/backend/cpu.hpp"
 #include "mtp/core/extents.hpp"
 #include "mtp/core/scalar.hpp"
 #include "mtp/core/view.hpp"
+#include "support/backends.hpp"
 
 namespace mtp::test {
 
@@ -56,14 +56,14 @@ Element stored(double value) {
   }
 }
 
-/// A tensor on the host between guard zones. Elements start as NaN. With strides that leave gaps,
-/// the gaps are guarded as well.
-template <class Element, int Rank>
+/// A tensor between guard zones, in memory that the host and the backend's operations address.
+/// Elements start as NaN. With strides that leave gaps, the gaps are guarded as well.
+template <class Element, int Rank, class Backend = cpu>
 class guarded {
  public:
   using shape_type = dims<Rank>;
-  using view_type = mtp::view<Element, shape_type, cpu>;
-  using const_view_type = mtp::view<const Element, shape_type, cpu>;
+  using view_type = mtp::view<Element, shape_type, Backend>;
+  using const_view_type = mtp::view<const Element, shape_type, Backend>;
   using strides_type = typename view_type::strides_type;
 
   /// Contiguous.
@@ -81,7 +81,7 @@ class guarded {
       memory_[at] = unwritten<Element>();
       covered_[at] = true;
     });
-    start_ = memory_;
+    remember();
   }
 
   /// With elements in row-major order, for inputs and for outputs that are added to.
@@ -94,6 +94,7 @@ class guarded {
       : guarded(shape, view_type::row_major(shape), elements) {}
 
   void set(const std::vector<double>& elements) {
+    testing<Backend>::settle();
     check(static_cast<index_t>(elements.size()) == shape_.count(),
           "guarded::set: expected ",
           shape_.count(),
@@ -102,14 +103,22 @@ class guarded {
     for_each([&](std::size_t at, index_t i) {
       memory_[at] = stored<Element>(elements[static_cast<std::size_t>(i)]);
     });
-    start_ = memory_;
+    remember();
   }
 
-  view_type view() { return {memory_.data() + zone, shape_, strides_}; }
-  const_view_type view() const { return {memory_.data() + zone, shape_, strides_}; }
+  /// For operations and for the host.
+  view_type view() {
+    testing<Backend>::settle();
+    return {memory_.data() + zone, shape_, strides_};
+  }
+  const_view_type view() const {
+    testing<Backend>::settle();
+    return {memory_.data() + zone, shape_, strides_};
+  }
 
   /// Nothing was written outside the elements.
   bool intact() const {
+    testing<Backend>::settle();
     for (std::size_t at = 0; at < memory_.size(); ++at) {
       if (!covered_[at] && std::memcmp(&memory_[at], &start_[at], sizeof(Element)) != 0) {
         return false;
@@ -120,11 +129,14 @@ class guarded {
 
   /// Nothing was written at all since the beginning or the last set().
   bool untouched() const {
+    testing<Backend>::settle();
     return std::memcmp(memory_.data(), start_.data(), memory_.size() * sizeof(Element)) == 0;
   }
 
  private:
   static constexpr index_t zone = 64;  // elements: more than a panel or a vector
+
+  void remember() { start_.assign(memory_.begin(), memory_.end()); }
 
   template <class Body>
   void for_each(const Body& body) {
@@ -140,7 +152,7 @@ class guarded {
 
   shape_type shape_;
   strides_type strides_;
-  std::vector<Element> memory_;
+  std::vector<Element, shared_allocator<Element, Backend>> memory_;
   std::vector<Element> start_;
   std::vector<bool> covered_;
 };

@@ -5,29 +5,37 @@
 #include <array>
 #include <cmath>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "mtp/backend/cpu.hpp"
 #include "mtp/core/error.hpp"
+#include "support/backends.hpp"
 #include "support/compare.hpp"
 
 namespace mtp::test {
 
-/// run(context) returns the elements of its outputs; they must be the same bits for 1 to 4 threads.
+/// run(context) returns the elements of its outputs; they must be the same bits in every way that a
+/// backend can compute them: with any number of threads, in any order of a device's threads.
+template <class Backend, class Run>
+comparison same_in_all_ways(const Run& run) {
+  comparison result;
+  decltype(run(std::declval<context<Backend>&>())) expected;
+  bool first = true;
+  testing<Backend>::each_way([&](auto& context, const std::string& way) {
+    const auto actual = run(context);
+    if (first) {
+      expected = actual;
+      first = false;
+    } else if (result) {
+      result = same_bits(actual, expected);
+      result.message = way + ": " + result.message;
+    }
+  });
+  return result;
+}
 template <class Run>
 comparison same_for_all_threads(const Run& run) {
-  cpu_context one({.threads = 1});
-  const auto expected = run(one);
-  comparison result;
-  for (int threads = 2; threads <= 4; ++threads) {
-    cpu_context several({.threads = threads});
-    result = same_bits(run(several), expected);
-    if (!result) {
-      result.message = std::to_string(threads) + " threads: " + result.message;
-      break;
-    }
-  }
-  return result;
+  return same_in_all_ways<cpu>(run);
 }
 
 /// call() throws mtp::error with a message that starts with the function's name and a colon.

@@ -7,6 +7,7 @@
 
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "mtp/core/scalar.hpp"
 
@@ -43,6 +44,25 @@ inline double dot_bound(index_t k, double u, double magnitude) {
 /// The error of a sum of k numbers in any order. `magnitude` is the sum of |x|.
 inline double sum_bound(index_t k, double u, double magnitude) {
   return dot_bound(k, u, magnitude);
+}
+
+/// The error of a result that k roundings in accumulate_t<S> led to, stored as S. `magnitude` is
+/// the sum of the magnitudes of its terms, `value` the result.
+template <scalar S>
+double result_bound(index_t k, double magnitude, double value) {
+  const double error = dot_bound(k, unit_roundoff<accumulate_t<S>>, magnitude) + smallest_number<S>;
+  const bool rounded = unit_roundoff<S> > unit_roundoff<accumulate_t<S>>;
+  return error + (rounded ? unit_roundoff<S> * (std::abs(value) + error) : 0);
+}
+
+/// The same for each element of two arrays of the references.
+template <scalar S, class Array>
+std::vector<double> result_bounds(index_t k, const Array& magnitudes, const Array& values) {
+  std::vector<double> bounds;
+  for (std::size_t i = 0; i < values.elements.size(); ++i) {
+    bounds.push_back(result_bound<S>(k, magnitudes.elements[i], values.elements[i]));
+  }
+  return bounds;
 }
 
 /// The error of storing as S what lies within `error` of `value`.

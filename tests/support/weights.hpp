@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <vector>
 
-#include "mtp/backend/cpu.hpp"
 #include "mtp/core/weight.hpp"
 #include "support/guard.hpp"
 #include "support/reference/array.hpp"
@@ -12,14 +11,14 @@
 namespace mtp::test {
 
 /// A weight W[outputs, inputs] in the layout of the backend; padding starts as zero.
-template <class S>
+template <class S, class Backend = cpu>
 class guarded_weight {
  public:
   /// From elements in row-major order.
   guarded_weight(index_t outputs, index_t inputs, const std::vector<double>& rows)
       : outputs_(outputs),
         inputs_(inputs),
-        storage_(dims<1>{backend_traits<cpu>::weight_storage<S>(outputs, inputs)}) {
+        storage_(dims<1>{backend_traits<Backend>::template weight_storage<S>(outputs, inputs)}) {
     check(static_cast<index_t>(rows.size()) == outputs * inputs,
           "guarded_weight: expected ",
           outputs * inputs,
@@ -34,7 +33,7 @@ class guarded_weight {
     storage_.set(stored);
   }
 
-  weight_view<S, cpu> view() { return {storage_.view().data(), outputs_, inputs_}; }
+  weight_view<S, Backend> view() { return {storage_.view().data(), outputs_, inputs_}; }
   /// The storage as optimizers see it.
   std::vector<S> storage() const { return elements(storage_.view()); }
 
@@ -57,7 +56,7 @@ class guarded_weight {
       }
     }
     for (std::size_t i = 0; i < element.size(); ++i) {
-      if (!element[i] && !(storage_.view().data()[i] == S{0})) {
+      if (!element[i] && !(storage_.view().data()[i] == static_cast<S>(0.0f))) {
         return false;
       }
     }
@@ -69,12 +68,13 @@ class guarded_weight {
 
  private:
   std::size_t offset(index_t n, index_t k) const {
-    return static_cast<std::size_t>(backend_traits<cpu>::weight_offset<S>(n, k, outputs_, inputs_));
+    return static_cast<std::size_t>(
+        backend_traits<Backend>::template weight_offset<S>(n, k, outputs_, inputs_));
   }
 
   index_t outputs_;
   index_t inputs_;
-  guarded<S, 1> storage_;
+  guarded<S, 1, Backend> storage_;
 };
 
 }  // namespace mtp::test

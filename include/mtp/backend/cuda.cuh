@@ -1,0 +1,70 @@
+// The CUDA backend: hand-written kernels for NVIDIA GPUs from compute capability 8.0 on, large products
+// by cuBLASLt. For files that nvcc compiles. See docs/numerics.md for what it promises.
+#pragma once
+
+#include <cstddef>
+
+#include "mtp/backend/cuda/context.cuh"
+#include "mtp/backend/cuda/mailbox.cuh"
+#include "mtp/backend/cuda/memory.cuh"
+#include "mtp/backend/cuda/rms_norm.cuh"
+#include "mtp/core/backend.hpp"
+
+namespace mtp {
+
+/// The tag that chooses this backend: `language_model<config, mtp::cuda>`.
+struct cuda {};
+
+template <>
+struct backend_traits<cuda> {
+  using context = cuda_context;
+
+  struct ops : cuda_detail::cuda_rms_norm_ops {};
+  using mailbox = cuda_detail::mailbox;
+  using recording = cuda_detail::recording;
+
+  static constexpr bool is_host_memory = false;
+  static constexpr index_t prefill_rows = 256;
+  static constexpr index_t cycles_ahead = 1;
+
+  static void* allocate(std::size_t bytes) { return cuda_detail::allocate(bytes); }
+  static void deallocate(void* memory, std::size_t) { cuda_detail::deallocate(memory); }
+  static void copy_from_host(void* to, const void* from, std::size_t bytes) {
+    cuda_detail::copy_behind_everything(
+        to, from, bytes, cudaMemcpyHostToDevice, "cuda: copy_from_host");
+  }
+  static void copy_to_host(void* to, const void* from, std::size_t bytes) {
+    cuda_detail::copy_behind_everything(
+        to, from, bytes, cudaMemcpyDeviceToHost, "cuda: copy_to_host");
+  }
+  static void upload(context& context, void* to, const void* from, std::size_t bytes) {
+    if (bytes > 0) {
+      cuda_detail::check_cuda(
+          cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, context.stream()),
+          "cuda: upload");
+    }
+  }
+  static void download(context& context, void* to, const void* from, std::size_t bytes) {
+    if (bytes > 0) {
+      cuda_detail::check_cuda(
+          cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, context.stream()),
+          "cuda: download");
+    }
+    context.synchronize();
+  }
+  static void synchronize(context& context) { context.synchronize(); }
+
+  /// Weights lie row by row: what the product library and checkpoints want.
+  template <scalar S>
+  static constexpr index_t weight_storage(index_t outputs, index_t inputs) {
+    return outputs * inputs;
+  }
+  template <scalar S>
+  static constexpr index_t weight_offset(index_t output, index_t input, index_t, index_t inputs) {
+    return output * inputs + input;
+  }
+};
+
+static_assert(backend<cuda>);
+
+}  // namespace mtp

@@ -1,0 +1,184 @@
+// What operations on an NVIDIA GPU run on: a stream, workspace memory, the product library.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string>
+
+#include "mtp/backend/cuda/errors.cuh"
+#include "mtp/backend/cuda/memory.cuh"
+#include "mtp/core/arena.hpp"
+#include "mtp/core/error.hpp"
+
+namespace mtp {
+
+struct cuda;  // the tag of this backend, see backend/cuda.cuh
+
+struct cuda_options {
+  int device = 0;                              ///< number of the GPU
+  index_t workspace_bytes = index_t{1} << 26;  ///< scratch memory of operations
+};
+
+/// The context of the CUDA backend: one stream of one GPU of compute capability 8.0 or newer.
+/// Operations are given to the stream and run in order; the host waits in synchronize, in downloads
+/// and where a mailbox is read. One caller at a time; several contexts may be used side by side.
+/// Making a context makes its GPU the current one of the calling thread, which allocations then
+/// use.
+///
+/// Without a GPU, with a driver that is too old, or after a kernel has failed, every call throws
+/// mtp::error with CUDA's text. Other backends are not affected.
+class cuda_context {
+ public:
+  explicit cuda_context(const cuda_options& options = {}) : capacity_(options.workspace_bytes) {
+    check(capacity_ >= 0, "cuda_context: workspace_bytes must not be negative, got ", capacity_);
+    select_device(options.device);
+    try {
+      make();
+    } catch (...) {
+      release();
+      throw;
+    }
+  }
+
+  ~cuda_context() {
+    static_cast<void>(cudaStreamSynchronize(stream_));
+    release();
+  }
+  cuda_context(const cuda_context&) = delete;
+  cuda_context& operator=(const cuda_context&) = delete;
+
+  /// Threads that sizes of workspace depend on: none here.
+  int threads() const { return 1; }
+
+  cudaStream_t stream() const { return stream_; }
+  cublasLtHandle_t products() const { return products_; }
+  /// Memory that the product library may use, 256-byte aligned.
+  void* product_memory() const { return product_memory_; }
+  static constexpr std::size_t product_bytes = std::size_t{32} << 20;
+
+  /// Streaming multiprocessors of the GPU.
+  int multiprocessors() const { return multiprocessors_; }
+
+  /// Where kernels report what is wrong in their data.
+  cuda_detail::fault_record* faults() const { return faults_; }
+
+  /// Scratch memory of the operation that is running.
+  arena& workspace() { return workspace_; }
+  /// Grows by one whenever the workspace moves: what was recorded before holds old addresses.
+  std::uint64_t workspace_generation() const { return generation_; }
+
+  /// Makes the workspace at least `bytes` large. Not while an operation runs or is recorded.
+  void reserve(index_t bytes) {
+    if (bytes > capacity_) {
+      check(workspace_.used() == 0, "cuda_context::reserve: the workspace is in use");
+      synchronize();
+      void* const memory = cuda_detail::allocate(static_cast<std::size_t>(bytes));
+      cuda_detail::deallocate(memory_);
+      memory_ = static_cast<std::byte*>(memory);
+      capacity_ = bytes;
+      workspace_ = arena(memory_, capacity_);
+      ++generation_;
+    }
+  }
+
+  /// Returns when all operations have ended. Throws mtp::error for what went wrong in them.
+  void synchronize() {
+    cuda_detail::check_cuda(cudaStreamSynchronize(stream_), "cuda_context::synchronize");
+    raise_faults();
+  }
+
+  /// Throws what kernels have reported, as far as they have ended.
+  void raise_faults() { cuda_detail::raise_fault(*faults_); }
+
+ private:
+  void select_device(int device) {
+    int count = 0;
+    const cudaError_t status = cudaGetDeviceCount(&count);
+    if (status == cudaErrorInsufficientDriver) {
+      static_cast<void>(cudaGetLastError());
+      int driver = 0, runtime = 0;
+      static_cast<void>(cudaDriverGetVersion(&driver));
+      static_cast<void>(cudaRuntimeGetVersion(&runtime));
+      fail("cuda_context: the driver is missing or too old for CUDA ",
+           runtime / 1000,
+           ".",
+           runtime % 1000 / 10,
+           driver > 0 ? ": it serves CUDA " : ": there is none",
+           driver > 0 ? std::to_string(driver / 1000) + "." + std::to_string(driver % 1000 / 10)
+                      : "",
+           " (",
+           cudaGetErrorString(status),
+           ")");
+    }
+    check(status != cudaErrorNoDevice && (status != cudaSuccess || count > 0),
+          "cuda_context: there is no CUDA device (",
+          cudaGetErrorString(cudaErrorNoDevice),
+          ")");
+    cuda_detail::check_cuda(status, "cuda_context");
+    check(device >= 0 && device < count,
+          "cuda_context: expected a device in [0, ",
+          count,
+          "), got ",
+          device);
+    cuda_detail::check_cuda(cudaSetDevice(device), "cuda_context");
+    const int major = attribute(cudaDevAttrComputeCapabilityMajor, device);
+    const int minor = attribute(cudaDevAttrComputeCapabilityMinor, device);
+    check(major >= 8,
+          "cuda_context: expected a device of compute capability 8.0 or newer, got ",
+          major,
+          ".",
+          minor);
+    multiprocessors_ = attribute(cudaDevAttrMultiProcessorCount, device);
+  }
+
+  static int attribute(cudaDeviceAttr which, int device) {
+    int value = 0;
+    cuda_detail::check_cuda(cudaDeviceGetAttribute(&value, which, device), "cuda_context");
+    return value;
+  }
+
+  void make() {
+    cuda_detail::check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking),
+                            "cuda_context");
+    cuda_detail::check_cublas(cublasLtCreate(&products_), "cuda_context");
+    product_memory_ = cuda_detail::allocate(product_bytes);
+    void* faults = nullptr;
+    cuda_detail::check_cuda(
+        cudaHostAlloc(&faults, sizeof(cuda_detail::fault_record), cudaHostAllocMapped),
+        "cuda_context");
+    std::memset(faults, 0, sizeof(cuda_detail::fault_record));
+    faults_ = static_cast<cuda_detail::fault_record*>(faults);
+    memory_ =
+        capacity_ > 0
+            ? static_cast<std::byte*>(cuda_detail::allocate(static_cast<std::size_t>(capacity_)))
+            : nullptr;
+    workspace_ = arena(memory_, capacity_);
+  }
+
+  void release() {
+    cuda_detail::deallocate(memory_);
+    if (faults_ != nullptr) {
+      static_cast<void>(cudaFreeHost(faults_));
+    }
+    cuda_detail::deallocate(product_memory_);
+    if (products_ != nullptr) {
+      static_cast<void>(cublasLtDestroy(products_));
+    }
+    if (stream_ != nullptr) {
+      static_cast<void>(cudaStreamDestroy(stream_));
+    }
+  }
+
+  index_t capacity_;
+  int multiprocessors_ = 0;
+  cudaStream_t stream_ = nullptr;
+  cublasLtHandle_t products_ = nullptr;
+  void* product_memory_ = nullptr;
+  cuda_detail::fault_record* faults_ = nullptr;
+  std::byte* memory_ = nullptr;
+  arena workspace_;
+  std::uint64_t generation_ = 0;
+};
+
+}  // namespace mtp

@@ -1,0 +1,53 @@
+// Giving a kernel to a context's stream. The one place that launches.
+#pragma once
+
+#include <cstddef>
+#include <limits>
+#include <utility>
+
+#include "mtp/backend/cuda/context.cuh"
+#include "mtp/backend/cuda/device.cuh"
+
+namespace mtp::cuda_detail {
+
+/// Shared memory that a block may use without asking for more.
+inline constexpr std::size_t plain_shared_bytes = std::size_t{48} << 10;
+
+/// A number of blocks or threads as CUDA takes it.
+inline unsigned extent_of(index_t count, const char* function) {
+  check(count >= 0 && count <= std::numeric_limits<int>::max(),
+        function,
+        ": ",
+        count,
+        " blocks are more than a launch can have");
+  return static_cast<unsigned>(count);
+}
+
+/// Runs kernel(arguments...) on `grid` blocks of `block` threads. No blocks: nothing happens.
+/// Throws mtp::error, which begins with the name of the operation, if CUDA does not take it.
+template <class... Parameters, class... Arguments>
+void launch(cuda_context& context,
+            const char* function,
+            dim3 grid,
+            dim3 block,
+            std::size_t shared_bytes,
+            void (*kernel)(Parameters...),
+            Arguments&&... arguments) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) {
+    return;
+  }
+  if (shared_bytes > plain_shared_bytes) {
+    check_cuda(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                    cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    static_cast<int>(shared_bytes)),
+               function);
+  }
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = context.stream();
+  check_cuda(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...), function);
+}
+
+}  // namespace mtp::cuda_detail

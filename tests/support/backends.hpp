@@ -1,0 +1,52 @@
+// What tests of operations need to know of a backend. A body of tests lives in <op>_test.hpp and is
+// made for pairs of backend and element type by <op>_test.cpp and <op>_test.cu.
+#pragma once
+
+#include <cstddef>
+
+#include "mtp/core/backend.hpp"
+
+namespace mtp {
+struct cpu;  // the backend that tests take unless they say otherwise
+}
+
+namespace mtp::test {
+
+/// One pair of backend and element type: what TEST_CASE_TEMPLATE goes through.
+template <class Backend, class S>
+struct on {
+  using backend = Backend;
+  using scalar = S;
+};
+
+/// Specialized for each backend:
+///   allocate, deallocate  memory that the backend's operations and the host both address
+///   settle()              returns when the host may read what operations wrote
+///   make_context()        a context for ordinary tests
+///   each_way(body)        body(context, name) in every way in which results must be the same
+template <class Backend>
+struct testing;
+
+/// For std::vector: memory of testing<Backend>.
+template <class Element, class Backend>
+struct shared_allocator {
+  using value_type = Element;
+
+  shared_allocator() = default;
+  template <class Other>
+  shared_allocator(const shared_allocator<Other, Backend>&) {}
+  template <class Other>
+  struct rebind {
+    using other = shared_allocator<Other, Backend>;
+  };
+
+  Element* allocate(std::size_t count) {
+    return static_cast<Element*>(testing<Backend>::allocate(count * sizeof(Element)));
+  }
+  void deallocate(Element* memory, std::size_t count) {
+    testing<Backend>::deallocate(memory, count * sizeof(Element));
+  }
+  friend bool operator==(const shared_allocator&, const shared_allocator&) { return true; }
+};
+
+}  // namespace mtp::test
