@@ -1,6 +1,6 @@
 // The tests' own instruments: what they accept, what they reject, and what they report.
-#include "support/cpu_cases.hpp"
 #include "support/compare.hpp"
+#include "support/cpu_cases.hpp"
 
 #include <doctest/doctest.h>
 

@@ -11,8 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "support/cpu_cases.hpp"
 #include "support/compare.hpp"
+#include "support/cpu_cases.hpp"
 #include "support/model.hpp"
 #include "support/promises.hpp"
 
