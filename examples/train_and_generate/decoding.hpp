@@ -70,12 +70,14 @@ decoding_outcome decode(const program_options& options,
     std::array<std::vector<mtp::token_t>, 2> written;
     for (std::size_t mode = 0; mode < 2; ++mode) {
       mtp::io::xxh64 bits;
+      std::vector<typename Generator::logit_type> row;
       options_type how;
       how.mode = mode_of(mode);
       how.max_new_tokens = options.new_tokens;
-      how.on_logits = [&bits](mtp::index_t, auto logits) {
-        bits.update(
-            std::as_bytes(std::span(logits.data(), static_cast<std::size_t>(logits.extent(0)))));
+      how.on_logits = [&](mtp::index_t, auto logits) {
+        row.resize(static_cast<std::size_t>(logits.extent(0)));
+        generator.download(row, logits);
+        bits.update(std::as_bytes(std::span(row)));
       };
       const auto& result = generator.generate(start, how);
       written[mode] = result.tokens;

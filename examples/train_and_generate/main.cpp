@@ -10,13 +10,16 @@
 #include <string>
 
 #include "models.hpp"
+#include "mtp/core/error.hpp"
 #include "options.hpp"
 
 namespace {
 
 using runner = int (*)(const example::program_options&);
 
-const std::map<std::string, runner> runners{
+using runner_map = std::map<std::string, runner>;
+
+const runner_map runners{
     {"none", example::run_none},
     {"sequential", example::run_sequential},
     {"parallel", example::run_parallel},
@@ -24,6 +27,32 @@ const std::map<std::string, runner> runners{
     {"recurrent", example::run_recurrent},
     {"shared_logit", example::run_shared_logit},
 };
+
+/// By backend, as far as this program is built for them.
+const std::map<std::string, runner_map> backends {
+  {"cpu", runners},
+#if defined(MTP_EXAMPLE_CUDA)
+      {"cuda",
+       {{"none", example::run_none_on_cuda},
+        {"sequential", example::run_sequential_on_cuda},
+        {"parallel", example::run_parallel_on_cuda},
+        {"independent", example::run_independent_on_cuda},
+        {"recurrent", example::run_recurrent_on_cuda},
+        {"shared_logit", example::run_shared_logit_on_cuda}}},
+#endif
+};
+
+int run(const example::program_options& options) {
+  const auto backend = backends.find(options.backend);
+  mtp::check(backend != backends.end(),
+             "this program is built without the backend ",
+             options.backend,
+             "; configure with the preset cuda, which needs nvcc");
+  mtp::check(options.backend == "cpu" || options.depth == 3 || options.head == "none",
+             "on the GPU the program is compiled for depth 3, not for ",
+             options.depth);
+  return backend->second.at(options.head)(options);
+}
 
 }  // namespace
 
@@ -41,6 +70,9 @@ int main(int argc, char** argv) {
   app.add_option("--head", options.head, "head kind")
       ->check(CLI::IsMember(runners))
       ->capture_default_str();
+  app.add_option("--backend", options.backend, "where to compute")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->capture_default_str();
   app.add_option("--depth", options.depth, "tokens predicted beyond the next one (compiled: 1, 3)")
       ->check(CLI::IsMember(std::vector<int>(std::begin(example::compiled_depths),
                                              std::end(example::compiled_depths))))
@@ -50,7 +82,7 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--seed", options.seed, "seed of parameters and of the order of the text")
       ->capture_default_str();
-  app.add_option("--threads", options.threads, "threads; 0: all cores")
+  app.add_option("--threads", options.threads, "threads of the CPU; 0: all cores")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   app.add_flag("--resume",
@@ -97,7 +129,7 @@ int main(int argc, char** argv) {
     }
   }
   try {
-    return runners.at(options.head)(options);
+    return run(options);
   } catch (const std::exception& problem) {
     std::fprintf(stderr, "train_and_generate: %s\n", problem.what());
     return 2;

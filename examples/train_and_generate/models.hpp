@@ -20,7 +20,22 @@ constexpr mtp::model_config make_config(mtp::head_kind head, int depth) {
           .depth = depth};
 }
 
-/// Depths that each head kind is compiled for.
+/// Depths that each head kind is compiled for on the CPU.
 inline constexpr int compiled_depths[] = {1, 3};
+
+/// The model of the GPU: half a billion parameters in the trunk, 1 GB of bf16, so that a pass is
+/// bound by the memory or the tensor cores of an H100 and not by the time a launch takes. Compiled
+/// for depth 3.
+constexpr mtp::model_config make_gpu_config(mtp::head_kind head, int depth) {
+  return {.vocab_size = 256,
+          .hidden_size = 2048,
+          .num_layers = 12,
+          .num_heads = 16,
+          .num_key_value_heads = 4,
+          .intermediate_size = 5632,
+          .max_positions = 2048,
+          .head = head,
+          .depth = depth};
+}
 
 }  // namespace example

@@ -15,6 +15,7 @@ struct program_options {
   int depth = 3;
   long steps = 800;
   std::uint64_t seed = 1;
+  std::string backend = "cpu";
   int threads = 0;
   bool resume = false;
   std::filesystem::path out = "out";
@@ -35,5 +36,13 @@ int run_parallel(const program_options& options);
 int run_independent(const program_options& options);
 int run_recurrent(const program_options& options);
 int run_shared_logit(const program_options& options);
+
+/// The same on a GPU, where the program is built with CUDA.
+int run_none_on_cuda(const program_options& options);
+int run_sequential_on_cuda(const program_options& options);
+int run_parallel_on_cuda(const program_options& options);
+int run_independent_on_cuda(const program_options& options);
+int run_recurrent_on_cuda(const program_options& options);
+int run_shared_logit_on_cuda(const program_options& options);
 
 }  // namespace example

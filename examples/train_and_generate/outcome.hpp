@@ -57,7 +57,7 @@ struct run_facts {
   std::int64_t parameters = 0;
   std::string text;
   std::int64_t text_bytes = 0;
-  int threads = 0;
+  std::string backend;  // "2 threads", or the name of a GPU
 };
 
 /// All texts of the command line, one after the other.

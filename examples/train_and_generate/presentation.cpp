@@ -70,7 +70,7 @@ report_data report_of(const run_facts& facts,
       {"training steps", grouped(trained.steps)},
       {"bytes per step", grouped(trained.tokens_per_step)},
       {"training speed", fmt::format("{:.0f} bytes/s", trained.tokens_per_s)},
-      {"threads", std::to_string(facts.threads)},
+      {"backend", facts.backend},
       {"peak memory", fmt::format("{:.0f} MiB", static_cast<double>(rss) / (1 << 20))},
   };
   for (const step_record& step : trained.curve) {
@@ -123,12 +123,12 @@ run_log::run_log(const program_options& options, const run_facts& facts, long fi
     std::filesystem::remove(path, problem);  // of another run, perhaps of another depth
   }
   fmt::print(stderr,
-             "{} head, depth {}: {} parameters, {} bytes of text, {} threads\n",
+             "{} head, depth {}: {} parameters, {} bytes of text, {}\n",
              facts.head,
              facts.depth,
              grouped(static_cast<long>(facts.parameters)),
              grouped(static_cast<long>(facts.text_bytes)),
-             facts.threads);
+             facts.backend);
   state_ = std::make_unique<state>(path, facts.depth, options.steps);
   state_->metrics.truncate_after(options.resume ? first_step : -1);
 }

@@ -6,7 +6,6 @@
 
 #include "decoding.hpp"
 #include "models.hpp"
-#include "mtp/backend/cpu.hpp"
 #include "mtp/mtp.hpp"
 #include "options.hpp"
 #include "outcome.hpp"
@@ -14,18 +13,20 @@
 
 namespace example {
 
-template <mtp::model_config Config>
-int run(const program_options& options) {
-  using model_type = mtp::language_model<Config, mtp::cpu>;
-  using trainer_type = mtp::trainer<Config, mtp::cpu>;
-  mtp::context<mtp::cpu> context({.threads = options.threads});
+/// `backend` says in a few words what the context runs on.
+template <mtp::model_config Config, class Backend, mtp::scalar S>
+int run(const program_options& options,
+        mtp::context<Backend>& context,
+        const std::string& backend) {
+  using model_type = mtp::language_model<Config, Backend, S>;
+  using trainer_type = mtp::trainer<Config, Backend, S>;
   text_collection text = load_texts(options);
   const run_facts facts{std::string(mtp::name_of(Config.head)),
                         Config.depth,
                         model_type::parameter_count(),
                         text.description,
                         static_cast<std::int64_t>(text.bytes.size()),
-                        context.threads()};
+                        backend};
   const mtp::dataset<> data(
       std::move(text.bytes),
       std::move(text.document_starts),
@@ -36,7 +37,7 @@ int run(const program_options& options) {
   if (trained.interrupted) {
     return present(options, facts, trained, {});
   }
-  mtp::generator<Config, mtp::cpu> generator(context, model);
+  mtp::generator<Config, Backend, S> generator(context, model);
   const auto prompts = options.prompts.empty() ? held_out_prompts(data, 12, 64) : options.prompts;
   return present(options, facts, trained, decode(options, generator, prompts));
 }

@@ -1,9 +1,9 @@
-#include "run.hpp"
+#include "run_on_cpu.hpp"
 
 namespace example {
 
 int run_none(const program_options& options) {
-  return run<make_config(mtp::head_kind::none, 0)>(options);
+  return run_on_cpu<make_config(mtp::head_kind::none, 0)>(options);
 }
 
 }  // namespace example

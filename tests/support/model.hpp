@@ -1,5 +1,5 @@
-// Small models with random parameters, batches for them, and what tests look at: parameters row by
-// row, logits, losses and gradients.
+// Small models with random parameters, and what tests look at: parameters row by row, logits,
+// losses and gradients.
 #pragma once
 
 #include <cmath>
@@ -14,92 +14,10 @@
 #include "mtp/core/tensor.hpp"
 #include "mtp/loss/model_loss.hpp"
 #include "mtp/model/language_model.hpp"
+#include "support/batches.hpp"
 #include "support/compare.hpp"
 
 namespace mtp::test {
-
-/// Sizes that are multiples of nothing: V = 19, C = 12, E = 6, F = 13.
-constexpr model_config tiny_config(head_kind head, int depth) {
-  return {.vocab_size = 19,
-          .hidden_size = 12,
-          .num_layers = 2,
-          .num_heads = 2,
-          .intermediate_size = 13,
-          .max_positions = 48,
-          .head = head,
-          .depth = depth};
-}
-
-/// The same with every option the other way, grouped heads, and H E = 16, which is not C.
-constexpr model_config flipped_config(head_kind head, int depth) {
-  model_config config = tiny_config(head, depth);
-  config.num_heads = 4;
-  config.num_key_value_heads = 2;
-  config.head_dim = 4;
-  config.tie_word_embeddings = true;
-  config.qkv_bias = true;
-  config.qk_norm = true;
-  config.concat = concat_order::embedding_first;
-  config.hidden_tap = norm_tap::pre_norm;
-  config.recycle_tap = norm_tap::pre_norm;
-  config.output_norm = output_norm_kind::shared;
-  return config;
-}
-
-/// A batch that owns its tokens.
-struct token_batch {
-  std::vector<token_t> tokens;         // [B, T + 1 + D]
-  std::vector<std::int32_t> segments;  // [B, T + 1 + D], or empty
-  std::vector<std::uint8_t> mask;      // [B, T + 1 + D], or empty
-  index_t batch = 0;
-  index_t length = 0;
-
-  batch_view view() const { return {tokens, segments, mask, batch, length}; }
-  index_t row() const { return static_cast<index_t>(tokens.size()) / batch; }
-};
-
-/// Random tokens in one document, with nothing masked.
-inline token_batch random_batch(const model_config& config,
-                                index_t B,
-                                index_t T,
-                                std::uint64_t stream) {
-  const random_stream random(seed{77}, stream);
-  token_batch made;
-  made.batch = B;
-  made.length = T;
-  const index_t count = B * (T + 1 + config.depth);
-  for (index_t i = 0; i < count; ++i) {
-    made.tokens.push_back(static_cast<token_t>(random.below(
-        static_cast<std::uint64_t>(i), static_cast<std::uint64_t>(config.vocab_size))));
-  }
-  return made;
-}
-
-/// The same with a boundary between documents in every row, at different places, and every fifth
-/// token masked.
-inline token_batch divided_batch(const model_config& config,
-                                 index_t B,
-                                 index_t T,
-                                 std::uint64_t stream) {
-  token_batch made = random_batch(config, B, T, stream);
-  for (index_t b = 0; b < B; ++b) {
-    for (index_t i = 0; i < made.row(); ++i) {
-      made.segments.push_back(static_cast<std::int32_t>(i > T / 2 + b ? 1 : 0));
-      made.mask.push_back(static_cast<std::uint8_t>((i + b) % 5 == 3 ? 0 : 1));
-    }
-  }
-  return made;
-}
-
-/// Sequence b of a batch as a batch of its own.
-inline token_batch row_of(const token_batch& all, index_t b) {
-  const auto part = [&](const auto& list) {
-    using list_type = std::decay_t<decltype(list)>;
-    const auto from = list.begin() + (list.empty() ? 0 : b * all.row());
-    return list_type(from, from + (list.empty() ? 0 : all.row()));
-  };
-  return {part(all.tokens), part(all.segments), part(all.mask), 1, all.length};
-}
 
 /// body(i, offset) for every element of a parameter in row-major order: offset is its place in the
 /// array of all parameters.

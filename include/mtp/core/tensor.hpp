@@ -108,6 +108,12 @@ class tensor {
     return view()(indices...);
   }
 
+  /// The same tensor in the memory of another backend.
+  template <class Other>
+  tensor<Element, Shape, Other> to() const {
+    return {shape_, std::span<const Element>(to_host())};
+  }
+
   /// The elements in row-major order.
   std::vector<Element> to_host() const {
     std::vector<Element> elements(static_cast<std::size_t>(count()));

@@ -79,6 +79,7 @@ class generator {
   using model_type = language_model<Config, Backend, S>;
   using options_type = generate_options<S, Backend>;
   using generation_type = generation<Config.depth>;
+  using logit_type = accumulate_t<S>;
 
   generator(context<Backend>& context, const model_type& model)
       : decoder_(context, model), storage_(text_bytes()), letters_(context, report_bytes, slots) {
@@ -115,6 +116,16 @@ class generator {
   }
 
   decoder_type& sequence() { return decoder_; }
+
+  /// For on_logits: copies a row of logits to the host.  to, logits [V]
+  void download(std::span<logit_type> to, vector_view<const logit_type, Backend> logits) {
+    check(static_cast<index_t>(to.size()) == logits.extent(0),
+          "generator::download: expected room for ",
+          logits.extent(0),
+          " logits, got ",
+          to.size());
+    traits::download(decoder_.run_context(), to.data(), logits.data(), to.size_bytes());
+  }
 
  private:
   using clock = std::chrono::steady_clock;

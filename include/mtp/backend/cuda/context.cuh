@@ -57,6 +57,9 @@ class cuda_context {
   void* product_memory() const { return product_memory_; }
   static constexpr std::size_t product_bytes = std::size_t{32} << 20;
 
+  /// What the GPU calls itself.
+  const std::string& device_name() const { return device_name_; }
+
   /// Streaming multiprocessors of the GPU.
   int multiprocessors() const { return multiprocessors_; }
 
@@ -130,6 +133,9 @@ class cuda_context {
           ".",
           minor);
     multiprocessors_ = attribute(cudaDevAttrMultiProcessorCount, device);
+    cudaDeviceProp properties{};
+    cuda_detail::check_cuda(cudaGetDeviceProperties(&properties, device), "cuda_context");
+    device_name_ = properties.name;
   }
 
   static int attribute(cudaDeviceAttr which, int device) {
@@ -171,6 +177,7 @@ class cuda_context {
   }
 
   index_t capacity_;
+  std::string device_name_;
   int multiprocessors_ = 0;
   cudaStream_t stream_ = nullptr;
   cublasLtHandle_t products_ = nullptr;

@@ -157,8 +157,8 @@ __global__ void __launch_bounds__(rms_norm_policy::threads)
 #pragma unroll
       for (int i = 0; i < W; ++i) {
         products = std::fma(widen(gradient.elements[i]) * widen(scale.elements[i]),
-                       widen(value.elements[i]),
-                       products);
+                            widen(value.elements[i]),
+                            products);
       }
     };
 #pragma unroll
@@ -201,8 +201,8 @@ __global__ void __launch_bounds__(rms_norm_policy::threads)
 #pragma unroll
           for (int i = 0; i < W; ++i) {
             dweight[p][i] = std::fma(widen(gradients[p].elements[i]),
-                                widen(values[p].elements[i]) * inverse,
-                                dweight[p][i]);
+                                     widen(values[p].elements[i]) * inverse,
+                                     dweight[p][i]);
           }
           write(c, values[p], gradients[p]);
         }
