@@ -1,0 +1,122 @@
+// Products of a few rows, which decoding and verifying are made of, and whole decoding cycles. A
+// product of few rows has to read its weights once: shares are of what a sum over memory reads in
+// the same run.
+#include <cmath>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "bench.cuh"
+#include "mtp/mtp.hpp"
+
+namespace {
+
+using namespace mtp;
+using namespace mtp::bench;
+
+struct product_set {
+  matrix_of<bf16> w, x;  // [N, K], [16, K]
+  matrix_of<float> y;    // [16, N]
+
+  product_set(index_t N, index_t K, std::uint64_t stream)
+      : w(random_matrix<bf16>(N, K, stream)),
+        x(random_matrix<bf16>(16, K, stream + 1)),
+        y(dims<2>{16, N}) {}
+};
+
+void row_product_bench(benchmark::State& state) {
+  const index_t M = state.range(0), N = state.range(1), K = state.range(2);
+  rotation<product_set> sets(static_cast<std::size_t>(N * K * 2),
+                             [&](std::uint64_t stream) { return product_set(N, K, stream); });
+  const auto run = [&](product_set& s) {
+    linear_forward(context(),
+                   s.y.view().slice(0, 0, M),
+                   s.x.view().slice(0, 0, M),
+                   weight_view<const bf16, cuda>(s.w.data(), N, K));
+  };
+  auto& s = sets.first();
+  run(s);
+  const auto w = s.w.to_host(), x = s.x.to_host();
+  const auto y = s.y.to_host();
+  const index_t m = M - 1, n = N - 3;
+  double expected = 0, magnitude = 0;
+  for (index_t k = 0; k < K; ++k) {
+    const double term = static_cast<double>(w[static_cast<std::size_t>(n * K + k)]) *
+                        static_cast<double>(x[static_cast<std::size_t>(m * K + k)]);
+    expected += term;
+    magnitude += std::abs(term);
+  }
+  if (near_enough(state,
+                  "an element of the product",
+                  static_cast<double>(y[static_cast<std::size_t>(m * N + n)]),
+                  expected,
+                  1e-5 * magnitude)) {
+    measure(
+        state, [&] { run(sets.next()); }, 20);
+    report_read_bytes(state, 2.0 * static_cast<double>(N * K));
+  }
+}
+
+/// 1.2 billion parameters in the trunk, 2.4 GB of bf16.
+constexpr model_config model_of(head_kind head, int depth) {
+  return {.vocab_size = 32768,
+          .hidden_size = 2048,
+          .num_layers = 24,
+          .num_heads = 16,
+          .num_key_value_heads = 4,
+          .intermediate_size = 5632,
+          .max_positions = 4096,
+          .head = head,
+          .depth = depth};
+}
+
+/// Cycles of generation with a model that has learned nothing: what a cycle costs does not depend
+/// on what is accepted. Tokens per second of a trained model are cycles per second times its tokens
+/// per cycle.
+template <head_kind Head, int Depth>
+void decode_cycle_bench(benchmark::State& state) {
+  constexpr model_config config = model_of(Head, Depth);
+  using model_type = language_model<config, cuda, bf16>;
+  const auto mode = state.range(0) != 0 ? decode_mode::speculative : decode_mode::plain;
+  const auto model = std::make_unique<model_type>(context(), seed{1});
+  generator<config, cuda, bf16> writer(context(), *model);
+  const std::vector<token_t> prompt(static_cast<std::size_t>(state.range(1)), 7);
+  generate_options<bf16, cuda> options;
+  options.max_new_tokens = 64;
+  options.mode = decode_mode::plain;
+  const auto plain = writer.generate(prompt, options).tokens;
+  options.mode = mode;
+  if (writer.generate(prompt, options).tokens != plain) {
+    state.SkipWithError("wrong before timing: speculative and plain text differ");
+    return;
+  }
+  double passes = 0;
+  for (auto _ : state) {
+    const auto& result = writer.generate(prompt, options);
+    state.SetIterationTime(result.decode_seconds);
+    passes += static_cast<double>(result.forward_passes);
+  }
+  const double weights = 2.0 * static_cast<double>(model_type::layout.head_begin -
+                                                   config.vocab_size * config.hidden_size);
+  state.counters["cycles_per_second"] = benchmark::Counter(passes, benchmark::Counter::kIsRate);
+  state.counters["trunk_bytes"] = weights;
+  state.counters["trunk_share_of_read"] = benchmark::Counter(
+      passes * weights / measured_ceilings().read_bytes, benchmark::Counter::kIsRate);
+}
+
+// Attention's and the feed-forward's shapes of width 2048, and the vocabulary.
+BENCHMARK(row_product_bench)
+    ->ArgsProduct({{1, 2, 4, 5, 8, 16}, {11264}, {2048}})
+    ->ArgsProduct({{1, 5, 8}, {2048}, {5632}})
+    ->ArgsProduct({{1, 5, 8}, {3072}, {2048}})
+    ->ArgsProduct({{1, 5, 8}, {131072}, {2048}})
+    ->UseManualTime();
+BENCHMARK(decode_cycle_bench<head_kind::none, 0>)->ArgsProduct({{0}, {128, 2048}})->UseManualTime();
+BENCHMARK(decode_cycle_bench<head_kind::sequential, 4>)
+    ->ArgsProduct({{0, 1}, {128, 2048}})
+    ->UseManualTime();
+BENCHMARK(decode_cycle_bench<head_kind::parallel, 4>)
+    ->ArgsProduct({{0, 1}, {128}})
+    ->UseManualTime();
+
+}  // namespace

@@ -1,0 +1,37 @@
+// Runs the benchmarks of one program. Says on which device, and ends with status 77 if there is
+// none.
+#include <benchmark/benchmark.h>
+#include <cuda_runtime.h>
+
+#include <cstdio>
+#include <string>
+
+int main(int argc, char** argv) {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) {
+    std::fprintf(stderr, "skipped: there is no CUDA device\n");
+    return 77;
+  }
+  cudaDeviceProp properties{};
+  int driver = 0, runtime = 0;
+  if (cudaGetDeviceProperties(&properties, 0) != cudaSuccess ||
+      cudaDriverGetVersion(&driver) != cudaSuccess ||
+      cudaRuntimeGetVersion(&runtime) != cudaSuccess) {
+    std::fprintf(stderr, "the CUDA device does not answer\n");
+    return 1;
+  }
+  const auto version = [](int number) {
+    return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10);
+  };
+  benchmark::AddCustomContext("device", properties.name);
+  benchmark::AddCustomContext("cuda_driver", version(driver));
+  benchmark::AddCustomContext("cuda_runtime", version(runtime));
+  benchmark::AddCustomContext("multiprocessors", std::to_string(properties.multiProcessorCount));
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) {
+    return 1;
+  }
+  benchmark::RunSpecifiedBenchmarks();
+  benchmark::Shutdown();
+  return 0;
+}

@@ -1,0 +1,79 @@
+// A training step in bf16 for growing depth: time over that of depth 0, beside the ratio of
+// floating-point operations.
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "bench.cuh"
+#include "mtp/mtp.hpp"
+
+namespace {
+
+using namespace mtp;
+using namespace mtp::bench;
+
+constexpr model_config model_of(head_kind head, int depth) {
+  return {.vocab_size = 32768,
+          .hidden_size = 1024,
+          .num_layers = 12,
+          .num_heads = 8,
+          .num_key_value_heads = 2,
+          .intermediate_size = 2816,
+          .max_positions = 1024,
+          .head = head,
+          .depth = depth};
+}
+
+/// Of a step, for one token: six for every weight that a token meets, and attention's twelve S C
+/// / 2.
+template <model_config Config>
+double flops_per_token(double length) {
+  const auto C = static_cast<double>(Config.hidden_size);
+  const auto F = static_cast<double>(Config.intermediate_size);
+  const double block = C * static_cast<double>(Config.qkv_size()) +
+                       C * static_cast<double>(Config.query_size()) + 3 * C * F;
+  const double attention = 6 * length * static_cast<double>(Config.query_size());
+  const double output = C * static_cast<double>(Config.vocab_size);
+  const bool sequential = Config.head == head_kind::sequential;
+  const double blocks = Config.num_layers + Config.depth;
+  const double combine = sequential ? 2 * C * C * Config.depth : 0;
+  return 6 * (blocks * block + combine + (Config.depth + 1) * output) + blocks * attention;
+}
+
+template <head_kind Head, int Depth>
+void train_step_bench(benchmark::State& state) {
+  constexpr model_config config = model_of(Head, Depth);
+  using trainer_type = trainer<config, cuda, bf16>;
+  constexpr index_t length = 1024, batch = 16;
+  std::vector<std::uint8_t> text(1 << 22);
+  const random_stream random(seed{1}, 0);
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    text[i] = static_cast<std::uint8_t>(random.bits(i));
+  }
+  const dataset<> data(std::move(text), {}, {.window = trainer_type::window_of(length)});
+  const auto model = std::make_unique<language_model<config, cuda, bf16>>(context(), seed{1});
+  trainer_type run(context(), *model, data, {.batch = batch, .length = length});
+  const double first = run.step().loss.depths[0].loss;
+  // Before training, each of V tokens is about as likely as any other.
+  if (!near_enough(state, "the first loss", first, 10.9, 0.8)) {
+    return;
+  }
+  stopwatch watch;
+  for (auto _ : state) {
+    state.SetIterationTime(watch.seconds([&] { run.step(); }));
+  }
+  const double tokens = static_cast<double>(batch * length);
+  const double flops = tokens * flops_per_token<config>(length);
+  report_flops(state, flops);
+  state.counters["tokens_per_second"] =
+      benchmark::Counter(tokens, benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["flops_over_depth_0"] =
+      flops / (tokens * flops_per_token<model_of(head_kind::none, 0)>(length));
+}
+
+BENCHMARK(train_step_bench<head_kind::none, 0>)->UseManualTime()->Iterations(20);
+BENCHMARK(train_step_bench<head_kind::sequential, 1>)->UseManualTime()->Iterations(20);
+BENCHMARK(train_step_bench<head_kind::sequential, 4>)->UseManualTime()->Iterations(20);
+BENCHMARK(train_step_bench<head_kind::parallel, 3>)->UseManualTime()->Iterations(20);
+
+}  // namespace

@@ -1,0 +1,82 @@
+// Models copied between element types, and tensors between backends.
+#include "mtp/model/transfer.hpp"
+
+#include <doctest/doctest.h>
+
+#include <cstddef>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "mtp/backend/cpu.hpp"
+#include "support/batches.hpp"
+#include "support/compare.hpp"
+
+namespace {
+
+using namespace mtp;
+using namespace mtp::test;
+
+constexpr model_config config = flipped_config(head_kind::sequential, 2);
+
+/// Every element without padding, in the order of the parameters.
+template <class S>
+std::vector<double> numbers(const language_model<config, cpu, S>& model) {
+  const auto host = mtp::detail::host_copy(model.values());
+  std::vector<double> all;
+  model.layout.visit([&](const std::string&, const parameter& p) {
+    for (index_t i = 0; i < p.count(); ++i) {
+      all.push_back(
+          static_cast<double>(host[static_cast<std::size_t>(mtp::detail::place_of<cpu, S>(p, i))]));
+    }
+  });
+  return all;
+}
+
+template <class S>
+std::vector<double> rounded(const std::vector<double>& values) {
+  std::vector<double> all;
+  for (const double value : values) {
+    all.push_back(static_cast<double>(static_cast<S>(static_cast<accumulate_t<S>>(value))));
+  }
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("a model takes the parameters of another one of its own type", S, double, bf16) {
+  cpu_context context({.threads = 1});
+  const language_model<config, cpu, S> from(context, seed{1});
+  language_model<config, cpu, S> to(context, seed{2});
+  REQUIRE_FALSE(same_bits(numbers(to), numbers(from)));
+  copy_parameters(to, from);
+  CHECK(same_bits(numbers(to), numbers(from)));
+}
+
+TEST_CASE("parameters are rounded to the narrower type, and widened exactly") {
+  cpu_context context({.threads = 1});
+  const language_model<config, cpu, double> precise(context, seed{1});
+  language_model<config, cpu, float> single(context, seed{2});
+  language_model<config, cpu, bf16> half(context, seed{3});
+  copy_parameters(single, precise);
+  CHECK(same_bits(numbers(single), rounded<float>(numbers(precise))));
+  copy_parameters(half, precise);
+  CHECK(same_bits(numbers(half), rounded<bf16>(numbers(precise))));
+  copy_parameters(single, half);
+  CHECK(same_bits(numbers(single), numbers(half)));
+}
+
+TEST_CASE("a seed gives the same parameters in every element type, up to rounding") {
+  cpu_context context({.threads = 1});
+  const language_model<config, cpu, double> precise(context, seed{4});
+  const language_model<config, cpu, bf16> half(context, seed{4});
+  CHECK(same_bits(numbers(half), rounded<bf16>(numbers(precise))));
+}
+
+TEST_CASE("a tensor moves to another backend with its elements") {
+  const std::vector<float> elements{1, 2, 3, 4, 5, 6};
+  const tensor<float, extents<2, 3>, cpu> here(extents<2, 3>{}, elements);
+  const auto there = here.to<cpu>();
+  CHECK(there.to_host() == elements);
+  CHECK(there.data() != here.data());
+}
