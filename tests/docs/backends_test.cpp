@@ -1,0 +1,7 @@
+#include "support/cpu_cases.hpp"
+// The cases come first.
+#include "docs/backends_test.hpp"
+
+TEST_CASE("docs/backends.md has a cell for each operation that the CPU backend offers") {
+  mtp::test::backend_table::check_cases(mtp::test::cases{}, "cpu");
+}
