@@ -10,6 +10,9 @@ mark_as_advanced(MTP_CCACHE)
 if(MTP_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   set(CMAKE_CXX_COMPILER_LAUNCHER "${MTP_CCACHE}")
 endif()
+if(MTP_CCACHE AND NOT CMAKE_CUDA_COMPILER_LAUNCHER)
+  set(CMAKE_CUDA_COMPILER_LAUNCHER "${MTP_CCACHE}")
+endif()
 
 # `scripts/setup --prefix .deps` puts the dependencies here; they win over installed ones.
 set(mtp_deps "${PROJECT_SOURCE_DIR}/.deps/usr")
