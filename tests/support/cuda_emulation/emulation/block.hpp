@@ -40,6 +40,7 @@ struct device_thread {
   thread_state state;
   bool started;
   bool fenced;            // has met a __threadfence
+  bool ignored;           // by the race detector, see options
   const char* operation;  // what it waits in, where, and with which lanes
   const char* file;
   int line;
@@ -75,6 +76,7 @@ struct block_state {
   unsigned char* shared;
   std::size_t shared_bytes;
   bool deferred_copies;
+  long max_races;  // in the process, before the rest is ignored
 
   void (*body)(const void*);
   const void* arguments;
@@ -157,6 +159,13 @@ MTP_EMULATION_INTERNAL inline void wake(unsigned short* ranks, unsigned count) {
   }
 }
 
+MTP_EMULATION_INTERNAL inline void limit_races(device_thread& self) {
+  if (thread_sanitized && !self.ignored && race_count() >= running.max_races) {
+    self.ignored = true;
+    begin_ignoring();
+  }
+}
+
 MTP_EMULATION_INTERNAL inline void switch_to(device_thread& next) {
   device_thread& self = *running.current;
   if (&next == &self) {
@@ -176,6 +185,7 @@ MTP_EMULATION_INTERNAL inline void switch_to(device_thread& next) {
     return_to_host();
   }
 #endif
+  limit_races(self);
 }
 
 /// From the host to a thread, until a thread returns.

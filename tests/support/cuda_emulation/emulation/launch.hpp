@@ -32,6 +32,13 @@ inline void run_body() {
   raise_fault("an exception left the kernel: " + what);
 }
 
+MTP_EMULATION_INTERNAL inline void stop_ignoring(device_thread& thread) {
+  if (thread.ignored) {
+    thread.ignored = false;
+    end_ignoring();
+  }
+}
+
 /// Everything a thread does, in a context of its own.
 [[noreturn]] MTP_EMULATION_INTERNAL inline void run_thread() {
 #if MTP_EMULATION_ASAN
@@ -46,8 +53,10 @@ inline void run_body() {
   device_thread& self = *running.current;
   self.started = true;
   acquire(running.set->order);
+  limit_races(self);
   run_body();
   check_no_copies_left();
+  stop_ignoring(self);
   release(running.set->order);
   self.state = thread_state::exited;
   --running.alive;
@@ -125,6 +134,7 @@ MTP_EMULATION_INTERNAL inline void abandon_threads() {
     }
     if constexpr (thread_sanitized) {
       switch_race_thread(thread.race_thread);
+      stop_ignoring(thread);
       release(running.set->order);
       switch_race_thread(running.host_race_thread);
       destroy_race_thread(thread.race_thread);
@@ -143,13 +153,14 @@ struct grid_launch {
   const void* arguments;
 };
 
-MTP_EMULATION_INTERNAL inline void begin_launch(const grid_launch& launch, copy_mode copies) {
+MTP_EMULATION_INTERNAL inline void begin_launch(const grid_launch& launch, const options& how) {
   grid_size = launch.grid;
   block_size = launch.block;
   running.body = launch.body;
   running.arguments = launch.arguments;
   running.shared_bytes = launch.shared_bytes;
-  running.deferred_copies = copies == copy_mode::deferred;
+  running.deferred_copies = how.copies == copy_mode::deferred;
+  running.max_races = race_count() + how.reported_races;
   running.host_race_thread = current_race_thread();
   running.host_stack = nullptr;
 }
@@ -220,7 +231,7 @@ inline void run_grid(const grid_launch& launch) {
     memories.emplace_back(launch.shared_bytes, shared_alignment);
     release_only(set_of_threads(i).order);
   }
-  begin_launch(launch, how.copies);
+  begin_launch(launch, how);
   bool completed = true, intact = true;
   const block_order order(blocks, how.seed);
   for (std::uint64_t i = 0; i < blocks && completed && intact; ++i) {

@@ -23,6 +23,9 @@ struct options {
   /// Fresh shared and device memory is NaN (all bits set) and not zero.
   bool poison = true;
 
+  /// Behind about so many reports of races, the rest of a launch causes none: they take long.
+  long reported_races = 4;
+
   /// What the device says about itself.
   int multiprocessors = 4;
   int compute_major = 9;

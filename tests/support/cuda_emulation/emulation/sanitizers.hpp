@@ -58,6 +58,8 @@ void __tsan_acquire(void* address);
 void __tsan_release(void* address);
 void __tsan_read_range(void* address, std::size_t size);
 void __tsan_write_range(void* address, std::size_t size);
+void __tsan_ignore_thread_begin();
+void __tsan_ignore_thread_end();
 }
 #endif
 
@@ -106,6 +108,13 @@ inline void note_read(const void* address, std::size_t bytes) {
 inline void note_write(void* address, std::size_t bytes) {
   __tsan_write_range(address, bytes);
 }
+/// From here to end_ignoring, accesses of this thread cause no report.
+MTP_EMULATION_INTERNAL inline void begin_ignoring() {
+  __tsan_ignore_thread_begin();
+}
+MTP_EMULATION_INTERNAL inline void end_ignoring() {
+  __tsan_ignore_thread_end();
+}
 
 #else
 
@@ -122,6 +131,8 @@ inline void acquire(sync_point&) {}
 inline void release_only(sync_point&) {}
 inline void note_read(const void*, std::size_t) {}
 inline void note_write(void*, std::size_t) {}
+inline void begin_ignoring() {}
+inline void end_ignoring() {}
 
 #endif
 
