@@ -181,7 +181,7 @@ __global__ void order_kernel(unsigned* order, unsigned* next) {
 TEST_CASE("the seed decides the order of blocks and threads") {
   const restored_settings restored;
   std::vector<std::vector<unsigned>> orders;
-  for (const std::uint64_t seed : {0, 1, 2, 1}) {
+  for (const std::uint64_t seed : {0u, 1u, 2u, 1u}) {
     emulation::settings().seed = seed;
     const device_array<unsigned> order(6 * 64), next(std::vector<unsigned>{0});
     launch({6, 64}, order_kernel, order.data(), next.data());

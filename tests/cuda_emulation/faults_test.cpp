@@ -176,7 +176,7 @@ TEST_CASE("writing beside memory is a fault" *
 }
 
 __global__ void poison_kernel(float* out) {
-  out[threadIdx.x] = dynamic_shared<float>()[threadIdx.x];
+  out[blockIdx.x * 32 + threadIdx.x] = dynamic_shared<float>()[threadIdx.x];
   dynamic_shared<float>()[threadIdx.x] = 1;
 }
 
@@ -184,7 +184,7 @@ TEST_CASE("shared memory is NaN at the beginning of every block, and so is devic
   const restored_settings restored;
   for (const bool poison : {true, false}) {
     emulation::settings().poison = poison;
-    const device_array<float> out(32), fresh(1);
+    const device_array<float> out(5 * 32), fresh(1);
     REQUIRE(launch({5, 32, 128}, poison_kernel, out.data()) == cudaSuccess);
     for (const float x : out.elements()) {
       CHECK((poison ? x != x : x == 0));

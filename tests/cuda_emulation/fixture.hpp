@@ -5,6 +5,7 @@
 #include <doctest/doctest.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <utility>
 #include <vector>
 
@@ -41,6 +42,10 @@ class device_array {
   std::size_t count_;
 };
 
+/// For tests that turn barriers off to see wrong results; their races are for those under
+/// ThreadSanitizer, <name>_race.cpp.
+inline const auto races_are_expected = doctest::skip(emulation::thread_sanitized);
+
 struct launch_shape {
   dim3 grid, block;
   std::size_t shared_bytes = 0;
@@ -69,7 +74,7 @@ struct restored_settings {
 template <class Body>
 void in_every_order(const Body& body) {
   const restored_settings restored;
-  for (const std::uint64_t seed : {0, 1, 2, 3}) {
+  for (const std::uint64_t seed : {0u, 1u, 2u, 3u}) {
     for (const auto copies : {emulation::copy_mode::eager, emulation::copy_mode::deferred}) {
       CAPTURE(seed);
       CAPTURE(static_cast<int>(copies));

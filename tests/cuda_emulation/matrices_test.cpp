@@ -138,7 +138,7 @@ TEST_CASE("a product through asynchronous copies, ldmatrix and mma") {
   });
 }
 
-TEST_CASE("a product whose copies are deferred needs every wait") {
+TEST_CASE("a product whose copies are deferred needs every wait" * races_are_expected) {
   const restored_settings restored;
   emulation::settings().copies = emulation::copy_mode::deferred;
   const std::vector<emulation::site> unneeded =

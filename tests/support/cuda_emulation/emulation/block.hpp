@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <string>
+#include <utility>
 
 #include "emulation/context_switch.hpp"
 #include "emulation/fault.hpp"
@@ -33,7 +34,7 @@ struct copy_queue {
 struct device_thread {
   context registers;
   char* stack;
-  void* fake_stack;   // AddressSanitizer's, while the thread does not run
+  void* fake_stack;   // AddressSanitizer's, while the thread does not run; the next block's too
   void* race_thread;  // ThreadSanitizer's
   uint3 index;
   unsigned rank;  // in the block: x first, then y, then z
@@ -148,9 +149,9 @@ MTP_EMULATION_INTERNAL inline void wake(unsigned short* ranks, unsigned count) {
     running.current = nullptr;
     switch_race_thread(running.host_race_thread);
 #if MTP_EMULATION_ASAN
-    const bool for_good = running.draining || self.state == thread_state::exited;
-    __sanitizer_start_switch_fiber(
-        for_good ? nullptr : &self.fake_stack, running.host_stack, running.host_stack_bytes);
+    __sanitizer_start_switch_fiber(running.draining ? nullptr : &self.fake_stack,
+                                   running.host_stack,
+                                   running.host_stack_bytes);
 #endif
     swap_contexts(self.registers, running.host);
 #if MTP_EMULATION_ASAN
@@ -175,8 +176,7 @@ MTP_EMULATION_INTERNAL inline void switch_to(device_thread& next) {
   thread_index = next.index;
   switch_race_thread(next.race_thread);
 #if MTP_EMULATION_ASAN
-  const bool for_good = self.state == thread_state::exited;
-  __sanitizer_start_switch_fiber(for_good ? nullptr : &self.fake_stack, next.stack, stack_bytes);
+  __sanitizer_start_switch_fiber(&self.fake_stack, next.stack, stack_bytes);
 #endif
   swap_contexts(self.registers, next.registers);
 #if MTP_EMULATION_ASAN
@@ -252,12 +252,14 @@ inline std::string text_of_threads() {
   return text;
 }
 
-/// Ends the launch: the host throws fault. On the host, throws at once.
-[[noreturn]] inline void raise_fault(const std::string& what) {
+/// Ends the launch: the host throws fault. On the host, throws at once. Nothing on the stack of the
+/// caller is destroyed, so it should own no memory.
+[[noreturn]] inline void raise_fault(std::string what) {
   if (running.current == nullptr) {
     throw fault(what);
   }
-  running.failure = new std::string(what + text_of_threads());
+  what += text_of_threads();
+  running.failure = new std::string(std::move(what));
   release(running.set->order);
   return_to_host();
 }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "emulation/block.hpp"
 #include "emulation/sites.hpp"
@@ -35,8 +36,11 @@ MTP_EMULATION_INTERNAL inline void order_threads(const unsigned short* ranks, un
 // ---- the barrier of a block ---------------------------------------------------------------------
 
 [[noreturn]] inline void raise_different_barriers(const device_thread& a, const device_thread& b) {
-  raise_fault("divergent barriers: threads of one block wait at " + text_of_place(a.file, a.line) +
-              " and at " + text_of_place(b.file, b.line));
+  std::string what = "divergent barriers: threads of one block wait at ";
+  what += text_of_place(a.file, a.line);
+  what += " and at ";
+  what += text_of_place(b.file, b.line);
+  raise_fault(std::move(what));
 }
 
 /// Lets everyone go on. The caller is the last one to arrive, or has just exited.

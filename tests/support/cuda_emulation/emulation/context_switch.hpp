@@ -41,8 +41,8 @@ MTP_EMULATION_INTERNAL inline void free_pages(void* pages, std::size_t bytes) {
   syscall(SYS_munmap, pages, bytes);
 }
 
-/// Room for a kernel's locals. Sanitizers put zones between them.
-inline constexpr std::size_t stack_bytes = (address_sanitized ? 256 : 128) * 1024;
+/// Room for a kernel's locals.
+inline constexpr std::size_t stack_bytes = 128 * 1024;
 inline constexpr std::size_t page_bytes = 4096;
 
 /// The lowest address of a stack behind a page that nobody can touch.

@@ -29,7 +29,7 @@ inline void run_body() {
     what = error.what();
   } catch (...) {
   }
-  raise_fault("an exception left the kernel: " + what);
+  raise_fault("an exception left the kernel: " + std::move(what));
 }
 
 MTP_EMULATION_INTERNAL inline void stop_ignoring(device_thread& thread) {
@@ -39,17 +39,23 @@ MTP_EMULATION_INTERNAL inline void stop_ignoring(device_thread& thread) {
   }
 }
 
-/// Everything a thread does, in a context of its own.
-[[noreturn]] MTP_EMULATION_INTERNAL inline void run_thread() {
+/// Completes the switch to a thread that begins. A function of its own, because its locals would
+/// stay on the fake stack for ever.
+MTP_EMULATION_INTERNAL inline void arrive() {
 #if MTP_EMULATION_ASAN
   const void* from_stack = nullptr;
   std::size_t from_bytes = 0;
-  __sanitizer_finish_switch_fiber(nullptr, &from_stack, &from_bytes);
+  __sanitizer_finish_switch_fiber(running.current->fake_stack, &from_stack, &from_bytes);
   if (running.host_stack == nullptr) {  // the first thread of all comes from the host
     running.host_stack = from_stack;
     running.host_stack_bytes = from_bytes;
   }
 #endif
+}
+
+/// Everything a thread does, in a context of its own.
+[[noreturn]] MTP_EMULATION_INTERNAL inline void run_thread() {
+  arrive();
   device_thread& self = *running.current;
   self.started = true;
   acquire(running.set->order);
@@ -128,6 +134,7 @@ MTP_EMULATION_INTERNAL inline void abandon_threads() {
       running.draining = true;  // lets it give its fake stack back
       switch_from_host(thread);
       running.draining = false;
+      thread.fake_stack = nullptr;
 #if MTP_EMULATION_ASAN
       __asan_unpoison_memory_region(thread.stack, stack_bytes);
 #endif

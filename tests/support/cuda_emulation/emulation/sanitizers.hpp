@@ -75,7 +75,7 @@ struct sync_point {
 
 #if MTP_EMULATION_TSAN
 
-inline long reported_races = 0;
+inline long reported_races = 0;  // by race_hooks.cpp
 
 MTP_EMULATION_INTERNAL inline void* current_race_thread() {
   return __tsan_get_current_fiber();
@@ -146,17 +146,3 @@ inline long race_count() {
 }
 
 }  // namespace mtp::emulation
-
-#if MTP_EMULATION_TSAN
-// Called by ThreadSanitizer. Equal reports count again, because tests compare counts; tests decide
-// what a report means, so the process goes on and its exit status stays theirs.
-extern "C" {
-__attribute__((used)) inline void __tsan_on_report(void*) {
-  __atomic_fetch_add(&mtp::emulation::reported_races, 1, __ATOMIC_RELAXED);
-}
-__attribute__((used)) inline const char* __tsan_default_options() {
-  return "suppress_equal_stacks=0:suppress_equal_addresses=0:halt_on_error=0:exitcode=0:"
-         "report_signal_unsafe=0";
-}
-}
-#endif
