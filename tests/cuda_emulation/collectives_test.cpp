@@ -247,7 +247,7 @@ TEST_CASE("barriers count threads, also after some have exited") {
   in_every_order([] {
     for (const unsigned threads : {1u, 33u, 100u, 250u}) {
       const device_array<int> result(threads);
-      REQUIRE(launch({2, threads, threads * sizeof(int)}, barriers_kernel, result.data()) ==
+      REQUIRE(launch({1, threads, threads * sizeof(int)}, barriers_kernel, result.data()) ==
               cudaSuccess);
       const std::vector<int> actual = result.elements();
       for (unsigned thread = 0; thread < threads; ++thread) {

@@ -35,17 +35,20 @@ inline constexpr bool has_atomics<unsigned> = true;
 template <>
 inline constexpr bool has_atomics<unsigned long long> = true;
 
-/// Stores what `next` makes of the old value, which is returned. In two steps, because no other
-/// thread of the device runs in between; both are atomics for the race detector.
+/// Stores what `next` makes of the old value, which is returned. The exchange never fails, because
+/// no other thread of the device runs in between. (Clang would make a plain exchange whose result
+/// is not used a store, which forgets what others released.)
 template <class T, class Next>
 T update_atomically(const char* operation, T* address, const Next& next) {
   static_assert(has_atomics<T>, "atomics: int, unsigned and unsigned long long only");
   const bool releases = meet_atomic(operation, address);
-  const T old = __atomic_load_n(address, __ATOMIC_RELAXED);
+  T old = __atomic_load_n(address, __ATOMIC_RELAXED);
   if (releases) {
-    __atomic_exchange_n(address, next(old), __ATOMIC_RELEASE);
+    __atomic_compare_exchange_n(
+        address, &old, next(old), false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
   } else {
-    __atomic_exchange_n(address, next(old), __ATOMIC_RELAXED);
+    __atomic_compare_exchange_n(
+        address, &old, next(old), false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
   }
   return old;
 }
