@@ -145,6 +145,15 @@ TEST_CASE("exceptions and traps end a launch") {
   CHECK(std::current_exception() == nullptr);
 }
 
+__global__ void empty_kernel() {}
+__global__ void launching_kernel() {
+  launch({1, 1}, empty_kernel);
+}
+
+TEST_CASE("kernels call nothing of the runtime") {
+  contains(fault_of({1, 32}, launching_kernel), "cudaLaunchKernelEx: called by a kernel");
+}
+
 TEST_CASE("device functions do not work on the host") {
   CHECK_THROWS_AS(__syncthreads(), emulation::fault);
   CHECK_THROWS_AS(dynamic_shared<int>(), emulation::fault);

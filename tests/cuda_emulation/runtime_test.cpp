@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstring>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "cuda_emulation/fixture.hpp"
@@ -189,6 +190,28 @@ TEST_CASE("copies of pageable memory and waits of the host are counted") {
   cudaDeviceSynchronize();
   CHECK(emulation::calls("cudaDeviceSynchronize") == calls + 1);
   cudaFreeHost(pinned);
+}
+
+__global__ void count_kernel(unsigned* count) {
+  __syncthreads();
+  atomicAdd(count, 1u);
+}
+
+TEST_CASE("several threads of the host may call at once") {
+  const device_array<unsigned> count(std::vector<unsigned>{0});
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] {
+      for (int repeat = 0; repeat < 10; ++repeat) {
+        launch({2, 64}, count_kernel, count.data());
+        cudaStreamSynchronize(nullptr);
+      }
+    });
+  }
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+  CHECK(count.elements()[0] == 4 * 10 * 2 * 64);
 }
 
 // ---- launches -----------------------------------------------------------------------------------

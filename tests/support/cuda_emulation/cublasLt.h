@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
+#include <optional>
 
 #include "cuda_runtime.h"
 #include "emulation/blas_product.hpp"
@@ -15,6 +17,7 @@ namespace mtp::emulation {
 /// Every function of cublasLt goes through here.
 template <class Body>
 cublasStatus_t blas_call(const char* name, const Body& body) {
+  const std::lock_guard lock(detail::api_mutex());
   const std::optional<int> wanted = detail::enter_call(name);
   if (detail::runtime().device != device_state::available) {
     return CUBLAS_STATUS_NOT_INITIALIZED;

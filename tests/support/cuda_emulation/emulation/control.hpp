@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <map>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -52,6 +53,12 @@ struct runtime_state {
 inline runtime_state& runtime() {
   static runtime_state state;
   return state;
+}
+
+/// Calls of several host threads come one after the other, kernels included.
+inline std::recursive_mutex& api_mutex() {
+  static std::recursive_mutex mutex;
+  return mutex;
 }
 
 /// Counts a call. Returns the error that a test wants it to give.

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdio>
+#include <mutex>
 
 #include "emulation/block.hpp"
 #include "emulation/device_heap.hpp"
@@ -22,10 +23,12 @@ inline constexpr int runtime_version = 13000;
 }  // namespace mtp::emulation
 
 inline cudaError_t cudaPeekAtLastError() {
+  const std::lock_guard lock(mtp::emulation::detail::api_mutex());
   const auto& state = mtp::emulation::detail::runtime();
   return state.sticky_error != cudaSuccess ? state.sticky_error : state.last_error;
 }
 inline cudaError_t cudaGetLastError() {
+  const std::lock_guard lock(mtp::emulation::detail::api_mutex());
   const cudaError_t error = cudaPeekAtLastError();
   mtp::emulation::detail::runtime().last_error = cudaSuccess;
   return error;

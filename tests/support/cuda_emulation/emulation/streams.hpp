@@ -5,10 +5,13 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "emulation/block.hpp"
 #include "emulation/control.hpp"
 
 namespace mtp::emulation {
@@ -83,6 +86,10 @@ enum class during_capture { allowed, refused };
 /// rules of capturing, and the memory of the last error.
 template <class Body>
 cudaError_t call(const char* name, during_capture rule, const Body& body) {
+  if (running.current != nullptr) {
+    raise_fault(std::string(name) + ": called by a kernel");
+  }
+  const std::lock_guard lock(detail::api_mutex());
   detail::runtime_state& state = detail::runtime();
   const auto finish = [&](cudaError_t error) {
     if (error != cudaSuccess && error != cudaErrorNotReady) {
