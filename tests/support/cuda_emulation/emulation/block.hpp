@@ -91,6 +91,9 @@ struct block_state {
 };
 inline block_state running;
 
+/// Whether this thread of the host executes a kernel now.
+inline thread_local bool executes_kernel = false;
+
 inline uint3 thread_index, block_index;
 inline dim3 block_size, grid_size;
 

@@ -240,6 +240,7 @@ inline void run_grid(const grid_launch& launch) {
   }
   begin_launch(launch, how);
   bool completed = true, intact = true;
+  executes_kernel = true;
   const block_order order(blocks, how.seed);
   for (std::uint64_t i = 0; i < blocks && completed && intact; ++i) {
     const auto set = static_cast<unsigned>(i % sets);
@@ -247,6 +248,7 @@ inline void run_grid(const grid_launch& launch) {
     completed = run_block(order[i], set_of_threads(set), memories[set].data(), how.seed);
     intact = memories[set].intact();
   }
+  executes_kernel = false;
   for (unsigned i = 0; i < sets; ++i) {
     acquire(set_of_threads(i).order);
   }

@@ -86,7 +86,7 @@ enum class during_capture { allowed, refused };
 /// rules of capturing, and the memory of the last error.
 template <class Body>
 cudaError_t call(const char* name, during_capture rule, const Body& body) {
-  if (running.current != nullptr) {
+  if (executes_kernel) {
     raise_fault(std::string(name) + ": called by a kernel");
   }
   const std::lock_guard lock(detail::api_mutex());
