@@ -170,6 +170,7 @@ MTP_EMULATION_INTERNAL inline void begin_launch(const grid_launch& launch, const
   running.max_races = race_count() + how.reported_races;
   running.host_race_thread = current_race_thread();
   running.host_stack = nullptr;
+  executes_kernel = true;
 }
 
 /// Returns false if the block was abandoned.
@@ -240,7 +241,6 @@ inline void run_grid(const grid_launch& launch) {
   }
   begin_launch(launch, how);
   bool completed = true, intact = true;
-  executes_kernel = true;
   const block_order order(blocks, how.seed);
   for (std::uint64_t i = 0; i < blocks && completed && intact; ++i) {
     const auto set = static_cast<unsigned>(i % sets);
@@ -248,10 +248,10 @@ inline void run_grid(const grid_launch& launch) {
     completed = run_block(order[i], set_of_threads(set), memories[set].data(), how.seed);
     intact = memories[set].intact();
   }
-  executes_kernel = false;
   for (unsigned i = 0; i < sets; ++i) {
     acquire(set_of_threads(i).order);
   }
+  executes_kernel = false;
   if (!completed) {
     const std::unique_ptr<const std::string> failure(std::exchange(running.failure, nullptr));
     throw fault(*failure);
