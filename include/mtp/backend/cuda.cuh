@@ -1,5 +1,5 @@
-// The CUDA backend: hand-written kernels for NVIDIA GPUs from compute capability 8.0 on, large products
-// by cuBLASLt. For files that nvcc compiles. See docs/numerics.md for what it promises.
+// The CUDA backend: hand-written kernels for NVIDIA GPUs from compute capability 8.0 on, large
+// products by cuBLASLt. For files that nvcc compiles. See docs/numerics.md for what it promises.
 #pragma once
 
 #include <cstddef>

@@ -1,0 +1,96 @@
+// mtp::cuda_detail as device.cuh declares it, executed by the emulation.
+#pragma once
+
+#include <cstdint>
+
+#include "emulation/async_copies.hpp"
+#include "emulation/bf16.hpp"
+#include "emulation/matrices.hpp"
+#include "emulation/vector_types.hpp"
+
+namespace mtp::cuda_detail {
+
+template <class T>
+T* dynamic_shared() {
+  return reinterpret_cast<T*>(emulation::shared_of_block());
+}
+
+// ---- matrices -----------------------------------------------------------------------------------
+
+inline void mma_m16n8k16(float (&d)[4],
+                         const std::uint32_t (&a)[4],
+                         const std::uint32_t (&b)[2],
+                         const char* file = __builtin_FILE(),
+                         int line = __builtin_LINE()) {
+  emulation::multiply(d, a, b, file, line);
+}
+
+inline void load_matrix_x4(std::uint32_t (&words)[4],
+                           const void* row,
+                           const char* file = __builtin_FILE(),
+                           int line = __builtin_LINE()) {
+  emulation::load_matrices<4, false>(words, row, file, line);
+}
+inline void load_matrix_x4_transposed(std::uint32_t (&words)[4],
+                                      const void* row,
+                                      const char* file = __builtin_FILE(),
+                                      int line = __builtin_LINE()) {
+  emulation::load_matrices<4, true>(words, row, file, line);
+}
+inline void load_matrix_x2(std::uint32_t (&words)[2],
+                           const void* row,
+                           const char* file = __builtin_FILE(),
+                           int line = __builtin_LINE()) {
+  emulation::load_matrices<2, false>(words, row, file, line);
+}
+inline void load_matrix_x2_transposed(std::uint32_t (&words)[2],
+                                      const void* row,
+                                      const char* file = __builtin_FILE(),
+                                      int line = __builtin_LINE()) {
+  emulation::load_matrices<2, true>(words, row, file, line);
+}
+
+// ---- asynchronous copies ------------------------------------------------------------------------
+
+template <int Bytes>
+void copy_async(void* shared, const void* global, bool valid) {
+  static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16, "copy_async: 4, 8 or 16 bytes at a time");
+  emulation::start_copy<static_cast<unsigned>(Bytes)>(shared, global, valid);
+}
+inline void copy_async_16(void* shared, const void* global, bool valid) {
+  emulation::start_copy<16>(shared, global, valid);
+}
+inline void copy_async_commit() {
+  emulation::commit_copies();
+}
+template <int Pending>
+void copy_async_wait(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  static_assert(Pending >= 0, "copy_async_wait: a number of groups");
+  emulation::wait_for_copies(static_cast<unsigned>(Pending), file, line);
+}
+
+// ---- numbers ------------------------------------------------------------------------------------
+
+inline std::uint32_t pack_bf16(float low, float high) {
+  return emulation::bf16_bits(low) | emulation::bf16_bits(high) << 16;
+}
+
+inline float exp2_approximate(float x) {
+  const auto flush = [](float value) {
+    return value < 0x1p-126f && value > -0x1p-126f ? 0 : value;
+  };
+  return flush(__builtin_exp2f(flush(x)));
+}
+
+// ---- streaming ----------------------------------------------------------------------------------
+
+inline uint4 load_streaming_16(const void* global) {
+  emulation::check_device_alignment("load_streaming_16", global, 16);
+  return *static_cast<const uint4*>(global);
+}
+inline void store_streaming_16(void* global, uint4 value) {
+  emulation::check_device_alignment("store_streaming_16", global, 16);
+  *static_cast<uint4*>(global) = value;
+}
+
+}  // namespace mtp::cuda_detail
