@@ -32,14 +32,14 @@ struct norm_sizes {
   index_t N, H, C, gap;  // gap: elements between heads; three times as many between rows
 };
 
-// Around the widths of vectors, packs and warps; the last ones are wider than what a thread, a warp
-// or a block keeps of a row.
+// Around the widths of vectors, packs and warps; then wider than what a thread, a warp or a block
+// keeps of a row; the last ones are more rows than a device has blocks for.
 inline const norm_sizes sizes[] = {
-    {1, 1, 1, 0},    {1, 1, 2, 0},    {3, 2, 3, 1},     {2, 3, 7, 0},    {5, 1, 8, 2},
-    {4, 2, 9, 0},    {3, 1, 15, 1},   {3, 4, 16, 0},    {2, 3, 17, 5},   {7, 1, 31, 0},
-    {2, 2, 32, 3},   {3, 1, 33, 0},   {5, 2, 64, 1},    {13, 1, 65, 0},  {3, 1, 257, 4},
-    {0, 2, 5, 0},    {40, 3, 100, 0}, {9, 1, 512, 8},   {3, 1, 1025, 0}, {2, 1, 1032, 8},
-    {3, 2, 1100, 0}, {2, 1, 8200, 0}, {2, 1, 33001, 2}, {3, 1, 32800, 8}};
+    {1, 1, 1, 0},    {1, 1, 2, 0},    {3, 2, 3, 1},     {2, 3, 7, 0},     {5, 1, 8, 2},
+    {4, 2, 9, 0},    {3, 1, 15, 1},   {3, 4, 16, 0},    {2, 3, 17, 5},    {7, 1, 31, 0},
+    {2, 2, 32, 3},   {3, 1, 33, 0},   {5, 2, 64, 1},    {13, 1, 65, 0},   {3, 1, 257, 4},
+    {0, 2, 5, 0},    {40, 3, 100, 0}, {9, 1, 512, 8},   {3, 1, 1025, 0},  {2, 1, 1032, 8},
+    {3, 2, 1100, 0}, {2, 1, 8200, 0}, {2, 1, 33001, 2}, {3, 1, 32800, 8}, {258, 1, 2056, 8}};
 
 inline std::array<index_t, 3> spaced(const norm_sizes& s) {
   return strides(s.H * (s.C + s.gap) + 3 * s.gap, s.C + s.gap, 1);

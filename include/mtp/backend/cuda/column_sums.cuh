@@ -9,6 +9,7 @@ namespace mtp::cuda_detail {
 struct column_sums_policy {
   static constexpr int most_threads = 512;
   static constexpr int lanes = 2;  // packs side by side that a block sums up
+  static constexpr int batch = 4;  // packs that a thread asks for before it adds the first
 
   /// Threads of a block: one for each pack of R rows, in whole warps, as far as a block goes.
   static int threads(index_t R) {
@@ -22,17 +23,17 @@ struct column_sums_policy {
 
 /// sums[c] += sum over r of rows[r, c]. One block for two packs of columns. Group j of G adds rows
 /// j, j + G, ... in order, then the groups of a warp are added in a tree and the warps in order:
-/// the order of the sum depends on R alone. Reads R C elements, which bounds it: a thread asks for
-/// four packs before it adds the first, so a block has 32 KiB in flight, and narrow columns still
-/// give every multiprocessor a block.
+/// the order of the sum depends on R alone. Reads R C elements, which bounds it: a block has 32 KiB
+/// in flight, and 2048 columns of bf16 give 128 blocks.
 template <class S, class Sum, bool Packed>
-__global__ void __launch_bounds__(column_sums_policy::most_threads)
+__global__ void __launch_bounds__(column_sums_policy::most_threads, 2)
     column_sums_kernel(Sum* __restrict__ sums,      // [C]
                        const S* __restrict__ rows,  // [R, C] stride (row_stride, 1)
                        index_t row_stride,
                        index_t R,
                        index_t C) {
   constexpr int W = pack<S>::width, lanes = column_sums_policy::lanes;
+  constexpr int batch = column_sums_policy::batch;
   const int warps = static_cast<int>(blockDim.x) / warp_size;
   const int groups = static_cast<int>(blockDim.x) / lanes;
   Sum* const shared = dynamic_shared<Sum>();  // [warps, lanes W]
@@ -41,14 +42,21 @@ __global__ void __launch_bounds__(column_sums_policy::most_threads)
   const index_t first = static_cast<index_t>(blockIdx.x) * (lanes * W);
   const index_t c = first + lane * W;
   Sum sum[W] = {};
-  if (c < C) {
-#pragma unroll 4
-    for (index_t r = group; r < R; r += groups) {
-      arithmetic_t<S> values[W];
-      widen_pack(values, load_elements<Packed>(rows + r * row_stride, c, C));
+  for (index_t begin = group; begin < R && c < C; begin += batch * groups) {
+    pack<S> values[batch] = {};
+#pragma unroll
+    for (int j = 0; j < batch; ++j) {
+      if (begin + j * groups < R) {
+        values[j] = load_elements<Packed>(rows + (begin + j * groups) * row_stride, c, C);
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < batch; ++j) {
+      arithmetic_t<S> terms[W];
+      widen_pack(terms, values[j]);
 #pragma unroll
       for (int i = 0; i < W; ++i) {
-        sum[i] += static_cast<Sum>(values[i]);
+        sum[i] += static_cast<Sum>(terms[i]);
       }
     }
   }

@@ -173,13 +173,14 @@ __global__ void __launch_bounds__(most_threads, 1)
     const unsigned r = begin + static_cast<unsigned>(own.number);
     const int end = r < rows ? C : 0;
     const head_place place(r < rows ? r : 0, x.heads);
-    pack<S> values[kept] = {}, gradients[kept] = {};
+    pack<S> values[kept] = {}, gradients[kept] = {}, scales[kept] = {};
 #pragma unroll
     for (int p = 0; p < kept; ++p) {
       const int c = first + p * step;
       if (c < end) {
         values[p] = load_elements<Packed>(x.at(place), c, C);
         gradients[p] = load_elements<Packed>(dy.at(place), c, C);
+        scales[p] = load_elements<Packed>(weight, c, C);
       }
     }
     const A inverse = inv_rms.at(place);
@@ -190,11 +191,13 @@ __global__ void __launch_bounds__(most_threads, 1)
         A v[W], g[W], w[W];
         widen_pack(v, values[p]);
         widen_pack(g, gradients[p]);
-        widen_pack(w, load_elements<Packed>(weight, first + p * step, C));
+        widen_pack(w, scales[p]);
         products = add_products(products, v, g, w);
       }
     }
-    // On its way while the team adds up; asked for earlier, it would not fit into the registers.
+    // Registers hold the weight until here and the residual from here on, which is on its way while
+    // the team adds up. The weight is read again, from the nearest cache. Rows that are not packed
+    // read the residual late instead.
     pack<S> added[kept] = {};
 #pragma unroll
     for (int p = 0; p < kept && Packed; ++p) {
@@ -212,7 +215,7 @@ __global__ void __launch_bounds__(most_threads, 1)
         A v[W], g[W], w[W];
         widen_pack(v, values[p]);
         widen_pack(g, gradients[p]);
-        widen_pack(w, load_elements<Packed>(weight, c, C));
+        widen_pack(w, Packed ? load_elements<Packed>(weight, c, C) : scales[p]);
 #pragma unroll
         for (int i = 0; i < W; ++i) {
           dweight[p][i] = std::fma(g[i], v[i] * inverse, dweight[p][i]);
