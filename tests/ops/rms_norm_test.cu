@@ -10,7 +10,7 @@ TEST_CASE_TEMPLATE_DEFINE("column sums match the reference, with the same bits f
   using S = typename Case::scalar;
   using A = accumulate_t<S>;
   auto context = testing<cuda>::make_context(0);
-  for (const index_t R : {1, 2, 17, 300, 1100, 2500}) {
+  for (const index_t R : {1, 2, 17, 300, 1100}) {
     for (const index_t C : {1, 8, 37, 64}) {
       CAPTURE(R);
       CAPTURE(C);
