@@ -1,3 +1,48 @@
 #include "support/cuda_cases.hpp"
 // The cases come first.
 #include "ops/rms_norm_test.hpp"
+
+namespace mtp::test::rms_norm {
+
+TEST_CASE_TEMPLATE_DEFINE("column sums match the reference, with the same bits for any alignment",
+                          Case,
+                          column_sums) {
+  using S = typename Case::scalar;
+  using A = accumulate_t<S>;
+  auto context = testing<cuda>::make_context(0);
+  for (const index_t R : {1, 2, 17, 300, 1100}) {
+    for (const index_t C : {1, 8, 37, 64}) {
+      CAPTURE(R);
+      CAPTURE(C);
+      const auto numbers = normal(R * C, 1);
+      const guarded<S, 2, cuda> rows(dims<2>{R, C}, strides(round_up(C, 8), 1), numbers);
+      const guarded<S, 2, cuda> shifted(dims<2>{R, C}, strides(C + 3, 1), numbers);
+      guarded<A, 1, cuda> sums(dims<1>{C}, uniform(C, 2)), others(dims<1>{C}, uniform(C, 2));
+      const array<2> x = array_of(rows.view());
+      array<1> expected = array_of(sums.view()), terms = magnitude(expected);
+      for (index_t r = 0; r < R; ++r) {
+        for (index_t c = 0; c < C; ++c) {
+          expected(c) += x(r, c);
+          terms(c) += std::abs(x(r, c));
+        }
+      }
+      const auto add_to = [&](auto& to, const auto& from) {
+        cuda_detail::add_column_sums(context,
+                                     "column_sums",
+                                     to.view().data(),
+                                     from.view().data(),
+                                     from.view().stride(0),
+                                     R,
+                                     C);
+      };
+      add_to(sums, rows);
+      add_to(others, shifted);
+      CHECK(within(sums.view(), expected.elements, result_bounds<A>(R + 1, terms, expected)));
+      CHECK(same_bits(others.view(), sums.view()));
+      CHECK(sums.intact());
+    }
+  }
+}
+TEST_CASE_TEMPLATE_APPLY(column_sums, cases);
+
+}  // namespace mtp::test::rms_norm

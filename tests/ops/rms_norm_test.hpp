@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cmath>
+#include <initializer_list>
 #include <limits>
 #include <span>
 #include <vector>
@@ -32,14 +33,20 @@ struct norm_sizes {
   index_t N, H, C, gap;  // gap: elements between heads; three times as many between rows
 };
 
-// Around the widths of vectors, packs and warps; the last ones are wider than what a thread, a warp
-// or a block keeps of a row.
-inline const norm_sizes sizes[] = {
+// Around the widths of vectors, packs and warps.
+inline const std::vector<norm_sizes> sizes = {
     {1, 1, 1, 0},    {1, 1, 2, 0},    {3, 2, 3, 1},   {2, 3, 7, 0},    {5, 1, 8, 2},
     {4, 2, 9, 0},    {3, 1, 15, 1},   {3, 4, 16, 0},  {2, 3, 17, 5},   {7, 1, 31, 0},
     {2, 2, 32, 3},   {3, 1, 33, 0},   {5, 2, 64, 1},  {13, 1, 65, 0},  {3, 1, 257, 4},
     {0, 2, 5, 0},    {40, 3, 100, 0}, {9, 1, 512, 8}, {3, 1, 1025, 0}, {2, 1, 1032, 8},
     {3, 2, 1100, 0}, {2, 1, 8200, 0}};
+
+/// With rows wider than what a block keeps of them, in packs and not.
+inline std::vector<norm_sizes> sizes_and(std::initializer_list<norm_sizes> wide) {
+  std::vector<norm_sizes> all = sizes;
+  all.insert(all.end(), wide);
+  return all;
+}
 
 inline std::array<index_t, 3> spaced(const norm_sizes& s) {
   return strides(s.H * (s.C + s.gap) + 3 * s.gap, s.C + s.gap, 1);
@@ -55,7 +62,7 @@ TEST_CASE_TEMPLATE_DEFINE("rms_norm_forward matches the reference", Case, forwar
   using S = typename Case::scalar;
   using A = accumulate_t<S>;
   auto context = testing<B>::make_context();
-  for (const norm_sizes& s : sizes) {
+  for (const norm_sizes& s : sizes_and({{1, 1, 33001, 2}, {1, 1, 32800, 8}})) {
     CAPTURE(s.N);
     CAPTURE(s.C);
     auto x = random_heads<S, B>(s, 1);
@@ -85,7 +92,7 @@ TEST_CASE_TEMPLATE_DEFINE("rms_norm_backward matches the reference", Case, backw
   using S = typename Case::scalar;
   using A = accumulate_t<S>;
   auto context = testing<B>::make_context();
-  for (const norm_sizes& s : sizes) {
+  for (const norm_sizes& s : sizes_and({{1, 1, 16391, 2}, {1, 1, 16400, 8}})) {
     CAPTURE(s.N);
     CAPTURE(s.C);
     const dims<3> shape{s.N, s.H, s.C};
@@ -158,6 +165,44 @@ TEST_CASE_TEMPLATE_DEFINE("rms_norm_backward matches the reference", Case, backw
                       nothing);
     CHECK(within(dx.view(), expected.elements, result_bounds<S>(s.C + 10, terms, expected)));
   }
+}
+
+// Blocks of a device go through several rounds of rows.
+TEST_CASE_TEMPLATE_DEFINE("rms_norm_backward matches the reference for many wide rows",
+                          Case,
+                          many_rows) {
+  using B = typename Case::backend;
+  using S = typename Case::scalar;
+  auto context = testing<B>::make_context();
+  const norm_sizes s{258, 1, 2056, 8};
+  const dims<3> shape{s.N, s.H, s.C};
+  auto x = random_heads<S, B>(s, 1), dy = random_heads<S, B>(s, 2);
+  guarded<S, 1, B> weight(dims<1>{s.C}, uniform(s.C, 4, 0.5, 1.5));
+  guarded<S, 1, B> dweight(dims<1>{s.C}, uniform(s.C, 5));
+  guarded<S, 2, B> inv_rms(dims<2>{s.N, s.H}, uniform(s.N, 6, 0.5, 2));
+  guarded<S, 3, B> dx(shape, spaced(s));
+  const array<3> xs = array_of(x.view()), dys = array_of(dy.view());
+  const array<2> r = array_of(inv_rms.view());
+  const array<1> weights = array_of(weight.view()), before = array_of(dweight.view());
+  rms_norm_backward(context,
+                    dx.view(),
+                    dweight.view(),
+                    dy.view(),
+                    x.view(),
+                    inv_rms.view(),
+                    weight.view(),
+                    mtp::view<const S, dims<3>, B>(nullptr, shape));
+  const array<3> expected = reference::rms_norm_backward_input(dys, xs, r, weights);
+  const array<3> terms =
+      reference::rms_norm_backward_input(magnitude(dys), magnitude(xs), r, magnitude(weights), 1);
+  CHECK(within(dx.view(), expected.elements, result_bounds<S>(s.C + 10, terms, expected)));
+  const array<1> dweights = before + reference::rms_norm_backward_weight(dys, xs, r);
+  const array<1> dweight_terms =
+      magnitude(before) + reference::rms_norm_backward_weight(magnitude(dys), magnitude(xs), r);
+  CHECK(within(
+      dweight.view(), dweights.elements, result_bounds<S>(s.N + 2, dweight_terms, dweights)));
+  CHECK(dx.intact());
+  CHECK(dweight.intact());
 }
 
 TEST_CASE_TEMPLATE_DEFINE("rms_norm gradients match differences of the forward operation",
@@ -392,6 +437,7 @@ TEST_CASE_TEMPLATE_DEFINE("rms_norm operations reject wrong shapes and change no
 
 TEST_CASE_TEMPLATE_APPLY(forward_values, cases);
 TEST_CASE_TEMPLATE_APPLY(backward_values, cases);
+TEST_CASE_TEMPLATE_APPLY(many_rows, one_case);
 TEST_CASE_TEMPLATE_APPLY(gradients, cases);
 TEST_CASE_TEMPLATE_APPLY(matrices, cases);
 TEST_CASE_TEMPLATE_APPLY(rows_alone, cases);

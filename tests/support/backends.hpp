@@ -22,7 +22,7 @@ struct on {
 /// Specialized for each backend:
 ///   allocate, deallocate  memory that the backend's operations and the host both address
 ///   settle()              returns when the host may read what operations wrote
-///   make_context()        a context for ordinary tests
+///   make_context([bytes]) a context for ordinary tests, with `bytes` of workspace
 ///   each_way(body)        body(context, name) in every way in which results must be the same
 template <class Backend>
 struct testing;

@@ -21,7 +21,9 @@ struct testing<cpu> {
     ::operator delete (memory, std::align_val_t{arena_alignment});
   }
   static void settle() {}
-  static cpu_context make_context() { return cpu_context({.threads = 2}); }
+  static cpu_context make_context(index_t workspace_bytes = 1 << 24) {
+    return cpu_context({.threads = 2, .workspace_bytes = workspace_bytes});
+  }
 
   template <class Body>
   static void each_way(const Body& body) {
@@ -33,5 +35,6 @@ struct testing<cpu> {
 };
 
 using cases = std::tuple<on<cpu, float>, on<cpu, double>, on<cpu, bf16>>;
+using one_case = std::tuple<on<cpu, float>>;  // where the element type does not matter
 
 }  // namespace mtp::test

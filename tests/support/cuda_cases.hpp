@@ -22,7 +22,9 @@ struct testing<cuda> {
   }
   static void deallocate(void* memory, std::size_t) { static_cast<void>(cudaFreeHost(memory)); }
   static void settle() { cuda_detail::check_cuda(cudaDeviceSynchronize(), "testing"); }
-  static cuda_context make_context() { return cuda_context({.workspace_bytes = 1 << 24}); }
+  static cuda_context make_context(index_t workspace_bytes = 1 << 24) {
+    return cuda_context({.workspace_bytes = workspace_bytes});
+  }
 
   template <class Body>
   static void each_way(const Body& body) {
@@ -47,5 +49,6 @@ struct testing<cuda> {
 };
 
 using cases = std::tuple<on<cuda, float>, on<cuda, double>, on<cuda, bf16>>;
+using one_case = std::tuple<on<cuda, float>>;  // where the element type does not matter
 
 }  // namespace mtp::test

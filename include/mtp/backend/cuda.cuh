@@ -5,9 +5,13 @@
 #include <cstddef>
 
 #include "mtp/backend/cuda/context.cuh"
+#include "mtp/backend/cuda/elementwise.cuh"
 #include "mtp/backend/cuda/mailbox.cuh"
 #include "mtp/backend/cuda/memory.cuh"
+#include "mtp/backend/cuda/reduce.cuh"
 #include "mtp/backend/cuda/rms_norm.cuh"
+#include "mtp/backend/cuda/softmax.cuh"
+#include "mtp/backend/cuda/swiglu.cuh"
 #include "mtp/core/backend.hpp"
 
 namespace mtp {
@@ -19,7 +23,11 @@ template <>
 struct backend_traits<cuda> {
   using context = cuda_context;
 
-  struct ops : cuda_detail::cuda_rms_norm_ops {};
+  struct ops : cuda_detail::cuda_elementwise_ops,
+               cuda_detail::cuda_reduce_ops,
+               cuda_detail::cuda_softmax_ops,
+               cuda_detail::cuda_rms_norm_ops,
+               cuda_detail::cuda_swiglu_ops {};
   using mailbox = cuda_detail::mailbox;
   using recording = cuda_detail::recording;
 

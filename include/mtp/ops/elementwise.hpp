@@ -128,13 +128,15 @@ void axpy(context<Backend>& context,
 ///
 /// The function gets accumulate_t of x's element and returns what converts to accumulate_t of y's.
 /// It is called once per element, from several threads at once and in no order, and must not throw.
+///
+/// Where elements lie on a device, the function goes there: it is copied bit by bit, and the
+/// device's compiler must be able to call it. For CUDA, give a type whose operator() is marked
+/// MTP_HOST_DEVICE (core/host_device.hpp); a lambda needs nvcc's option --extended-lambda.
 template <class S, class Shape, class X, class ShapeX, class Backend, class Function>
 void transform(context<Backend>& context,
                view<S, Shape, Backend> y,
                view<X, ShapeX, Backend> x,
                const Function& function) {
-  static_assert(backend_traits<Backend>::is_host_memory,
-                "transform: the host's function cannot read elements that lie on a device");
   static_assert(!std::is_const_v<S>, "transform: y must be writable");
   static_assert(
       std::is_invocable_r_v<detail::arithmetic_t<S>, const Function&, detail::arithmetic_t<X>>,
@@ -159,8 +161,6 @@ void transform(context<Backend>& context,
                view<A, ShapeA, Backend> a,
                view<B, ShapeB, Backend> b,
                const Function& function) {
-  static_assert(backend_traits<Backend>::is_host_memory,
-                "transform: the host's function cannot read elements that lie on a device");
   static_assert(!std::is_const_v<S>, "transform: y must be writable");
   static_assert(std::is_invocable_r_v<detail::arithmetic_t<S>,
                                       const Function&,

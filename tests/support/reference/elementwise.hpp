@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <vector>
 
-namespace mtp::reference {
+namespace mtp::test::reference {
 
 /// y[i] = function(a[i], b[i])
 template <class Function>
@@ -27,4 +27,4 @@ inline std::vector<double> repeated(const std::vector<double>& row, std::size_t 
   return y;
 }
 
-}  // namespace mtp::reference
+}  // namespace mtp::test::reference

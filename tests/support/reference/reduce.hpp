@@ -8,7 +8,7 @@
 
 #include "mtp/core/scalar.hpp"
 
-namespace mtp::reference {
+namespace mtp::test::reference {
 
 struct reductions {
   double sum = 0;
@@ -40,4 +40,4 @@ inline reductions reduce(std::span<const double> x) {
   return result;
 }
 
-}  // namespace mtp::reference
+}  // namespace mtp::test::reference

@@ -9,7 +9,7 @@
 
 #include "mtp/core/scalar.hpp"
 
-namespace mtp::reference {
+namespace mtp::test::reference {
 
 /// y[r, c] = exp(x[r, c]) / sum over c' of exp(x[r, c']); x [rows, C]
 inline std::vector<double> softmax(std::span<const double> x, index_t C) {
@@ -44,4 +44,4 @@ inline std::vector<double> softmax_gradient(std::span<const double> dy,
   return dx;
 }
 
-}  // namespace mtp::reference
+}  // namespace mtp::test::reference

@@ -2,16 +2,19 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
+#include "mtp/backend/cuda/device.cuh"
 #include "mtp/core/host_device.hpp"
 #include "mtp/core/scalar.hpp"
+#include "mtp/ops/view_checks.hpp"
 
 namespace mtp::cuda_detail {
 
-/// Neighbouring elements that one instruction loads or stores; 16 bytes, aligned.
-template <class S>
-struct alignas(16) pack {
-  static constexpr int width = static_cast<int>(16 / sizeof(S));
+/// Neighbouring elements that one instruction loads or stores: 16 bytes unless fewer are asked for.
+template <class S, int Width = static_cast<int>(16 / sizeof(S))>
+struct alignas(static_cast<std::size_t>(Width) * sizeof(S)) pack {
+  static constexpr int width = Width;
   S elements[width];
 };
 
@@ -22,14 +25,18 @@ bool in_packs(const S* data, index_t row_stride, index_t columns) {
          columns % pack<S>::width == 0;
 }
 
+/// What arithmetic sees of an element: accumulate_t of numbers, other types as they are.
+template <class S>
+using arithmetic_t = mtp::detail::arithmetic_t<S>;
+
 /// An element as arithmetic sees it, and back: rounded to nearest, f64 to bf16 by way of f32.
 template <class S>
-MTP_HOST_DEVICE inline accumulate_t<S> widen(S value) {
-  return static_cast<accumulate_t<S>>(value);
+MTP_HOST_DEVICE inline arithmetic_t<S> widen(S value) {
+  return static_cast<arithmetic_t<S>>(value);
 }
 template <class S, class Value>
 MTP_HOST_DEVICE inline S narrow(Value value) {
-  if constexpr (sizeof(S) == 2) {
+  if constexpr (std::is_same_v<S, bf16>) {
     return bf16(static_cast<float>(value));
   } else {
     return static_cast<S>(value);
@@ -38,35 +45,100 @@ MTP_HOST_DEVICE inline S narrow(Value value) {
 
 #if defined(__CUDACC__) || defined(MTP_CUDA_EMULATION)
 
-/// Elements at .. at + width - 1 of a row of `count`; zeros beyond its end. Packed rows are read in
-/// one piece and others element by element, so that which elements a thread gets, and with it the
-/// order of every sum, does not depend on how a row is aligned.
-template <bool Packed, class S>
-__device__ __forceinline__ pack<S> load_elements(const S* row, index_t at, index_t count) {
-  if constexpr (Packed) {
-    return *reinterpret_cast<const pack<S>*>(row + at);
-  } else {
-    pack<S> values;
+// bf16 is converted in pairs, by the device's own instructions: a tenth of those that a rounding
+// spelled out takes. NaN becomes 0x7fff.
+
+/// The elements of a pack as arithmetic sees them.
+template <class S, int Width>
+__device__ __forceinline__ void widen_pack(arithmetic_t<S> (&to)[Width],
+                                           const pack<S, Width>& from) {
+  if constexpr (std::is_same_v<S, bf16> && Width % 2 == 0) {
+    const auto words = __builtin_bit_cast(pack<std::uint32_t, Width / 2>, from);
 #pragma unroll
-    for (int i = 0; i < pack<S>::width; ++i) {
-      values.elements[i] = at + i < count ? row[at + i] : S(0.0f);
+    for (int i = 0; i < Width / 2; ++i) {
+      to[2 * i] = unpack_low(words.elements[i]);
+      to[2 * i + 1] = unpack_high(words.elements[i]);
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < Width; ++i) {
+      to[i] = widen(from.elements[i]);
+    }
+  }
+}
+
+/// Numbers as a pack stores them.
+template <class S, class Value, int Width>
+__device__ __forceinline__ pack<S, Width> narrow_pack(const Value (&from)[Width]) {
+  if constexpr (std::is_same_v<S, bf16> && Width % 2 == 0) {
+    pack<std::uint32_t, Width / 2> words;
+#pragma unroll
+    for (int i = 0; i < Width / 2; ++i) {
+      words.elements[i] =
+          pack_bf16(static_cast<float>(from[2 * i]), static_cast<float>(from[2 * i + 1]));
+    }
+    return __builtin_bit_cast(pack<S, Width>, words);
+  } else if constexpr (std::is_same_v<S, bf16>) {
+    pack<S, Width> values;
+#pragma unroll
+    for (int i = 0; i < Width; ++i) {
+      values.elements[i] = bf16::from_bits(
+          static_cast<std::uint16_t>(pack_bf16(static_cast<float>(from[i]), 0.0f) & 0xffffu));
+    }
+    return values;
+  } else {
+    pack<S, Width> values;
+#pragma unroll
+    for (int i = 0; i < Width; ++i) {
+      values.elements[i] = narrow<S>(from[i]);
     }
     return values;
   }
 }
 
-template <bool Packed, class S>
-__device__ __forceinline__ void store_elements(S* row,
-                                               index_t at,
-                                               index_t count,
-                                               const pack<S>& values) {
+/// Elements at .. at + width - 1 of a row of `count` that lie `step` apart; zeros beyond its end.
+/// Packed rows (step 1) are read in one piece and others element by element, so that which elements
+/// a thread gets, and with it the order of every sum, does not depend on how a row is aligned.
+template <bool Packed, class S, class At, class Count>
+__device__ __forceinline__ pack<S> load_elements(const S* row,
+                                                 At at,
+                                                 Count count,
+                                                 index_t step = 1) {
+  if constexpr (Packed) {
+    return *reinterpret_cast<const pack<S>*>(row + at);
+  } else {
+    const S* const first = row + at * step;
+    if constexpr (std::is_same_v<S, bf16>) {
+      pack<std::uint32_t> words;  // or the compiler keeps each element in a register of its own
+#pragma unroll
+      for (int i = 0; i < pack<S>::width; i += 2) {
+        const std::uint32_t low = at + i < count ? first[i * step].bits() : 0;
+        const std::uint32_t high = at + i + 1 < count ? first[(i + 1) * step].bits() : 0;
+        words.elements[i / 2] = low | high << 16;
+      }
+      return __builtin_bit_cast(pack<S>, words);
+    } else {
+      pack<S> values;
+#pragma unroll
+      for (int i = 0; i < pack<S>::width; ++i) {
+        values.elements[i] = at + i < count ? first[i * step] : S(0);
+      }
+      return values;
+    }
+  }
+}
+
+template <bool Packed, class S, class At, class Count>
+__device__ __forceinline__ void store_elements(
+    S* row, At at, Count count, const pack<S>& values, index_t step = 1) {
   if constexpr (Packed) {
     *reinterpret_cast<pack<S>*>(row + at) = values;
   } else {
+    S* const first = row + at * step;
 #pragma unroll
     for (int i = 0; i < pack<S>::width; ++i) {
       if (at + i < count) {
-        row[at + i] = values.elements[i];
+        first[i * step] = values.elements[i];
       }
     }
   }

@@ -1,0 +1,329 @@
+// Kernels of RMSNorm: a team of threads takes a row, which stays in registers between the sum over
+// it and its use. So forward moves 2 N C elements, and backward 3 N C, or 4 N C with a residual:
+// both are bound by memory.
+#pragma once
+
+#include <cmath>
+
+#include "mtp/backend/cuda/launch.cuh"
+#include "mtp/backend/cuda/strided.cuh"
+#include "mtp/backend/cuda/team.cuh"
+#include "mtp/core/view.hpp"
+
+namespace mtp::cuda_detail {
+
+/// Bytes in flight decide. By estimate a multiprocessor of an H100 must have 20 KiB of them on
+/// their way all the time (3.35 TB/s by its data sheet, 0.8 us until they arrive, 132
+/// multiprocessors). What a thread asks for at once:
+///   forward: 4 packs, 64 bytes. With 48 registers, 1344 threads are resident: 84 KiB.
+///   backward: 2 packs each of x and dy, 64 bytes, and 32 of the residual while the team adds up.
+///   With 64 registers, 1024 threads are resident: 64 KiB and 32 KiB.
+/// That is three to four times as much, because a team asks for nothing while it adds up and
+/// writes. Others do meanwhile: in forward each row has a team of its own, in backward two blocks
+/// of 512 threads share a multiprocessor.
+struct rms_norm_policy {
+  static constexpr int forward_packs = 4;  // of a row, that a thread keeps in registers
+  static constexpr int forward_threads = 256;
+  static constexpr int backward_packs = 2;
+  static constexpr int backward_threads = 512;
+  /// Blocks that share out the rows in backward: two for a multiprocessor of an H100. Each adds up
+  /// its part of dweight before it leaves the chip; 256 C sums are written and read once, where
+  /// 8192 rows of bf16 move 24 times as much. Fixed, so that the order of the sum is.
+  static constexpr index_t backward_blocks = 256;
+};
+
+/// Which row of x [N, H, ..]. Rows that are not divided into heads need no division.
+struct head_place {
+  unsigned n, h;
+
+  __device__ __forceinline__ head_place(unsigned r, unsigned heads)
+      : n(heads == 1 ? r : r / heads), h(r - n * heads) {}
+};
+
+/// Rows of x [N, H, C].
+template <class Element>
+struct head_rows {
+  Element* data;  // [N, H, C] stride (row, head, 1)
+  index_t row;
+  index_t head;
+  unsigned heads;
+
+  explicit head_rows(const view<Element, dims<3>, cuda>& x)
+      : data(x.data()),
+        row(x.stride(0)),
+        head(x.stride(1)),
+        heads(static_cast<unsigned>(x.extent(1))) {}
+  __device__ __forceinline__ Element* at(head_place place) const {
+    return data + place.n * row + place.h * head;
+  }
+};
+
+/// One number for each row.
+template <class Element>
+struct head_values {
+  Element* data;  // [N, H] stride (row, head)
+  index_t row;
+  index_t head;
+
+  explicit head_values(const matrix_view<Element, cuda>& x)
+      : data(x.data()), row(x.stride(0)), head(x.stride(1)) {}
+  __device__ __forceinline__ Element& at(head_place place) const {
+    return data[place.n * row + place.h * head];
+  }
+};
+
+/// y = x r weight
+template <class S, bool Packed>
+__global__ void __launch_bounds__(most_threads, 1)
+    rms_norm_forward_kernel(head_rows<S> y,
+                            head_values<accumulate_t<S>> inv_rms,
+                            head_rows<const S> x,
+                            const S* __restrict__ weight,  // [C]
+                            unsigned rows,
+                            int C,
+                            accumulate_t<S> epsilon,
+                            int team_size) {
+  using A = accumulate_t<S>;
+  constexpr int W = pack<S>::width;
+  const team own(team_size);
+  const unsigned teams = blockDim.x / static_cast<unsigned>(team_size);
+  const unsigned r = blockIdx.x * teams + static_cast<unsigned>(own.number);
+  const bool inside = r < rows;  // a whole team is inside or not
+  const head_place place(inside ? r : 0, x.heads);
+  const kept_row<rms_norm_policy::forward_packs, strided_row<Packed, const S>> row(
+      {x.at(place), 1, inside ? C : 0}, own);
+  A squares = 0;
+  row.each([&](int, const pack<S>& elements) {
+    A values[W];
+    widen_pack(values, elements);
+#pragma unroll
+    for (int i = 0; i < W; ++i) {
+      squares = std::fma(values[i], values[i], squares);
+    }
+  });
+  const A mean = own.sum(squares, dynamic_shared<A>()) / static_cast<A>(C);
+  if (!inside) {
+    return;
+  }
+  const A inverse = A(1) / std::sqrt(mean + epsilon);
+  if (own.rank == 0) {
+    inv_rms.at(place) = inverse;
+  }
+  S* const to = y.at(place);
+  row.each([&](int c, const pack<S>& elements) {
+    A values[W], scale[W];
+    widen_pack(values, elements);
+    widen_pack(scale, load_elements<Packed>(weight, c, C));
+#pragma unroll
+    for (int i = 0; i < W; ++i) {
+      values[i] = values[i] * inverse * scale[i];
+    }
+    store_elements<Packed>(to, c, C, narrow_pack<S>(values));
+  });
+}
+
+/// What elements of a row add to the sum of dy weight x.
+template <int W, class A>
+__device__ __forceinline__ A
+add_products(A sum, const A (&v)[W], const A (&g)[W], const A (&w)[W]) {
+#pragma unroll
+  for (int i = 0; i < W; ++i) {
+    sum = std::fma(g[i] * w[i], v[i], sum);
+  }
+  return sum;
+}
+
+/// dx of elements of a row without the residual: r dy weight + pull x, pull = -r^3 times the mean
+/// of dy weight x.
+template <int W, class A>
+__device__ __forceinline__ void gradient_of(
+    A (&dx)[W], const A (&v)[W], const A (&g)[W], const A (&w)[W], A inverse, A pull) {
+#pragma unroll
+  for (int i = 0; i < W; ++i) {
+    dx[i] = std::fma(v[i], pull, g[i] * w[i] * inverse);
+  }
+}
+
+/// dx of each row, and in partial[b] what the rows of block b add to dweight: each thread keeps the
+/// sums of its columns over the rows of its team in registers, and the block adds its teams in
+/// order at the end. Pack p * size + t of a row belongs to thread t of its team, for p < 2: wider
+/// rows go through the kernels below.
+template <class S, bool Packed>
+__global__ void __launch_bounds__(most_threads, 1)
+    rms_norm_backward_kernel(head_rows<S> dx,
+                             accumulate_t<S>* __restrict__ partial,  // [blocks, C], or null
+                             head_rows<const S> dy,
+                             head_rows<const S> x,
+                             head_values<const accumulate_t<S>> inv_rms,
+                             const S* __restrict__ weight,  // [C]
+                             head_rows<const S> residual,   // data null: none
+                             unsigned rows,
+                             int C,
+                             int team_size) {
+  using A = accumulate_t<S>;
+  constexpr int W = pack<S>::width, kept = rms_norm_policy::backward_packs;
+  A* const shared = dynamic_shared<A>();  // [2, team_reduction_size], [teams, C]
+  const team own(team_size);
+  const unsigned teams = blockDim.x / static_cast<unsigned>(team_size);
+  const int first = own.rank * W, step = team_size * W;
+  A dweight[kept][W] = {};
+  // All teams of a block make the same number of rounds, because the sum is a barrier.
+  int turn = 0;
+  for (unsigned begin = blockIdx.x * teams; begin < rows; begin += gridDim.x * teams) {
+    const unsigned r = begin + static_cast<unsigned>(own.number);
+    const int end = r < rows ? C : 0;
+    const head_place place(r < rows ? r : 0, x.heads);
+    pack<S> values[kept] = {}, gradients[kept] = {}, scales[kept] = {};
+#pragma unroll
+    for (int p = 0; p < kept; ++p) {
+      const int c = first + p * step;
+      if (c < end) {
+        values[p] = load_elements<Packed>(x.at(place), c, C);
+        gradients[p] = load_elements<Packed>(dy.at(place), c, C);
+        scales[p] = load_elements<Packed>(weight, c, C);
+      }
+    }
+    const A inverse = inv_rms.at(place);
+    A products = 0;
+#pragma unroll
+    for (int p = 0; p < kept; ++p) {
+      if (first + p * step < end) {
+        A v[W], g[W], w[W];
+        widen_pack(v, values[p]);
+        widen_pack(g, gradients[p]);
+        widen_pack(w, scales[p]);
+        products = add_products(products, v, g, w);
+      }
+    }
+    // Registers hold the weight until here and the residual from here on, which is on its way while
+    // the team adds up. The weight is read again, from the nearest cache. Rows that are not packed
+    // read the residual late instead.
+    pack<S> added[kept] = {};
+#pragma unroll
+    for (int p = 0; p < kept && Packed; ++p) {
+      if (residual.data != nullptr && first + p * step < end) {
+        added[p] = load_elements<Packed>(residual.at(place), first + p * step, C);
+      }
+    }
+    const A mean = own.sum(products, shared + turn * team_reduction_size) / static_cast<A>(C);
+    turn ^= 1;
+    const A pull = -mean * inverse * inverse * inverse;
+#pragma unroll
+    for (int p = 0; p < kept; ++p) {
+      const int c = first + p * step;
+      if (c < end) {
+        A v[W], g[W], w[W];
+        widen_pack(v, values[p]);
+        widen_pack(g, gradients[p]);
+        widen_pack(w, Packed ? load_elements<Packed>(weight, c, C) : scales[p]);
+#pragma unroll
+        for (int i = 0; i < W; ++i) {
+          dweight[p][i] = std::fma(g[i], v[i] * inverse, dweight[p][i]);
+        }
+        gradient_of(w, v, g, w, inverse, pull);
+        if (residual.data != nullptr) {
+          widen_pack(v, Packed ? added[p] : load_elements<Packed>(residual.at(place), c, C));
+#pragma unroll
+          for (int i = 0; i < W; ++i) {
+            w[i] += v[i];
+          }
+        }
+        store_elements<Packed>(dx.at(place), c, C, narrow_pack<S>(w));
+      }
+    }
+  }
+  if (partial == nullptr) {
+    return;
+  }
+  A* const block_sum = partial + static_cast<index_t>(blockIdx.x) * C;     // [C]
+  A* const team_sums = shared + 2 * team_reduction_size;                   // [teams, C]
+  A* const own_sum = teams == 1 ? block_sum : team_sums + own.number * C;  // [C]
+#pragma unroll
+  for (int p = 0; p < kept; ++p) {
+#pragma unroll
+    for (int i = 0; i < W; ++i) {
+      const int c = first + p * step + i;
+      if (c < C) {
+        own_sum[c] = dweight[p][i];
+      }
+    }
+  }
+  if (teams > 1) {
+    __syncthreads();
+    for (int c = static_cast<int>(threadIdx.x); c < C; c += static_cast<int>(blockDim.x)) {
+      A sum = 0;
+      for (unsigned j = 0; j < teams; ++j) {
+        sum += team_sums[static_cast<int>(j) * C + c];
+      }
+      block_sum[c] = sum;
+    }
+  }
+}
+
+/// dx of a row that is wider than a team keeps, by a block, which reads it twice.
+template <class S, bool Packed>
+__global__ void __launch_bounds__(most_threads, 1)
+    rms_norm_backward_wide_kernel(head_rows<S> dx,
+                                  head_rows<const S> dy,
+                                  head_rows<const S> x,
+                                  head_values<const accumulate_t<S>> inv_rms,
+                                  const S* __restrict__ weight,  // [C]
+                                  head_rows<const S> residual,   // data null: none
+                                  int C) {
+  using A = accumulate_t<S>;
+  constexpr int W = pack<S>::width;
+  const team own(static_cast<int>(blockDim.x));
+  const int first = own.rank * W, step = own.size * W;
+  const head_place place(blockIdx.x, x.heads);
+  const A inverse = inv_rms.at(place);
+  A v[W], g[W], w[W];
+  const auto read = [&](int c) {
+    widen_pack(v, load_elements<Packed>(x.at(place), c, C));
+    widen_pack(g, load_elements<Packed>(dy.at(place), c, C));
+    widen_pack(w, load_elements<Packed>(weight, c, C));
+  };
+  A products = 0;
+  for (int c = first; c < C; c += step) {
+    read(c);
+    products = add_products(products, v, g, w);
+  }
+  const A mean = own.sum(products, dynamic_shared<A>()) / static_cast<A>(C);
+  const A pull = -mean * inverse * inverse * inverse;
+  for (int c = first; c < C; c += step) {
+    read(c);
+    gradient_of(w, v, g, w, inverse, pull);
+    if (residual.data != nullptr) {
+      widen_pack(v, load_elements<Packed>(residual.at(place), c, C));
+#pragma unroll
+      for (int i = 0; i < W; ++i) {
+        w[i] += v[i];
+      }
+    }
+    store_elements<Packed>(dx.at(place), c, C, narrow_pack<S>(w));
+  }
+}
+
+/// partial[b, c] = sum over rows b, b + blocks, .. of dy x inv_rms, for rows that are wider than a
+/// team keeps. Thread c of block b; reads 2 N C elements once more.
+template <class S>
+__global__ void __launch_bounds__(rms_norm_policy::forward_threads)
+    rms_norm_backward_weight_kernel(accumulate_t<S>* __restrict__ partial,  // [blocks, C]
+                                    head_rows<const S> dy,
+                                    head_rows<const S> x,
+                                    head_values<const accumulate_t<S>> inv_rms,
+                                    unsigned rows,
+                                    int C) {
+  using A = accumulate_t<S>;
+  const int c = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (c >= C) {
+    return;
+  }
+  A sum = 0;
+  for (unsigned r = blockIdx.y; r < rows; r += gridDim.y) {
+    const head_place place(r, x.heads);
+    sum = std::fma(widen(dy.at(place)[c]), widen(x.at(place)[c]) * inv_rms.at(place), sum);
+  }
+  partial[static_cast<index_t>(blockIdx.y) * C + c] = sum;
+}
+
+}  // namespace mtp::cuda_detail
