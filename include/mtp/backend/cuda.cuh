@@ -7,6 +7,7 @@
 #include "mtp/backend/cuda/context.cuh"
 #include "mtp/backend/cuda/mailbox.cuh"
 #include "mtp/backend/cuda/memory.cuh"
+#include "mtp/backend/cuda/optimizer.cuh"
 #include "mtp/backend/cuda/rms_norm.cuh"
 #include "mtp/backend/cuda/sequence.cuh"
 #include "mtp/core/backend.hpp"
@@ -20,7 +21,9 @@ template <>
 struct backend_traits<cuda> {
   using context = cuda_context;
 
-  struct ops : cuda_detail::cuda_rms_norm_ops, cuda_detail::cuda_sequence_ops {};
+  struct ops : cuda_detail::cuda_rms_norm_ops,
+               cuda_detail::cuda_optimizer_ops,
+               cuda_detail::cuda_sequence_ops {};
   using mailbox = cuda_detail::mailbox;
   using recording = cuda_detail::recording;
 
