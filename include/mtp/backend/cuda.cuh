@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "mtp/backend/cuda/context.cuh"
+#include "mtp/backend/cuda/embedding.cuh"
 #include "mtp/backend/cuda/mailbox.cuh"
 #include "mtp/backend/cuda/memory.cuh"
 #include "mtp/backend/cuda/optimizer.cuh"
@@ -22,6 +23,7 @@ struct backend_traits<cuda> {
   using context = cuda_context;
 
   struct ops : cuda_detail::cuda_rms_norm_ops,
+               cuda_detail::cuda_embedding_ops,
                cuda_detail::cuda_optimizer_ops,
                cuda_detail::cuda_sequence_ops {};
   using mailbox = cuda_detail::mailbox;

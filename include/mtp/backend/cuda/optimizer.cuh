@@ -8,6 +8,7 @@
 #include "mtp/backend/cuda/launch.cuh"
 #include "mtp/backend/cuda/pack.cuh"
 #include "mtp/backend/cuda/reduce_block.cuh"
+#include "mtp/backend/cuda/wide_pack.cuh"
 #include "mtp/core/view.hpp"
 #include "mtp/ops/optimizer.hpp"
 
@@ -112,36 +113,6 @@ struct adamw_factors {
   }
 };
 
-/// As many neighbours as a pack of S has, in accumulate_t; one or two packs.
-template <class S>
-struct adamw_elements {
-  using A = accumulate_t<S>;
-  static constexpr int W = pack<S>::width, parts = W / pack<A>::width;
-  A elements[W];
-
-  __device__ __forceinline__ explicit adamw_elements(const A* from) {  // 16-byte aligned
-#pragma unroll
-    for (int p = 0; p < parts; ++p) {
-      const pack<A> part = reinterpret_cast<const pack<A>*>(from)[p];
-#pragma unroll
-      for (int i = 0; i < pack<A>::width; ++i) {
-        elements[p * pack<A>::width + i] = part.elements[i];
-      }
-    }
-  }
-  __device__ __forceinline__ void store(A* to) const {
-#pragma unroll
-    for (int p = 0; p < parts; ++p) {
-      pack<A> part;
-#pragma unroll
-      for (int i = 0; i < pack<A>::width; ++i) {
-        part.elements[i] = elements[p * pack<A>::width + i];
-      }
-      reinterpret_cast<pack<A>*>(to)[p] = part;
-    }
-  }
-};
-
 /// Block b updates range b: whole packs, and the few elements before and behind them one by one.
 /// Moves 30 bytes for each element of bf16 (f32: 28, f64: 56) and is bound by that. A thread has
 /// all its loads of 8 elements on the way before it needs one: 128 bytes.
@@ -183,8 +154,11 @@ __global__ void __launch_bounds__(optimizer_policy::threads)
     update_one(last_pack + thread);
   }
   for (index_t p = first_pack + thread * W; p < last_pack; p += block * W) {
-    const adamw_elements<S> gradients(gradient + p);
-    adamw_elements<S> masters(master + p), firsts(first + p), seconds(second + p);
+    wide_pack<S> gradients, masters, firsts, seconds;
+    gradients.template load<true>(gradient, p, end);
+    masters.template load<true>(master, p, end);
+    firsts.template load<true>(first, p, end);
+    seconds.template load<true>(second, p, end);
     pack<S> values;
 #pragma unroll
     for (int i = 0; i < W; ++i) {
@@ -195,11 +169,11 @@ __global__ void __launch_bounds__(optimizer_policy::threads)
                                            gradients.elements[i]);
       values.elements[i] = narrow<S>(masters.elements[i]);
     }
-    firsts.store(first + p);
-    seconds.store(second + p);
-    masters.store(master + p);
+    firsts.template store<true>(first, p, end);
+    seconds.template store<true>(second, p, end);
+    masters.template store<true>(master, p, end);
     if constexpr (has_copy) {
-      *reinterpret_cast<pack<S>*>(value + p) = values;
+      store_elements<true>(value, p, end, values);
     }
   }
 }
