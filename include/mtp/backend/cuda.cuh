@@ -6,6 +6,7 @@
 
 #include "mtp/backend/cuda/context.cuh"
 #include "mtp/backend/cuda/embedding.cuh"
+#include "mtp/backend/cuda/linear_cross_entropy.cuh"
 #include "mtp/backend/cuda/mailbox.cuh"
 #include "mtp/backend/cuda/memory.cuh"
 #include "mtp/backend/cuda/optimizer.cuh"
@@ -24,6 +25,7 @@ struct backend_traits<cuda> {
 
   struct ops : cuda_detail::cuda_rms_norm_ops,
                cuda_detail::cuda_embedding_ops,
+               cuda_detail::cuda_linear_cross_entropy_ops,
                cuda_detail::cuda_optimizer_ops,
                cuda_detail::cuda_sequence_ops {};
   using mailbox = cuda_detail::mailbox;

@@ -156,9 +156,11 @@ __global__ void __launch_bounds__(embedding_policy::threads)
 #pragma unroll
     for (int k = 0; k < batch; ++k) {
       if (first + k < length) {
+        accumulate_t<S> terms[W];
+        widen_pack(terms, values[k]);
 #pragma unroll
         for (int i = 0; i < W; ++i) {
-          sums.elements[i] += widen(values[k].elements[i]);
+          sums.elements[i] += terms[i];
         }
       }
     }

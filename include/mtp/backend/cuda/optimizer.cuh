@@ -35,9 +35,11 @@ __global__ void __launch_bounds__(optimizer_policy::threads)
   const index_t end = begin + chunk < P ? begin + chunk : P;
   double sums[W] = {};
   const auto add = [&](const pack<S>& values) {
+    accumulate_t<S> elements[W];
+    widen_pack(elements, values);
 #pragma unroll
     for (int i = 0; i < W; ++i) {
-      const auto value = static_cast<double>(widen(values.elements[i]));
+      const auto value = static_cast<double>(elements[i]);
       sums[i] = std::fma(value, value, sums[i]);
     }
   };
@@ -159,7 +161,6 @@ __global__ void __launch_bounds__(optimizer_policy::threads)
     masters.template load<true>(master, p, end);
     firsts.template load<true>(first, p, end);
     seconds.template load<true>(second, p, end);
-    pack<S> values;
 #pragma unroll
     for (int i = 0; i < W; ++i) {
       masters.elements[i] = factors.update(keep,
@@ -167,13 +168,12 @@ __global__ void __launch_bounds__(optimizer_policy::threads)
                                            firsts.elements[i],
                                            seconds.elements[i],
                                            gradients.elements[i]);
-      values.elements[i] = narrow<S>(masters.elements[i]);
     }
     firsts.template store<true>(first, p, end);
     seconds.template store<true>(second, p, end);
     masters.template store<true>(master, p, end);
     if constexpr (has_copy) {
-      store_elements<true>(value, p, end, values);
+      store_elements<true>(value, p, end, narrow_pack<S>(masters.elements));
     }
   }
 }

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
+#include "mtp/backend/cuda/device.cuh"
 #include "mtp/core/host_device.hpp"
 #include "mtp/core/scalar.hpp"
 
@@ -37,6 +39,48 @@ MTP_HOST_DEVICE inline S narrow(Value value) {
 }
 
 #if defined(__CUDACC__) || defined(MTP_CUDA_EMULATION)
+
+// bf16 is converted in pairs, by the device's own instructions: a tenth of those that a rounding
+// spelled out takes. NaN becomes 0x7fff.
+
+/// The elements of a pack as arithmetic sees them.
+template <class S>
+__device__ __forceinline__ void widen_pack(accumulate_t<S> (&to)[pack<S>::width],
+                                           const pack<S>& from) {
+  if constexpr (std::is_same_v<S, bf16>) {
+    const auto words = __builtin_bit_cast(pack<std::uint32_t>, from);
+#pragma unroll
+    for (int i = 0; i < pack<std::uint32_t>::width; ++i) {
+      to[2 * i] = unpack_low(words.elements[i]);
+      to[2 * i + 1] = unpack_high(words.elements[i]);
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < pack<S>::width; ++i) {
+      to[i] = widen(from.elements[i]);
+    }
+  }
+}
+
+/// Numbers as a pack stores them.
+template <class S>
+__device__ __forceinline__ pack<S> narrow_pack(const accumulate_t<S> (&from)[pack<S>::width]) {
+  if constexpr (std::is_same_v<S, bf16>) {
+    pack<std::uint32_t> words;
+#pragma unroll
+    for (int i = 0; i < pack<std::uint32_t>::width; ++i) {
+      words.elements[i] = pack_bf16(from[2 * i], from[2 * i + 1]);
+    }
+    return __builtin_bit_cast(pack<S>, words);
+  } else {
+    pack<S> values;
+#pragma unroll
+    for (int i = 0; i < pack<S>::width; ++i) {
+      values.elements[i] = narrow<S>(from[i]);
+    }
+    return values;
+  }
+}
 
 /// Elements at .. at + width - 1 of a row of `count`; zeros beyond its end. Packed rows are read in
 /// one piece and others element by element, so that which elements a thread gets, and with it the
