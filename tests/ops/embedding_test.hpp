@@ -180,6 +180,27 @@ TEST_CASE_TEMPLATE_DEFINE("embedding_backward adds in the order of positions, bi
   CHECK(within(dtable.rows().elements, {0, 0, 0}, 0.0));
 }
 
+TEST_CASE_TEMPLATE_DEFINE("embedding_backward finds the rows of each of many tokens", Case, many) {
+  using B = typename Case::backend;
+  using S = typename Case::scalar;
+  using A = accumulate_t<S>;
+  auto context = testing<B>::make_context();
+  // Tokens of one, two and three bytes, more rows than a tile of a sort has.
+  for (const index_t V : {256, 257, 70001}) {
+    CAPTURE(V);
+    const table_sizes s{4500, V, 2, 0};
+    const auto tokens = random_tokens(s.N, s.V);
+    auto ids = guarded_tokens<B>(tokens);
+    guarded_weight<A, B> dtable(s.V, s.C, uniform(s.V * s.C, 1));
+    auto dx = random_rows<S, B>(s, 2);
+    const array<2> before = dtable.rows();
+    embedding_backward(context, dtable.view(), dx.view(), ids.view());
+    CHECK(
+        same_bits(dtable.rows().elements, summed_in_order<A>(before, array_of(dx.view()), tokens)));
+    CHECK(dtable.intact());
+  }
+}
+
 TEST_CASE_TEMPLATE_DEFINE("embedding_backward matches differences of embedding_forward",
                           Case,
                           gradients) {
@@ -274,6 +295,7 @@ TEST_CASE_TEMPLATE_DEFINE("embedding operations reject wrong shapes and change n
 TEST_CASE_TEMPLATE_APPLY(forward_values, cases);
 TEST_CASE_TEMPLATE_APPLY(backward_values, cases);
 TEST_CASE_TEMPLATE_APPLY(order, cases);
+TEST_CASE_TEMPLATE_APPLY(many, cases);
 TEST_CASE_TEMPLATE_APPLY(gradients, cases);
 TEST_CASE_TEMPLATE_APPLY(ways, cases);
 TEST_CASE_TEMPLATE_APPLY(workspace, cases);
