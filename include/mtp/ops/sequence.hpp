@@ -93,7 +93,8 @@ void append_drafts(context<Backend>& context,
 /// predicted [M]: the most likely token behind each of the rows at positions count - 1 .. count + M
 /// - 2, of which the last M - 1 were drafts. Where predicted[right] is -1, no logit was a number:
 /// count grows by right alone. Does nothing but set right = -1 if the rows reach beyond `limit`
-/// positions or the text has that many tokens. Throws mtp::error on wrong shapes.
+/// positions or the text has that many tokens. The text has room for more than `limit` tokens,
+/// because one is written behind the last row. Throws mtp::error on wrong shapes.
 template <class Backend>
 void accept_drafts(context<Backend>& context,
                    text_view<Backend> text,
@@ -102,11 +103,11 @@ void accept_drafts(context<Backend>& context,
   detail::check_text("accept_drafts", text);
   detail::check_rows("accept_drafts", "predicted", predicted);
   check(predicted.extent(0) >= 1, "accept_drafts: expected at least one predicted token");
-  check(limit <= text.tokens.extent(0),
-        "accept_drafts: a limit of ",
-        limit,
-        " tokens exceeds the text's capacity of ",
-        text.tokens.extent(0));
+  check(limit < text.tokens.extent(0),
+        "accept_drafts: expected a limit below the text's capacity of ",
+        text.tokens.extent(0),
+        " tokens, got ",
+        limit);
   ops_of<Backend>::accept_drafts(context, text, predicted, limit);
 }
 

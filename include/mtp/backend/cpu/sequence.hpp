@@ -19,7 +19,8 @@ struct cpu_sequence_ops {
     for (index_t m = 0; m < positions.extent(0); ++m) {
       const index_t position = text.state(text_count) + offset + m, at = position + ahead;
       positions(m) = position;
-      ids(m) = position >= 0 && at < text.tokens.extent(0) ? text.tokens(at) : token_t{0};
+      ids(m) =
+          position >= 0 && at >= 0 && at < text.tokens.extent(0) ? text.tokens(at) : token_t{0};
     }
   }
 

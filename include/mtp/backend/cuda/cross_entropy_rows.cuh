@@ -1,0 +1,299 @@
+// Softmax and cross entropy of rows of logits, with their gradients in place.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <type_traits>
+
+#include "mtp/backend/cuda/exponential.cuh"
+#include "mtp/backend/cuda/largest.cuh"
+#include "mtp/backend/cuda/launch.cuh"
+#include "mtp/backend/cuda/online_softmax.cuh"
+#include "mtp/backend/cuda/pack.cuh"
+#include "mtp/core/view.hpp"
+
+namespace mtp::cuda_detail {
+
+struct cross_entropy_policy {
+  static constexpr int batch = 4;  // packs of a row that a thread has on the way
+
+  /// Threads of a block, which takes one row. With bf16 a thread has 64 registers, so a
+  /// multiprocessor holds 1024 of them: two rows, where one can be read while the other is written,
+  /// unless they are so long that shared memory has better room for one.
+  template <class S>
+  static constexpr int most_threads = std::is_same_v<S, bf16> ? 1024 : 512;
+  static constexpr int paired_threads = 512;
+  static constexpr index_t paired_bytes = index_t{112} << 10;
+
+  /// Follows from the length of a row alone, and with it the order of sums.
+  template <class S>
+  static constexpr int threads(index_t V) {
+    const index_t packs = ceil_div(V, pack<S>::width);
+    const int most = packs * 16 <= paired_bytes ? paired_threads : most_threads<S>;
+    return static_cast<int>(
+        std::clamp<index_t>(round_up(ceil_div(packs, batch), warp_size), warp_size, most));
+  }
+};
+
+/// Elements of a matrix with any strides.
+template <class Element>
+struct matrix_places {
+  Element* data;  // [R, J] stride (row, column)
+  index_t row;
+  index_t column;
+
+  explicit matrix_places(const matrix_view<Element, cuda>& x)
+      : data(x.data()), row(x.stride(0)), column(x.stride(1)) {}
+  __device__ __forceinline__ Element& operator()(index_t r, index_t j) const {
+    return data[r * row + j * column];
+  }
+};
+
+/// Shared memory of a block that takes a row of V logits with J targets, in bytes from its
+/// beginning. As much of the row as fits is kept there for the second sweep.
+template <class S>
+struct cross_entropy_memory {
+  using A = accumulate_t<S>;
+
+  index_t kept;  // packs
+  index_t J;
+
+  MTP_HOST_DEVICE index_t reduction() const { return kept * 16; }
+  MTP_HOST_DEVICE index_t numbers() const {
+    return reduction() + block_reduction_size * static_cast<index_t>(sizeof(largest<A>));
+  }
+  MTP_HOST_DEVICE index_t targets() const {
+    return numbers() + 2 * J * static_cast<index_t>(sizeof(A));
+  }
+  MTP_HOST_DEVICE index_t bytes() const {
+    return targets() + J * static_cast<index_t>(sizeof(token_t));
+  }
+};
+
+/// Losses, prediction and, with `Gradient`, the gradient by the logits of row blockIdx.x: the
+/// logits are overwritten by  total weight * softmax - weight at each target.
+///
+/// One block for a row. The first sweep finds maximum and sum, the second writes. Moves 4 V bytes
+/// for bf16, read once and written once, where the row fits into shared memory; what does not is
+/// read a second time, soon, from the L2 cache. Without gradient it reads 2 V bytes. Pack p
+/// of the row belongs to thread p mod blockDim.x in both sweeps, so they need no barrier.
+template <class S, bool Gradient>
+__global__ void __launch_bounds__(cross_entropy_policy::most_threads<S>)
+    cross_entropy_kernel(S* logits,    // [R, V] stride (row, 1), 16-byte aligned rows
+                         index_t row,  // a multiple of a pack
+                         index_t V,
+                         matrix_places<accumulate_t<S>> losses,         // [R, J]
+                         token_t* __restrict__ predicted,               // [R]
+                         matrix_places<const token_t> targets,          // [R, J]
+                         matrix_places<const accumulate_t<S>> weights,  // [R, J]
+                         cross_entropy_memory<S> memory,
+                         index_t first_row,  // how the first row is called in reports
+                         fault_record* faults) {
+  using A = accumulate_t<S>;
+  constexpr int W = pack<S>::width, batch = cross_entropy_policy::batch;
+  auto* const shared = dynamic_shared<unsigned char>();
+  auto* const kept_packs = reinterpret_cast<pack<S>*>(shared);                         // [kept]
+  auto* const reduction = reinterpret_cast<largest<A>*>(shared + memory.reduction());  // [32]
+  auto* const weight_list = reinterpret_cast<A*>(shared + memory.numbers());           // [J]
+  A* const logit_list = weight_list + memory.J;                                        // [J]
+  auto* const target_list = reinterpret_cast<token_t*>(shared + memory.targets());     // [J]
+  const index_t r = blockIdx.x, J = memory.J;
+  const auto thread = static_cast<index_t>(threadIdx.x);
+  const auto threads = static_cast<index_t>(blockDim.x);
+  S* const own_row = logits + r * row;
+  auto* const packs = reinterpret_cast<pack<S>*>(own_row);
+  const index_t whole_packs = V / W, all_packs = ceil_div(V, W);
+
+  for (index_t j = thread; j < J; j += threads) {
+    const token_t target = targets(r, j);
+    const bool exists = target >= 0 && target < V;
+    if (target >= V) {
+      report_fault(faults, fault_target, first_row + r, target, V);
+    }
+    target_list[j] = exists ? target : token_t{-1};
+    logit_list[j] = exists ? widen(own_row[target]) : A(0);
+    if constexpr (Gradient) {
+      weight_list[j] = exists ? weights(r, j) : A(0);
+    }
+  }
+
+  softmax_part<S> part;
+  index_t p = thread;
+  for (; p + (batch - 1) * threads < whole_packs; p += batch * threads) {
+    pack<S> values[batch];
+#pragma unroll
+    for (int k = 0; k < batch; ++k) {
+      values[k] = packs[p + k * threads];
+    }
+#pragma unroll
+    for (int k = 0; k < batch; ++k) {
+      const index_t at = p + k * threads;
+      if (Gradient && at < memory.kept) {
+        kept_packs[at] = values[k];
+      }
+      part.meet(values[k], at * W, W);
+    }
+  }
+  for (; p < all_packs; p += threads) {
+    const pack<S> values = packs[p];
+    if (Gradient && p < memory.kept) {
+      kept_packs[p] = values;
+    }
+    part.meet(values, p * W, p < whole_packs ? W : static_cast<int>(V - p * W));
+  }
+
+  const largest<A> best = block_largest(part.best, reduction);
+  const A sum = block_sum(rounded_product(part.sum, exponential<S>(part.best.value - best.value)),
+                          reinterpret_cast<A*>(reduction));
+  const bool finite = sum == sum;
+  token_t argmax = best.at;
+  if (argmax < 0) {  // no number is above -inf: the first one that is a number
+    largest<A> lowest = no_largest<A>();
+    for (index_t v = thread; v < V; v += threads) {
+      lowest.meet(widen(own_row[v]), static_cast<token_t>(v));
+    }
+    argmax = block_largest(lowest, reduction).at;
+  }
+  if (thread == 0) {
+    predicted[r] = argmax;
+  }
+  const A normalizer = best.value + std::log(sum);
+  const A nan = static_cast<A>(__int_as_float(0x7fffffff));
+  for (index_t j = thread; j < J; j += threads) {
+    const A loss = finite ? normalizer - logit_list[j] : nan;
+    losses(r, j) = target_list[j] >= 0 ? loss : A(0);
+  }
+
+  if constexpr (Gradient) {
+    A total_weight = 0;
+    bool weighted = false;
+#pragma unroll 1
+    for (index_t j = 0; j < J; ++j) {
+      total_weight += weight_list[j];
+      weighted = weighted || weight_list[j] != A(0);
+    }
+    if (!finite) {  // no number is right: let it be seen
+      A substitute[W];
+#pragma unroll
+      for (int i = 0; i < W; ++i) {
+        substitute[i] = weighted ? nan : A(0);
+      }
+#pragma unroll 1
+      for (p = thread; p < all_packs; p += threads) {
+        packs[p] = narrow_pack<S>(substitute);
+      }
+      return;
+    }
+    const A scale = total_weight / sum;
+    const auto write = [&](index_t at, const pack<S>& values) {
+      A x[W];
+      widen_pack(x, values);
+      const index_t v = at * W;
+      bool hit = false;
+#pragma unroll 1
+      for (index_t j = 0; j < J; ++j) {
+        hit = hit || (target_list[j] >= v && target_list[j] < v + W);
+      }
+#pragma unroll
+      for (int i = 0; i < W; ++i) {
+        x[i] = exponential<S>(x[i] - best.value);
+      }
+      if (hit) {
+        A taken[W] = {};
+#pragma unroll 1
+        for (index_t j = 0; j < J; ++j) {
+#pragma unroll
+          for (int i = 0; i < W; ++i) {
+            taken[i] += target_list[j] == v + i ? weight_list[j] : A(0);
+          }
+        }
+#pragma unroll
+        for (int i = 0; i < W; ++i) {
+          x[i] = std::fma(x[i], scale, -taken[i]);
+        }
+      } else {
+#pragma unroll
+        for (int i = 0; i < W; ++i) {
+          x[i] *= scale;
+        }
+      }
+      packs[at] = narrow_pack<S>(x);
+    };
+    p = thread;
+#pragma unroll 1
+    for (; p < memory.kept; p += threads) {
+      write(p, kept_packs[p]);
+    }
+    for (; p + (batch - 1) * threads < all_packs; p += batch * threads) {
+      pack<S> values[batch];
+#pragma unroll
+      for (int k = 0; k < batch; ++k) {
+        values[k] = packs[p + k * threads];
+      }
+#pragma unroll
+      for (int k = 0; k < batch; ++k) {
+        write(p + k * threads, values[k]);
+      }
+    }
+#pragma unroll 1
+    for (; p < all_packs; p += threads) {
+      write(p, packs[p]);
+    }
+  }
+}
+
+/// Shared memory that a block of so many threads may take: all, or half of a multiprocessor's. What
+/// is kept there changes no bits.
+inline index_t shared_bytes(int threads, const char* function) {
+  constexpr index_t reserved = 1024;  // by the system, for each block
+  int device = 0, of_block = 0, of_multiprocessor = 0;
+  check_cuda(cudaGetDevice(&device), function);
+  check_cuda(cudaDeviceGetAttribute(&of_block, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+             function);
+  check_cuda(cudaDeviceGetAttribute(
+                 &of_multiprocessor, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device),
+             function);
+  return threads > cross_entropy_policy::paired_threads
+             ? of_block
+             : std::min<index_t>(of_block, of_multiprocessor / 2 - reserved);
+}
+
+/// Runs cross_entropy_kernel on logits [R, V] in memory of the workspace. Without `gradient` nobody
+/// looks at the weights.
+template <class S>
+void score_rows(cuda_context& context,
+                const char* function,
+                matrix_view<S, cuda> logits,                       // [R, V]
+                matrix_view<accumulate_t<S>, cuda> losses,         // [R, J]
+                token_t* predicted,                                // [R]
+                matrix_view<const token_t, cuda> targets,          // [R, J]
+                matrix_view<const accumulate_t<S>, cuda> weights,  // [R, J]
+                bool gradient,
+                index_t first_row) {
+  const index_t V = logits.extent(1);
+  const int threads = cross_entropy_policy::threads<S>(V);
+  cross_entropy_memory<S> memory{0, targets.extent(1)};
+  if (gradient) {
+    memory.kept = std::clamp<index_t>(
+        (shared_bytes(threads, function) - memory.bytes()) / 16, 0, ceil_div(V, pack<S>::width));
+  }
+  launch(context,
+         function,
+         dim3(extent_of(logits.extent(0), function)),
+         dim3(static_cast<unsigned>(threads)),
+         static_cast<std::size_t>(memory.bytes()),
+         gradient ? cross_entropy_kernel<S, true> : cross_entropy_kernel<S, false>,
+         logits.data(),
+         logits.stride(0),
+         V,
+         matrix_places(losses),
+         predicted,
+         matrix_places(targets),
+         matrix_places(weights),
+         memory,
+         first_row,
+         context.faults());
+}
+
+}  // namespace mtp::cuda_detail

@@ -1,0 +1,130 @@
+// Output matrix, softmax and cross entropy in chunks of rows on a GPU. Contracts:
+// ops/linear_cross_entropy.hpp.
+#pragma once
+
+#include <algorithm>
+
+#include "mtp/backend/cuda/cross_entropy_rows.cuh"
+#include "mtp/backend/cuda/linear.cuh"
+#include "mtp/backend/cuda/predict.cuh"
+#include "mtp/core/view.hpp"
+#include "mtp/core/weight.hpp"
+
+namespace mtp::cuda_detail {
+
+/// Logits of a chunk of rows are stored, in the type of the weights, and become their gradients in
+/// place: docs/decisions/0004-logits-are-stored.md.
+struct cuda_linear_cross_entropy_ops : cuda_predict_ops {
+  template <scalar S>
+  static void linear_cross_entropy(cuda_context& context,
+                                   matrix_view<accumulate_t<S>, cuda> losses,
+                                   vector_view<token_t, cuda> predicted,
+                                   matrix_view<S, cuda> dhidden,
+                                   weight_view<accumulate_t<S>, cuda> dw,
+                                   matrix_view<const S, cuda> hidden,
+                                   weight_view<const S, cuda> w,
+                                   matrix_view<const token_t, cuda> targets,
+                                   matrix_view<const accumulate_t<S>, cuda> weights) {
+    for_each_chunk<S>(context,
+                      "linear_cross_entropy",
+                      losses,
+                      predicted,
+                      hidden,
+                      w,
+                      targets,
+                      &weights,
+                      [&](index_t first, index_t rows, matrix_view<const S, cuda> dlogits) {
+                        if (dw.data != nullptr) {  // first: dhidden may be hidden
+                          cuda_linear_ops::linear_backward_weight(
+                              context, dw, dlogits, hidden.slice(0, first, rows));
+                        }
+                        cuda_linear_ops::linear_backward_input(
+                            context, dhidden.slice(0, first, rows), dlogits, w);
+                      });
+  }
+
+  template <scalar S>
+  static void linear_cross_entropy_forward(cuda_context& context,
+                                           matrix_view<accumulate_t<S>, cuda> losses,
+                                           vector_view<token_t, cuda> predicted,
+                                           matrix_view<const S, cuda> hidden,
+                                           weight_view<const S, cuda> w,
+                                           matrix_view<const token_t, cuda> targets) {
+    for_each_chunk<S>(context,
+                      "linear_cross_entropy_forward",
+                      losses,
+                      predicted,
+                      hidden,
+                      w,
+                      targets,
+                      nullptr,
+                      [](index_t, index_t, matrix_view<const S, cuda>) {});
+  }
+
+  /// Bytes of workspace that these operations want at most for `rows` rows.
+  template <scalar S>
+  static constexpr index_t linear_cross_entropy_workspace(index_t rows,
+                                                          index_t vocabulary,
+                                                          index_t width,
+                                                          index_t threads) {
+    const index_t chunk = std::min(rows, chunk_rows<S>(vocabulary));
+    return arena_bytes(chunk * row_stride<S>(vocabulary), sizeof(S)) +
+           cuda_linear_ops::linear_workspace<S>(chunk, vocabulary, width, threads);
+  }
+
+  /// Rows whose logits exist at a time. Each chunk reads and writes the gradient of the output
+  /// matrix once more, so it has many rows, but not more than a GiB of logits. Follows from the
+  /// size of the vocabulary alone.
+  template <class S>
+  static constexpr index_t chunk_rows(index_t vocabulary) {
+    constexpr index_t most_bytes = index_t{1} << 30, fewest_rows = 256, most_rows = 8192;
+    return std::clamp(
+        most_bytes / (std::max<index_t>(vocabulary, 1) * static_cast<index_t>(sizeof(S))),
+        fewest_rows,
+        most_rows);
+  }
+
+ private:
+  /// Elements between rows of logits, which begin with a whole pack.
+  template <class S>
+  static constexpr index_t row_stride(index_t vocabulary) {
+    return round_up(vocabulary, pack<S>::width);
+  }
+
+  /// Logits of a chunk of rows, their losses, and (with weights) their gradients in place; then
+  /// gradient(...).
+  template <class S, class Gradient>
+  static void for_each_chunk(cuda_context& context,
+                             const char* function,
+                             matrix_view<accumulate_t<S>, cuda> losses,
+                             vector_view<token_t, cuda> predicted,
+                             matrix_view<const S, cuda> hidden,
+                             weight_view<const S, cuda> w,
+                             matrix_view<const token_t, cuda> targets,
+                             const matrix_view<const accumulate_t<S>, cuda>* weights,
+                             const Gradient& gradient) {
+    using weights_view = matrix_view<const accumulate_t<S>, cuda>;
+    const index_t R = hidden.extent(0), V = w.outputs;
+    const index_t chunk = std::min(R, chunk_rows<S>(V)), stride = row_stride<S>(V);
+    const arena::scope scope(context.workspace());
+    S* const memory = context.workspace().template take<S>(chunk * stride);  // [chunk, stride]
+    for (index_t first = 0; first < R; first += chunk) {
+      const index_t rows = std::min(chunk, R - first);
+      const matrix_view<S, cuda> logits(memory, {rows, V}, {stride, 1});  // [rows, V]
+      cuda_linear_ops::linear_forward(context, logits, hidden.slice(0, first, rows), w);
+      score_rows<S>(context,
+                    function,
+                    logits,
+                    losses.slice(0, first, rows),
+                    predicted.data() + first,
+                    targets.slice(0, first, rows),
+                    weights != nullptr ? weights->slice(0, first, rows)
+                                       : weights_view(nullptr, {rows, targets.extent(1)}),
+                    weights != nullptr,
+                    first);
+      gradient(first, rows, logits);
+    }
+  }
+};
+
+}  // namespace mtp::cuda_detail

@@ -1,0 +1,84 @@
+#include "support/cuda_cases.hpp"
+// The cases come first.
+#include "ops/embedding_test.hpp"
+
+namespace mtp::test::embedding {
+
+// The host cannot look at tokens on a device: kernels must not follow a wrong one anywhere.
+TEST_CASE_TEMPLATE("tokens outside the table give zeros and no gradient, and are reported",
+                   S,
+                   float,
+                   double,
+                   bf16) {
+  using A = accumulate_t<S>;
+  cuda_context context = testing<cuda>::make_context();
+  const std::vector<token_t> tokens = {2, 5, 0, -1, 2, 2147483647, -2147483647 - 1};
+  auto ids = guarded_tokens<cuda>(tokens);
+  for (const index_t C : {3, 16}) {
+    const auto N = static_cast<index_t>(tokens.size());
+    guarded_weight<S, cuda> table(5, C, uniform(5 * C, 1));
+    guarded_weight<A, cuda> dtable(5, C, uniform(5 * C, 2));
+    guarded<S, 2, cuda> x(dims<2>{N, C}), dx(dims<2>{N, C}, uniform(N * C, 3));
+    const std::vector<double> rows = table.rows().elements;
+    std::vector<double> expected, sums = dtable.rows().elements;
+    for (index_t n = 0; n < N; ++n) {
+      const token_t token = tokens[static_cast<std::size_t>(n)];
+      const bool known = token >= 0 && token < 5;
+      for (index_t c = 0; c < C; ++c) {
+        const auto at = static_cast<std::size_t>(token * C + c);
+        expected.push_back(known ? rows[at] : 0);
+        if (known) {
+          sums[at] =
+              static_cast<double>(static_cast<A>(sums[at]) + static_cast<A>(dx.view()(n, c)));
+        }
+      }
+    }
+    embedding_forward(context, x.view(), table.view(), ids.view());
+    CHECK(rejects("embedding", [&] { context.synchronize(); }));
+    CHECK_NOTHROW(context.synchronize());  // what was thrown is forgotten
+    CHECK(same_bits(values(x.view()), expected));
+    CHECK(x.intact());
+
+    embedding_backward(context, dtable.view(), dx.view(), ids.view());
+    const comparison report = rejects("embedding", [&] { context.synchronize(); });
+    CHECK(report);
+    CHECK(report.message.find(" does not lie in [0, 5)") != std::string::npos);
+    CHECK(same_bits(dtable.rows().elements, sums));
+    CHECK(dtable.intact());
+  }
+}
+
+TEST_CASE("embedding operations can be recorded and replayed with other tokens") {
+  using S = float;
+  cuda_context context = testing<cuda>::make_context();
+  const index_t N = 70, V = 3, C = 40;
+  guarded_weight<S, cuda> table(V, C, uniform(V * C, 1));
+  guarded_weight<S, cuda> dtable(V, C, uniform(V * C, 2));
+  guarded<S, 2, cuda> x(dims<2>{N, C}), dx(dims<2>{N, C}, uniform(N * C, 3));
+  std::vector<double> list(static_cast<std::size_t>(N));
+  guarded<token_t, 1, cuda> ids(dims<1>{N}, list);
+  // Asking for a view waits for the device, which a recording must not.
+  const auto w = table.view(), dw = dtable.view();
+  const auto to = x.view(), from = dx.view();
+  const auto places = ids.view();
+  cuda_detail::recording cycle;
+  for (index_t round = 0; round < 4; ++round) {
+    std::vector<token_t> tokens;
+    for (index_t n = 0; n < N; ++n) {
+      tokens.push_back(static_cast<token_t>((n / (round + 1) + round) % V));
+    }
+    ids.set({tokens.begin(), tokens.end()});
+    const reference::array<2> before = dtable.rows();
+    cycle.replay(context, [&] {
+      embedding_forward(context, to, w, places);
+      embedding_backward(context, dw, from, places);
+    });
+    context.synchronize();
+    CAPTURE(round);
+    CHECK(same_bits(values(x.view()), reference::embedding_forward(table.rows(), tokens).elements));
+    CHECK(same_bits(dtable.rows().elements,
+                    summed_in_order<S>(before, reference::array_of(dx.view()), tokens)));
+  }
+}
+
+}  // namespace mtp::test::embedding

@@ -1,0 +1,61 @@
+#include "support/cuda_cases.hpp"
+// The cases come first.
+#include "ops/linear_cross_entropy_test.hpp"
+
+namespace mtp::test::linear_cross_entropy_tests {
+
+// The host cannot look at targets on a device.
+TEST_CASE_TEMPLATE(
+    "targets outside the vocabulary count as none and are reported", S, float, double, bf16) {
+  cuda_context context = testing<cuda>::make_context();
+  loss_case<S, cuda> a({4, 3, 6, 2}), without({4, 3, 6, 2});
+  a.set_targets({0, 1, 2, 3, 6, 5, 2147483647, 0});
+  without.set_targets({0, 1, 2, 3, -1, 5, -1, 0});
+  const auto reported = [&] {
+    const comparison report = rejects("linear_cross_entropy", [&] { context.synchronize(); });
+    CHECK(report.message.find(" does not lie in [0, 6)") != std::string::npos);
+    return report;
+  };
+  a.run(context);
+  CHECK(reported());
+  without.run(context);
+  CHECK_NOTHROW(context.synchronize());
+  CHECK(same_bits(a.results(), without.results()));
+  a.run_forward(context);
+  CHECK(reported());
+}
+
+TEST_CASE("linear_cross_entropy and predict can be recorded and replayed") {
+  using S = bf16;
+  cuda_context context = testing<cuda>::make_context();
+  const loss_sizes s{5, 4, 2100, 2};
+  loss_case<S, cuda> a(s);
+  guarded<S, 2, cuda> logits(dims<2>{s.R, s.V}, normal(s.R * s.V, 1));
+  guarded<token_t, 1, cuda> best(dims<1>{s.R});
+  // Asking for a view waits for the device, which a recording must not.
+  const auto losses = a.losses.view();
+  const auto dhidden = a.dhidden.view(), hidden = a.hidden.view(), rows = logits.view();
+  const auto predicted = a.predicted.view(), chosen = best.view();
+  const auto targets = a.targets.view();
+  const auto weights = a.weights.view();
+  const auto w = a.w.view();
+  const auto dw = a.dw.view();
+  cuda_detail::recording cycle;
+  for (std::uint64_t round = 0; round < 3; ++round) {
+    a.hidden.set(normal(s.R * s.C, 5 + round));
+    logits.set(normal(s.R * s.V, 9 + round));
+    loss_case<S, cuda> usual(s);
+    usual.hidden.set(normal(s.R * s.C, 5 + round));
+    usual.dw = a.dw;
+    cycle.replay(context, [&] {
+      linear_cross_entropy(context, losses, predicted, dhidden, dw, hidden, w, targets, weights);
+      predict(context, chosen, rows);
+    });
+    usual.run(context);
+    context.synchronize();
+    CHECK(same_bits(a.results(), usual.results()));
+    CHECK(same_bits(elements(best.view()), reference::predict(array_of(logits.view()))));
+  }
+}
+
+}  // namespace mtp::test::linear_cross_entropy_tests
