@@ -112,7 +112,7 @@ __global__ void __launch_bounds__(attention_decode_policy::threads)
       reinterpret_cast<float2*>(sums + warps * rows * tile::stride);  // [warps, rows]
   const int g = static_cast<int>(blockIdx.x), split = static_cast<int>(blockIdx.y);
   const int first = first_position(a.positions);
-  const int end = min(first + a.M, a.capacity);  // behind the last position
+  const int end = first < a.capacity ? min(first + a.M, a.capacity) : 0;  // of what rows see
   if (split * policy::split >= end) {
     return;
   }
