@@ -52,7 +52,7 @@ struct cuda_attention_ops {
                                 heads<const S> k,
                                 heads<const S> v,
                                 index_t batch) {
-    attention_launcher<Widths, S>(context, "attention_forward", {})
+    attention_launcher<Widths, S>(context, "attention_forward")
         .forward(out, statistics, q, nothing<S>(), k, v, batch);
   }
 
@@ -68,7 +68,7 @@ struct cuda_attention_ops {
                                  heads<const S> out,
                                  matrix_view<const accumulate_t<S>, cuda> statistics,
                                  index_t batch) {
-    attention_launcher<Widths, S>(context, "attention_backward", {})
+    attention_launcher<Widths, S>(context, "attention_backward")
         .backward(dq, dk, dv, dout, q, k, v, out, statistics, batch);
   }
 
@@ -80,7 +80,7 @@ struct cuda_attention_ops {
                                        heads<const S> k,
                                        heads<const S> v,
                                        vector_view<const index_t, cuda> positions) {
-    attention_launcher<Widths, S>(context, "attention_cached_forward", {})
+    attention_launcher<Widths, S>(context, "attention_cached_forward")
         .cached_forward(out, cache, q, nothing<S>(), k, v, positions.data());
   }
 

@@ -42,7 +42,9 @@ struct simple_attention_gradients {
   using A = accumulate_t<S>;
   head_array<S> dq, dk, dv;       // [N, H, E], [N, G, E], [N, G, E]
   head_array<const S> dout, out;  // [N, H, E]
-  A* means = nullptr;             // [N, H], dout . out: the query kernel tells the other one
+  const A* statistics = nullptr;  // [N, 2H] stride (statistics_row, 1)
+  index_t statistics_row = 0;
+  A* means = nullptr;  // [N, H], dout . out: the query kernel tells the other one
 };
 
 /// a . b, one element after the other.
@@ -136,17 +138,17 @@ struct simple_pair {
   accumulate_t<S> probability, gradient;
 
   __device__ __forceinline__ simple_pair(const simple_attention_arguments<S>& a,
-                                         const head_array<const S>& dout,
+                                         const simple_attention_gradients<S>& d,
                                          accumulate_t<S> mean,
                                          index_t query,
                                          index_t h,
                                          index_t key,
                                          index_t g) {
     using A = accumulate_t<S>;
-    const A* const statistics = a.statistics + query * a.statistics_row + h;
+    const A* const statistics = d.statistics + query * d.statistics_row + h;
     const A score = chain<A>(a.q.at(query, h), a.k.at(key, g), a.E) * a.scale;
     probability = std::exp(score - statistics[0]) * statistics[a.H];
-    gradient = probability * (chain<A>(dout.at(query, h), a.v.at(key, g), a.E) - mean) * a.scale;
+    gradient = probability * (chain<A>(d.dout.at(query, h), a.v.at(key, g), a.E) - mean) * a.scale;
   }
 };
 
@@ -178,7 +180,7 @@ __global__ void __launch_bounds__(simple_threads)
   for (index_t s = 0; s < count; s += warp_size) {
     const auto seen = static_cast<int>(min(count - s, index_t{warp_size}));
     if (lane < seen) {
-      gradients[lane] = simple_pair<S>(a, d.dout, mean, n, h, sequence + s + lane, g).gradient;
+      gradients[lane] = simple_pair<S>(a, d, mean, n, h, sequence + s + lane, g).gradient;
     }
     __syncwarp();
     add_rows(sums, gradients, a.k, sequence + s, g, seen, A(1), a.E);
@@ -213,7 +215,7 @@ __global__ void __launch_bounds__(simple_threads)
       const auto seen = static_cast<int>(min(end - query, index_t{warp_size}));
       if (lane < seen) {
         const A mean = d.means[(query + lane) * a.H + h];
-        const simple_pair<S> pair(a, d.dout, mean, query + lane, h, n, g);
+        const simple_pair<S> pair(a, d, mean, query + lane, h, n, g);
         probabilities[lane] = pair.probability;
         gradients[lane] = pair.gradient;
       }
