@@ -119,25 +119,21 @@ struct row_sums {
     }
   }
 
-  /// Stores scale times the rows, turned back to position 0 where there is a table.
-  __device__ __forceinline__ void store(bf16* to,  // [valid, E] stride (row, 1)
-                                        index_t row_stride,
-                                        int valid,
-                                        float scale,
-                                        const rotation_table<float>& table,
-                                        int position,  // of the first row
-                                        int lane,
-                                        bool packed) {
+  /// Leaves scale times the rows in shared memory, turned back to position 0 where there is a
+  /// table.
+  __device__ __forceinline__ void finish(bf16* results,  // [16 Tiles, E]
+                                         float scale,
+                                         const rotation_table<float>& table,
+                                         int position,  // of the first row
+                                         int valid,
+                                         int lane) const {
     const int column = lane % 4 * 2;
 #pragma unroll
     for (int i = 0; i < Tiles; ++i) {
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         const int row = 16 * i + 8 * r + lane / 4;
-        if (row >= valid) {
-          continue;
-        }
-        bf16* const own = to + row * row_stride + column;
+        const bool turned = table.data != nullptr && row < valid;
         const float* const angles = table.data + (position + row) * table.row + column;
 #pragma unroll
         for (int j = 0; j < E / 16; ++j) {
@@ -146,12 +142,12 @@ struct row_sums {
           for (int c = 0; c < 2; ++c) {
             low[c] = scale * sums[i][j][2 * r + c];
             high[c] = scale * sums[i][j + E / 16][2 * r + c];
-            if (table.data != nullptr) {
+            if (turned) {
               rotate_pair(low[c], high[c], angles[8 * j + c], -angles[E / 2 + 8 * j + c]);
             }
           }
-          store_pair(own + 8 * j, pack_bf16(low[0], low[1]), packed);
-          store_pair(own + 8 * j + E / 2, pack_bf16(high[0], high[1]), packed);
+          head_tile<E>::set_pair(results, row, 8 * j + column, pack_bf16(low[0], low[1]));
+          head_tile<E>::set_pair(results, row, 8 * j + E / 2 + column, pack_bf16(high[0], high[1]));
         }
       }
     }
@@ -268,14 +264,12 @@ __global__ void __launch_bounds__(attention_backward_policy<E>::threads, E <= 64
     }
   }
   copy_async_wait<0>();
-  dq.store(a.dq.at(sequence + row0 + warp_row, h),
-           a.dq.row,
-           valid - warp_row,
-           a.scale,
-           a.table,
-           row0 + warp_row,
-           lane,
-           a.packed);
+  __syncthreads();
+  bf16* const results = ring + warp_row * tile::stride;  // [16 tiles, E]
+  dq.finish(results, a.scale, a.table, row0 + warp_row, valid - warp_row, lane);
+  __syncwarp();
+  tile::template store_rows<16 * tiles>(
+      a.dq, sequence + row0 + warp_row, h, valid - warp_row, results, lane, a.packed);
 }
 
 /// Block (b, g, i) takes a block of keys of head g: dk and dv from all query heads of its group,
@@ -385,22 +379,15 @@ __global__ void __launch_bounds__(attention_backward_policy<E>::threads, E == 64
     slot = 1 - slot;
   }
   copy_async_wait<0>();
-  dk.store(a.dk.at(sequence + key0 + warp_key, g),
-           a.dk.row,
-           valid - warp_key,
-           a.scale,
-           a.table,
-           key0 + warp_key,
-           lane,
-           a.packed);
-  dv.store(a.dv.at(sequence + key0 + warp_key, g),
-           a.dv.row,
-           valid - warp_key,
-           1,
-           rotation_table<float>(),
-           0,
-           lane,
-           a.packed);
+  __syncthreads();
+  bf16* const results = ring + warp_key * tile::stride;  // [16 tiles, E]
+  bf16* const values = results + rows * tile::stride;    // [16 tiles, E]
+  dk.finish(results, a.scale, a.table, key0 + warp_key, valid - warp_key, lane);
+  dv.finish(values, 1, rotation_table<float>(), 0, 0, lane);
+  __syncwarp();
+  const index_t n = sequence + key0 + warp_key;
+  tile::template store_rows<16 * tiles>(a.dk, n, g, valid - warp_key, results, lane, a.packed);
+  tile::template store_rows<16 * tiles>(a.dv, n, g, valid - warp_key, values, lane, a.packed);
 }
 
 }  // namespace mtp::cuda_detail

@@ -325,6 +325,9 @@ __global__ void __launch_bounds__(attention_forward_policy::threads, E <= 64 ? 3
   }
   copy_async_wait<0>();
 
+  // A warp's queries have served: its results take their place on the way out.
+  bf16* const results = queries + warp_row * tile::stride;
+  __syncwarp();
 #pragma unroll
   for (int i = 0; i < policy::tiles; ++i) {
 #pragma unroll
@@ -332,25 +335,25 @@ __global__ void __launch_bounds__(attention_forward_policy::threads, E <= 64 ? 3
       float sum = own.sum[i][r];
       sum += __shfl_xor_sync(all_lanes, sum, 1);
       sum += __shfl_xor_sync(all_lanes, sum, 2);
-      const int row = warp_row + 16 * i + lane / 4 + 8 * r;
-      if (row >= valid_rows) {
-        continue;
-      }
       const float inverse = 1 / sum;
-      const index_t n = sequence + row0 + row;
-      if (a.statistics != nullptr && lane % 4 == 0) {
-        a.statistics[n * a.statistics_row + h] = own.maximum[i][r] * a.scale;
-        a.statistics[n * a.statistics_row + a.H + h] = inverse;
+      const int own_row = 16 * i + lane / 4 + 8 * r, row = warp_row + own_row;
+      if (a.statistics != nullptr && lane % 4 == 0 && row < valid_rows) {
+        float* const to = a.statistics + (sequence + row0 + row) * a.statistics_row + h;
+        to[0] = own.maximum[i][r] * a.scale;
+        to[a.H] = inverse;
       }
       const bool outside = position + row < 0 || position + row >= a.capacity;
 #pragma unroll
       for (int j = 0; j < E / 8; ++j) {
         const std::uint32_t pair =
             pack_bf16(own.out[i][j][2 * r] * inverse, own.out[i][j][2 * r + 1] * inverse);
-        store_pair(a.out.at(n, h) + 8 * j + lane % 4 * 2, outside ? 0 : pair, a.packed);
+        tile::set_pair(results, own_row, 8 * j + lane % 4 * 2, outside ? 0 : pair);
       }
     }
   }
+  __syncwarp();
+  tile::template store_rows<policy::tiles * 16>(
+      a.out, sequence + row0 + warp_row, h, valid_rows - warp_row, results, lane, a.packed);
 }
 
 }  // namespace mtp::cuda_detail

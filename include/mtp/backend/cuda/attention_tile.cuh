@@ -37,14 +37,6 @@ __device__ __forceinline__ std::uint32_t load_pair(const bf16* from, bool packed
   }
   return from[0].bits() | static_cast<std::uint32_t>(from[1].bits()) << 16;
 }
-__device__ __forceinline__ void store_pair(bf16* to, std::uint32_t pair, bool packed) {
-  if (packed) {
-    *reinterpret_cast<std::uint32_t*>(to) = pair;
-  } else {
-    to[0] = bf16::from_bits(static_cast<std::uint16_t>(pair));
-    to[1] = bf16::from_bits(static_cast<std::uint16_t>(pair >> 16));
-  }
-}
 
 /// Whether one of two elements is an infinity or NaN: its exponent is all ones, and adding one to
 /// it carries into the sign, which is cleared before.
@@ -160,6 +152,44 @@ struct head_tile {
         from += rows * x.row;
       }
     }
+  }
+
+  /// Writes `valid` rows to the rows n, n + 1, .. of head h, by a warp that has met before.
+  template <int Rows>
+  static __device__ __forceinline__ void store_rows(const head_array<bf16>& x,
+                                                    index_t n,
+                                                    index_t h,
+                                                    int valid,
+                                                    const bf16* tile,  // [Rows, E]
+                                                    int lane,
+                                                    bool packed) {
+    constexpr int rows = rows_at_a_time<warp_size>;
+    const auto thread = static_cast<unsigned>(lane);
+    bf16* to = x.at(n + thread / chunks, h) + thread % chunks * 8;
+    if (packed) {
+      for_each_chunk<Rows, warp_size>(thread, [&](int row, int chunk) {
+        if (row < valid) {
+          *reinterpret_cast<pack<bf16>*>(to) =
+              *reinterpret_cast<const pack<bf16>*>(tile + row * stride + chunk * 8);
+        }
+        to += rows * x.row;
+      });
+    } else if (thread / chunks < unsigned{rows}) {
+#pragma unroll 1
+      for (auto row = static_cast<int>(thread / chunks); row < min(Rows, valid); row += rows) {
+        store_elements<false>(
+            to,
+            0,
+            8,
+            *reinterpret_cast<const pack<bf16>*>(tile + row * stride + thread % chunks * 8));
+        to += rows * x.row;
+      }
+    }
+  }
+
+  /// Two neighbouring elements of a row.
+  static __device__ __forceinline__ void set_pair(bf16* tile, int row, int e, std::uint32_t pair) {
+    *reinterpret_cast<std::uint32_t*>(tile + row * stride + e) = pair;
   }
 
   // Fragments, by all lanes of a warp.
