@@ -232,12 +232,12 @@ __global__ void __launch_bounds__(attention_backward_policy<E>::threads, E <= 64
     __syncthreads();
     load_keys(key + streamed);
     const bf16* const keys = ring + key / streamed % policy::slots * slot_size;
-    // The last key that the lane's first row sees, counted from the first key of the tile.
-    const int behind = row0 + warp_row + lane / 4 - key;
-    const bool masked = behind - lane / 4 < streamed - 1;
+    // The last key that the warp's first row sees, counted from the first key of the tile.
+    const int behind = row0 + warp_row - key;
+    const bool masked = behind < streamed - 1;
 #pragma unroll
     for (int group = 0; group < streamed; group += 16) {
-      if (group > behind - lane / 4 + 16 * tiles - 1) {
+      if (group > behind + 16 * tiles - 1) {
         break;  // no row of the warp sees more
       }
       float s[tiles][2][4], ds[tiles][2][4];
@@ -253,7 +253,8 @@ __global__ void __launch_bounds__(attention_backward_policy<E>::threads, E <= 64
             const float probability =
                 exp2_approximate(std::fma(s[i][n][c], a.exponent_scale, -exponent[i][c / 2]));
             ds[i][n][c] = probability * (ds[i][n][c] - mean[i][c / 2]);
-            if (masked && group + 8 * n + lane % 4 * 2 + c % 2 > behind + 16 * i + c / 2 * 8) {
+            if (masked &&
+                group + 8 * n + lane % 4 * 2 + c % 2 > behind + 16 * i + c / 2 * 8 + lane / 4) {
               ds[i][n][c] = 0;
             }
           }
@@ -337,17 +338,16 @@ __global__ void __launch_bounds__(attention_backward_policy<E>::threads, E == 64
     const bf16* const queries = ring + slot * slot_size;
     const bf16* const douts = queries + streamed * tile::stride;
     const float2* const terms = ring_terms + slot * streamed;
-    // The first query that sees the lane's first key, counted from the first query of the tile.
-    const int ahead = key0 + warp_key + lane / 4 - query;
-    const int last_ahead = ahead - lane / 4 + 16 * tiles - 1;
+    // The first query that sees the warp's first key, counted from the first query of the tile.
+    const int ahead = key0 + warp_key - query;
 #pragma unroll
     for (int group = 0; group < streamed; group += 16) {
-      if (group + 15 < ahead - lane / 4) {
+      if (group + 15 < ahead) {
         continue;  // none of these queries sees a key of the warp
       }
       float s[tiles][2][4], ds[tiles][2][4];
       kept.multiply(s, ds, queries + group * tile::stride, douts + group * tile::stride, lane);
-      const bool masked = group < last_ahead;
+      const bool masked = group < ahead + 16 * tiles - 1;
       std::uint32_t p[tiles][4], gradient[tiles][4];
 #pragma unroll
       for (int n = 0; n < 2; ++n) {
@@ -360,7 +360,7 @@ __global__ void __launch_bounds__(attention_backward_policy<E>::threads, E == 64
           for (int c = 0; c < 4; ++c) {
             s[i][n][c] = exp2_approximate(std::fma(s[i][n][c], a.exponent_scale, -exponent[c % 2]));
             ds[i][n][c] = s[i][n][c] * (ds[i][n][c] - mean[c % 2]);
-            if (masked && column + c % 2 < ahead + 16 * i + c / 2 * 8) {
+            if (masked && column + c % 2 < ahead + 16 * i + c / 2 * 8 + lane / 4) {
               s[i][n][c] = ds[i][n][c] = 0;
             }
           }

@@ -160,13 +160,13 @@ __global__ void __launch_bounds__(attention_decode_policy::threads)
     }
   }
   const bool strange = __any_sync(all_lanes, found) != 0;
-  copy_async_wait<1>();
-  __syncwarp();
 
   const int group = a.H / a.G, count = a.M * group;
 #pragma unroll 1
   for (int row0 = 0; row0 < count; row0 += rows) {
     const decode_rows<E> own(a, row0, g, first, key0, lane);
+    copy_async_wait<1>();
+    __syncwarp();
     float s[keys / 8][4] = {};
 #pragma unroll
     for (int step = 0; step < E / 16; ++step) {
@@ -180,7 +180,7 @@ __global__ void __launch_bounds__(attention_decode_policy::threads)
     std::uint32_t p[keys / 16][4];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      const float nothing = -__int_as_float(0x7f800000);
+      const float nothing = minus_infinity();
       float largest = nothing, total = 0;
 #pragma unroll
       for (int j = 0; j < keys / 8; ++j) {
@@ -254,8 +254,7 @@ __global__ void __launch_bounds__(attention_decode_policy::threads)
       for (int w = 1; w < warps; ++w) {
         largest = fmaxf(largest, terms[w * rows + row].x);
       }
-      const float shift =
-          largest == -__int_as_float(0x7f800000) ? 0.0f : largest * a.exponent_scale;
+      const float shift = largest == minus_infinity() ? 0.0f : largest * a.exponent_scale;
       float4 sum{0, 0, 0, 0};
       float total = 0;
       for (int w = 0; w < warps; ++w) {
@@ -296,7 +295,7 @@ __global__ void __launch_bounds__(attention_decode_policy::threads)
   const bool outside = position < 0 || position >= a.capacity;
   const int splits = outside ? 0 : static_cast<int>(position / policy::split) + 1;
   const index_t rows = static_cast<index_t>(a.M) * a.H, row = m * a.H + h;
-  const float nothing = -__int_as_float(0x7f800000);
+  const float nothing = minus_infinity();
   float largest = nothing;
   for (int i = lane; i < splits; i += warp_size) {
     largest = fmaxf(largest, a.terms[i * rows + row].x);

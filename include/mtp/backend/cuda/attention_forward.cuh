@@ -84,8 +84,8 @@ __device__ __forceinline__ bool finds_nonfinite(const bf16* tile, unsigned threa
   head_tile<E>::template for_each_chunk<Rows, Threads>(thread, [&](int row, int chunk) {
     const uint4 words =
         *reinterpret_cast<const uint4*>(tile + row * head_tile<E>::stride + chunk * 8);
-    found = found || has_nonfinite(words.x) || has_nonfinite(words.y) || has_nonfinite(words.z) ||
-            has_nonfinite(words.w);
+    found |= has_nonfinite(words.x) | has_nonfinite(words.y) | has_nonfinite(words.z) |
+             has_nonfinite(words.w);
   });
   return found;
 }
@@ -128,7 +128,7 @@ struct attention_rows {
       }
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        maximum[i][r] = -__int_as_float(0x7f800000);
+        maximum[i][r] = minus_infinity();
         sum[i][r] = 0;
       }
     }
@@ -166,7 +166,7 @@ struct attention_rows {
 #pragma unroll
           for (int c = 0; c < 4; ++c) {
             if (8 * j + column + c % 2 > behind + 16 * i + c / 2 * 8) {
-              s[i][j][c] = -__int_as_float(0x7f800000);
+              s[i][j][c] = minus_infinity();
             }
           }
         }
@@ -187,8 +187,7 @@ struct attention_rows {
         largest = fmaxf(largest, __shfl_xor_sync(all_lanes, largest, 1));
         largest = fmaxf(largest, __shfl_xor_sync(all_lanes, largest, 2));
         // A row that has seen nothing but -inf must not subtract it from itself.
-        const float shift =
-            largest == -__int_as_float(0x7f800000) ? 0.0f : largest * exponent_scale;
+        const float shift = largest == minus_infinity() ? 0.0f : largest * exponent_scale;
         factor[i][r] = exp2_approximate(std::fma(maximum[i][r], exponent_scale, -shift));
         rescale = rescale || !(factor[i][r] == 1);
         maximum[i][r] = largest;
@@ -269,6 +268,11 @@ __global__ void __launch_bounds__(attention_forward_policy::threads, E <= 64 ? 3
     }
     copy_async_commit();
   };
+  if (a.table.data == nullptr) {
+    tile::template load_rows<rows, threads>(
+        queries, a.q, sequence + row0, h, valid_rows, thread, a.packed);
+  }
+  load_tile(key_tile, a.k, 0);
   if (a.table.data != nullptr) {
     load_rotated_rows<E, rows, threads>(queries,
                                         a.rotated.at(sequence + row0, h),
@@ -278,11 +282,7 @@ __global__ void __launch_bounds__(attention_forward_policy::threads, E <= 64 ? 3
                                         position,
                                         thread,
                                         a.packed);
-  } else {
-    tile::template load_rows<rows, threads>(
-        queries, a.q, sequence + row0, h, valid_rows, thread, a.packed);
   }
-  load_tile(key_tile, a.k, 0);
 
   attention_rows<E> own;
   const int warp_row = warp * policy::tiles * 16;
@@ -324,10 +324,10 @@ __global__ void __launch_bounds__(attention_forward_policy::threads, E <= 64 ? 3
     }
   }
   copy_async_wait<0>();
+  __syncthreads();  // where there were no keys, queries have just arrived
 
   // A warp's queries have served: its results take their place on the way out.
   bf16* const results = queries + warp_row * tile::stride;
-  __syncwarp();
 #pragma unroll
   for (int i = 0; i < policy::tiles; ++i) {
 #pragma unroll

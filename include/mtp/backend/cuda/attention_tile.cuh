@@ -12,6 +12,11 @@ namespace mtp::cuda_detail {
 
 inline constexpr float log2_of_e = 1.44269504f;
 
+/// What is smaller than every score.
+__device__ __forceinline__ float minus_infinity() {
+  return __int_as_float(static_cast<int>(0xff800000u));
+}
+
 /// Heads of rows: where they begin.
 template <class Element>
 struct head_array {
