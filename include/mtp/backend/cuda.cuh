@@ -1,17 +1,16 @@
-// The CUDA backend: hand-written kernels for NVIDIA GPUs from compute capability 8.0 on, large products
-// by cuBLASLt. For files that nvcc compiles. See docs/numerics.md for what it promises.
+// The CUDA backend: hand-written kernels for NVIDIA GPUs from compute capability 8.0 on, large
+// products by cuBLASLt. For files that nvcc compiles. See docs/numerics.md for what it promises.
 #pragma once
 
 #include <cstddef>
 
+#include "mtp/backend/cuda/attention.cuh"
 #include "mtp/backend/cuda/context.cuh"
-#include "mtp/backend/cuda/embedding.cuh"
-#include "mtp/backend/cuda/linear_cross_entropy.cuh"
 #include "mtp/backend/cuda/mailbox.cuh"
 #include "mtp/backend/cuda/memory.cuh"
-#include "mtp/backend/cuda/optimizer.cuh"
 #include "mtp/backend/cuda/rms_norm.cuh"
-#include "mtp/backend/cuda/sequence.cuh"
+#include "mtp/backend/cuda/rope.cuh"
+#include "mtp/backend/cuda/rope_attention.cuh"
 #include "mtp/core/backend.hpp"
 
 namespace mtp {
@@ -24,10 +23,9 @@ struct backend_traits<cuda> {
   using context = cuda_context;
 
   struct ops : cuda_detail::cuda_rms_norm_ops,
-               cuda_detail::cuda_embedding_ops,
-               cuda_detail::cuda_linear_cross_entropy_ops,
-               cuda_detail::cuda_optimizer_ops,
-               cuda_detail::cuda_sequence_ops {};
+               cuda_detail::cuda_rope_ops,
+               cuda_detail::cuda_attention_ops,
+               cuda_detail::cuda_rope_attention_ops {};
   using mailbox = cuda_detail::mailbox;
   using recording = cuda_detail::recording;
 

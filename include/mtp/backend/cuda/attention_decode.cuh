@@ -1,0 +1,341 @@
+// Attention of a few rows over a cache with matrix instructions. The keys of a head are split among
+// blocks, and what they found is combined: "Flash-Decoding for long-context inference", Dao,
+// Haziza, Massa and Sizov 2023 (https://crfm.stanford.edu/2023/10/12/flashdecoding.html).
+#pragma once
+
+#include <cmath>
+
+#include "mtp/backend/cuda/attention_tile.cuh"
+
+namespace mtp::cuda_detail {
+
+/// A block takes 128 positions of a key/value head, a warp 32 of them, and all rows and query heads
+/// that look at them, 16 at a time. Where a split begins depends on its position alone, and so does
+/// what a row gets from it: a row's bits do not depend on the rows beside it.
+struct attention_decode_policy {
+  static constexpr int warps = 4;
+  static constexpr int threads = warps * warp_size;
+  static constexpr int keys = 32;  // of a warp
+  static constexpr int split = warps * keys;
+  static constexpr int rows = 16;      // at a time
+  static constexpr int max_rows = 32;  // M: more rows go through the kernel for whole sequences
+
+  static constexpr index_t splits(index_t capacity) { return ceil_div(capacity, split); }
+
+  static constexpr int widest = 128;  // head that results are combined for
+
+  template <int E>
+  static constexpr std::size_t shared_bytes() {
+    constexpr int kept = 2 * split * head_tile<E>::stride, summed = warps * rows;
+    return sizeof(bf16) * kept + sizeof(float) * summed * head_tile<E>::stride +
+           sizeof(float2) * summed;
+  }
+  static constexpr std::size_t combine_shared_bytes = sizeof(float) * warps * (widest + 1);
+};
+
+struct attention_decode_arguments {
+  head_array<const bf16> q;       // [M, H, E], not rotated where there is a table
+  head_array<const bf16> k, v;    // [M, G, E], new rows, k not rotated either
+  head_array<bf16> keys, values;  // [capacity, G, E], the cache
+  head_array<bf16> out;           // [M, H, E]
+  float* sums = nullptr;          // [splits, M, H, E], values weighted by exponentials
+  float2* terms = nullptr;      // [splits, M, H], largest score before scaling, sum of exponentials
+  rotation_table<float> table;  // null: nothing is rotated
+  const index_t* positions = nullptr;  // [M]
+  int M = 0, H = 0, G = 0, E = 0;
+  int capacity = 0;
+  float exponent_scale = 0;  // 1/sqrt(E) for powers of two
+  bool packed = false;       // all rows begin at multiples of 16 bytes
+};
+
+/// What a lane holds of 16 rows: rows g and g + 8 with g = lane / 4. Row i stands for query head
+/// i % (H / G) of its group in row i / (H / G) of those given.
+template <int E>
+struct decode_rows {
+  std::uint32_t q[E / 16][4] = {};
+  int last[1][2];  // the last key that a row sees, counted from the warp's first; -1: none
+
+  __device__ __forceinline__ decode_rows(const attention_decode_arguments& a,
+                                         int row0,
+                                         int g,
+                                         int first,  // position of the first row
+                                         int key0,
+                                         int lane) {
+    const int group = a.H / a.G, column = lane % 4 * 2;
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const int row = row0 + lane / 4 + 8 * r, m = row / group;
+      const int position = first + m;
+      last[0][r] = -1;
+      if (m < a.M && position >= 0 && position < a.capacity) {
+        last[0][r] = position - key0;
+        const bf16* const from = a.q.at(m, g * group + row % group) + column;
+        const float* const angles = a.table.data + position * a.table.row + column;
+#pragma unroll
+        for (int j = 0; j < E / 16; ++j) {
+          std::uint32_t low = load_pair(from + 8 * j, a.packed);
+          std::uint32_t high = load_pair(from + 8 * j + E / 2, a.packed);
+          if (a.table.data != nullptr) {
+            float lows[2] = {unpack_low(low), unpack_high(low)};
+            float highs[2] = {unpack_low(high), unpack_high(high)};
+#pragma unroll
+            for (int c = 0; c < 2; ++c) {
+              rotate_pair(lows[c], highs[c], angles[8 * j + c], angles[8 * j + E / 2 + c]);
+            }
+            low = pack_bf16(lows[0], lows[1]);
+            high = pack_bf16(highs[0], highs[1]);
+          }
+          q[j / 2][j % 2 * 2 + r] = low;
+          q[(j + E / 16) / 2][(j + E / 16) % 2 * 2 + r] = high;
+        }
+      }
+    }
+  }
+};
+
+/// Block (g, i) takes positions 128 i .. of head g. First it writes the new rows among them into
+/// the cache; nobody else reads these from there. Reads 4 E bytes for each position and is bound by
+/// memory: all of it is on its way before anything is computed.
+template <int E>
+__global__ void __launch_bounds__(attention_decode_policy::threads)
+    attention_decode_kernel(const attention_decode_arguments a) {
+  using policy = attention_decode_policy;
+  using tile = head_tile<E>;
+  constexpr int keys = policy::keys, warps = policy::warps, rows = policy::rows;
+  const int warp = static_cast<int>(threadIdx.x / warp_size);
+  const int lane = static_cast<int>(threadIdx.x % warp_size);
+  bf16* const key_tile = dynamic_shared<bf16>() + warp * 2 * keys * tile::stride;  // [keys, E]
+  bf16* const value_tile = key_tile + keys * tile::stride;                         // [keys, E]
+  float* const sums = reinterpret_cast<float*>(
+      dynamic_shared<bf16>() + warps * 2 * keys * tile::stride);  // [warps, rows, E]
+  float2* const terms =
+      reinterpret_cast<float2*>(sums + warps * rows * tile::stride);  // [warps, rows]
+  const int g = static_cast<int>(blockIdx.x), split = static_cast<int>(blockIdx.y);
+  const int first = first_position(a.positions);
+  const int end = first < a.capacity ? min(first + a.M, a.capacity) : 0;  // of what rows see
+  if (split * policy::split >= end) {
+    return;
+  }
+
+  const int key0 = split * policy::split + warp * keys;
+  const int cached = max(0, min(first - key0, keys));  // of the warp's positions
+  const auto thread = static_cast<unsigned>(lane);
+  tile::template load_rows<keys, warp_size, false>(
+      key_tile, a.keys, key0, g, cached, thread, a.packed);
+  copy_async_commit();
+  tile::template load_rows<keys, warp_size, false>(
+      value_tile, a.values, key0, g, cached, thread, a.packed);
+  copy_async_commit();
+
+  bool found = false;
+  const auto add_new = [&]<bool Packed>(int row, int chunk) {
+    pack<bf16> low{}, high{};
+    const int position = key0 + row;
+    bf16* const key_row = key_tile + row * tile::stride;
+    bf16* const value_row = value_tile + row * tile::stride;
+    if (position < end) {
+      const float* const angles =
+          a.table.data != nullptr ? a.table.data + position * a.table.row : nullptr;
+      load_turned<E, Packed>(low, high, a.k.at(position - first, g), chunk, angles);
+      store_turned<E, Packed>(a.keys.at(position, g), chunk, low, high);
+      store_turned<E, true>(key_row, chunk, low, high);
+      load_turned<E, Packed>(low, high, a.v.at(position - first, g), chunk, nullptr);
+      store_turned<E, Packed>(a.values.at(position, g), chunk, low, high);
+      store_turned<E, true>(value_row, chunk, low, high);
+      for (int i = 0; i < 8; ++i) {
+        found = found || has_nonfinite(low.elements[i].bits() | high.elements[i].bits() << 16);
+      }
+    } else {
+      store_turned<E, true>(key_row, chunk, low, high);
+      store_turned<E, true>(value_row, chunk, low, high);
+    }
+  };
+  constexpr int pairs = E / 16;
+#pragma unroll 1
+  for (int i = cached * pairs + lane; i < keys * pairs; i += warp_size) {
+    if (a.packed) {
+      add_new.template operator()<true>(i / pairs, i % pairs);
+    } else {
+      add_new.template operator()<false>(i / pairs, i % pairs);
+    }
+  }
+  const bool strange = __any_sync(all_lanes, found) != 0;
+
+  const int group = a.H / a.G, count = a.M * group;
+#pragma unroll 1
+  for (int row0 = 0; row0 < count; row0 += rows) {
+    const decode_rows<E> own(a, row0, g, first, key0, lane);
+    copy_async_wait<1>();
+    __syncwarp();
+    float s[keys / 8][4] = {};
+#pragma unroll
+    for (int step = 0; step < E / 16; ++step) {
+#pragma unroll
+      for (int j = 0; j < keys / 16; ++j) {
+        std::uint32_t b[4];
+        tile::load_b(b, key_tile + 16 * j * tile::stride, step, lane);
+        multiply_pair(s[2 * j], s[2 * j + 1], own.q[step], b);
+      }
+    }
+    std::uint32_t p[keys / 16][4];
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const float nothing = minus_infinity();
+      float largest = nothing, total = 0;
+#pragma unroll
+      for (int j = 0; j < keys / 8; ++j) {
+#pragma unroll
+        for (int c = 2 * r; c < 2 * r + 2; ++c) {
+          if (8 * j + lane % 4 * 2 + c % 2 > own.last[0][r]) {
+            s[j][c] = nothing;
+          }
+          largest = fmaxf(largest, s[j][c]);
+        }
+      }
+      largest = fmaxf(largest, __shfl_xor_sync(all_lanes, largest, 1));
+      largest = fmaxf(largest, __shfl_xor_sync(all_lanes, largest, 2));
+      const float shift = largest == nothing ? 0.0f : largest * a.exponent_scale;
+#pragma unroll
+      for (int j = 0; j < keys / 8; ++j) {
+#pragma unroll
+        for (int c = 2 * r; c < 2 * r + 2; ++c) {
+          s[j][c] = exp2_approximate(std::fma(s[j][c], a.exponent_scale, -shift));
+          total += s[j][c];
+        }
+      }
+      total += __shfl_xor_sync(all_lanes, total, 1);
+      total += __shfl_xor_sync(all_lanes, total, 2);
+      if (lane % 4 == 0) {
+        terms[warp * rows + lane / 4 + 8 * r] = {largest, total};
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < keys / 16; ++j) {
+      pack_a(p[j], s[2 * j], s[2 * j + 1]);
+    }
+    copy_async_wait<0>();
+    __syncwarp();
+    float out[1][E / 8][4] = {};
+    if (strange) {
+      add_nonfinite<E, 1>(out, value_tile, keys, own.last, lane);
+    }
+#pragma unroll
+    for (int j = 0; j < keys / 16; ++j) {
+#pragma unroll
+      for (int step = 0; step < E / 16; ++step) {
+        std::uint32_t b[4];
+        tile::load_b_transposed(b, value_tile + 16 * j * tile::stride, step, lane);
+        if (strange) {
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            b[i] = without_nonfinite(b[i]);
+          }
+        }
+        multiply_pair(out[0][2 * step], out[0][2 * step + 1], p[j], b);
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < E / 8; ++j) {
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const int row = warp * rows + lane / 4 + 8 * r;
+        *reinterpret_cast<float2*>(sums + row * tile::stride + 8 * j + lane % 4 * 2) = {
+            out[0][j][2 * r], out[0][j][2 * r + 1]};
+      }
+    }
+    __syncthreads();
+    for (int i = static_cast<int>(threadIdx.x); i < rows * E / 4; i += policy::threads) {
+      const int row = i / (E / 4), e = i % (E / 4) * 4;
+      const int m = (row0 + row) / group;
+      if (m >= a.M) {
+        break;
+      }
+      float largest = terms[row].x;
+      for (int w = 1; w < warps; ++w) {
+        largest = fmaxf(largest, terms[w * rows + row].x);
+      }
+      const float shift = largest == minus_infinity() ? 0.0f : largest * a.exponent_scale;
+      float4 sum{0, 0, 0, 0};
+      float total = 0;
+      for (int w = 0; w < warps; ++w) {
+        const float2 term = terms[w * rows + row];
+        const float weight = exp2_approximate(std::fma(term.x, a.exponent_scale, -shift));
+        const float4 part =
+            *reinterpret_cast<const float4*>(sums + (w * rows + row) * tile::stride + e);
+        sum.x = std::fma(weight, part.x, sum.x);
+        sum.y = std::fma(weight, part.y, sum.y);
+        sum.z = std::fma(weight, part.z, sum.z);
+        sum.w = std::fma(weight, part.w, sum.w);
+        total = std::fma(weight, term.y, total);
+      }
+      const index_t to =
+          (static_cast<index_t>(split) * a.M + m) * a.H + g * group + (row0 + row) % group;
+      *reinterpret_cast<float4*>(a.sums + to * E + e) = sum;
+      if (e == 0) {
+        a.terms[to] = {largest, total};
+      }
+    }
+    __syncthreads();
+  }
+}
+
+/// Block (h, m) adds up what the splits up to the position of row m found for head h: warp w takes
+/// splits w, w + 4, .., and the warps are added in order.
+template <class S>
+__global__ void __launch_bounds__(attention_decode_policy::threads)
+    attention_combine_kernel(const attention_decode_arguments a) {
+  using policy = attention_decode_policy;
+  constexpr int warps = policy::warps, widest = policy::widest, kept = widest / warp_size;
+  float* const sums = dynamic_shared<float>();  // [warps, widest]
+  float* const totals = sums + warps * widest;  // [warps]
+  const int warp = static_cast<int>(threadIdx.x / warp_size);
+  const int lane = static_cast<int>(threadIdx.x % warp_size);
+  const index_t h = blockIdx.x, m = blockIdx.y;
+  const index_t position = a.positions[m];
+  const bool outside = position < 0 || position >= a.capacity;
+  const int splits = outside ? 0 : static_cast<int>(position / policy::split) + 1;
+  const index_t rows = static_cast<index_t>(a.M) * a.H, row = m * a.H + h;
+  const float nothing = minus_infinity();
+  float largest = nothing;
+  for (int i = lane; i < splits; i += warp_size) {
+    largest = fmaxf(largest, a.terms[i * rows + row].x);
+  }
+#pragma unroll
+  for (int distance = warp_size / 2; distance > 0; distance /= 2) {
+    largest = fmaxf(largest, __shfl_xor_sync(all_lanes, largest, distance));
+  }
+  const float shift = largest == nothing ? 0.0f : largest * a.exponent_scale;
+  float sum[kept] = {}, total = 0;
+#pragma unroll 4
+  for (int i = warp; i < splits; i += warps) {
+    const float2 term = a.terms[i * rows + row];
+    const float weight = exp2_approximate(std::fma(term.x, a.exponent_scale, -shift));
+    total = std::fma(weight, term.y, total);
+#pragma unroll
+    for (int j = 0; j < kept; ++j) {
+      const int e = j * warp_size + lane;
+      if (e < a.E) {
+        sum[j] = std::fma(weight, a.sums[(i * rows + row) * a.E + e], sum[j]);
+      }
+    }
+  }
+#pragma unroll
+  for (int j = 0; j < kept; ++j) {
+    sums[warp * widest + j * warp_size + lane] = sum[j];
+  }
+  if (lane == 0) {
+    totals[warp] = total;
+  }
+  __syncthreads();
+  const int e = static_cast<int>(threadIdx.x);
+  if (e < a.E) {
+    float result = 0, all = 0;
+    for (int w = 0; w < warps; ++w) {
+      result += sums[w * widest + e];
+      all += totals[w];
+    }
+    a.out.at(m, h)[e] = narrow<S>(outside ? 0.0f : result / all);
+  }
+}
+
+}  // namespace mtp::cuda_detail

@@ -1,0 +1,222 @@
+// Which kernels attention takes, with rotation or without.
+#pragma once
+
+#include <cmath>
+#include <type_traits>
+
+#include "mtp/backend/cuda/attention_matrices.cuh"
+#include "mtp/backend/cuda/attention_simple.cuh"
+#include "mtp/backend/cuda/launch.cuh"
+#include "mtp/core/arena.hpp"
+#include "mtp/core/cache_view.hpp"
+
+namespace mtp::cuda_detail {
+
+/// Widths of heads of bf16 that kernels with matrix instructions are made for: multiples of 16 up
+/// to 128. All others take the simple kernels. Whoever knows the width names it alone and compiles
+/// these kernels once: ops::attention_forward<head_widths<64>>(context, ..).
+template <int... Widths>
+struct head_widths {
+  /// body<E>() if the width is one of these. Returns whether it is.
+  template <class Body>
+  static bool dispatch(index_t head_dim, const Body& body) {
+    return ((head_dim == Widths && (body.template operator()<Widths>(), true)) || ...);
+  }
+};
+using common_head_widths = head_widths<16, 32, 64, 96, 128>;
+
+/// The operations with and without rotation: a null table rotates nothing. `rotated` is q where it
+/// is rotated in place.
+template <class Widths, scalar S>
+class attention_launcher {
+  using A = accumulate_t<S>;
+  template <class Element>
+  using heads = view<Element, dims<3>, cuda>;
+  static constexpr bool has_matrices = std::is_same_v<S, bf16>;
+
+ public:
+  attention_launcher(cuda_context& context,
+                     const char* function,
+                     const rotation_table<A>& table = {})
+      : context_(context), function_(function), table_(table) {}
+
+  void forward(heads<S> out,
+               matrix_view<A, cuda> statistics,
+               heads<const S> q,
+               heads<S> rotated,
+               heads<const S> k,
+               heads<const S> v,
+               index_t batch) const {
+    if (q.empty()) {
+      return;
+    }
+    if constexpr (has_matrices) {
+      if (Widths::dispatch(q.extent(2), [&]<int E>() {
+            matrices<E>().forward(out, statistics, q, rotated, k, v, batch);
+          })) {
+        return;
+      }
+    }
+    const index_t T = q.extent(0) / batch;
+    if (table_.data != nullptr) {
+      rotate_rows(context_, function_, rotated, table_, nullptr, T, 0, A(1));
+    }
+    simple_attention_arguments<S> a = simple_arguments(q, k, v, T);
+    a.out = head_array<S>(out);
+    a.statistics = statistics.data();
+    a.statistics_row = statistics.stride(0);
+    launch_simple_forward(a);
+  }
+
+  void backward(heads<S> dq,
+                heads<S> dk,
+                heads<S> dv,
+                heads<const S> dout,
+                heads<const S> q,
+                heads<const S> k,
+                heads<const S> v,
+                heads<const S> out,
+                matrix_view<const A, cuda> statistics,
+                index_t batch) const {
+    if (q.empty()) {
+      return;
+    }
+    if constexpr (has_matrices) {
+      if (Widths::dispatch(q.extent(2), [&]<int E>() {
+            matrices<E>().backward(dq, dk, dv, dout, q, k, v, out, statistics, batch);
+          })) {
+        return;
+      }
+    }
+    const index_t N = q.extent(0), H = q.extent(1), G = k.extent(1), T = N / batch;
+    const arena::scope scope(context_.workspace());
+    simple_attention_arguments<S> a = simple_arguments(q, k, v, T);
+    simple_attention_gradients<S> d;
+    d.dq = head_array<S>(dq);
+    d.dk = head_array<S>(dk);
+    d.dv = head_array<S>(dv);
+    d.dout = head_array<const S>(dout);
+    d.out = head_array<const S>(out);
+    d.statistics = statistics.data();
+    d.statistics_row = statistics.stride(0);
+    d.means = context_.workspace().template take<A>(N * H);  // [N, H]
+    launch(context_,
+           function_,
+           simple_grid(N * H),
+           dim3(simple_threads),
+           simple_shared_bytes<S>(a.E, 1, 1),
+           attention_simple_backward_query_kernel<S>,
+           a,
+           d);
+    launch(context_,
+           function_,
+           simple_grid(N * G),
+           dim3(simple_threads),
+           simple_shared_bytes<S>(a.E, 2, 2),
+           attention_simple_backward_key_kernel<S>,
+           a,
+           d);
+    if (table_.data != nullptr) {
+      rotate_rows(context_, function_, dq, table_, nullptr, T, 0, A(-1));
+      rotate_rows(context_, function_, dk, table_, nullptr, T, 0, A(-1));
+    }
+  }
+
+  void cached_forward(heads<S> out,
+                      cache_view<S, cuda> cache,
+                      heads<const S> q,
+                      heads<S> rotated,
+                      heads<const S> k,
+                      heads<const S> v,
+                      const index_t* positions) const {
+    if (q.empty()) {
+      return;
+    }
+    const index_t M = q.extent(0), G = k.extent(1), E = q.extent(2), capacity = cache.capacity;
+    const cache_heads<S> to{
+        {cache.data, E, capacity * E}, {cache.data + G * capacity * E, E, capacity * E}, capacity};
+    if constexpr (has_matrices) {
+      if (M <= attention_decode_policy::max_rows && Widths::dispatch(E, [&]<int Width>() {
+            matrices<Width>().decode(out, to, q, k, v, positions);
+          })) {
+        return;
+      }
+    }
+    launch(context_,
+           function_,
+           dim3(extent_of(ceil_div(M * G * E, simple_threads), function_)),
+           dim3(simple_threads),
+           0,
+           cache_write_kernel<S>,
+           to.keys,
+           to.values,
+           head_array<const S>(k),
+           head_array<const S>(v),
+           table_,
+           positions,
+           capacity,
+           M,
+           G,
+           E);
+    if constexpr (has_matrices) {
+      if (Widths::dispatch(E, [&]<int Width>() {
+            matrices<Width>().forward(out, to, q, rotated, G, positions);
+          })) {
+        return;
+      }
+    }
+    if (table_.data != nullptr) {
+      rotate_rows(context_, function_, rotated, table_, positions, M, 0, A(1));
+    }
+    simple_attention_arguments<S> a = simple_arguments(q, k, v, M);
+    a.k = {to.keys.data, to.keys.row, to.keys.head};
+    a.v = {to.values.data, to.values.row, to.values.head};
+    a.out = head_array<S>(out);
+    a.positions = positions;
+    a.capacity = capacity;
+    launch_simple_forward(a);
+  }
+
+ private:
+  template <int E>
+  matrix_attention<E> matrices() const {
+    return {context_, function_, table_};
+  }
+
+  dim3 simple_grid(index_t tasks) const {
+    return dim3(extent_of(ceil_div(tasks, simple_warps), function_));
+  }
+
+  static simple_attention_arguments<S> simple_arguments(heads<const S> q,
+                                                        heads<const S> k,
+                                                        heads<const S> v,
+                                                        index_t T) {
+    simple_attention_arguments<S> a;
+    a.q = head_array<const S>(q);
+    a.k = head_array<const S>(k);
+    a.v = head_array<const S>(v);
+    a.N = q.extent(0);
+    a.T = a.capacity = T;
+    a.H = q.extent(1);
+    a.G = k.extent(1);
+    a.E = q.extent(2);
+    a.scale = static_cast<A>(1.0 / std::sqrt(static_cast<double>(a.E)));
+    return a;
+  }
+
+  void launch_simple_forward(const simple_attention_arguments<S>& a) const {
+    launch(context_,
+           function_,
+           simple_grid(a.N * a.H),
+           dim3(simple_threads),
+           simple_shared_bytes<S>(a.E, 1, 1),
+           attention_simple_forward_kernel<S>,
+           a);
+  }
+
+  cuda_context& context_;
+  const char* function_;
+  rotation_table<A> table_;
+};
+
+}  // namespace mtp::cuda_detail
