@@ -6,6 +6,7 @@
 
 #include "mtp/backend/cuda/context.cuh"
 #include "mtp/backend/cuda/mailbox.cuh"
+#include "mtp/backend/cuda/matmul.cuh"
 #include "mtp/backend/cuda/memory.cuh"
 #include "mtp/backend/cuda/rms_norm.cuh"
 #include "mtp/core/backend.hpp"
@@ -19,7 +20,7 @@ template <>
 struct backend_traits<cuda> {
   using context = cuda_context;
 
-  struct ops : cuda_detail::cuda_rms_norm_ops {};
+  struct ops : cuda_detail::cuda_matmul_ops, cuda_detail::cuda_rms_norm_ops {};
   using mailbox = cuda_detail::mailbox;
   using recording = cuda_detail::recording;
 
