@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "mtp/backend/cuda/context.cuh"
+#include "mtp/backend/cuda/linear.cuh"
 #include "mtp/backend/cuda/mailbox.cuh"
 #include "mtp/backend/cuda/matmul.cuh"
 #include "mtp/backend/cuda/memory.cuh"
@@ -20,7 +21,9 @@ template <>
 struct backend_traits<cuda> {
   using context = cuda_context;
 
-  struct ops : cuda_detail::cuda_matmul_ops, cuda_detail::cuda_rms_norm_ops {};
+  struct ops : cuda_detail::cuda_linear_ops,
+               cuda_detail::cuda_matmul_ops,
+               cuda_detail::cuda_rms_norm_ops {};
   using mailbox = cuda_detail::mailbox;
   using recording = cuda_detail::recording;
 
