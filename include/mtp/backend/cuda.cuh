@@ -1,9 +1,10 @@
-// The CUDA backend: hand-written kernels for NVIDIA GPUs from compute capability 8.0 on, large products
-// by cuBLASLt. For files that nvcc compiles. See docs/numerics.md for what it promises.
+// The CUDA backend: hand-written kernels for NVIDIA GPUs from compute capability 8.0 on, large
+// products by cuBLASLt. For files that nvcc compiles. See docs/numerics.md for what it promises.
 #pragma once
 
 #include <cstddef>
 
+#include "mtp/backend/cuda/combine.cuh"
 #include "mtp/backend/cuda/context.cuh"
 #include "mtp/backend/cuda/linear.cuh"
 #include "mtp/backend/cuda/mailbox.cuh"
@@ -21,7 +22,8 @@ template <>
 struct backend_traits<cuda> {
   using context = cuda_context;
 
-  struct ops : cuda_detail::cuda_linear_ops,
+  struct ops : cuda_detail::cuda_combine_ops,
+               cuda_detail::cuda_linear_ops,
                cuda_detail::cuda_matmul_ops,
                cuda_detail::cuda_rms_norm_ops {};
   using mailbox = cuda_detail::mailbox;
