@@ -91,6 +91,13 @@ TEST_CASE_TEMPLATE("on a GPU, an element among up to 16 rows is one chain of mul
   }
   matmul(context, c.view(), a.view(), b.view(), update::accumulate);
   CHECK(same_bits(c.view(), chains.view()));
+
+  // The chain ends with the last step: one more, with zeros, would turn -0 into +0.
+  const guarded<S, 2, cuda> minus(dims<2>(1, 3), std::vector<double>(3, -1)),
+      zeros(dims<2>(3, 1), std::vector<double>(3, 0));
+  guarded<S, 2, cuda> sum(dims<2>(1, 1), std::vector<double>{-0.0});
+  matmul(context, sum.view(), minus.view(), zeros.view(), update::accumulate);
+  CHECK(sum.untouched());
 }
 
 #if defined(MTP_CUDA_EMULATION)
@@ -116,10 +123,12 @@ TEST_CASE("the library is asked for an algorithm once for each kind of product")
     CHECK(searches_of(apart.view(), update::overwrite) == 1);
     CHECK(searches_of(odd.view(), update::overwrite) == 1);
     CHECK(searches_of(odd.view(), update::overwrite) == 0);
-    // Half as many rows, and then rows that begin in the middle of 16 bytes.
-    const auto half = [&](const auto& rows) { return rows.slice(0, 0, M / 2); };
+    guarded<float, 2, cuda> turned(dims<2>(M, N), strides(1, M));
+    CHECK(searches_of(turned.view(), update::overwrite) == 1);
+    // A quarter of the rows, and then rows that begin in the middle of 16 bytes.
+    const auto few = [&](const auto& rows) { return rows.slice(0, 0, M / 4 + 1); };
     const long before = searches();
-    matmul(context, half(c.view()), half(a.view()), b.view());
+    matmul(context, few(c.view()), few(a.view()), b.view());
     CHECK(searches() - before == 0);  // too small for the library
     const auto late = [&](const auto& x) { return x.slice(1, 1, x.extent(1) - 1); };
     matmul(context, late(c.view()), a.view(), late(b.view()));
