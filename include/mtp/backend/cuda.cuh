@@ -4,13 +4,13 @@
 
 #include <cstddef>
 
-#include "mtp/backend/cuda/attention.cuh"
+#include "mtp/backend/cuda/combine.cuh"
 #include "mtp/backend/cuda/context.cuh"
+#include "mtp/backend/cuda/linear.cuh"
 #include "mtp/backend/cuda/mailbox.cuh"
+#include "mtp/backend/cuda/matmul.cuh"
 #include "mtp/backend/cuda/memory.cuh"
 #include "mtp/backend/cuda/rms_norm.cuh"
-#include "mtp/backend/cuda/rope.cuh"
-#include "mtp/backend/cuda/rope_attention.cuh"
 #include "mtp/core/backend.hpp"
 
 namespace mtp {
@@ -22,10 +22,10 @@ template <>
 struct backend_traits<cuda> {
   using context = cuda_context;
 
-  struct ops : cuda_detail::cuda_rms_norm_ops,
-               cuda_detail::cuda_rope_ops,
-               cuda_detail::cuda_attention_ops,
-               cuda_detail::cuda_rope_attention_ops {};
+  struct ops : cuda_detail::cuda_combine_ops,
+               cuda_detail::cuda_linear_ops,
+               cuda_detail::cuda_matmul_ops,
+               cuda_detail::cuda_rms_norm_ops {};
   using mailbox = cuda_detail::mailbox;
   using recording = cuda_detail::recording;
 

@@ -64,7 +64,7 @@ void linear_add_forward(context<Backend>& context,
 
 /// dx[m, k] = sum over n of dy[m, n] W[n, k]        dx [M, K], dy [M, N], W [N, K]
 ///
-/// Row-invariant. dx must not overlap dy.
+/// Row-invariant on the CPU. dx must not overlap dy.
 template <class S, class Shape, class Backend>
 void linear_backward_input(context<Backend>& context,
                            view<S, Shape, Backend> dx,

@@ -19,10 +19,11 @@ enum class update {
 ///
 /// c [M, N], a [M, K], b [K, N], any strides: a transposed product takes a transposed view. Element
 /// types may differ as long as they share accumulate_t, so bf16 goes with f32; sums are kept in
-/// accumulate_t and rounded once. Each element is one chain of multiply-adds over k, in order, that
-/// starts with 0 or with c[m, n]: the bits of row m depend on row m of a (and c) and on b alone,
-/// not on M or on threads. c must not overlap a or b. Throws mtp::error on wrong shapes and on too
-/// little workspace.
+/// accumulate_t and rounded once. On the CPU, each element is one chain of multiply-adds over k, in
+/// order, that starts with 0 or with c[m, n]: the bits of row m depend on row m of a (and c) and on
+/// b alone, not on M or on threads. On CUDA this holds up to M = 16; beyond, a library chooses the
+/// order by shapes, strides and alignment. c must not overlap a or b. Throws mtp::error on wrong
+/// shapes and on too little workspace.
 template <class S, class Shape, class A, class ShapeA, class B, class ShapeB, class Backend>
 void matmul(context<Backend>& context,
             view<S, Shape, Backend> c,

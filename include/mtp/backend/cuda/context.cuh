@@ -8,6 +8,7 @@
 
 #include "mtp/backend/cuda/errors.cuh"
 #include "mtp/backend/cuda/memory.cuh"
+#include "mtp/backend/cuda/product_plans.cuh"
 #include "mtp/core/arena.hpp"
 #include "mtp/core/error.hpp"
 
@@ -56,6 +57,8 @@ class cuda_context {
   /// Memory that the product library may use, 256-byte aligned.
   void* product_memory() const { return product_memory_; }
   static constexpr std::size_t product_bytes = std::size_t{32} << 20;
+  /// What the product library has been told about products so far.
+  cuda_detail::product_plans& plans() { return plans_; }
 
   /// What the GPU calls itself.
   const std::string& device_name() const { return device_name_; }
@@ -168,6 +171,7 @@ class cuda_context {
       static_cast<void>(cudaFreeHost(faults_));
     }
     cuda_detail::deallocate(product_memory_);
+    plans_.clear();
     if (products_ != nullptr) {
       static_cast<void>(cublasLtDestroy(products_));
     }
@@ -181,6 +185,7 @@ class cuda_context {
   int multiprocessors_ = 0;
   cudaStream_t stream_ = nullptr;
   cublasLtHandle_t products_ = nullptr;
+  cuda_detail::product_plans plans_;
   void* product_memory_ = nullptr;
   cuda_detail::fault_record* faults_ = nullptr;
   std::byte* memory_ = nullptr;

@@ -1,0 +1,126 @@
+// Large products by cuBLASLt. It stores matrices column by column and this library row by row, so a
+// product is given to it transposed: c = a b becomes c^T = b^T a^T, and no element moves.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "mtp/backend/cuda/context.cuh"
+
+namespace mtp::cuda_detail {
+
+/// A factor of a product: x as it is stored, row by row, or its transpose.
+template <scalar S>
+struct product_factor {
+  const S* data;  // [rows, columns] stride (stride, 1)
+  index_t stride;
+  bool transposed = false;
+};
+
+/// c = alpha op(a) op(b) + beta added, row-major.
+///
+/// Out is In or accumulate_t<In>; sums are kept in accumulate_t<In>. `added` without data: nothing
+/// is added. It may be c, with the same stride.
+template <scalar In, scalar Out>
+struct library_product {
+  index_t M, N, K;
+  product_factor<In> a;  // op(a) [M, K]
+  product_factor<In> b;  // op(b) [K, N]
+  Out* c;                // [M, N] stride (c_stride, 1)
+  index_t c_stride;
+  const Out* added = nullptr;  // [M, N] stride (added_stride, 1)
+  index_t added_stride = 0;
+  double alpha = 1;
+  double beta = 1;
+};
+
+template <scalar S>
+inline constexpr cudaDataType_t lt_type = std::is_same_v<S, double>  ? CUDA_R_64F
+                                          : std::is_same_v<S, float> ? CUDA_R_32F
+                                                                     : CUDA_R_16BF;
+
+namespace detail {
+
+/// Rows of `columns` elements as the library can read them: none overlaps the next one.
+inline bool rows_lie_apart(index_t rows, index_t columns, index_t stride) {
+  return rows <= 1 || stride >= columns;
+}
+
+/// A row-major matrix as the library sees it: transposed. A single row may claim any stride.
+template <class S>
+lt_matrix lt_transposed(const S* data, index_t rows, index_t columns, index_t stride) {
+  // What kernels of the library can make use of; more would make the choice, and with it the order
+  // of sums, depend on addresses without need.
+  constexpr std::uintptr_t best_alignment = 16;
+  const std::uintptr_t address = reinterpret_cast<std::uintptr_t>(data) | best_alignment;
+  return {.type = lt_type<std::remove_const_t<S>>,
+          .rows = columns,
+          .columns = rows,
+          .leading_dimension = rows > 1 ? stride : columns,
+          .alignment = static_cast<std::uint32_t>(address & -address)};
+}
+
+}  // namespace detail
+
+/// Whether run_library_product can do it: nothing is empty, and rows do not overlap.
+template <scalar In, scalar Out>
+bool library_takes(const library_product<In, Out>& p) {
+  const auto factor = [](const product_factor<In>& x, index_t rows, index_t columns) {
+    return x.transposed ? detail::rows_lie_apart(columns, rows, x.stride)
+                        : detail::rows_lie_apart(rows, columns, x.stride);
+  };
+  return p.M > 0 && p.N > 0 && p.K > 0 && factor(p.a, p.M, p.K) && factor(p.b, p.K, p.N) &&
+         detail::rows_lie_apart(p.M, p.N, p.c_stride) &&
+         (p.added == nullptr || detail::rows_lie_apart(p.M, p.N, p.added_stride));
+}
+
+/// Gives the product to the context's stream. For what library_takes. The order of sums depends on
+/// sizes, strides and on how the matrices are aligned up to 16 bytes, and on nothing else.
+template <scalar In, scalar Out>
+void run_library_product(cuda_context& context,
+                         const char* function,
+                         const library_product<In, Out>& p) {
+  static_assert(std::is_same_v<Out, In> || std::is_same_v<Out, accumulate_t<In>>,
+                "run_library_product: c has the element type of a and b, or that of their sums");
+  using Scale = accumulate_t<In>;
+  const auto factor = [](const product_factor<In>& x, index_t rows, index_t columns) {
+    return x.transposed ? detail::lt_transposed(x.data, columns, rows, x.stride)
+                        : detail::lt_transposed(x.data, rows, columns, x.stride);
+  };
+  const auto operation = [](const product_factor<In>& x) {
+    return x.transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
+  };
+  const lt_matrix c = detail::lt_transposed(p.c, p.M, p.N, p.c_stride);
+  const bool adds = p.added != nullptr;
+  const lt_product product{
+      .compute_type = std::is_same_v<In, double> ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F,
+      .scale_type = lt_type<Scale>,
+      .operation_a = operation(p.b),
+      .operation_b = operation(p.a),
+      .a = factor(p.b, p.K, p.N),
+      .b = factor(p.a, p.M, p.K),
+      .c = adds ? detail::lt_transposed(p.added, p.M, p.N, p.added_stride) : c,
+      .d = c};
+  const product_plan& plan =
+      context.plans().find(context.products(), function, product, context.product_bytes);
+  const auto alpha = static_cast<Scale>(p.alpha), beta = static_cast<Scale>(adds ? p.beta : 0);
+  check_cublas(cublasLtMatmul(context.products(),
+                              plan.operation.get(),
+                              &alpha,
+                              p.b.data,
+                              plan.a.get(),
+                              p.a.data,
+                              plan.b.get(),
+                              &beta,
+                              adds ? p.added : p.c,
+                              plan.c.get(),
+                              p.c,
+                              plan.d.get(),
+                              &plan.algorithm,
+                              context.product_memory(),
+                              context.product_bytes,
+                              context.stream()),
+               function);
+}
+
+}  // namespace mtp::cuda_detail

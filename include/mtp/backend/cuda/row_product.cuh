@@ -1,0 +1,106 @@
+// y = init + x W^T for few rows of x, with the same bits for a row whatever the other rows are:
+// what decoding and verifying are made of.
+#pragma once
+
+#include <cmath>
+#include <type_traits>
+
+#include "mtp/backend/cuda/launch.cuh"
+#include "mtp/backend/cuda/pack.cuh"
+#include "mtp/backend/cuda/row_product_mma.cuh"
+
+namespace mtp::cuda_detail {
+
+inline constexpr int row_product_threads = 256;
+
+/// For f32 and f64. A warp takes an output: lane l the packs l, l + 32, .. of its row of W in
+/// order, then the lanes are added. Reads W once and x from the caches; 2 M N K operations on
+/// ordinary cores, so memory bounds it for few rows.
+template <class S, bool Packed>
+__global__ void __launch_bounds__(row_product_threads)
+    row_product_kernel(row_product_output<S> output,
+                       const S* __restrict__ x,  // [M, K] stride (x_row, 1)
+                       index_t x_row,
+                       const S* __restrict__ w,  // [N, K]
+                       int M,
+                       index_t N,
+                       index_t K) {
+  constexpr int W = pack<S>::width, max_rows = row_product_policy::max_rows;
+  const int lane = static_cast<int>(threadIdx.x) % warp_size;
+  const index_t n = (static_cast<index_t>(blockIdx.x) * blockDim.x + threadIdx.x) / warp_size;
+  if (n >= N) {
+    return;
+  }
+  S sums[max_rows] = {};
+  for (index_t k = index_t{lane} * W; k < K; k += index_t{warp_size} * W) {
+    const pack<S> weights = load_elements<Packed>(w + n * K, k, K);
+#pragma unroll
+    for (int m = 0; m < max_rows; ++m) {
+      if (m < M) {
+        const pack<S> values = load_elements<Packed>(x + m * x_row, k, K);
+#pragma unroll
+        for (int e = 0; e < W; ++e) {
+          sums[m] = std::fma(weights.elements[e], values.elements[e], sums[m]);
+        }
+      }
+    }
+  }
+#pragma unroll
+  for (int m = 0; m < max_rows; ++m) {
+    if (m < M) {
+      const S sum = warp_sum(sums[m]);
+      if (lane == 0) {
+        output.write(m, n, sum);
+      }
+    }
+  }
+}
+
+/// y[m, n] = init[m, n] + sum over k of W[n, k] x[m, k] for M <= 16 rows. Y is S or
+/// accumulate_t<S>; `init` may be null, may be y, and with init_row = 0 is the same for all rows. A
+/// row's bits depend on x[m], on init[m] and on W alone.
+template <scalar S, scalar Y>
+void run_row_product(cuda_context& context,
+                     const char* function,
+                     Y* y,  // [M, N] stride (y_row, 1)
+                     index_t y_row,
+                     const S* init,  // [M, N] stride (init_row, 1)
+                     index_t init_row,
+                     const S* x,  // [M, K] stride (x_row, 1)
+                     index_t x_row,
+                     index_t M,
+                     const S* w,  // [N, K]
+                     index_t N,
+                     index_t K) {
+  row_product_output<S> output{nullptr, nullptr, y_row, init, init_row};
+  if constexpr (std::is_same_v<Y, S>) {
+    output.y = y;
+  } else {
+    output.wide_y = y;
+  }
+  if (M == 0) {
+    return;
+  }
+  if constexpr (std::is_same_v<S, bf16>) {
+    run_row_product_mma(
+        context, function, output, plain_rows{x, x_row, in_packs(x, x_row, K)}, M, w, N, K);
+  } else {
+    const auto kernel = in_packs(w, K, K) && in_packs(x, x_row, K) ? row_product_kernel<S, true>
+                                                                   : row_product_kernel<S, false>;
+    launch(context,
+           function,
+           dim3(extent_of(ceil_div(N * warp_size, row_product_threads), function)),
+           dim3(row_product_threads),
+           0,
+           kernel,
+           output,
+           x,
+           x_row,
+           w,
+           static_cast<int>(M),
+           N,
+           K);
+  }
+}
+
+}  // namespace mtp::cuda_detail

@@ -1,0 +1,335 @@
+// Products of few rows of bf16 with a weight, by matrix instructions: the weight is read once.
+//
+// Decoding reads every weight for one to five rows, so memory bounds it: 2 N K bytes. A warp
+// multiplies a tile of 16 outputs by 8 or 16 rows. The weight is the left factor: its elements go
+// from memory to the registers of the lane that the instruction wants them in, 16 bytes at a time,
+// because a product may take the steps of a block of 32 in any order as long as both factors do.
+// Many steps are on their way at once, across the tiles of a block, so that the flow never stops.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+
+#include "mtp/backend/cuda/launch.cuh"
+#include "mtp/backend/cuda/pack.cuh"
+
+namespace mtp::cuda_detail {
+
+/// For an H100: its memory answers after about a microsecond under load, so 3.4 TB/s need 26 KB on
+/// their way to each of 132 multiprocessors. A warp has 8 KB on their way, a block 64 KB, so that
+/// one block on a multiprocessor is enough: a matrix of 2048 outputs has 128 blocks. That is 64
+/// registers of a lane; two blocks of 256 threads leave it 128.
+struct row_product_policy {
+  static constexpr int max_rows = 16;      // of x
+  static constexpr int tile = 16;          // outputs of a warp
+  static constexpr int step = 64;          // inputs that a warp takes at a time: 128 bytes of a row
+  static constexpr int max_threads = 256;  // of a block
+  static constexpr int blocks = 2;         // on a multiprocessor
+  static constexpr int max_splits = 8;     // warps that share the inputs of an output
+  static constexpr index_t x_bytes = index_t{64} << 10;  // of x in shared memory
+  static constexpr int sums_row = tile + 4;  // so that lanes that write sums meet all banks
+
+  /// Steps of a warp that are on their way.
+  template <bool Packed>
+  static constexpr int steps_ahead = Packed ? 4 : 1;
+
+  /// Warps that share the inputs of an output: it decides on the order of sums, so K alone decides
+  /// on it. A warp should have enough steps to keep steps_ahead busy.
+  static constexpr int splits_of(index_t K) {
+    const index_t steps = ceil_div(K, step);
+    return steps <= 4 ? 1 : steps <= 8 ? 2 : steps <= 16 ? 4 : max_splits;
+  }
+  /// Inputs of all M rows that fit into shared memory at a time; between two parts, warps have
+  /// finished their rounds.
+  static constexpr index_t part_of(index_t K, index_t M) {
+    const index_t all = round_up(K, step);
+    const index_t round = index_t{step} * max_splits * steps_ahead<true>;
+    return all * M * 2 <= x_bytes ? all : x_bytes / 2 / M / round * round;
+  }
+};
+static_assert(row_product_policy::part_of(index_t{1} << 20, row_product_policy::max_rows) > 0);
+
+/// y[m, n] = init[m, n] + sum, as S or in the precision of the sum.
+template <class S>
+struct row_product_output {
+  S* y;                     // [M, N] stride (row, 1), or null
+  accumulate_t<S>* wide_y;  // [M, N] stride (row, 1), or null
+  index_t row;
+  const S* init;  // [M, N] stride (init_row, 1), or null; may be y
+  index_t init_row;
+
+  __device__ __forceinline__ void write(index_t m, index_t n, accumulate_t<S> sum) const {
+    if (init != nullptr) {
+      sum += widen(init[m * init_row + n]);
+    }
+    if (wide_y != nullptr) {
+      wide_y[m * row + n] = sum;
+    } else {
+      y[m * row + n] = narrow<S>(sum);
+    }
+  }
+};
+
+/// Rows of x as they are.
+struct plain_rows {
+  const bf16* x;  // [M, K] stride (row, 1)
+  index_t row;
+  bool packed;  // may be read 16 bytes at a time
+  static constexpr bool packed_only = false;
+
+  /// Element k of row m, and in packs those behind it. Null: zeros.
+  __device__ __forceinline__ const bf16* at(int m, index_t k) const { return x + m * row + k; }
+  /// By all threads, when the rows are in shared memory.
+  __device__ __forceinline__ void finish(bf16*, int) const {}
+};
+
+/// Where element k of row m lies in shared memory: 32 elements of a row side by side, then the same
+/// of the next row, so that the eight rows of an instruction meet all banks.
+__device__ __forceinline__ int shared_row_offset(int m, int k, int M) {
+  return (k / 32 * M + m) * 32 + k % 32;
+}
+
+/// Starts to bring elements [begin, begin + count) of all rows to shared memory, zeros beyond K.
+template <class Rows>
+__device__ __forceinline__ void stage_rows(
+    bf16* shared, const Rows& rows, int M, int begin, int count, int K) {
+  constexpr int W = pack<bf16>::width;
+#pragma unroll 1
+  for (int i = static_cast<int>(threadIdx.x); i < count / W * M;
+       i += static_cast<int>(blockDim.x)) {
+    const int m = i / 4 % M, block = i / 4 / M;
+    const int k = begin + block * 32 + i % 4 * W;
+    bf16* const to = shared + i * W;
+    if (rows.packed) {
+      const bf16* const from = k < K ? rows.at(m, k) : nullptr;
+      copy_async_16(to, from, from != nullptr);
+    } else {
+      for (int e = 0; e < W; ++e) {
+        const bf16* const from = k + e < K ? rows.at(m, k + e) : nullptr;
+        to[e] = from != nullptr ? *from : bf16(0.0f);
+      }
+    }
+  }
+  copy_async_commit();
+}
+
+/// What a lane holds of a step of 16 outputs: lane 4g + t of the outputs g (words 0 and 2) and
+/// g + 8 (words 1 and 3) the inputs 8t .. 8t + 7 of the first and of the second 32 of the step.
+struct weight_step {
+  uint4 words[4];
+};
+
+template <bool Packed>
+__device__ __forceinline__ uint4 load_weights(const bf16* row, int k, int K, bool valid) {
+  if constexpr (Packed) {
+    return valid && k < K ? load_streaming_16(row + k) : uint4{0, 0, 0, 0};
+  } else {
+    return __builtin_bit_cast(uint4, load_elements<false>(row, k, valid ? K : 0));
+  }
+}
+
+template <bool Packed>
+__device__ __forceinline__ void load_step(weight_step& step,
+                                          const bf16* low,   // row of output g
+                                          const bf16* high,  // row of output g + 8
+                                          int k,             // first input of this lane
+                                          int K,
+                                          bool valid) {
+  step.words[0] = load_weights<Packed>(low, k, K, valid);
+  step.words[1] = load_weights<Packed>(high, k, K, valid);
+  step.words[2] = load_weights<Packed>(low, k + 32, K, valid);
+  step.words[3] = load_weights<Packed>(high, k + 32, K, valid);
+}
+
+/// sums [16 outputs, 8 rows] += weights x^T over the 64 inputs of a step. `x` is this lane's place
+/// in the first block of 32 for row g. Where there is no such row, zeros stand for it: columns of
+/// the right factor do not mix, so they change nothing.
+__device__ __forceinline__ void multiply_step(
+    float (&sums)[4], const weight_step& step, const bf16* x, int block_size, bool row_exists) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const uint4 low = step.words[2 * half], high = step.words[2 * half + 1];
+    const uint4 row =
+        row_exists ? *reinterpret_cast<const uint4*>(x + half * block_size) : uint4{0, 0, 0, 0};
+    const std::uint32_t first[4] = {low.x, high.x, low.y, high.y}, first_row[2] = {row.x, row.y};
+    const std::uint32_t second[4] = {low.z, high.z, low.w, high.w}, second_row[2] = {row.z, row.w};
+    mma_m16n8k16(sums, first, first_row);
+    mma_m16n8k16(sums, second, second_row);
+  }
+}
+
+/// Warp `split` of a group takes steps split, split + splits, .. of the 16 outputs of its group;
+/// the parts are added in the order of the warps. Groups go through the tiles of N in turns. Tiles:
+/// of 8 rows. All of this is the same for any number of rows.
+template <int Tiles, bool Packed, class Rows>
+__global__ void __launch_bounds__(row_product_policy::max_threads, row_product_policy::blocks)
+    row_product_mma_kernel(row_product_output<bf16> output,
+                           Rows rows,
+                           const bf16* __restrict__ w,  // [N, K]
+                           int M,
+                           index_t N,
+                           int K,
+                           int splits,
+                           int part) {  // inputs in shared memory at a time
+  using policy = row_product_policy;
+  constexpr int ahead = policy::steps_ahead<Packed>, step_size = policy::step;
+  constexpr int sums_size = Tiles * 8 * policy::sums_row;  // [8 Tiles rows, 16 outputs]
+  const int lane = static_cast<int>(threadIdx.x) % warp_size;
+  const int warp = static_cast<int>(threadIdx.x) / warp_size;
+  const int g = lane / 4, t = lane % 4;
+  const int split = warp % splits, group = warp / splits;
+  const int groups = static_cast<int>(blockDim.x) / warp_size / splits;
+  const int steps = (K + step_size - 1) / step_size;
+  const int rounds = (steps + splits * ahead - 1) / (splits * ahead);
+  const int part_rounds = part / (step_size * ahead * splits);  // if there are several parts
+  const bool in_parts = part < K;
+  const index_t tiles = ceil_div(N, policy::tile);
+  const index_t stride = static_cast<index_t>(gridDim.x) * groups;  // between tiles of a group
+  bf16* const x = dynamic_shared<bf16>();                           // [part / 32, M, 32]
+  const bf16* const own_x = x + shared_row_offset(g, 8 * t, M);
+  float* const all_sums = reinterpret_cast<float*>(x + part * M);  // [2, groups, splits, sums_size]
+
+  index_t first = static_cast<index_t>(blockIdx.x) * groups;  // tile of the block's first group
+  // A tile's last rows may lie beyond N: the last row stands for them.
+  const auto row_of = [&](index_t tile, int output_of_lane) {
+    const index_t n = tile * policy::tile + output_of_lane;
+    return w + (n < N ? n : N - 1) * K;
+  };
+  const auto input_of = [&](int step) { return step * step_size + 8 * t; };
+
+  stage_rows(x, rows, M, 0, part, K);
+  weight_step weights[ahead];
+  {
+    const bool valid = first + group < tiles;
+    const bf16 *const low = row_of(first + group, g), *const high = row_of(first + group, g + 8);
+#pragma unroll
+    for (int p = 0; p < ahead; ++p) {
+      load_step<Packed>(weights[p], low, high, input_of(p * splits + split), K, valid);
+    }
+  }
+
+  int begin = -1;  // of the part of x that is in shared memory: none has arrived
+  for (int side = 0; first < tiles; first += stride, side ^= 1) {
+    const index_t tile = first + group;
+    float sums[Tiles][4] = {};
+    for (int round = 0; round < rounds; ++round) {
+      // Inside the loop, so that no compiler waits for x before it asks for weights.
+      if (begin < 0 || (in_parts && round % part_rounds == 0)) {
+        const bool first_part = begin < 0;
+        begin = round * ahead * splits * step_size;
+        if (!first_part) {
+          __syncthreads();  // nobody reads the part before any more
+          const int rest = steps * step_size - begin;
+          stage_rows(x, rows, M, begin, rest < part ? rest : part, K);
+        }
+        copy_async_wait<0>();
+        __syncthreads();
+        if (first_part) {
+          rows.finish(x, M);
+        }
+      }
+      // A step's registers are filled again as soon as it has been multiplied: with the next round
+      // of this tile, or the first of the next one.
+      const bool last = round + 1 == rounds;
+      const index_t next_tile = last ? tile + stride : tile;
+      const int next_round = last ? 0 : round + 1;
+      const bool valid = next_tile < tiles;
+      const bf16 *const low = row_of(next_tile, g), *const high = row_of(next_tile, g + 8);
+#pragma unroll
+      for (int p = 0; p < ahead; ++p) {
+        const int step = (round * ahead + p) * splits + split;
+        if (step < steps) {
+          const bf16* const at = own_x + (step * step_size - begin) * M;
+#pragma unroll
+          for (int r = 0; r < Tiles; ++r) {
+            multiply_step(sums[r], weights[p], at + r * 8 * 32, 32 * M, r * 8 + g < M);
+          }
+        }
+        load_step<Packed>(
+            weights[p], low, high, input_of((next_round * ahead + p) * splits + split), K, valid);
+      }
+    }
+    // Two sides take turns: who writes to one has passed the barrier behind which it was read.
+    float* const parts = all_sums + (side * groups + group) * splits * sums_size;
+    float* const own = parts + split * sums_size;
+#pragma unroll
+    for (int r = 0; r < Tiles; ++r) {
+      float* const to = own + (r * 8 + 2 * t) * policy::sums_row + g;
+      to[0] = sums[r][0];
+      to[policy::sums_row] = sums[r][1];
+      to[8] = sums[r][2];
+      to[policy::sums_row + 8] = sums[r][3];
+    }
+    __syncthreads();
+#pragma unroll 1
+    for (int i = split * warp_size + lane; i < policy::tile * M; i += splits * warp_size) {
+      const int m = i / policy::tile, output_of_tile = i % policy::tile;
+      const index_t n = tile * policy::tile + output_of_tile;
+      if (n < N) {
+        float sum = 0;
+        for (int j = 0; j < splits; ++j) {
+          sum += parts[j * sums_size + m * policy::sums_row + output_of_tile];
+        }
+        output.write(m, n, sum);
+      }
+    }
+  }
+}
+
+/// Whether all K inputs of M rows fit into shared memory.
+inline bool rows_fit(index_t M, index_t K) {
+  return row_product_policy::part_of(K, M) >= K;
+}
+
+/// y = init + x W^T for 1 to 16 rows. Rows::packed_only: w can be read in packs.
+template <class Rows>
+void run_row_product_mma(cuda_context& context,
+                         const char* function,
+                         const row_product_output<bf16>& output,
+                         const Rows& rows,
+                         index_t M,
+                         const bf16* w,  // [N, K]
+                         index_t N,
+                         index_t K) {
+  using policy = row_product_policy;
+  check(K <= std::numeric_limits<int>::max() - policy::max_splits * policy::step * 8,
+        function,
+        ": rows of ",
+        K,
+        " inputs are too long");
+  const index_t tiles = ceil_div(N, policy::tile), multiprocessors = context.multiprocessors();
+  const int splits = policy::splits_of(K);
+  const index_t most_groups = policy::max_threads / warp_size / splits;
+  const index_t groups = std::clamp<index_t>(tiles / multiprocessors, 1, most_groups);
+  const index_t grid = std::min(ceil_div(tiles, groups), multiprocessors * policy::blocks);
+  const index_t part = policy::part_of(K, M);
+  const auto with = [&](auto kernel, index_t row_tiles) {
+    const index_t sums = 2 * groups * splits * row_tiles * 8 * policy::sums_row;
+    launch(context,
+           function,
+           dim3(extent_of(grid, function)),
+           dim3(static_cast<unsigned>(groups * splits * warp_size)),
+           static_cast<std::size_t>(part * M) * sizeof(bf16) +
+               static_cast<std::size_t>(sums) * sizeof(float),
+           kernel,
+           output,
+           rows,
+           w,
+           static_cast<int>(M),
+           N,
+           static_cast<int>(K),
+           splits,
+           static_cast<int>(part));
+  };
+  if constexpr (!Rows::packed_only) {
+    if (!in_packs(w, K, K)) {
+      with(row_product_mma_kernel<2, false, Rows>, 2);
+      return;
+    }
+  }
+  M <= 8 ? with(row_product_mma_kernel<1, true, Rows>, 1)
+         : with(row_product_mma_kernel<2, true, Rows>, 2);
+}
+
+}  // namespace mtp::cuda_detail
