@@ -4,13 +4,24 @@
 
 #include <cstddef>
 
+#include "mtp/backend/cuda/attention.cuh"
 #include "mtp/backend/cuda/combine.cuh"
 #include "mtp/backend/cuda/context.cuh"
+#include "mtp/backend/cuda/elementwise.cuh"
+#include "mtp/backend/cuda/embedding.cuh"
 #include "mtp/backend/cuda/linear.cuh"
+#include "mtp/backend/cuda/linear_cross_entropy.cuh"
 #include "mtp/backend/cuda/mailbox.cuh"
 #include "mtp/backend/cuda/matmul.cuh"
 #include "mtp/backend/cuda/memory.cuh"
+#include "mtp/backend/cuda/optimizer.cuh"
+#include "mtp/backend/cuda/reduce.cuh"
 #include "mtp/backend/cuda/rms_norm.cuh"
+#include "mtp/backend/cuda/rope.cuh"
+#include "mtp/backend/cuda/rope_attention.cuh"
+#include "mtp/backend/cuda/sequence.cuh"
+#include "mtp/backend/cuda/softmax.cuh"
+#include "mtp/backend/cuda/swiglu.cuh"
 #include "mtp/core/backend.hpp"
 
 namespace mtp {
@@ -22,10 +33,21 @@ template <>
 struct backend_traits<cuda> {
   using context = cuda_context;
 
-  struct ops : cuda_detail::cuda_combine_ops,
-               cuda_detail::cuda_linear_ops,
+  struct ops : cuda_detail::cuda_elementwise_ops,
+               cuda_detail::cuda_reduce_ops,
+               cuda_detail::cuda_softmax_ops,
                cuda_detail::cuda_matmul_ops,
-               cuda_detail::cuda_rms_norm_ops {};
+               cuda_detail::cuda_linear_ops,
+               cuda_detail::cuda_rms_norm_ops,
+               cuda_detail::cuda_rope_ops,
+               cuda_detail::cuda_attention_ops,
+               cuda_detail::cuda_rope_attention_ops,
+               cuda_detail::cuda_swiglu_ops,
+               cuda_detail::cuda_combine_ops,
+               cuda_detail::cuda_embedding_ops,
+               cuda_detail::cuda_linear_cross_entropy_ops,
+               cuda_detail::cuda_optimizer_ops,
+               cuda_detail::cuda_sequence_ops {};
   using mailbox = cuda_detail::mailbox;
   using recording = cuda_detail::recording;
 
