@@ -180,6 +180,9 @@ inline cublasStatus_t cublasLtMatmulPreferenceSetAttribute(
     if (attribute == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES) {
       return set_attribute(preference->workspace_bytes, value, bytes);
     }
+    if (attribute == CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK) {
+      return set_attribute(preference->reduction_schemes, value, bytes);
+    }
     return matrix >= 0 && matrix < 4 ? set_attribute(preference->alignments[matrix], value, bytes)
                                      : CUBLAS_STATUS_NOT_SUPPORTED;
   });

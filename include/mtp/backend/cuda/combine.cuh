@@ -84,10 +84,10 @@ struct cuda_combine_ops {
     const arena::scope scope(context.workspace());
     const matrix_view<S, cuda> normed = take_rows<S>(context, N, C);
     norm(context, normed, inv_hidden, hidden, hidden_scale, epsilon);
-    multiply<S>(context, y, nullptr, normed, projection, hidden_first);
+    add_half<S>(context, y, nullptr, normed, projection, hidden_first);
     cuda_embedding_ops::embedding_forward<S>(context, normed, table, tokens);
     norm(context, normed, inv_embedding, normed, embedding_scale, epsilon);
-    multiply<S>(context, y, y.data(), normed, projection, !hidden_first);
+    add_half<S>(context, y, y.data(), normed, projection, !hidden_first);
   }
 
   template <scalar S>
@@ -221,7 +221,7 @@ struct cuda_combine_ops {
 
   /// y = added + normed half^T
   template <scalar S>
-  static void multiply(cuda_context& context,
+  static void add_half(cuda_context& context,
                        const matrix_view<S, cuda>& y,       // [N, C']
                        const S* added,                      // y's elements, or null
                        const matrix_view<S, cuda>& normed,  // [N, C]
