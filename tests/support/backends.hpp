@@ -24,6 +24,7 @@ struct on {
 ///   settle()              returns when the host may read what operations wrote
 ///   make_context([bytes]) a context for ordinary tests, with `bytes` of workspace
 ///   each_way(body)        body(context, name) in every way in which results must be the same
+///   at_full_size          false where large sizes would take too long
 template <class Backend>
 struct testing;
 

@@ -25,6 +25,8 @@ struct testing<cpu> {
     return cpu_context({.threads = 2, .workspace_bytes = workspace_bytes});
   }
 
+  static constexpr bool at_full_size = true;
+
   template <class Body>
   static void each_way(const Body& body) {
     for (int threads = 1; threads <= 4; ++threads) {

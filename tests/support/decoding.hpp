@@ -171,7 +171,7 @@ std::vector<token_t> make_perfect(language_model<Config, cpu, S>& model) {
   }
 
   if constexpr (Config.head == head_kind::sequential || Config.head == head_kind::recurrent) {
-    for (const auto& module : at.head.module) {
+    for (const auto& module : at.head.parts) {
       const index_t half = Config.concat == concat_order::hidden_first ? C : 0;
       for (index_t n = 0; n < C; ++n) {
         for (index_t k = 0; k < 2 * C; ++k) {

@@ -207,15 +207,15 @@ inline cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle,
       return handle == nullptr ? CUBLAS_STATUS_NOT_INITIALIZED : CUBLAS_STATUS_INVALID_VALUE;
     }
     *found = 0;
-    const blas_product product{*operation,
-                               {*a_layout, nullptr},
-                               {*b_layout, nullptr},
-                               {*c_layout, nullptr},
-                               {*d_layout, nullptr},
-                               1,
-                               0,
-                               nullptr,
-                               0};
+    blas_product product{*operation,
+                         {*a_layout, nullptr},
+                         {*b_layout, nullptr},
+                         {*c_layout, nullptr},
+                         {*d_layout, nullptr},
+                         1,
+                         0,
+                         nullptr,
+                         0};
     if (const cublasStatus_t status = product.check(); status != CUBLAS_STATUS_SUCCESS) {
       return status;
     }
@@ -262,15 +262,15 @@ inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle,
     const auto matrix = [](const void* data, cublasLtMatrixLayout_t layout) {
       return blas_matrix{*layout, static_cast<unsigned char*>(const_cast<void*>(data))};
     };
-    const blas_product product{*operation,
-                               matrix(a, a_layout),
-                               matrix(b, b_layout),
-                               matrix(c, c_layout),
-                               matrix(d, d_layout),
-                               scale(alpha),
-                               scale(beta),
-                               static_cast<unsigned char*>(workspace),
-                               workspace_bytes};
+    blas_product product{*operation,
+                         matrix(a, a_layout),
+                         matrix(b, b_layout),
+                         matrix(c, c_layout),
+                         matrix(d, d_layout),
+                         scale(alpha),
+                         scale(beta),
+                         static_cast<unsigned char*>(workspace),
+                         workspace_bytes};
     if (const cublasStatus_t status = product.check(); status != CUBLAS_STATUS_SUCCESS) {
       return status;
     }
@@ -280,6 +280,10 @@ inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle,
     if (c == d && (c_layout->leading_dimension != d_layout->leading_dimension ||
                    c_layout->batch_stride != d_layout->batch_stride)) {
       return CUBLAS_STATUS_INVALID_VALUE;
+    }
+    if (algorithm != nullptr) {
+      // It leaves the rest alone.
+      product.workspace_bytes = algorithm->data[workspace_word];
     }
     ++detail::runtime().counts.products;
     return submit(stream, [product] { product.run(); }) == cudaSuccess

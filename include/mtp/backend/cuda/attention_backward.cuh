@@ -264,8 +264,7 @@ __global__ void __launch_bounds__(attention_backward_policy<E>::threads, E <= 64
       dq.add(p, keys + group * tile::stride, lane);
     }
   }
-  copy_async_wait<0>();
-  __syncthreads();
+  __syncthreads();  // nobody reads the ring any more, and nothing is on its way into it
   bf16* const results = ring + warp_row * tile::stride;  // [16 tiles, E]
   dq.finish(results, a.scale, a.table, row0 + warp_row, valid - warp_row, lane);
   __syncwarp();
@@ -378,8 +377,7 @@ __global__ void __launch_bounds__(attention_backward_policy<E>::threads, E == 64
     query = next_head ? first_query : query + streamed;
     slot = 1 - slot;
   }
-  copy_async_wait<0>();
-  __syncthreads();
+  __syncthreads();  // nobody reads the ring any more, and nothing is on its way into it
   bf16* const results = ring + warp_key * tile::stride;  // [16 tiles, E]
   bf16* const values = results + rows * tile::stride;    // [16 tiles, E]
   dk.finish(results, a.scale, a.table, key0 + warp_key, valid - warp_key, lane);

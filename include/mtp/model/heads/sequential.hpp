@@ -30,23 +30,23 @@ struct sequential_head {
   using module_type = mtp_module<Config, Backend, S>;
 
   struct layout {
-    std::array<mtp_module_layout, modules> module;
+    std::array<mtp_module_layout, modules> parts;
 
     template <class Cursor>
     static constexpr layout make(Cursor& cursor) {
       layout at;
-      for (auto& module : at.module) {
-        module = mtp_module_layout::make(Config, cursor);
+      for (auto& part : at.parts) {
+        part = mtp_module_layout::make(Config, cursor);
       }
       return at;
     }
     template <class Visitor>
     void visit(Visitor&& visitor) const {
       for (std::size_t m = 0; m < modules; ++m) {
-        module[m].visit("mtp." + std::to_string(m) + ".", visitor);
+        parts[m].visit("mtp." + std::to_string(m) + ".", visitor);
       }
     }
-    const mtp_module_layout& of(std::size_t k) const { return module[(k - 1) % modules]; }
+    const mtp_module_layout& of(std::size_t k) const { return parts[(k - 1) % modules]; }
   };
 
   /// Norm in front of the output matrix at depth k.
