@@ -9,10 +9,8 @@
 #include "mtp/ops/attention.hpp"
 #include "mtp/ops/rope_attention.hpp"
 
+namespace mtp::bench {
 namespace {
-
-using namespace mtp;
-using namespace mtp::bench;
 
 using heads = view<bf16, dims<3>, cuda>;
 
@@ -155,3 +153,4 @@ BENCHMARK(attention_backward_bench)->Apply(sizes);
 BENCHMARK(rope_attention_forward_bench)->ArgsProduct({{2048, 4096}, {128}, {4}})->UseManualTime();
 
 }  // namespace
+}  // namespace mtp::bench

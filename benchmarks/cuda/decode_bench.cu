@@ -9,10 +9,8 @@
 #include "bench.cuh"
 #include "mtp/mtp.hpp"
 
+namespace mtp::bench {
 namespace {
-
-using namespace mtp;
-using namespace mtp::bench;
 
 struct product_set {
   matrix_of<bf16> w, x;  // [N, K], [16, K]
@@ -120,3 +118,4 @@ BENCHMARK(decode_cycle_bench<head_kind::parallel, 4>)
     ->UseManualTime();
 
 }  // namespace
+}  // namespace mtp::bench

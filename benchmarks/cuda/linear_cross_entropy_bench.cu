@@ -9,10 +9,8 @@
 #include "bench.cuh"
 #include "mtp/ops/linear_cross_entropy.hpp"
 
+namespace mtp::bench {
 namespace {
-
-using namespace mtp;
-using namespace mtp::bench;
 
 struct head_set {
   index_t R, C, V;
@@ -126,3 +124,4 @@ BENCHMARK(linear_cross_entropy_bench)
 BENCHMARK(linear_cross_entropy_forward_bench)->Args({8192, 2048, 131072})->UseManualTime();
 
 }  // namespace
+}  // namespace mtp::bench

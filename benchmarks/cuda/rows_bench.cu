@@ -9,10 +9,8 @@
 #include "mtp/ops/rms_norm.hpp"
 #include "mtp/ops/swiglu.hpp"
 
+namespace mtp::bench {
 namespace {
-
-using namespace mtp;
-using namespace mtp::bench;
 
 constexpr index_t N = 8192;
 constexpr double bf16_bytes = 2;
@@ -224,3 +222,4 @@ BENCHMARK(adamw_update_bench)->Arg(1 << 24)->Arg(500000000)->UseManualTime();
 BENCHMARK(sum_of_squares_bench)->Arg(1 << 24)->Arg(500000000)->UseManualTime();
 
 }  // namespace
+}  // namespace mtp::bench

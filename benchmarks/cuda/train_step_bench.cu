@@ -7,10 +7,8 @@
 #include "bench.cuh"
 #include "mtp/mtp.hpp"
 
+namespace mtp::bench {
 namespace {
-
-using namespace mtp;
-using namespace mtp::bench;
 
 constexpr model_config model_of(head_kind head, int depth) {
   return {.vocab_size = 32768,
@@ -77,3 +75,4 @@ BENCHMARK(train_step_bench<head_kind::sequential, 4>)->UseManualTime()->Iteratio
 BENCHMARK(train_step_bench<head_kind::parallel, 3>)->UseManualTime()->Iterations(20);
 
 }  // namespace
+}  // namespace mtp::bench

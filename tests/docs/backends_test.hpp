@@ -58,13 +58,14 @@ struct operands {
   A a;
 };
 
+// A table, which clang-format 14 does not know how to keep.
+// clang-format off
+
 /// Which operations the backend has for elements of S.
 template <class B, class S>
 std::map<std::string, bool> offered() {
   using ops = ops_of<B>;
   using o = operands<B, S>;
-  // As a table, which clang-format 14 does not know how to keep.
-  // clang-format off
   return {
       {"fill", requires(o x) { ops::fill(x.c, x.m, x.a); }},
       {"copy", requires(o x) { ops::copy(x.c, x.m, x.in); }},
@@ -172,8 +173,8 @@ std::map<std::string, bool> offered() {
       {"append_drafts", requires(o x) { ops::append_drafts(x.c, x.text, x.in_tokens, x.n); }},
       {"accept_drafts", requires(o x) { ops::accept_drafts(x.c, x.text, x.in_tokens, x.n); }},
   };
-  // clang-format on
 }
+// clang-format on
 
 /// Rows of the table: the operation, then a cell for each of "cpu f64", ... as the head says.
 struct table {

@@ -147,7 +147,7 @@ expect_each_step_once "a finished run, resumed" "$scratch/one"
 
 # ---- what is refused ----------------------------------------------------------------------------
 "$program" --help >"$scratch/stdout" || fail "--help: exit status $?"
-for option in text head depth steps seed threads resume out batch length learning-rate lambda \
+for option in text backend head depth steps seed threads resume out batch length learning-rate lambda \
   save-every new-tokens prompt; do
   grep -q -e "--$option\b" "$scratch/stdout" || fail "--help does not list --$option"
 done
@@ -156,6 +156,8 @@ whole=$scratch/whole
 # The second line of these tells about --help.
 expect_refusal "an unknown option" "--no-such-option" 2 "$whole" --no-such-option
 expect_refusal "an unknown head" "--head: no_such_head" 2 "$whole" --head no_such_head
+expect_refusal "an unknown backend" "--backend: abacus" 2 "$whole" --backend abacus
+expect_refusal "a backend that is not compiled" "built without the backend cuda" 1 "$whole" --backend cuda
 expect_refusal "a depth that is not compiled" "--depth: 2" 2 "$whole" --depth 2
 expect_refusal "no steps" "--steps" 2 "$whole" --steps 0
 expect_refusal "words for steps" "--steps" 2 "$whole" --steps many
