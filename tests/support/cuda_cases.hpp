@@ -58,8 +58,8 @@ struct testing<cuda> {
   }
 };
 
-#if defined(__SANITIZE_THREAD__)
-// Races are looked for where they can be: f64 runs the kernels of f32.
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+// f64 runs the kernels of f32.
 using cases = std::tuple<on<cuda, float>, on<cuda, bf16>>;
 #else
 using cases = std::tuple<on<cuda, float>, on<cuda, double>, on<cuda, bf16>>;
