@@ -62,6 +62,7 @@ TEST_CASE("wrong options of a context are refused") {
   CHECK(rejects("cuda_context", [] { cuda_context context({.device = -1}); }));
   CHECK(rejects("cuda_context", [] { cuda_context context({.device = 4711}); }));
   CHECK(rejects("cuda_context", [] { cuda_context context({.workspace_bytes = -1}); }));
+  CHECK(rejects("cuda_context", [] { cuda_context context({.product_bytes = -1}); }));
 }
 
 TEST_CASE("what a kernel finds wrong in its data is thrown once, at the next synchronization") {

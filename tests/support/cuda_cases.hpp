@@ -23,7 +23,7 @@ struct testing<cuda> {
   static void deallocate(void* memory, std::size_t) { static_cast<void>(cudaFreeHost(memory)); }
   static void settle() { cuda_detail::check_cuda(cudaDeviceSynchronize(), "testing"); }
   static cuda_context make_context(index_t workspace_bytes = 1 << 24) {
-    return cuda_context({.workspace_bytes = workspace_bytes});
+    return cuda_context({.workspace_bytes = workspace_bytes, .product_bytes = 1 << 16});
   }
 
   /// Where races are counted, each access of each thread costs. One way shows them: what is

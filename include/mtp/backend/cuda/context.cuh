@@ -19,6 +19,7 @@ struct cuda;  // the tag of this backend, see backend/cuda.cuh
 struct cuda_options {
   int device = 0;                              ///< number of the GPU
   index_t workspace_bytes = index_t{1} << 26;  ///< scratch memory of operations
+  index_t product_bytes = index_t{1} << 25;    ///< scratch memory of the product library
 };
 
 /// The context of the CUDA backend: one stream of one GPU of compute capability 8.0 or newer.
@@ -31,8 +32,13 @@ struct cuda_options {
 /// mtp::error with CUDA's text. Other backends are not affected.
 class cuda_context {
  public:
-  explicit cuda_context(const cuda_options& options = {}) : capacity_(options.workspace_bytes) {
+  explicit cuda_context(const cuda_options& options = {})
+      : capacity_(options.workspace_bytes),
+        product_bytes_(static_cast<std::size_t>(options.product_bytes)) {
     check(capacity_ >= 0, "cuda_context: workspace_bytes must not be negative, got ", capacity_);
+    check(options.product_bytes >= 0,
+          "cuda_context: product_bytes must not be negative, got ",
+          options.product_bytes);
     select_device(options.device);
     try {
       make();
@@ -56,7 +62,7 @@ class cuda_context {
   cublasLtHandle_t products() const { return products_; }
   /// Memory that the product library may use, 256-byte aligned.
   void* product_memory() const { return product_memory_; }
-  static constexpr std::size_t product_bytes = std::size_t{32} << 20;
+  std::size_t product_bytes() const { return product_bytes_; }
   /// What the product library has been told about products so far.
   cuda_detail::product_plans& plans() { return plans_; }
 
@@ -151,7 +157,7 @@ class cuda_context {
     cuda_detail::check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking),
                             "cuda_context");
     cuda_detail::check_cublas(cublasLtCreate(&products_), "cuda_context");
-    product_memory_ = cuda_detail::allocate(product_bytes);
+    product_memory_ = cuda_detail::allocate(product_bytes_);
     void* faults = nullptr;
     cuda_detail::check_cuda(
         cudaHostAlloc(&faults, sizeof(cuda_detail::fault_record), cudaHostAllocMapped),
@@ -187,6 +193,7 @@ class cuda_context {
   cublasLtHandle_t products_ = nullptr;
   cuda_detail::product_plans plans_;
   void* product_memory_ = nullptr;
+  std::size_t product_bytes_;
   cuda_detail::fault_record* faults_ = nullptr;
   std::byte* memory_ = nullptr;
   arena workspace_;

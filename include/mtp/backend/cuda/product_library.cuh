@@ -102,7 +102,7 @@ void run_library_product(cuda_context& context,
       .c = adds ? detail::lt_transposed(p.added, p.M, p.N, p.added_stride) : c,
       .d = c};
   const product_plan& plan =
-      context.plans().find(context.products(), function, product, context.product_bytes);
+      context.plans().find(context.products(), function, product, context.product_bytes());
   const auto alpha = static_cast<Scale>(p.alpha), beta = static_cast<Scale>(adds ? p.beta : 0);
   check_cublas(cublasLtMatmul(context.products(),
                               plan.operation.get(),
@@ -118,7 +118,7 @@ void run_library_product(cuda_context& context,
                               plan.d.get(),
                               &plan.algorithm,
                               context.product_memory(),
-                              context.product_bytes,
+                              context.product_bytes(),
                               context.stream()),
                function);
 }
