@@ -143,7 +143,8 @@ __global__ void __launch_bounds__(attention_decode_policy::threads)
       store_turned<E, Packed>(a.values.at(position, g), chunk, low, high);
       store_turned<E, true>(value_row, chunk, low, high);
       for (int i = 0; i < 8; ++i) {
-        found = found || has_nonfinite(low.elements[i].bits() | high.elements[i].bits() << 16);
+        found = found || has_nonfinite(low.elements[i].bits() |
+                                       std::uint32_t{high.elements[i].bits()} << 16);
       }
     } else {
       store_turned<E, true>(key_row, chunk, low, high);

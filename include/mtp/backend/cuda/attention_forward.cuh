@@ -84,8 +84,8 @@ __device__ __forceinline__ bool finds_nonfinite(const bf16* tile, unsigned threa
   head_tile<E>::template for_each_chunk<Rows, Threads>(thread, [&](int row, int chunk) {
     const uint4 words =
         *reinterpret_cast<const uint4*>(tile + row * head_tile<E>::stride + chunk * 8);
-    found |= has_nonfinite(words.x) | has_nonfinite(words.y) | has_nonfinite(words.z) |
-             has_nonfinite(words.w);
+    found = found || has_nonfinite(words.x) || has_nonfinite(words.y) || has_nonfinite(words.z) ||
+            has_nonfinite(words.w);
   });
   return found;
 }

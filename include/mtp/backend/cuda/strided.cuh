@@ -143,8 +143,9 @@ template <class Element>
 bool rows_in_packs(const row_numbers& numbers,
                    const row_places<Element>& view,
                    int width = pack<std::remove_const_t<Element>>::width) {
-  bool result = view.step == 1 &&
-                reinterpret_cast<std::uintptr_t>(view.data) % (width * sizeof(Element)) == 0;
+  bool result = view.step == 1 && reinterpret_cast<std::uintptr_t>(view.data) %
+                                          (static_cast<std::size_t>(width) * sizeof(Element)) ==
+                                      0;
   for (int d = 0; d < numbers.dimensions; ++d) {
     result = result && view.strides[d] % width == 0;
   }
