@@ -227,9 +227,10 @@ void check_case(const table& documented, const std::string& backend) {
   REQUIRE(at < documented.columns.size());
   const auto actual = offered<typename Case::backend, S>();
   CHECK(documented.rows.size() == actual.size());
-  for (const auto& [operation, exists] : actual) {
+  for (const auto& entry : actual) {
+    const std::string& operation = entry.first;
     CAPTURE(operation);
-    CHECK(exists);
+    CHECK(entry.second);
     REQUIRE(documented.rows.count(operation) == 1);
     CHECK_FALSE(documented.rows.at(operation)[at].empty());
   }
