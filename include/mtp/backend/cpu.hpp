@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstring>
 
+#include "mtp/backend/cpu/abi.hpp"
 #include "mtp/backend/cpu/attention.hpp"
 #include "mtp/backend/cpu/combine.hpp"
 #include "mtp/backend/cpu/context.hpp"
@@ -25,10 +26,12 @@
 #include "mtp/backend/cpu/weight_layout.hpp"
 #include "mtp/core/backend.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
+inline namespace MTP_CPU_ABI {
 /// The tag that chooses this backend: `language_model<config, mtp::cpu>`.
 struct cpu {};
+}  // namespace MTP_CPU_ABI
 
 template <>
 struct backend_traits<cpu> {
@@ -89,4 +92,4 @@ struct backend_traits<cpu> {
 
 static_assert(backend<cpu>);
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

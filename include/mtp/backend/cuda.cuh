@@ -24,7 +24,7 @@
 #include "mtp/backend/cuda/swiglu.cuh"
 #include "mtp/core/backend.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// The tag that chooses this backend: `language_model<config, mtp::cuda>`.
 struct cuda {};
@@ -95,4 +95,4 @@ struct backend_traits<cuda> {
 
 static_assert(backend<cuda>);
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

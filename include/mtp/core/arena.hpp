@@ -6,7 +6,7 @@
 #include "mtp/core/error.hpp"
 #include "mtp/core/scalar.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// Alignment of everything that an arena hands out, in bytes: a cache line, and the widest vector.
 inline constexpr index_t arena_alignment = 64;
@@ -77,4 +77,4 @@ class arena_plan {
   index_t bytes_ = 0;
 };
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

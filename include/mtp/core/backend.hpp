@@ -6,7 +6,7 @@
 
 #include "mtp/core/scalar.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// Everything the library asks of a backend. Specialized once per backend, in one header,
 /// completely:
@@ -69,4 +69,4 @@ using context = typename backend_traits<Backend>::context;
 template <class Backend>
 using ops_of = typename backend_traits<Backend>::ops;
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

@@ -3,7 +3,7 @@
 
 #include "mtp/core/scalar.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// The cache of one attention layer for one sequence: `capacity` positions of `num_key_value_heads`
 /// heads of width `head_dim`. The layout belongs to the backend (kv_storage elements in all). What
@@ -17,4 +17,4 @@ struct cache_view {
   index_t head_dim = 0;
 };
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

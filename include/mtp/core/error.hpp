@@ -5,7 +5,9 @@
 #include <stdexcept>
 #include <string>
 
-namespace mtp {
+#include "mtp/core/config.hpp"
+
+namespace mtp::inline MTP_ABI {
 
 /// The one exception of the library. The message names the function, what was expected and what
 /// came. A call that throws has changed nothing that the caller can see.
@@ -30,4 +32,4 @@ constexpr void check(bool holds, const Parts&... parts) {
   }
 }
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

@@ -10,7 +10,7 @@
 #include "mtp/core/error.hpp"
 #include "mtp/core/scalar.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// Stands for a size that is known at run time only.
 inline constexpr index_t dynamic = -1;
@@ -117,4 +117,4 @@ using dims = typename detail::dims_of<Rank>::type;
 template <class T>
 concept extents_type = detail::is_extents<T>;
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

@@ -5,10 +5,10 @@
 #include <cstdint>
 #include <numbers>
 
-#include "mtp/core/host_device.hpp"
+#include "mtp/core/config.hpp"
 #include "mtp/core/scalar.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// A seed, spelled out where it is given: `mtp::seed{42}`.
 struct seed {
@@ -90,4 +90,4 @@ class random_stream {
   std::uint64_t stream_;
 };
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

@@ -6,9 +6,9 @@
 #include <cstdint>
 #include <limits>
 
-#include "mtp/core/host_device.hpp"
+#include "mtp/core/config.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// Sizes, offsets and strides. Signed and 64 bits wide everywhere, so that products do not wrap.
 using index_t = std::ptrdiff_t;
@@ -86,4 +86,4 @@ MTP_HOST_DEVICE constexpr index_t ceil_div(index_t value, index_t divisor) {
   return (value + divisor - 1) / divisor;
 }
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

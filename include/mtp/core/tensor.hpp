@@ -15,7 +15,7 @@
 #include "mtp/core/scalar.hpp"
 #include "mtp/core/view.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// A contiguous block of a backend's memory. Move-only; its elements start as zero bytes.
 template <class Element, class Backend>
@@ -126,4 +126,4 @@ class tensor {
   buffer<Element, Backend> elements_;
 };
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

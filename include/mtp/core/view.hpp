@@ -11,7 +11,7 @@
 #include "mtp/core/extents.hpp"
 #include "mtp/core/scalar.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// Elements somewhere in a backend's memory, with a shape and one stride per dimension (in
 /// elements). Copying a view copies the reference, not the elements. A view of `const` elements
@@ -160,4 +160,4 @@ using vector_view = view<Element, dims<1>, Backend>;
 template <class Element, class Backend>
 using matrix_view = view<Element, dims<2>, Backend>;
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

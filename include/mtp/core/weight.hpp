@@ -7,7 +7,7 @@
 #include "mtp/core/backend.hpp"
 #include "mtp/core/scalar.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// A weight of `outputs` rows and `inputs` columns, W[outputs, inputs], in the layout that its
 /// backend's products want. Padding, where the layout has any, is zero and stays zero under every
@@ -41,4 +41,4 @@ struct weight_view {
   }
 };
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

@@ -12,7 +12,7 @@
 #include "mtp/model/decode_rows.hpp"
 #include "mtp/model/language_model.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// The caches of one sequence and the memory of a step. Rolling back is setting a length. The size
 /// of all memory is a constexpr of the configuration; steps allocate nothing.
@@ -261,4 +261,4 @@ class decoder {
   std::vector<index_t> host_positions_;  // [max_step_rows]
 };
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

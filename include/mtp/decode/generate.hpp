@@ -13,7 +13,7 @@
 
 #include "mtp/decode/decoder.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 enum class decode_mode {
   plain,        ///< one token per forward pass
@@ -314,4 +314,4 @@ class generator {
   generation_type result_;
 };
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

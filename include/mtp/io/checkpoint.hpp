@@ -24,7 +24,7 @@
 #include "mtp/io/safetensors.hpp"
 #include "mtp/train/trainer.hpp"
 
-namespace mtp::io {
+namespace mtp::inline MTP_ABI::io {
 
 namespace checkpoint_detail {
 
@@ -315,4 +315,4 @@ void load_parameters(const std::filesystem::path& path, language_model<Config, B
   detail::put(model.values(), detail::read_array<sum_type, Backend>(file, model.layout, ""));
 }
 
-}  // namespace mtp::io
+}  // namespace mtp::inline MTP_ABI::io

@@ -11,7 +11,9 @@
 #include <span>
 #include <string>
 
-namespace mtp::io {
+#include "mtp/core/config.hpp"
+
+namespace mtp::inline MTP_ABI::io {
 
 static_assert(std::endian::native == std::endian::little,
               "mtp::io: a little-endian machine is required");
@@ -116,4 +118,4 @@ inline std::string to_hex(std::uint64_t value) {
   return digits;
 }
 
-}  // namespace mtp::io
+}  // namespace mtp::inline MTP_ABI::io

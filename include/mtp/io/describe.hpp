@@ -7,7 +7,7 @@
 
 #include "mtp/model/model_config.hpp"
 
-namespace mtp::io {
+namespace mtp::inline MTP_ABI::io {
 
 /// The entries "config.<name>" of a checkpoint; equal configurations give equal entries.
 inline std::map<std::string, std::string> describe(const model_config& config) {
@@ -41,4 +41,4 @@ inline std::map<std::string, std::string> describe(const model_config& config) {
   return entries;
 }
 
-}  // namespace mtp::io
+}  // namespace mtp::inline MTP_ABI::io

@@ -21,7 +21,7 @@
 
 #include "mtp/core/error.hpp"
 
-namespace mtp::io {
+namespace mtp::inline MTP_ABI::io {
 
 namespace detail {
 
@@ -295,4 +295,4 @@ class buffered_writer {
   std::vector<std::byte> buffer_;
 };
 
-}  // namespace mtp::io
+}  // namespace mtp::inline MTP_ABI::io

@@ -14,7 +14,7 @@
 #include "mtp/core/error.hpp"
 #include "mtp/core/scalar.hpp"
 
-namespace mtp::io {
+namespace mtp::inline MTP_ABI::io {
 
 /// The element types that are read and written. The format has more; a file with one is refused.
 enum class element { f64, f32, bf16, i64, i32, u8 };
@@ -116,4 +116,4 @@ inline constexpr std::string_view checksum_zeros = "0000000000000000";
 
 }  // namespace detail
 
-}  // namespace mtp::io
+}  // namespace mtp::inline MTP_ABI::io

@@ -24,7 +24,7 @@
 #include "mtp/core/scalar.hpp"
 #include "mtp/io/safetensors_format.hpp"
 
-namespace mtp::io::detail {
+namespace mtp::inline MTP_ABI::io::detail {
 
 /// Receives the events of the JSON parser and accepts only what a header may hold, so that neither
 /// nesting nor a foreign value ever costs memory. Throws mtp::error at the first thing out of
@@ -205,4 +205,4 @@ class header_parser {
   tensor_info tensor_;
 };
 
-}  // namespace mtp::io::detail
+}  // namespace mtp::inline MTP_ABI::io::detail

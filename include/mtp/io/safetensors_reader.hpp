@@ -27,7 +27,7 @@
 #include "mtp/io/safetensors_format.hpp"
 #include "mtp/io/safetensors_header.hpp"
 
-namespace mtp::io {
+namespace mtp::inline MTP_ABI::io {
 
 struct safetensors_options {
   /// Accepts bytes after the last tensor. Some files in circulation have them.
@@ -249,4 +249,4 @@ inline bool safetensors_file::verify() const {
   return true;
 }
 
-}  // namespace mtp::io
+}  // namespace mtp::inline MTP_ABI::io

@@ -26,7 +26,7 @@
 #include "mtp/io/file.hpp"
 #include "mtp/io/safetensors_format.hpp"
 
-namespace mtp::io {
+namespace mtp::inline MTP_ABI::io {
 
 /// A tensor to be written.
 struct tensor_source {
@@ -186,4 +186,4 @@ inline void write_safetensors(const std::filesystem::path& path,
   file.commit();
 }
 
-}  // namespace mtp::io
+}  // namespace mtp::inline MTP_ABI::io

@@ -8,7 +8,7 @@
 #include "mtp/model/model_config.hpp"
 #include "mtp/model/model_pass.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// What the sum of cross entropies of a depth is divided by.
 enum class loss_normalization {
@@ -66,4 +66,4 @@ loss_options<Config.depth> default_loss_options() {
   return options;
 }
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

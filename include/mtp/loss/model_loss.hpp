@@ -15,7 +15,7 @@
 #include "mtp/model/model_pass.hpp"
 #include "mtp/ops/linear_cross_entropy.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// B sequences of T positions, each with its next token and D more: [B, T + 1 + D], row by row.
 struct batch_view {
@@ -469,4 +469,4 @@ class model_loss {
   std::vector<std::byte> host_;  // what is exchanged with the storage
 };
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

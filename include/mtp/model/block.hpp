@@ -14,7 +14,7 @@
 #include "mtp/ops/rope_attention.hpp"
 #include "mtp/ops/swiglu.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// Parameters of a block, under the names of Hugging Face's Phi-3 (fused projections) and Qwen3
 /// (QK-norm).
@@ -333,4 +333,4 @@ class block {
   }
 };
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

@@ -9,7 +9,7 @@
 #include "mtp/ops/linear_cross_entropy.hpp"
 #include "mtp/ops/sequence.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// Rows of a text, by where they stand behind its certain tokens: positions count + offset .. .
 struct row_range {
@@ -154,4 +154,4 @@ void draft_tokens(context<Backend>& context,
   append_drafts(context, text, predicted, ahead);
 }
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

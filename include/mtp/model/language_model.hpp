@@ -12,7 +12,7 @@
 #include "mtp/model/model_config.hpp"
 #include "mtp/model/trunk.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// Where all parameters of a model lie, known at compile time: those of the trunk first, then those
 /// of the head.
@@ -145,4 +145,4 @@ class language_model {
   tensor<sum_type, dims<2>, Backend> rope_;  // [P, E]
 };
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

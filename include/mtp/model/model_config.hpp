@@ -5,7 +5,7 @@
 
 #include "mtp/core/scalar.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// How tokens beyond the next one are predicted. One file each under model/heads/.
 enum class head_kind {
@@ -137,4 +137,4 @@ constexpr bool validate() {
   return true;
 }
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

@@ -5,7 +5,7 @@
 #include "mtp/model/model_config.hpp"
 #include "mtp/model/parameter.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// Which parameters the losses reach.
 enum class gradient_scope {
@@ -52,4 +52,4 @@ struct model_pass {
   static matrix_view<const S, Backend> no_rows() { return {nullptr, {0, 0}}; }
 };
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

@@ -11,7 +11,7 @@
 #include "mtp/core/view.hpp"
 #include "mtp/core/weight.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 enum class parameter_role {
   matrix,     ///< weight of a linear map: starts random, decays
@@ -92,4 +92,4 @@ class parameter_array {
   index_t count_;
 };
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

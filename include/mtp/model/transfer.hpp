@@ -8,7 +8,7 @@
 
 #include "mtp/model/language_model.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 namespace detail {
 
@@ -59,4 +59,4 @@ void copy_parameters(language_model<Config, To, T>& to,
   backend_traits<To>::copy_from_host(to.values().data(), target.data(), target.size() * sizeof(T));
 }
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

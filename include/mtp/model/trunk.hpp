@@ -10,7 +10,7 @@
 #include "mtp/model/model_pass.hpp"
 #include "mtp/ops/embedding.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// Blocks that every head shares. Where heads are parallel, the last block belongs to head 1.
 template <model_config Config>
@@ -123,4 +123,4 @@ struct trunk {
   }
 };
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

@@ -3,7 +3,7 @@
 
 #include "mtp/ops/detail.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// out[t, h] = sum over s <= t of p[t, s] v[s, g],  p[t, .] = softmax over s <= t of (q[t, h] .
 /// k[s, g]) / sqrt(E) with g = h / (H / G), for each of B sequences of T = N / B positions.
@@ -72,4 +72,4 @@ void attention_cached_forward(context<Backend>& context,
   ops_of<Backend>::attention_cached_forward(context, out, cache, q, k, v, positions);
 }
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

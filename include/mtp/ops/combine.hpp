@@ -3,7 +3,7 @@
 
 #include "mtp/ops/detail.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// y[n] = M [ RMSNorm(hidden[n]) ; RMSNorm(table[tokens[n]]) ]  with the two norms' own scales, the
 /// halves the other way round unless hidden_first (DeepSeek-V3, arXiv 2412.19437, equation 21).
@@ -110,4 +110,4 @@ void combine_backward(context<Backend>& context,
                                     hidden_first);
 }
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

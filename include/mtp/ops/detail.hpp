@@ -11,7 +11,7 @@
 #include "mtp/core/view.hpp"
 #include "mtp/core/weight.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// Argument types of operations. The first view of a call decides on element type and backend; the
 /// others convert to it, so static shapes and mutable views may be passed where dynamic, constant
@@ -364,4 +364,4 @@ void check_ring(const char* function,
 }
 
 }  // namespace detail
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

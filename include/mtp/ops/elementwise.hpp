@@ -11,7 +11,7 @@
 #include "mtp/core/backend.hpp"
 #include "mtp/ops/view_checks.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// y[i] = value                                     y of any shape and element type
 template <class S, class Shape, class Backend>
@@ -201,4 +201,4 @@ void broadcast_add(context<Backend>& context,
   }
 }
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

@@ -3,7 +3,7 @@
 
 #include "mtp/ops/detail.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// x[n, c] = table[tokens[n], c]                    x [N, C], table [V, C], tokens [N]
 ///
@@ -34,4 +34,4 @@ void embedding_backward(context<Backend>& context,
   ops_of<Backend>::embedding_backward(context, dtable, dx, tokens);
 }
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

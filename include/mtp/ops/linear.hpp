@@ -5,7 +5,7 @@
 
 #include "mtp/ops/detail.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// y[m, n] = sum over k of W[n, k] x[m, k]          y [M, N], x [M, K], W [N, K]
 ///
@@ -132,4 +132,4 @@ void linear_backward_bias(context<Backend>& context,
   ops_of<Backend>::linear_backward_bias(context, out_vector<G, Backend>(dbias), dy);
 }
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

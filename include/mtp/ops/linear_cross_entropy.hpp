@@ -3,7 +3,7 @@
 
 #include "mtp/ops/detail.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// With logits z[r, v] = sum over c of hidden[r, c] W[v, c], for every row r and each of its J
 /// targets:
@@ -76,4 +76,4 @@ void predict(context<Backend>& context,
   ops_of<Backend>::predict(context, predicted, detail::in_matrix_of<S, Backend>(logits));
 }
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

@@ -7,7 +7,7 @@
 #include "mtp/core/backend.hpp"
 #include "mtp/ops/view_checks.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// What a product does with its output.
 enum class update {
@@ -60,4 +60,4 @@ void matmul(context<Backend>& context,
   }
 }
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

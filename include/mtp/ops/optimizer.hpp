@@ -6,7 +6,7 @@
 
 #include "mtp/ops/detail.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// result[0] = sum of squares of all elements of x [P], kept in double, in an order that depends on
 /// P alone: not on threads. NaN or infinity among the elements shows in the result. result [1]
@@ -98,4 +98,4 @@ void adamw_update(context<Backend>& context,
       context, values, master, first, second, gradient, ranges, coefficients);
 }
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

@@ -15,7 +15,7 @@
 #include "mtp/core/backend.hpp"
 #include "mtp/ops/view_checks.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 namespace detail {
 
@@ -129,4 +129,4 @@ void argmax(context<Backend>& context, view<Index, Shape, Backend> y, view<X, Sh
   ops_of<Backend>::argmax(context, detail::output(y), detail::input(x));
 }
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

@@ -3,7 +3,7 @@
 
 #include "mtp/ops/detail.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// y[n, h, c] = x[n, h, c] * r[n, h] * weight[c],  r[n, h] = 1 / sqrt(mean over c of x[n, h, c]^2 +
 /// epsilon)
@@ -94,4 +94,4 @@ void rms_norm_backward(context<Backend>& context,
                     detail::as_heads(residual));
 }
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

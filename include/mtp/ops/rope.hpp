@@ -4,7 +4,7 @@
 
 #include "mtp/ops/detail.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// With a = angle(p, e) = p * theta^(-2e / E) at position p:
 ///   x[n, h, e]       <- x[n, h, e] cos a - x[n, h, e + E/2] sin a
@@ -35,4 +35,4 @@ void rope_backward(context<Backend>& context,
   ops_of<Backend>::rope_backward(context, dx, table, length, first);
 }
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

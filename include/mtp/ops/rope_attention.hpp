@@ -5,7 +5,7 @@
 #include "mtp/ops/attention.hpp"
 #include "mtp/ops/rope.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// rope_forward on q and k with row n at position n % T, then attention_forward: B sequences of T =
 /// N / B positions.
@@ -80,4 +80,4 @@ void rope_attention_cached_forward(context<Backend>& context,
   ops_of<Backend>::rope_attention_cached_forward(context, out, cache, q, k, v, table, positions);
 }
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

@@ -4,7 +4,7 @@
 
 #include "mtp/ops/detail.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// A text on its way: certain tokens, then drafts, in the memory of a backend.
 template <class Backend>
@@ -111,4 +111,4 @@ void accept_drafts(context<Backend>& context,
   ops_of<Backend>::accept_drafts(context, text, predicted, limit);
 }
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

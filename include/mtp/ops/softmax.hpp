@@ -4,7 +4,7 @@
 #include "mtp/core/backend.hpp"
 #include "mtp/ops/view_checks.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// y[..., c] = exp(x[..., c] - m) / sum over c' of exp(x[..., c'] - m),  m = maximum over c' of
 /// x[..., c']
@@ -48,4 +48,4 @@ void softmax_backward(context<Backend>& context,
       context, detail::output(dx), detail::input(dy), detail::input(y));
 }
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

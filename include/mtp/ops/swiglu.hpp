@@ -4,7 +4,7 @@
 
 #include "mtp/ops/detail.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// y[n, f] = silu(g[n, f]) * u[n, f],  silu(g) = g / (1 + exp(-g))
 ///
@@ -65,4 +65,4 @@ void silu_residual_backward(context<Backend>& context,
   ops_of<Backend>::silu_residual_backward(context, du, dy, u);
 }
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

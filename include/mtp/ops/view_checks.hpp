@@ -11,7 +11,7 @@
 #include "mtp/core/scalar.hpp"
 #include "mtp/core/view.hpp"
 
-namespace mtp::detail {
+namespace mtp::inline MTP_ABI::detail {
 
 template <class T>
 struct arithmetic {
@@ -80,4 +80,4 @@ void check_same_shape(const char* function, const char* name, const A& actual, c
         actual.shape());
 }
 
-}  // namespace mtp::detail
+}  // namespace mtp::inline MTP_ABI::detail

@@ -14,7 +14,7 @@
 #include "mtp/ops/elementwise.hpp"
 #include "mtp/ops/optimizer.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 struct adamw_options {
   double beta1 = 0.9;
@@ -134,4 +134,4 @@ class adamw {
   std::int64_t updates_ = 0;
 };
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

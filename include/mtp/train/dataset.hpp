@@ -12,7 +12,7 @@
 #include "mtp/core/random.hpp"
 #include "mtp/core/scalar.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 struct dataset_options {
   index_t window = 0;              ///< tokens of a sample: T + 1 + D
@@ -172,4 +172,4 @@ class dataset {
   index_t training_total_ = 0;
 };
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

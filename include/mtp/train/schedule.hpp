@@ -9,7 +9,7 @@
 #include "mtp/core/scalar.hpp"
 #include "mtp/model/model_config.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// Linear warm-up, then half a cosine down to a floor (Loshchilov and Hutter 2017, arXiv
 /// 1608.03983, eq. 5, one cycle).
@@ -52,4 +52,4 @@ struct lambda_schedule {
   static constexpr lambda_schedule constant(double value) { return {value, value, 1.0}; }
 };
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

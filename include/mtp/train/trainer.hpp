@@ -14,7 +14,7 @@
 #include "mtp/train/dataset.hpp"
 #include "mtp/train/schedule.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 template <model_config Config>
 struct train_options {
@@ -271,4 +271,4 @@ class trainer {
   std::vector<std::int32_t> segments_;  // [B, T + 1 + D]
 };
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

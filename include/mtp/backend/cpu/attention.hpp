@@ -10,7 +10,7 @@
 #include "mtp/core/cache_view.hpp"
 #include "mtp/core/view.hpp"
 
-namespace mtp::cpu_detail {
+namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
 /// Query rows that attention_backward works on at a time.
 inline constexpr index_t backward_rows = 48;
@@ -359,4 +359,4 @@ struct cpu_attention_ops {
   }
 };
 
-}  // namespace mtp::cpu_detail
+}  // namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail

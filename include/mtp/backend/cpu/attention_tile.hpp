@@ -9,7 +9,7 @@
 #include "mtp/backend/cpu/simd.hpp"
 #include "mtp/core/scalar.hpp"
 
-namespace mtp::cpu_detail {
+namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
 /// Keys and values of one key/value head, for `capacity` positions:
 ///   keys   [capacity / width][E][width]   lanes are positions: a score is one chain over e
@@ -145,4 +145,4 @@ inline void attend(const packed_head<S>& head,
   }
 }
 
-}  // namespace mtp::cpu_detail
+}  // namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail

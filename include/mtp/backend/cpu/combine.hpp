@@ -6,7 +6,7 @@
 #include "mtp/backend/cpu/rms_norm.hpp"
 #include "mtp/ops/combine.hpp"
 
-namespace mtp::cpu_detail {
+namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
 /// The rows that combine works on, in the workspace.
 template <scalar S>
@@ -184,4 +184,4 @@ struct cpu_combine_ops {
   }
 };
 
-}  // namespace mtp::cpu_detail
+}  // namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail

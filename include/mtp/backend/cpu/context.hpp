@@ -6,12 +6,13 @@
 #include <new>
 #include <thread>
 
+#include "mtp/backend/cpu/abi.hpp"
 #include "mtp/backend/cpu/thread_pool.hpp"
 #include "mtp/core/arena.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/core/scalar.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI {
 
 struct cpu;  // the tag of this backend, see backend/cpu.hpp
 
@@ -121,4 +122,4 @@ class cpu_context {
   arena workspace_;
 };
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI

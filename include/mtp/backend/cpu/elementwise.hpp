@@ -10,7 +10,7 @@
 #include "mtp/core/scalar.hpp"
 #include "mtp/core/view.hpp"
 
-namespace mtp::cpu_detail {
+namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
 /// Elements that one task handles: enough to be worth handing out, few enough to share.
 inline constexpr index_t elements_per_task = 16384;
@@ -191,4 +191,4 @@ struct cpu_elementwise_ops {
   }
 };
 
-}  // namespace mtp::cpu_detail
+}  // namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail

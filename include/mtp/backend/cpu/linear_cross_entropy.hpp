@@ -13,7 +13,7 @@
 #include "mtp/core/view.hpp"
 #include "mtp/core/weight.hpp"
 
-namespace mtp::cpu_detail {
+namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
 /// Rows whose logits exist at a time: about a million logits, so that they stay in the last-level
 /// cache.
@@ -260,4 +260,4 @@ struct cpu_linear_cross_entropy_ops {
   }
 };
 
-}  // namespace mtp::cpu_detail
+}  // namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail

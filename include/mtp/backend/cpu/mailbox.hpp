@@ -7,7 +7,7 @@
 
 #include "mtp/backend/cpu/context.hpp"
 
-namespace mtp::cpu_detail {
+namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
 /// A few slots of `bytes` bytes each.
 class mailbox {
@@ -33,4 +33,4 @@ struct recording {
   }
 };
 
-}  // namespace mtp::cpu_detail
+}  // namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail

@@ -17,7 +17,7 @@
 #include "mtp/core/scalar.hpp"
 #include "mtp/ops/matmul.hpp"  // update
 
-namespace mtp::cpu_detail {
+namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
 struct matmul_blocks {
   static constexpr index_t rows = 1024;   // of c at a time
@@ -186,4 +186,4 @@ struct cpu_matmul_ops {
   }
 };
 
-}  // namespace mtp::cpu_detail
+}  // namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail

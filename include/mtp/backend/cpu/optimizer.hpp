@@ -11,7 +11,7 @@
 #include "mtp/core/view.hpp"
 #include "mtp/ops/optimizer.hpp"
 
-namespace mtp::cpu_detail {
+namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
 struct cpu_optimizer_ops {
   /// Elements of one partial sum: fixed, so that the order of additions is.
@@ -103,4 +103,4 @@ struct cpu_optimizer_ops {
   }
 };
 
-}  // namespace mtp::cpu_detail
+}  // namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail

@@ -16,7 +16,7 @@
 #include "mtp/backend/cpu/simd.hpp"
 #include "mtp/core/scalar.hpp"
 
-namespace mtp::cpu_detail {
+namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
 /// Columns of a panel: 128 bytes of the type that sums are kept in.
 template <scalar Scalar>
@@ -388,4 +388,4 @@ inline void multiply_block(const product<Real, Weight>& p,
   }
 }
 
-}  // namespace mtp::cpu_detail
+}  // namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail

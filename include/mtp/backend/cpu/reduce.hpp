@@ -15,7 +15,7 @@
 #include "mtp/core/scalar.hpp"
 #include "mtp/core/view.hpp"
 
-namespace mtp::cpu_detail {
+namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
 /// Elements that are reduced in one go; the buffer for them lies on the stack.
 inline constexpr index_t reduce_block = 1024;
@@ -222,4 +222,4 @@ struct cpu_reduce_ops {
   }
 };
 
-}  // namespace mtp::cpu_detail
+}  // namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail

@@ -9,7 +9,7 @@
 #include "mtp/backend/cpu/widened.hpp"
 #include "mtp/core/view.hpp"
 
-namespace mtp::cpu_detail {
+namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
 struct cpu_rms_norm_ops {
   template <class S>
@@ -138,4 +138,4 @@ struct cpu_rms_norm_ops {
   }
 };
 
-}  // namespace mtp::cpu_detail
+}  // namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail

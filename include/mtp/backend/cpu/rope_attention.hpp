@@ -4,7 +4,7 @@
 #include "mtp/backend/cpu/attention.hpp"
 #include "mtp/backend/cpu/rope.hpp"
 
-namespace mtp::cpu_detail {
+namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
 struct cpu_rope_attention_ops {
   template <class S>
@@ -66,4 +66,4 @@ struct cpu_rope_attention_ops {
   }
 };
 
-}  // namespace mtp::cpu_detail
+}  // namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail

@@ -6,7 +6,7 @@
 #include "mtp/backend/cpu/context.hpp"
 #include "mtp/backend/cpu/product.hpp"
 
-namespace mtp::cpu_detail {
+namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
 /// Multiply-adds below which a second thread costs more than it gives: about 2 us of one core.
 inline constexpr index_t serial_work = 1 << 16;
@@ -51,4 +51,4 @@ inline void run_product(cpu_context& context, const product<Real, Weight>& p) {
   });
 }
 
-}  // namespace mtp::cpu_detail
+}  // namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail

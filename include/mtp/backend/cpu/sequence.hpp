@@ -7,7 +7,7 @@
 #include "mtp/core/view.hpp"
 #include "mtp/ops/sequence.hpp"
 
-namespace mtp::cpu_detail {
+namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
 struct cpu_sequence_ops {
   static void select_rows(cpu_context&,
@@ -84,4 +84,4 @@ struct cpu_sequence_ops {
   }
 };
 
-}  // namespace mtp::cpu_detail
+}  // namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail

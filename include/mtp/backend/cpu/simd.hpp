@@ -5,9 +5,10 @@
 #include <cmath>
 #include <cstddef>
 
+#include "mtp/backend/cpu/abi.hpp"
 #include "mtp/core/scalar.hpp"
 
-namespace mtp::cpu_detail {
+namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
 /// The widest vector of Real that this translation unit is compiled for; a scalar where there is
 /// none.
@@ -140,4 +141,4 @@ inline void for_each_packet(index_t count, Body&& body) {
   }
 }
 
-}  // namespace mtp::cpu_detail
+}  // namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail

@@ -11,7 +11,7 @@
 #include "mtp/core/arena.hpp"
 #include "mtp/core/scalar.hpp"
 
-namespace mtp::cpu_detail {
+namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
 /// The sum of a row in the order of the reduction `sum`.
 template <real Real>
@@ -117,4 +117,4 @@ struct cpu_softmax_ops {
   }
 };
 
-}  // namespace mtp::cpu_detail
+}  // namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail

@@ -6,7 +6,7 @@
 #include "mtp/backend/cpu/widened.hpp"
 #include "mtp/core/view.hpp"
 
-namespace mtp::cpu_detail {
+namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
 struct cpu_swiglu_ops {
   template <real S>
@@ -132,4 +132,4 @@ struct cpu_swiglu_ops {
   }
 };
 
-}  // namespace mtp::cpu_detail
+}  // namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail

@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "mtp/backend/cpu/abi.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/core/scalar.hpp"
 
@@ -16,7 +17,7 @@
 #include <immintrin.h>
 #endif
 
-namespace mtp::cpu_detail {
+namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
 /// Tells the processor that this thread is spinning.
 inline void spin_pause() {
@@ -161,4 +162,4 @@ class thread_pool {
   std::vector<std::thread> workers_;
 };
 
-}  // namespace mtp::cpu_detail
+}  // namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail

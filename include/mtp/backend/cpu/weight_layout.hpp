@@ -6,7 +6,7 @@
 #include "mtp/backend/cpu/context.hpp"
 #include "mtp/backend/cpu/product.hpp"
 
-namespace mtp::cpu_detail {
+namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
 /// W[outputs, inputs] is stored as [outputs / width][inputs][width]: the weights that neighbouring
 /// outputs give one input lie side by side, in the order in which products read them. Outputs are
@@ -45,4 +45,4 @@ inline void transpose_weight(
   });
 }
 
-}  // namespace mtp::cpu_detail
+}  // namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail

@@ -13,7 +13,7 @@
 #include "mtp/core/view.hpp"
 #include "mtp/core/weight.hpp"
 
-namespace mtp::cpu_detail {
+namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
 /// float where bf16 was, as const as it was.
 template <class Element>
@@ -128,4 +128,4 @@ constexpr index_t widened_bytes(index_t count) {
   return std::same_as<S, bf16> ? arena_bytes(count, sizeof(float)) : 0;
 }
 
-}  // namespace mtp::cpu_detail
+}  // namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail

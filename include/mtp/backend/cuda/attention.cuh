@@ -9,7 +9,7 @@
 #include "mtp/core/cache_view.hpp"
 #include "mtp/core/view.hpp"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 struct cuda_attention_ops {
   template <class S>
@@ -91,4 +91,4 @@ struct cuda_attention_ops {
   }
 };
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -10,7 +10,7 @@
 
 #include "mtp/backend/cuda/attention_tile.cuh"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 /// Both kernels keep rows of two matrices in registers as left operands (queries and dout, or keys
 /// and values) and let tiles of the other two stream by. A warp has 32 of the rows where registers
@@ -388,4 +388,4 @@ __global__ void __launch_bounds__(attention_backward_policy<E>::threads, E == 64
   tile::template store_rows<16 * tiles>(a.dv, n, g, valid - warp_key, values, lane, a.packed);
 }
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -7,7 +7,7 @@
 
 #include "mtp/backend/cuda/attention_tile.cuh"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 /// A block takes 128 positions of a key/value head, a warp 32 of them, and all rows and query heads
 /// that look at them, 16 at a time. Where a split begins depends on its position alone, and so does
@@ -339,4 +339,4 @@ __global__ void __launch_bounds__(attention_decode_policy::threads)
   }
 }
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -6,7 +6,7 @@
 
 #include "mtp/backend/cuda/attention_tile.cuh"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 /// A block takes 128 query rows of a head, a warp 32 of them: each fragment of keys and values
 /// serves two tiles of 16 rows, which halves what is read from shared memory. A tile of 64 keys is
@@ -356,4 +356,4 @@ __global__ void __launch_bounds__(attention_forward_policy::threads, E <= 64 ? 3
       a.out, sequence + row0 + warp_row, h, valid_rows - warp_row, results, lane, a.packed);
 }
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -10,7 +10,7 @@
 #include "mtp/core/arena.hpp"
 #include "mtp/core/cache_view.hpp"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 /// Widths of heads of bf16 that kernels with matrix instructions are made for: multiples of 16 up
 /// to 128. All others take the simple kernels. Whoever knows the width names it alone and compiles
@@ -219,4 +219,4 @@ class attention_launcher {
   rotation_table<A> table_;
 };
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -11,7 +11,7 @@
 #include "mtp/core/arena.hpp"
 #include "mtp/core/view.hpp"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 /// Keys and values of a cache, [capacity, G, E] each.
 template <class S>
@@ -220,4 +220,4 @@ class matrix_attention {
   rotation_table<float> table_;
 };
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

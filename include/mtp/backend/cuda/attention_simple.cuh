@@ -11,7 +11,7 @@
 
 #include "mtp/backend/cuda/attention_tile.cuh"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 inline constexpr int simple_warps = 4;
 inline constexpr int simple_threads = simple_warps * warp_size;
@@ -265,4 +265,4 @@ __global__ void __launch_bounds__(simple_threads)
   values.at(position, g)[e] = v.at(m, g)[e];
 }
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -8,7 +8,7 @@
 #include "mtp/backend/cuda/rope.cuh"
 #include "mtp/core/view.hpp"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 inline constexpr float log2_of_e = 1.44269504f;
 
@@ -276,4 +276,4 @@ __device__ __forceinline__ void add_nonfinite(float (&out)[Tiles][E / 8][4],
   }
 }
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -4,7 +4,7 @@
 #include "mtp/backend/cuda/launch.cuh"
 #include "mtp/backend/cuda/pack.cuh"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 struct column_sums_policy {
   static constexpr int most_threads = 512;
@@ -110,4 +110,4 @@ void add_column_sums(cuda_context& context,
          C);
 }
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

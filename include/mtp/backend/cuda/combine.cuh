@@ -14,7 +14,7 @@
 #include "mtp/core/weight.hpp"
 #include "mtp/ops/combine.hpp"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 inline constexpr int combine_threads = 256;
 
@@ -304,4 +304,4 @@ struct cuda_combine_ops {
   }
 };
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -8,7 +8,7 @@
 #include "mtp/backend/cuda/pack.cuh"
 #include "mtp/backend/cuda/row_product_mma.cuh"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 /// Rows [RMSNorm(hidden[m]) ; RMSNorm(table[tokens[m]])] of 2C elements, the halves the other way
 /// round unless hidden_first.
@@ -176,4 +176,4 @@ void run_combine_rows(cuda_context& context,
          static_cast<int>(M));
 }
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -12,7 +12,7 @@
 #include "mtp/core/arena.hpp"
 #include "mtp/core/error.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 struct cuda;  // the tag of this backend, see backend/cuda.cuh
 
@@ -200,4 +200,4 @@ class cuda_context {
   std::uint64_t generation_ = 0;
 };
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

@@ -13,7 +13,7 @@
 #include "mtp/backend/cuda/pack.cuh"
 #include "mtp/core/view.hpp"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 struct cross_entropy_policy {
   static constexpr int batch = 4;  // packs of a row that a thread has on the way
@@ -296,4 +296,4 @@ void score_rows(cuda_context& context,
          context.faults());
 }
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

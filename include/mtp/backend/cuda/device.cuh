@@ -9,11 +9,13 @@
 
 #include <cstdint>
 
+#include "mtp/core/config.hpp"
+
 #if !defined(__CUDACC__) && !defined(MTP_CUDA_EMULATION)
 #error mtp: include/mtp/backend/cuda holds device code; compile this file as CUDA, with nvcc.
 #endif
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 inline constexpr int warp_size = 32;
 inline constexpr unsigned all_lanes = 0xffffffffu;
@@ -213,4 +215,4 @@ __device__ __forceinline__ T warp_max(T value) {
   return value;
 }
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -8,7 +8,7 @@
 #include "mtp/backend/cuda/map.cuh"
 #include "mtp/core/view.hpp"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 struct identity_function {
   template <class T>
@@ -150,4 +150,4 @@ struct cuda_elementwise_ops {
   }
 };
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -11,7 +11,7 @@
 #include "mtp/core/view.hpp"
 #include "mtp/core/weight.hpp"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 struct embedding_policy {
   static constexpr int threads = 128;  // of a block whose warps work by themselves
@@ -366,4 +366,4 @@ struct cuda_embedding_ops {
   }
 };
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

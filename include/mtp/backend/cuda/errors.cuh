@@ -7,7 +7,7 @@
 #include "mtp/core/error.hpp"
 #include "mtp/core/scalar.hpp"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 /// Throws mtp::error with CUDA's own text unless `status` is success. `function` is who called.
 inline void check_cuda(cudaError_t status, const char* function) {
@@ -75,4 +75,4 @@ __device__ inline void report_fault(
 }
 #endif
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -7,7 +7,7 @@
 
 #include "mtp/backend/cuda/pack.cuh"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 template <class A>
 inline constexpr A smallest_normal = std::numeric_limits<A>::min();
@@ -26,4 +26,4 @@ __device__ __forceinline__ accumulate_t<S> exponential(accumulate_t<S> x) {
   }
 }
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -4,7 +4,7 @@
 #include "mtp/backend/cuda/reduce_block.cuh"
 #include "mtp/core/scalar.hpp"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 /// The largest number so far and the lowest place where it stands; place -1: there was none.
 template <class A>
@@ -54,4 +54,4 @@ __device__ __forceinline__ largest<A> block_largest(largest<A> own,
       own, no_largest<A>(), shared, [](largest<A> of_lane) { return warp_largest(of_lane); });
 }
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

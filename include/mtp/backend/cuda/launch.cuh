@@ -8,7 +8,7 @@
 #include "mtp/backend/cuda/context.cuh"
 #include "mtp/backend/cuda/device.cuh"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 /// Shared memory that a block may use without asking for more.
 inline constexpr std::size_t plain_shared_bytes = std::size_t{48} << 10;
@@ -50,4 +50,4 @@ void launch(cuda_context& context,
   check_cuda(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...), function);
 }
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

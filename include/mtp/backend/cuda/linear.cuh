@@ -14,7 +14,7 @@
 #include "mtp/core/view.hpp"
 #include "mtp/core/weight.hpp"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 struct linear_policy {
   static constexpr int threads = 256;           // of a block
@@ -274,4 +274,4 @@ struct cuda_linear_ops {
   }
 };
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -10,7 +10,7 @@
 #include "mtp/core/view.hpp"
 #include "mtp/core/weight.hpp"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 /// Logits of a chunk of rows are stored, in the type of the weights, and become their gradients in
 /// place: docs/decisions/0004-logits-are-stored.md.
@@ -127,4 +127,4 @@ struct cuda_linear_cross_entropy_ops : cuda_predict_ops {
   }
 };
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

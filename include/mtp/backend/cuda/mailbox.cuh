@@ -9,7 +9,7 @@
 
 #include "mtp/backend/cuda/context.cuh"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 /// A few slots of page-locked memory. A slot is filled in turn with the operations of the context.
 class mailbox {
@@ -122,4 +122,4 @@ class recording {
   std::uint64_t generation_ = 0;
 };
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

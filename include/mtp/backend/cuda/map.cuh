@@ -10,7 +10,7 @@
 #include "mtp/backend/cuda/launch.cuh"
 #include "mtp/backend/cuda/strided.cuh"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 struct map_policy {
   static constexpr int threads = 256;  // of a block
@@ -237,4 +237,4 @@ void map(cuda_context& context,
   (std::index_sequence_for<X...>{});
 }
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -10,7 +10,7 @@
 #include "mtp/core/view.hpp"
 #include "mtp/ops/matmul.hpp"  // update
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 struct matmul_policy {
   /// Up to so many rows of c, rows are independent of each other in their bits.
@@ -116,4 +116,4 @@ struct cuda_matmul_ops {
   }
 };
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -6,7 +6,7 @@
 
 #include "mtp/backend/cuda/errors.cuh"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 /// Zeroed memory of the current device. Throws mtp::error when there is none.
 inline void* allocate(std::size_t bytes) {
@@ -65,4 +65,4 @@ class pinned_memory {
   void* memory_ = nullptr;
 };
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -7,7 +7,7 @@
 #include "mtp/backend/cuda/largest.cuh"
 #include "mtp/backend/cuda/pack.cuh"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 /// The product, rounded: what follows cannot become a multiply-add, whose bits differ.
 __device__ __forceinline__ float rounded_product(float a, float b) {
@@ -62,4 +62,4 @@ struct softmax_part {
   }
 };
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

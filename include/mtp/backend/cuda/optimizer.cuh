@@ -12,7 +12,7 @@
 #include "mtp/core/view.hpp"
 #include "mtp/ops/optimizer.hpp"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 struct optimizer_policy {
   static constexpr int threads = 256;         // of a block
@@ -245,4 +245,4 @@ struct cuda_optimizer_ops {
   }
 };
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -5,11 +5,11 @@
 #include <type_traits>
 
 #include "mtp/backend/cuda/device.cuh"
-#include "mtp/core/host_device.hpp"
+#include "mtp/core/config.hpp"
 #include "mtp/core/scalar.hpp"
 #include "mtp/ops/view_checks.hpp"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 /// Neighbouring elements that one instruction loads or stores: 16 bytes unless fewer are asked for.
 template <class S, int Width = static_cast<int>(16 / sizeof(S))>
@@ -146,4 +146,4 @@ __device__ __forceinline__ void store_elements(
 
 #endif
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -8,7 +8,7 @@
 #include "mtp/backend/cuda/pack.cuh"
 #include "mtp/core/view.hpp"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 struct predict_policy {
   static constexpr int threads = 128;  // of a block
@@ -128,4 +128,4 @@ struct cuda_predict_ops {
   }
 };
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -7,7 +7,7 @@
 
 #include "mtp/backend/cuda/context.cuh"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 /// A factor of a product: x as it is stored, row by row, or its transpose.
 template <scalar S>
@@ -123,4 +123,4 @@ void run_library_product(cuda_context& context,
                function);
 }
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

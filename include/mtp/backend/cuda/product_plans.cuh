@@ -11,7 +11,7 @@
 
 #include "mtp/backend/cuda/errors.cuh"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 /// A matrix as cuBLASLt sees it: column by column.
 struct lt_matrix {
@@ -155,4 +155,4 @@ class product_plans {
   std::map<lt_product, product_plan> plans_;
 };
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -7,7 +7,7 @@
 #include "mtp/core/arena.hpp"
 #include "mtp/core/view.hpp"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 struct cuda_reduce_ops {
   template <class Y, class X>
@@ -144,4 +144,4 @@ struct cuda_reduce_ops {
   }
 };
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

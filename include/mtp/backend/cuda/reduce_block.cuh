@@ -3,7 +3,7 @@
 
 #include "mtp/backend/cuda/device.cuh"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 /// Elements of shared memory that the reductions below need.
 inline constexpr int block_reduction_size = 32;
@@ -48,4 +48,4 @@ __device__ __forceinline__ T block_max(T value, T* shared) {  // [block_reductio
       });
 }
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

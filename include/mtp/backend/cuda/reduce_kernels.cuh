@@ -10,7 +10,7 @@
 #include "mtp/backend/cuda/strided.cuh"
 #include "mtp/backend/cuda/team.cuh"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 struct reduce_policy {
   static constexpr int threads = 256;     // of a block
@@ -239,4 +239,4 @@ __global__ void __launch_bounds__(reduce_policy::threads)
   }
 }
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -7,7 +7,7 @@
 #include "mtp/backend/cuda/column_sums.cuh"
 #include "mtp/backend/cuda/rms_norm_kernels.cuh"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 struct cuda_rms_norm_ops {
   template <class S>
@@ -143,4 +143,4 @@ struct cuda_rms_norm_ops {
   }
 };
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -10,7 +10,7 @@
 #include "mtp/backend/cuda/team.cuh"
 #include "mtp/core/view.hpp"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 /// Bytes in flight decide. By estimate a multiprocessor of an H100 must have 20 KiB of them on
 /// their way all the time (3.35 TB/s by its data sheet, 0.8 us until they arrive, 132
@@ -326,4 +326,4 @@ __global__ void __launch_bounds__(rms_norm_policy::forward_threads)
   partial[static_cast<index_t>(blockIdx.y) * C + c] = sum;
 }
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -8,7 +8,7 @@
 #include "mtp/backend/cuda/pack.cuh"
 #include "mtp/core/view.hpp"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 /// The elements e and e + E/2 of a head, turned by the angle that cosine and sine belong to. Every
 /// kernel that rotates calls this, so that all give the same bits.
@@ -174,4 +174,4 @@ struct cuda_rope_ops {
   }
 };
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -8,7 +8,7 @@
 #include "mtp/backend/cuda/attention.cuh"
 #include "mtp/backend/cuda/rope.cuh"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 struct cuda_rope_attention_ops {
   template <class S>
@@ -64,4 +64,4 @@ struct cuda_rope_attention_ops {
   }
 };
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -9,7 +9,7 @@
 #include "mtp/backend/cuda/pack.cuh"
 #include "mtp/backend/cuda/row_product_mma.cuh"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 inline constexpr int row_product_threads = 256;
 
@@ -103,4 +103,4 @@ void run_row_product(cuda_context& context,
   }
 }
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

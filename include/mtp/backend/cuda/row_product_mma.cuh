@@ -14,7 +14,7 @@
 #include "mtp/backend/cuda/launch.cuh"
 #include "mtp/backend/cuda/pack.cuh"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 /// For an H100: its memory answers after about a microsecond under load, so 3.4 TB/s need 26 KB on
 /// their way to each of 132 multiprocessors. A warp has 8 KB on their way, a block 64 KB, so that
@@ -332,4 +332,4 @@ void run_row_product_mma(cuda_context& context,
          : with(row_product_mma_kernel<2, true, Rows>, 2);
 }
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -6,7 +6,7 @@
 #include "mtp/core/view.hpp"
 #include "mtp/ops/sequence.hpp"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 // A decoding cycle moves a few rows and a few numbers: all of these last as long as their launch.
 
@@ -255,4 +255,4 @@ struct cuda_sequence_ops {
   }
 };
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

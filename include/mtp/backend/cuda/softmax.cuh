@@ -12,7 +12,7 @@
 #include "mtp/backend/cuda/strided.cuh"
 #include "mtp/backend/cuda/team.cuh"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 struct softmax_policy {
   static constexpr int threads = 256;       // of a block of several teams
@@ -188,4 +188,4 @@ struct cuda_softmax_ops {
   }
 };
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -5,7 +5,7 @@
 #include "mtp/backend/cuda/pack.cuh"
 #include "mtp/core/view.hpp"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 /// Dimensions that views may have.
 inline constexpr int most_dimensions = 8;
@@ -152,4 +152,4 @@ bool rows_in_packs(const row_numbers& numbers,
   return result;
 }
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

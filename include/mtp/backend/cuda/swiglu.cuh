@@ -10,7 +10,7 @@
 #include "mtp/backend/cuda/map.cuh"
 #include "mtp/core/view.hpp"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 /// 1 / (1 + exp(-g)): 0 where exp(-g) is infinite. For bf16, the division is the device's own, with
 /// a relative error of 2^-22, and gives 0 where the quotient is below 2^-126.
@@ -118,4 +118,4 @@ struct cuda_swiglu_ops {
   }
 };
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

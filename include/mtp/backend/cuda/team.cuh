@@ -8,7 +8,7 @@
 #include "mtp/core/error.hpp"
 #include "mtp/core/scalar.hpp"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 /// How a block is divided into teams of one size: a power of two up to a warp, or whole warps.
 struct team_shape {
@@ -159,4 +159,4 @@ struct kept_row {
 
 #endif
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -7,7 +7,7 @@
 #include "mtp/backend/cuda/launch.cuh"
 #include "mtp/backend/cuda/pack.cuh"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 struct tiled_product_policy {
   static constexpr int side = 16;              // of a block of threads
@@ -135,4 +135,4 @@ void run_tiled_product(cuda_context& context,
          K);
 }
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -19,7 +19,7 @@
 
 #include "mtp/backend/cuda/launch.cuh"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 /// Bytes that sorting `count` pairs of two 4-byte numbers may take. Thrust keeps a copy of all
 /// pairs, and CUB 3.0's radix sort a table of 256 counts for each tile of 6528 pairs or more
@@ -102,4 +102,4 @@ inline void sort_by_token(cuda_context& context,
 
 #endif
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

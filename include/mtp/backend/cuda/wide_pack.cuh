@@ -3,7 +3,7 @@
 
 #include "mtp/backend/cuda/pack.cuh"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 /// One pack, or two where S is bf16.
 template <class S>
@@ -40,4 +40,4 @@ struct wide_pack {
 #endif
 };
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail

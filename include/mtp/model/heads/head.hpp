@@ -10,7 +10,7 @@
 #include "mtp/model/heads/sequential.hpp"
 #include "mtp/model/heads/shared_logit.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 namespace detail {
 template <head_kind Kind>
@@ -62,4 +62,4 @@ concept prediction_head = requires {
   typename Head::pass_type;
 };
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

@@ -10,7 +10,7 @@
 #include "mtp/model/trunk.hpp"
 #include "mtp/ops/elementwise.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// logits of depth k = W2_k (x + silu(W1_k x + b_k)), x the trunk's hidden state. W1 and b start as
 /// zero, so that a new head starts as a plain output matrix.
@@ -180,4 +180,4 @@ struct independent_head {
   };
 };
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

@@ -7,7 +7,7 @@
 #include "mtp/model/model_pass.hpp"
 #include "mtp/ops/combine.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// Parameters of a module, under the names of DeepSeek's released weights.
 struct mtp_module_layout {
@@ -164,4 +164,4 @@ struct mtp_module {
   }
 };
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

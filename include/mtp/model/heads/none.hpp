@@ -3,7 +3,7 @@
 
 #include "mtp/model/trunk.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// The ordinary language model, and the example to read first: what every head has to have.
 template <model_config Config, class Backend, scalar S>
@@ -60,4 +60,4 @@ struct none_head {
   };
 };
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

@@ -10,7 +10,7 @@
 #include "mtp/model/trunk.hpp"
 #include "mtp/ops/elementwise.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// z is the output of the trunk's first L - 1 blocks. Head 1, the ordinary next-token head, is the
 /// trunk's last block on z; depth k is the extra block k on the same z. None sees a later token:
@@ -252,4 +252,4 @@ struct parallel_head {
   };
 };
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

@@ -4,7 +4,7 @@
 
 #include "mtp/model/heads/sequential.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// The sequential head with a single module for all depths: config.head_modules() is 1. Every
 /// application attends over its own stream, so each depth has a cache of its own; gradients of all
@@ -14,4 +14,4 @@ struct recurrent_head : sequential_head<Config, Backend, S> {
   static_assert(Config.head_modules() == 1, "recurrent_head: one module serves all depths");
 };
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

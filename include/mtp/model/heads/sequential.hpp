@@ -13,7 +13,7 @@
 #include "mtp/model/trunk.hpp"
 #include "mtp/ops/elementwise.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// The stream of depth k at position i is computed from that of depth k - 1 and the true token
 /// t_{i+k}; it predicts t_{i+k+1}. Every depth attends causally over its own stream. Depth k uses
@@ -320,4 +320,4 @@ struct sequential_head {
   };
 };
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI

@@ -3,7 +3,7 @@
 
 #include "mtp/model/heads/none.hpp"
 
-namespace mtp {
+namespace mtp::inline MTP_ABI {
 
 /// The model of `none`; only the loss differs: each row of logits has D + 1 targets with decaying
 /// weights. A training objective that costs next to nothing; it predicts nothing that could be
@@ -11,4 +11,4 @@ namespace mtp {
 template <model_config Config, class Backend, scalar S>
 struct shared_logit_head : none_head<Config, Backend, S> {};
 
-}  // namespace mtp
+}  // namespace mtp::inline MTP_ABI
