@@ -118,7 +118,7 @@ TEST_CASE("bounds grow with the number of roundings and hold for a worst case") 
 }
 
 TEST_CASE("a guarded tensor notices writes outside, and reads give NaN there") {
-  guarded<float, 2> x(dims<2>(2, 3), {5, 1});  // [2, 3] stride (5, 1)
+  guarded<float, 2, cpu> x(dims<2>(2, 3), {5, 1});  // [2, 3] stride (5, 1)
   CHECK(x.intact());
   CHECK(x.untouched());
   for (const index_t inside : {0, 2, 5, 7}) {
@@ -128,7 +128,7 @@ TEST_CASE("a guarded tensor notices writes outside, and reads give NaN there") {
   }
   for (const index_t outside : {-64, -1, 3, 4, 8, 71}) {
     CAPTURE(outside);
-    guarded<float, 2> fresh(dims<2>(2, 3), {5, 1});  // [2, 3] stride (5, 1)
+    guarded<float, 2, cpu> fresh(dims<2>(2, 3), {5, 1});  // [2, 3] stride (5, 1)
     CHECK(std::isnan(fresh.view().data()[outside]));
     fresh.view().data()[outside] = std::numeric_limits<float>::quiet_NaN();
     CHECK(!fresh.intact());
@@ -137,7 +137,7 @@ TEST_CASE("a guarded tensor notices writes outside, and reads give NaN there") {
 
 TEST_CASE_TEMPLATE(
     "a guarded tensor starts with elements that no comparison accepts", S, double, float, bf16) {
-  guarded<S, 1> x(dims<1>(3));  // [3]
+  guarded<S, 1, cpu> x(dims<1>(3));  // [3]
   CHECK(within(x.view(), {0, 0, 0}, 1e30).faults == 3);
   x.set({1, 2, 3});
   CHECK(within(x.view(), {1, 2, 3}, 0.0));
@@ -146,7 +146,7 @@ TEST_CASE_TEMPLATE(
 }
 
 TEST_CASE("a guarded tensor without elements is all guard") {
-  guarded<double, 2> x(dims<2>(0, 3));  // [0, 3]
+  guarded<double, 2, cpu> x(dims<2>(0, 3));  // [0, 3]
   CHECK(x.view().empty());
   CHECK(x.intact());
 }

@@ -22,11 +22,11 @@ TEST_CASE_TEMPLATE(
       CAPTURE(hidden_first);
       problem<S, cpu> p(s, hidden_first);
       const index_t N = s.N, C = s.C;
-      guarded<S, 2> embedded(dims<2>{N, C}), both(dims<2>{N, 2 * C}), dboth(dims<2>{N, 2 * C});
-      guarded<S, 2> y(dims<2>{N, s.outputs}), expected(dims<2>{N, s.outputs});
-      guarded<A, 1> inv_hidden(dims<1>{N}), inv_embedding(dims<1>{N});
-      guarded<A, 1> r(dims<1>{N}), q(dims<1>{N});
-      const auto half = [&](guarded<S, 2>& rows, bool first) {
+      guarded<S, 2, cpu> embedded(dims<2>{N, C}), both(dims<2>{N, 2 * C}), dboth(dims<2>{N, 2 * C});
+      guarded<S, 2, cpu> y(dims<2>{N, s.outputs}), expected(dims<2>{N, s.outputs});
+      guarded<A, 1, cpu> inv_hidden(dims<1>{N}), inv_embedding(dims<1>{N});
+      guarded<A, 1, cpu> r(dims<1>{N}), q(dims<1>{N});
+      const auto half = [&](guarded<S, 2, cpu>& rows, bool first) {
         return rows.view().slice(1, first ? 0 : C, C);
       };
       embedding_forward(context, embedded.view(), p.table.view(), p.tokens.view());
@@ -48,7 +48,7 @@ TEST_CASE_TEMPLATE(
       CHECK(same_bits(inv_hidden.view(), r.view()));
       CHECK(same_bits(inv_embedding.view(), q.view()));
 
-      guarded<S, 2> dy(dims<2>{N, s.outputs}, normal(N * s.outputs, 6));
+      guarded<S, 2, cpu> dy(dims<2>{N, s.outputs}, normal(N * s.outputs, 6));
       gradients<S, cpu> d(s, 1), apart(s, 1);
       d.backward(context, p, dy, inv_hidden, inv_embedding);
       linear_backward_weight(context, apart.projection.view(), dy.view(), both.view());
@@ -85,8 +85,8 @@ TEST_CASE("on the CPU, combine operations reject tokens outside the vocabulary")
   for (const token_t wrong : {-1, 3}) {
     problem<float, cpu> p({4, 6, 5, 3, 0}, true);
     p.tokens.view()(2) = wrong;
-    guarded<float, 2> y(dims<2>{4, 5});
-    guarded<float, 1> inv_hidden(dims<1>{4}), inv_embedding(dims<1>{4});
+    guarded<float, 2, cpu> y(dims<2>{4, 5});
+    guarded<float, 1, cpu> inv_hidden(dims<1>{4}), inv_embedding(dims<1>{4});
     CHECK(rejects("combine_forward",
                   [&] { p.forward(context, y.view(), inv_hidden.view(), inv_embedding.view()); }));
     CHECK(y.untouched());

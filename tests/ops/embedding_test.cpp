@@ -7,8 +7,8 @@ namespace mtp::test::embedding {
 TEST_CASE("embedding operations on the host reject tokens outside the table and change nothing") {
   using S = float;
   cpu_context context({.threads = 1});
-  guarded_weight<S> table(5, 3, uniform(15, 1));
-  guarded<S, 2> x(dims<2>{4, 3});
+  guarded_weight<S, cpu> table(5, 3, uniform(15, 1));
+  guarded<S, 2, cpu> x(dims<2>{4, 3});
   auto large = guarded_tokens<cpu>({0, 4, 5, 1}), negative = guarded_tokens<cpu>({0, 4, 2, -1});
   const auto both = [&](auto tokens) {
     CHECK(rejects("embedding_forward",

@@ -13,8 +13,8 @@ TEST_CASE_TEMPLATE("losses and predictions of a row have the same bits among any
   for (const loss_sizes& s : {loss_sizes{200, 40, 301, 2}, loss_sizes{60, 5, 20011, 1}}) {
     loss_case<S, cpu> a(s);
     const auto run = [&](cpu_context& context, index_t first, index_t M) {
-      guarded<S, 2> losses(dims<2>{M, s.J});
-      guarded<token_t, 1> predicted(dims<1>{M});
+      guarded<S, 2, cpu> losses(dims<2>{M, s.J});
+      guarded<token_t, 1, cpu> predicted(dims<1>{M});
       linear_cross_entropy_forward(context,
                                    losses.view(),
                                    predicted.view(),

@@ -15,14 +15,14 @@ TEST_CASE_TEMPLATE(
     const index_t rows = s.M, N = s.N, K = s.K;
     auto x = random_rows<S, cpu>(rows, K, K + 3, 1);
     auto w = random_weight<S, cpu>(N, K, 2);
-    guarded<S, 1> bias(dims<1>{N}, uniform(N, 3));
+    guarded<S, 1, cpu> bias(dims<1>{N}, uniform(N, 3));
     auto dy = random_rows<S, cpu>(rows, N, N, 4);
     // The outputs of rows [0, M): y, y with a bias, y with a residual, dx, dx with a residual.
     const auto run = [&](cpu_context& context, index_t first, index_t M) {
       const auto x_rows = x.view().slice(0, first, M);
       const auto dy_rows = dy.view().slice(0, first, M);
-      guarded<S, 2> y(dims<2>{M, N}), biased(dims<2>{M, N}), added(dims<2>{M, N});
-      guarded<S, 2> dx(dims<2>{M, K}), dx_added(dims<2>{M, K});
+      guarded<S, 2, cpu> y(dims<2>{M, N}), biased(dims<2>{M, N}), added(dims<2>{M, N});
+      guarded<S, 2, cpu> dx(dims<2>{M, K}), dx_added(dims<2>{M, K});
       linear_forward(context, y.view(), x_rows, w.view());
       linear_bias_forward(context, biased.view(), x_rows, w.view(), bias.view());
       linear_add_forward(context, added.view(), x_rows, w.view(), dy_rows);

@@ -28,7 +28,7 @@ TEST_CASE_TEMPLATE("exponential is accurate, ends near zero and keeps NaN", S, f
 
 TEST_CASE("softmax with too little workspace throws and leaves the output alone") {
   cpu_context context({.threads = 1, .workspace_bytes = 64});
-  guarded<float, 2> wide(dims<2>(1, 1000), uniform(1000, 12));  // [1, 1000]
+  guarded<float, 2, cpu> wide(dims<2>(1, 1000), uniform(1000, 12));  // [1, 1000]
   CHECK_THROWS_AS(softmax_forward(context, wide.view(), wide.view()), error);
   CHECK(wide.untouched());
   CHECK(context.workspace().used() == 0);

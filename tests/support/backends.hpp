@@ -6,10 +6,6 @@
 
 #include "mtp/core/backend.hpp"
 
-namespace mtp {
-struct cpu;  // the backend that tests take unless they say otherwise
-}
-
 namespace mtp::test {
 
 /// One pair of backend and element type: what TEST_CASE_TEMPLATE goes through.

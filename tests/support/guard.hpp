@@ -58,7 +58,7 @@ Element stored(double value) {
 
 /// A tensor between guard zones, in memory that the host and the backend's operations address.
 /// Elements start as NaN. With strides that leave gaps, the gaps are guarded as well.
-template <class Element, int Rank, class Backend = cpu>
+template <class Element, int Rank, class Backend>
 class guarded {
  public:
   using shape_type = dims<Rank>;

@@ -33,10 +33,6 @@ comparison same_in_all_ways(const Run& run) {
   });
   return result;
 }
-template <class Run>
-comparison same_for_all_threads(const Run& run) {
-  return same_in_all_ways<cpu>(run);
-}
 
 /// call() throws mtp::error with a message that starts with the function's name and a colon.
 template <class Call>

@@ -11,7 +11,7 @@
 namespace mtp::test {
 
 /// A weight W[outputs, inputs] in the layout of the backend; padding starts as zero.
-template <class S, class Backend = cpu>
+template <class S, class Backend>
 class guarded_weight {
  public:
   /// From elements in row-major order.

@@ -7,8 +7,9 @@
 #include "emulation/bf16.hpp"
 #include "emulation/matrices.hpp"
 #include "emulation/vector_types.hpp"
+#include "mtp/core/config.hpp"
 
-namespace mtp::cuda_detail {
+namespace mtp::inline MTP_ABI::cuda_detail {
 
 template <class T>
 T* dynamic_shared() {
@@ -93,4 +94,4 @@ inline void store_streaming_16(void* global, uint4 value) {
   *static_cast<uint4*>(global) = value;
 }
 
-}  // namespace mtp::cuda_detail
+}  // namespace mtp::inline MTP_ABI::cuda_detail
