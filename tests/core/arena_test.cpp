@@ -5,7 +5,7 @@
 #include <array>
 #include <cstddef>
 
-using namespace mtp;
+namespace mtp::test::core_arena_cases {
 
 TEST_CASE("an arena hands out aligned pieces one behind the other") {
   alignas(64) std::array<std::byte, 256> memory{};
@@ -56,3 +56,5 @@ TEST_CASE("arena_bytes is what take uses") {
   static_assert(arena_bytes(0, 4) == 0 && arena_bytes(1, 4) == 64 && arena_bytes(16, 4) == 64 &&
                 arena_bytes(17, 4) == 128);
 }
+
+}  // namespace mtp::test::core_arena_cases

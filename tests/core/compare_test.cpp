@@ -13,8 +13,7 @@
 #include "support/guard.hpp"
 #include "support/tolerance.hpp"
 
-using namespace mtp;
-using namespace mtp::test;
+namespace mtp::test::core_compare_cases {
 
 namespace {
 
@@ -181,3 +180,5 @@ TEST_CASE("gradient_matches grants the error that it is told") {
   CHECK(!gradient_matches(f, {1, 2}, {2.001, 4}));
   CHECK(gradient_matches(f, {1, 2}, {2.001, 4}, {.error = 0.0011}));
 }
+
+}  // namespace mtp::test::core_compare_cases

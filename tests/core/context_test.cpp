@@ -7,7 +7,7 @@
 
 #include "mtp/backend/cpu.hpp"
 
-using namespace mtp;
+namespace mtp::test::core_context_cases {
 
 TEST_CASE("context<cpu> is the context of the CPU") {
   static_assert(std::same_as<context<cpu>, cpu_context>);
@@ -65,3 +65,5 @@ TEST_CASE("parallel hands out every task") {
   context.parallel(100, [&](index_t task, int) { sum += task; });
   CHECK(sum == 4950);
 }
+
+}  // namespace mtp::test::core_context_cases

@@ -5,7 +5,7 @@
 #include <string>
 #include <type_traits>
 
-using namespace mtp;
+namespace mtp::test::core_error_cases {
 
 TEST_CASE("check passes in silence and throws all its parts in one message") {
   CHECK_NOTHROW(check(true, "never seen"));
@@ -17,3 +17,5 @@ TEST_CASE("fail throws a runtime_error") {
   static_assert(std::is_base_of_v<std::runtime_error, error>);
   CHECK_THROWS_AS(fail("broken"), std::runtime_error);
 }
+
+}  // namespace mtp::test::core_error_cases

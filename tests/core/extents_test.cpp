@@ -4,7 +4,7 @@
 
 #include <sstream>
 
-using namespace mtp;
+namespace mtp::test::core_extents_cases {
 
 TEST_CASE("static extents know everything at compile time") {
   constexpr extents<3, 4> shape;
@@ -57,3 +57,5 @@ TEST_CASE("dims and extents_type name the shapes they promise") {
   static_assert(std::same_as<dims<2>, extents<dynamic, dynamic>>);
   static_assert(extents_type<dims<0>> && !extents_type<int>);
 }
+
+}  // namespace mtp::test::core_extents_cases

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <vector>
 
-using namespace mtp;
+namespace mtp::test::core_random_cases {
 
 TEST_CASE("Philox4x32-10 gives the published known answers") {
   using words = philox::counter_type;
@@ -103,3 +103,5 @@ TEST_CASE("random numbers can be had at compile time") {
   static_assert(random_stream(mtp::seed{0}, 0).bits(0) == 0x6627e8d5);
   static_assert(random_stream(mtp::seed{0}, 0).uniform(0) == 0x6627e8d5p-32);
 }
+
+}  // namespace mtp::test::core_random_cases

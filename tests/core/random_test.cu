@@ -9,7 +9,7 @@
 #include "mtp/backend/cuda/launch.cuh"
 #include "support/cuda_cases.hpp"
 
-namespace mtp::test {
+namespace mtp::test::core_random_cases {
 
 template <class T>
 using shared_vector = std::vector<T, shared_allocator<T, cuda>>;
@@ -80,4 +80,4 @@ TEST_CASE("random numbers have the same bits on the device and on the host") {
   }
 }
 
-}  // namespace mtp::test
+}  // namespace mtp::test::core_random_cases

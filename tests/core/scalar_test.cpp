@@ -8,7 +8,7 @@
 #include <initializer_list>
 #include <limits>
 
-using namespace mtp;
+namespace mtp::test::core_scalar_cases {
 
 namespace {
 
@@ -102,3 +102,5 @@ TEST_CASE("round_up and ceil_div round to the next multiple") {
   static_assert(ceil_div(0, 3) == 0 && ceil_div(1, 3) == 1 && ceil_div(3, 3) == 1 &&
                 ceil_div(4, 3) == 2);
 }
+
+}  // namespace mtp::test::core_scalar_cases

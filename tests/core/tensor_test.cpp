@@ -9,7 +9,7 @@
 
 #include "mtp/backend/cpu.hpp"
 
-using namespace mtp;
+namespace mtp::test::core_tensor_cases {
 
 TEST_CASE("a tensor starts as zeros, aligned for the widest vector") {
   const tensor<float, dims<2>, cpu> x(dims<2>(5, 7));  // [5, 7]
@@ -63,3 +63,5 @@ TEST_CASE("a tensor converts to views, with and without const") {
   write(1) = 7;
   CHECK(read(1) == 7);
 }
+
+}  // namespace mtp::test::core_tensor_cases

@@ -7,7 +7,8 @@
 #include <thread>
 #include <vector>
 
-using namespace mtp;
+namespace mtp::test::core_thread_pool_cases {
+
 using cpu_detail::thread_pool;
 
 TEST_CASE("every task runs exactly once, whatever the number of tasks and threads") {
@@ -92,3 +93,5 @@ TEST_CASE("pools come and go without having run") {
     thread_pool pool(1 + i % 4);
   }
 }
+
+}  // namespace mtp::test::core_thread_pool_cases

@@ -9,7 +9,8 @@
 #include "mtp/backend/cpu.hpp"
 #include "support/compare.hpp"
 
-using namespace mtp;
+namespace mtp::test::core_view_cases {
+
 using test::values;
 
 namespace {
@@ -95,3 +96,5 @@ TEST_CASE("a view of rank 0 is one element") {
   CHECK(x.count() == 1);
   CHECK(x.is_contiguous());
 }
+
+}  // namespace mtp::test::core_view_cases

@@ -13,7 +13,7 @@
 #include "support/promises.hpp"
 #include "support/random.hpp"
 
-namespace mtp::test {
+namespace mtp::test::cuda_context_cases {
 namespace {
 
 using cuda_detail::fault_record;
@@ -188,4 +188,4 @@ TEST_CASE("after a kernel has crashed every call throws, and the end is quiet") 
 
 #endif
 
-}  // namespace mtp::test
+}  // namespace mtp::test::cuda_context_cases

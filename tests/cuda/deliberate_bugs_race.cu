@@ -21,10 +21,9 @@
 #include "support/random.hpp"
 #include "support/weights.hpp"
 
-namespace {
+namespace mtp::test::cuda_deliberate_bugs_races_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 /// Elements as numbers, one list behind the other.
 template <class... View>
@@ -246,3 +245,5 @@ TEST_CASE("linear cross entropy needs every barrier") {
 }
 
 }  // namespace
+
+}  // namespace mtp::test::cuda_deliberate_bugs_races_cases

@@ -7,7 +7,7 @@
 // The backend comes first.
 #include "mtp/core/tensor.hpp"
 
-namespace mtp::test {
+namespace mtp::test::cuda_mailbox_cases {
 namespace {
 
 using cuda_detail::mailbox;
@@ -119,4 +119,4 @@ TEST_CASE("a replay makes one call and does not wait") {
 }
 #endif
 
-}  // namespace mtp::test
+}  // namespace mtp::test::cuda_mailbox_cases

@@ -5,10 +5,10 @@
 #include "cuda_emulation/fixture.hpp"
 #include "cuda_emulation/kernels.cuh"
 
+namespace mtp::test::cuda_emulation_barriers_races_cases {
+
 namespace {
 
-using namespace mtp;
-using namespace mtp::test;
 using cuda_detail::dynamic_shared;
 
 static_assert(emulation::thread_sanitized);
@@ -120,3 +120,5 @@ TEST_CASE("after a fault, no race is reported for the stacks of abandoned thread
 }
 
 }  // namespace
+
+}  // namespace mtp::test::cuda_emulation_barriers_races_cases

@@ -7,10 +7,9 @@
 #include "cuda_emulation/fixture.hpp"
 #include "cuda_emulation/kernels.cuh"
 
-namespace {
+namespace mtp::test::cuda_emulation_blocks_races_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 /// The races of a launch.
 template <class... Parameters, class... Arguments>
@@ -133,3 +132,5 @@ TEST_CASE("kernels, copies and the host come one after the other") {
 }
 
 }  // namespace
+
+}  // namespace mtp::test::cuda_emulation_blocks_races_cases

@@ -11,10 +11,9 @@
 #include "support/random.hpp"
 #include "support/tolerance.hpp"
 
-namespace {
+namespace mtp::test::cuda_emulation_collectives_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 template <class T>
 void check_reduction(unsigned threads, int count) {
@@ -299,3 +298,5 @@ TEST_CASE("lanes of a warp wait for each other, and both waits are needed" * rac
 }
 
 }  // namespace
+
+}  // namespace mtp::test::cuda_emulation_collectives_cases

@@ -7,10 +7,9 @@
 #include "cuda_emulation/kernels.cuh"
 #include "cuda_emulation/products.hpp"
 
-namespace {
+namespace mtp::test::cuda_emulation_copies_races_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 TEST_CASE("the product has no races") {
   in_every_order([] {
@@ -72,3 +71,5 @@ TEST_CASE("a barrier before the wait does not help") {
 }
 
 }  // namespace
+
+}  // namespace mtp::test::cuda_emulation_copies_races_cases

@@ -6,10 +6,9 @@
 #include "cuda_emulation/fixture.hpp"
 #include "cuda_emulation/kernels.cuh"
 
-namespace {
+namespace mtp::test::cuda_emulation_copies_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 std::vector<std::uint32_t> counting(std::uint32_t count) {
   std::vector<std::uint32_t> numbers(count);
@@ -164,3 +163,5 @@ TEST_CASE("a wait that is turned off waits for nothing") {
 }
 
 }  // namespace
+
+}  // namespace mtp::test::cuda_emulation_copies_cases

@@ -15,10 +15,9 @@
 #include "support/random.hpp"
 #include "support/tolerance.hpp"
 
-namespace {
+namespace mtp::test::cuda_emulation_cublaslt_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 template <class T>
 constexpr cudaDataType type_of = std::is_same_v<T, double>  ? CUDA_R_64F
@@ -366,3 +365,5 @@ TEST_CASE("products are captured, and fail when a test wants it") {
 }
 
 }  // namespace
+
+}  // namespace mtp::test::cuda_emulation_cublaslt_cases

@@ -14,10 +14,9 @@
 #include "support/random.hpp"
 #include "support/tolerance.hpp"
 
-namespace {
+namespace mtp::test::cuda_emulation_device_functions_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 constexpr float inf = std::numeric_limits<float>::infinity();
 constexpr float nan = std::numeric_limits<float>::quiet_NaN();
@@ -259,3 +258,5 @@ TEST_CASE("functions of numbers") {
 }
 
 }  // namespace
+
+}  // namespace mtp::test::cuda_emulation_device_functions_cases

@@ -8,10 +8,10 @@
 #include "cuda_emulation/fixture.hpp"
 #include "cuda_emulation/kernels.cuh"
 
+namespace mtp::test::cuda_emulation_faults_cases {
+
 namespace {
 
-using namespace mtp;
-using namespace mtp::test;
 using cuda_detail::dynamic_shared;
 
 /// The message of the fault that launching throws; empty if it throws none.
@@ -245,3 +245,5 @@ TEST_CASE("copies and matrices must be where they can be, and waited for") {
 }
 
 }  // namespace
+
+}  // namespace mtp::test::cuda_emulation_faults_cases

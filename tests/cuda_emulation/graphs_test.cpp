@@ -4,10 +4,9 @@
 
 #include "cuda_emulation/fixture.hpp"
 
-namespace {
+namespace mtp::test::cuda_emulation_graphs_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 __global__ void add_kernel(int value, int* x) {
   *x += value;
@@ -222,3 +221,5 @@ TEST_CASE("a graph that uses memory after it was freed is found") {
 }
 
 }  // namespace
+
+}  // namespace mtp::test::cuda_emulation_graphs_cases

@@ -9,10 +9,9 @@
 #include "support/compare.hpp"
 #include "support/random.hpp"
 
-namespace {
+namespace mtp::test::cuda_emulation_matrices_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 // ---- mma ----------------------------------------------------------------------------------------
 
@@ -150,3 +149,5 @@ TEST_CASE("a product whose copies are deferred needs every wait" * races_are_exp
 }
 
 }  // namespace
+
+}  // namespace mtp::test::cuda_emulation_matrices_cases

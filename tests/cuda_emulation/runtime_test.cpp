@@ -8,10 +8,9 @@
 
 #include "cuda_emulation/fixture.hpp"
 
-namespace {
+namespace mtp::test::cuda_emulation_runtime_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 __global__ void empty_kernel() {}
 
@@ -267,3 +266,5 @@ TEST_CASE("more than 48 KiB of shared memory must be asked for, and more than 22
 }
 
 }  // namespace
+
+}  // namespace mtp::test::cuda_emulation_runtime_cases

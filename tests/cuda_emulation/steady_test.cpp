@@ -13,9 +13,9 @@
 #include "mtp/train/trainer.hpp"
 #include "support/batches.hpp"
 
-namespace {
+namespace mtp::test::cuda_emulation_steady_cases {
 
-using namespace mtp;
+namespace {
 
 constexpr model_config config = test::flipped_config(head_kind::sequential, 2);
 
@@ -92,3 +92,5 @@ TEST_CASE("a cycle of decoding on a GPU is one graph, and the host waits only fo
 }
 
 }  // namespace
+
+}  // namespace mtp::test::cuda_emulation_steady_cases

@@ -7,10 +7,9 @@
 #include "support/allocations.hpp"
 #include "support/decoding.hpp"
 
-namespace {
+namespace mtp::test::decode_allocations_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 template <model_config Config>
 void check_silent() {
@@ -76,3 +75,5 @@ TEST_CASE("steps of a decoder allocate nothing, the first one included") {
   const long after = allocations;
   CHECK(after - before == 0);
 }
+
+}  // namespace mtp::test::decode_allocations_cases

@@ -10,10 +10,9 @@
 
 #include "support/decoding.hpp"
 
-namespace {
+namespace mtp::test::decode_cache_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 constexpr int P = 150;
 
@@ -279,3 +278,5 @@ TEST_CASE("drafters read nothing that another sequence left in their caches") {
   check_after_nan<straight<head_kind::parallel, 2>>();
   check_after_nan<straight<head_kind::independent, 2>>();
 }
+
+}  // namespace mtp::test::decode_cache_cases

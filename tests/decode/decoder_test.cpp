@@ -9,10 +9,9 @@
 #include "mtp/loss/model_loss.hpp"
 #include "support/decoding.hpp"
 
-namespace {
+namespace mtp::test::decode_decoder_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 template <class Scalar>
 using rows_type = std::vector<std::vector<Scalar>>;  // logits by position
@@ -253,3 +252,5 @@ TEST_CASE("the memory of a decoder is known to the compiler and grows with the c
   static_assert(more > bytes);
   CHECK(running().sequence.caches().size() == 2);
 }
+
+}  // namespace mtp::test::decode_decoder_cases

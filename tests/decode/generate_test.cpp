@@ -10,10 +10,9 @@
 
 #include "support/decoding.hpp"
 
-namespace {
+namespace mtp::test::decode_generate_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 constexpr int P = 144;
 constexpr auto config = spoken_config(head_kind::sequential, 3, P);
@@ -360,3 +359,5 @@ TEST_CASE("a logit that is not a number is never the maximum") {
   CHECK(std::count(plain.tokens().begin(), plain.tokens().end(), w.expected.tokens()[3]) == 0);
   CHECK(same_bits(w.run(decode_mode::speculative, P).logits, plain.logits));
 }
+
+}  // namespace mtp::test::decode_generate_cases

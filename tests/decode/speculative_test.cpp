@@ -7,10 +7,9 @@
 
 #include "support/decoding.hpp"
 
-namespace {
+namespace mtp::test::decode_speculative_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 constexpr int P = 144;
 const std::array<index_t, 6> prompt_lengths{1, 2, 63, 64, 65, 130};
@@ -213,3 +212,5 @@ TEST_CASE("perfect drafts give D + 1 tokens for each forward pass") {
     CHECK(token == current);
   }
 }
+
+}  // namespace mtp::test::decode_speculative_cases

@@ -10,6 +10,8 @@
 
 #include "examples/folder.hpp"
 
+namespace mtp::test::examples_corpus_cases {
+
 using example::corpus;
 using example::load_corpus;
 using example::shorten_indentation;
@@ -114,3 +116,5 @@ TEST_CASE("a file without the right to read it is an error") {
       load_corpus(folder / "secret.txt"), doctest::Contains("cannot read"), mtp::error);
   CHECK_THROWS_WITH_AS(load_corpus(folder.path()), doctest::Contains("cannot read"), mtp::error);
 }
+
+}  // namespace mtp::test::examples_corpus_cases

@@ -8,6 +8,8 @@
 
 #include "examples/folder.hpp"
 
+namespace mtp::test::examples_metrics_log_cases {
+
 using example::metrics_log;
 using example::metrics_row;
 
@@ -104,3 +106,5 @@ TEST_CASE("errors of the log") {
       log.append(row), doctest::Contains("val_loss needs 2 values or none, but has 3"), mtp::error);
   CHECK(folder.read("metrics.csv") == header);
 }
+
+}  // namespace mtp::test::examples_metrics_log_cases

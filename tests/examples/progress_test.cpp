@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+namespace mtp::test::examples_progress_cases {
+
 using example::progress_line;
 using example::progress_state;
 
@@ -59,3 +61,5 @@ TEST_CASE("a file gets the first and the last update of a short run, each as a l
         "step 100/100  loss 2.000 3.000  500 tok/s  lr 1.00e-02  0:00 left\n");
   std::fclose(file);
 }
+
+}  // namespace mtp::test::examples_progress_cases

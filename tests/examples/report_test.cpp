@@ -11,6 +11,8 @@
 #include "examples/folder.hpp"
 #include "examples/tags.hpp"
 
+namespace mtp::test::examples_report_cases {
+
 using example::report_data;
 using example::report_html;
 using example::result_sentence;
@@ -171,3 +173,5 @@ TEST_CASE("the page is written whole or not at all") {
     ++files;
   CHECK(files == 1);
 }
+
+}  // namespace mtp::test::examples_report_cases

@@ -10,6 +10,8 @@
 
 #include "examples/tags.hpp"
 
+namespace mtp::test::examples_svg_cases {
+
 using test::contains;
 using test::count;
 using test::markup_fault;
@@ -187,3 +189,5 @@ TEST_CASE("bars are well formed and within the track") {
   CHECK(example::draw_bars({}, 1, "none") == "");
   CHECK(markup_fault(example::draw_bars({{"a", "0", 0, "red"}}, 0, "nothing")) == "");
 }
+
+}  // namespace mtp::test::examples_svg_cases

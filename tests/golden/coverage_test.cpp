@@ -7,6 +7,8 @@
 
 #include "golden/golden_case.hpp"
 
+namespace mtp::test::golden_coverage_cases {
+
 namespace {
 
 // All tests of this folder are one executable; its golden cases register before main begins.
@@ -22,3 +24,5 @@ TEST_CASE("the golden files of the folder are those that tests compare with") {
 }
 
 }  // namespace
+
+}  // namespace mtp::test::golden_coverage_cases

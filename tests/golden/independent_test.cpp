@@ -3,10 +3,9 @@
 
 #include "golden/golden_case.hpp"
 
-namespace {
+namespace mtp::test::golden_independent_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 const golden_case<golden_config(head_kind::independent, 2)> plain("independent");
 
@@ -40,3 +39,5 @@ TEST_CASE_TEMPLATE("the model gives the values of golden file independent_knobs"
 }
 
 }  // namespace
+
+}  // namespace mtp::test::golden_independent_cases

@@ -3,10 +3,9 @@
 
 #include "golden/golden_case.hpp"
 
-namespace {
+namespace mtp::test::golden_none_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 constexpr model_config tied_config() {
   model_config config = golden_config(head_kind::none, 0);
@@ -48,3 +47,5 @@ TEST_CASE_TEMPLATE("the model gives the values of golden file none_bias_qknorm_u
 }
 
 }  // namespace
+
+}  // namespace mtp::test::golden_none_cases

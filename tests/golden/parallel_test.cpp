@@ -3,10 +3,9 @@
 
 #include "golden/golden_case.hpp"
 
-namespace {
+namespace mtp::test::golden_parallel_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 constexpr model_config plain_config() {
   model_config config = golden_config(head_kind::parallel, 2);
@@ -66,3 +65,5 @@ TEST_CASE_TEMPLATE("the model gives the values of golden file parallel_detached"
 }
 
 }  // namespace
+
+}  // namespace mtp::test::golden_parallel_cases

@@ -3,10 +3,9 @@
 
 #include "golden/golden_case.hpp"
 
-namespace {
+namespace mtp::test::golden_recurrent_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 const golden_case<golden_config(head_kind::recurrent, 3)> plain("recurrent");
 
@@ -37,3 +36,5 @@ TEST_CASE_TEMPLATE("the model gives the values of golden file recurrent_knobs", 
 }
 
 }  // namespace
+
+}  // namespace mtp::test::golden_recurrent_cases

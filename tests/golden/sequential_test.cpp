@@ -3,10 +3,9 @@
 
 #include "golden/golden_case.hpp"
 
-namespace {
+namespace mtp::test::golden_sequential_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 const golden_case<golden_config(head_kind::sequential, 2)> plain("sequential");
 
@@ -70,3 +69,5 @@ TEST_CASE_TEMPLATE("the model gives the values of golden file sequential_detache
 }
 
 }  // namespace
+
+}  // namespace mtp::test::golden_sequential_cases

@@ -3,10 +3,9 @@
 
 #include "golden/golden_case.hpp"
 
-namespace {
+namespace mtp::test::golden_shared_logit_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 const golden_case<golden_config(head_kind::shared_logit, 2)> plain("shared_logit");
 
@@ -20,3 +19,5 @@ TEST_CASE_TEMPLATE("the model gives the values of golden file shared_logit", S, 
 }
 
 }  // namespace
+
+}  // namespace mtp::test::golden_shared_logit_cases

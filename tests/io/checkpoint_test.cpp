@@ -21,11 +21,11 @@
 #include "support/model.hpp"
 #include "train/small_run.hpp"
 
+namespace mtp::test::io_checkpoint_cases {
+
 namespace {
 
-using namespace mtp;
 using namespace mtp::io;
-using namespace mtp::test;
 using mtp::testing::contains;
 using mtp::testing::content;
 using mtp::testing::file_size_limit;
@@ -556,3 +556,5 @@ TEST_CASE("load_parameters takes a file without a checksum, and refuses one with
 }
 
 }  // namespace
+
+}  // namespace mtp::test::io_checkpoint_cases

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+namespace mtp::test::io_checksum_cases {
+
 namespace {
 
 using mtp::io::to_hex;
@@ -104,3 +106,5 @@ TEST_CASE("to_hex writes 16 digits") {
   CHECK(to_hex(0) == "0000000000000000");
   CHECK(to_hex(0x0123456789abcdefu) == "0123456789abcdef");
 }
+
+}  // namespace mtp::test::io_checksum_cases

@@ -14,6 +14,8 @@
 
 #include "io/scratch.hpp"
 
+namespace mtp::test::io_file_cases {
+
 namespace {
 
 using namespace mtp::io;
@@ -326,3 +328,5 @@ TEST_CASE("descriptor passes its file on") {
   CHECK(::fcntl(value, F_GETFD) == -1);
   CHECK(descriptor(value).close() == EBADF);
 }
+
+}  // namespace mtp::test::io_file_cases

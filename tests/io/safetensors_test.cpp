@@ -17,6 +17,8 @@
 
 #include "io/scratch.hpp"
 
+namespace mtp::test::io_safetensors_cases {
+
 namespace {
 
 using namespace mtp::io;
@@ -800,3 +802,5 @@ TEST_CASE("threads read the same file at the same time, and it can be moved") {
   for (std::thread& reader : readers) reader.join();
   for (const bool one : right) CHECK(one);
 }
+
+}  // namespace mtp::test::io_safetensors_cases

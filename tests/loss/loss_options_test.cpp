@@ -9,10 +9,9 @@
 #include "support/compare.hpp"
 #include "support/model.hpp"
 
-namespace {
+namespace mtp::test::loss_loss_options_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 template <head_kind Kind, int Depth>
 std::vector<double> default_weights() {
@@ -97,3 +96,5 @@ TEST_CASE("the normalizations differ by the share of targets that count") {
 }
 
 }  // namespace
+
+}  // namespace mtp::test::loss_loss_options_cases

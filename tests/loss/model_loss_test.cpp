@@ -16,10 +16,9 @@
 #include "support/model.hpp"
 #include "support/promises.hpp"
 
-namespace {
+namespace mtp::test::loss_model_loss_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 struct expected_depth {
   double loss = 0;
@@ -328,3 +327,5 @@ TEST_CASE("losses of impossible sizes are refused when they are made") {
 }
 
 }  // namespace
+
+}  // namespace mtp::test::loss_model_loss_cases

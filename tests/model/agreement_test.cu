@@ -13,7 +13,7 @@
 #include "model/agreement.hpp"
 #include "support/compare.hpp"
 
-namespace mtp::test {
+namespace mtp::test::model_agreement_cases {
 namespace {
 
 /// |actual - expected| <= share * (largest |expected| of the array + floor) for every element.
@@ -140,4 +140,4 @@ TEST_CASE("models in bf16 agree with the CPU") {
   check_all<bf16>(agreement_cases_in_f64, agreement_cases);
 }
 
-}  // namespace mtp::test
+}  // namespace mtp::test::model_agreement_cases

@@ -11,10 +11,9 @@
 #include "support/compare.hpp"
 #include "support/model.hpp"
 
-namespace {
+namespace mtp::test::model_dependency_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 constexpr int D = 3;
 
@@ -242,3 +241,5 @@ TEST_CASE("the recurrent head computes what a sequential head of equal modules c
 }
 
 }  // namespace
+
+}  // namespace mtp::test::model_dependency_cases

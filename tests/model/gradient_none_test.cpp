@@ -3,10 +3,9 @@
 
 #include "model/gradient_check.hpp"
 
-namespace {
+namespace mtp::test::model_gradient_none_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 TEST_CASE("gradients of head kind none are those of its losses") {
   check_gradients<tiny_config(head_kind::none, 0)>();
@@ -17,3 +16,5 @@ TEST_CASE("gradients of head kind none are those of its losses with every option
 }
 
 }  // namespace
+
+}  // namespace mtp::test::model_gradient_none_cases

@@ -3,10 +3,9 @@
 
 #include "model/gradient_check.hpp"
 
-namespace {
+namespace mtp::test::model_gradient_recurrent_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 TEST_CASE("gradients of head kind recurrent are those of its losses") {
   check_gradients<tiny_config(head_kind::recurrent, 3)>();
@@ -17,3 +16,5 @@ TEST_CASE("gradients of head kind recurrent are those of its losses with every o
 }
 
 }  // namespace
+
+}  // namespace mtp::test::model_gradient_recurrent_cases

@@ -3,10 +3,9 @@
 
 #include "model/gradient_check.hpp"
 
-namespace {
+namespace mtp::test::model_gradient_shared_logit_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 TEST_CASE("gradients of head kind shared_logit are those of its losses") {
   check_gradients<tiny_config(head_kind::shared_logit, 2)>();
@@ -17,3 +16,5 @@ TEST_CASE("gradients of head kind shared_logit are those of its losses with ever
 }
 
 }  // namespace
+
+}  // namespace mtp::test::model_gradient_shared_logit_cases

@@ -10,10 +10,9 @@
 #include "support/compare.hpp"
 #include "support/model.hpp"
 
-namespace {
+namespace mtp::test::model_invariance_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 template <model_config Config>
 loss_options<Config.depth> valid_targets_options() {
@@ -176,3 +175,5 @@ TEST_CASE("head kind shared_logit gives a sequence the same bits in any company"
 }
 
 }  // namespace
+
+}  // namespace mtp::test::model_invariance_cases

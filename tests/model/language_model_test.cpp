@@ -14,10 +14,9 @@
 #include "support/compare.hpp"
 #include "support/model.hpp"
 
-namespace {
+namespace mtp::test::model_language_model_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 template <model_config Config, class S = float>
 std::vector<S> initial_values(std::uint64_t value, int threads = 1) {
@@ -259,3 +258,5 @@ TEST_CASE("the table of rotary positions holds cosines, then sines") {
 }
 
 }  // namespace
+
+}  // namespace mtp::test::model_language_model_cases

@@ -6,9 +6,9 @@
 #include <set>
 #include <string_view>
 
-namespace {
+namespace mtp::test::model_model_config_cases {
 
-using namespace mtp;
+namespace {
 
 constexpr model_config with_head(head_kind head, int depth) {
   return {.hidden_size = 96, .num_heads = 4, .head = head, .depth = depth};
@@ -86,3 +86,5 @@ TEST_CASE("a configuration that makes a model is valid") {
 }
 
 }  // namespace
+
+}  // namespace mtp::test::model_model_config_cases

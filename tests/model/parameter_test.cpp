@@ -9,10 +9,9 @@
 
 #include "support/model.hpp"
 
-namespace {
+namespace mtp::test::model_parameter_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 /// Places one behind the other, at cache lines, without gaps of a line or more.
 template <model_config Config, class S>
@@ -109,3 +108,5 @@ TEST_CASE("a parameter array shows a parameter as matrix, vector and storage") {
 }
 
 }  // namespace
+
+}  // namespace mtp::test::model_parameter_cases

@@ -12,10 +12,9 @@
 #include "support/batches.hpp"
 #include "support/compare.hpp"
 
-namespace {
+namespace mtp::test::model_transfer_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 constexpr model_config config = flipped_config(head_kind::sequential, 2);
 
@@ -80,3 +79,5 @@ TEST_CASE("a tensor moves to another backend with its elements") {
   CHECK(there.to_host() == elements);
   CHECK(there.data() != here.data());
 }
+
+}  // namespace mtp::test::model_transfer_cases

@@ -19,10 +19,9 @@
 #include "support/reference/optimizer.hpp"
 #include "support/tolerance.hpp"
 
-namespace {
+namespace mtp::test::train_adamw_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 // With biases, norms of every sort and a head.
 constexpr model_config config = flipped_config(head_kind::sequential, 2);
@@ -258,3 +257,5 @@ TEST_CASE("options that make no optimizer are refused") {
 }
 
 }  // namespace
+
+}  // namespace mtp::test::train_adamw_cases

@@ -6,10 +6,9 @@
 #include "support/allocations.hpp"
 #include "train/small_run.hpp"
 
-namespace {
+namespace mtp::test::train_allocations_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 template <model_config Config>
 void check_silent() {
@@ -55,3 +54,5 @@ TEST_CASE("a skipped step allocates nothing") {
   CHECK(skipped);
   CHECK(after - before == 0);
 }
+
+}  // namespace mtp::test::train_allocations_cases

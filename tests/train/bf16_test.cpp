@@ -15,10 +15,10 @@
 #include "support/compare.hpp"
 #include "train/small_run.hpp"
 
+namespace mtp::test::train_bf16_cases {
+
 namespace {
 
-using namespace mtp;
-using namespace mtp::test;
 using mtp::testing::scratch_directory;
 
 constexpr model_config config = flipped_config(head_kind::sequential, 2);
@@ -150,3 +150,5 @@ TEST_CASE("bf16 text and logits are the same drafted or not") {
   };
   CHECK(same_bits(write(decode_mode::speculative), write(decode_mode::plain)));
 }
+
+}  // namespace mtp::test::train_bf16_cases

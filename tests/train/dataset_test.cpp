@@ -13,9 +13,9 @@
 #include <utility>
 #include <vector>
 
-namespace {
+namespace mtp::test::train_dataset_cases {
 
-using namespace mtp;
+namespace {
 
 /// A text in which every token is its own position.
 std::vector<std::int32_t> positions(index_t size) {
@@ -272,3 +272,5 @@ TEST_CASE("samples that do not exist and room of the wrong size are refused") {
 }
 
 }  // namespace
+
+}  // namespace mtp::test::train_dataset_cases

@@ -6,9 +6,9 @@
 #include <cmath>
 #include <numbers>
 
-namespace {
+namespace mtp::test::train_schedule_cases {
 
-using namespace mtp;
+namespace {
 
 constexpr learning_rate_schedule usual{
     .peak = 2e-3, .floor = 5e-4, .warmup_steps = 8, .total_steps = 48};
@@ -95,3 +95,5 @@ TEST_CASE("a constant lambda is the same within the run, and lambda of an empty 
 }
 
 }  // namespace
+
+}  // namespace mtp::test::train_schedule_cases

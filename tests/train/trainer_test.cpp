@@ -18,10 +18,9 @@
 #include "support/model.hpp"
 #include "train/small_run.hpp"
 
-namespace {
+namespace mtp::test::train_trainer_cases {
 
-using namespace mtp;
-using namespace mtp::test;
+namespace {
 
 // The one that most tests look at.
 constexpr model_config usual = tiny_config(head_kind::sequential, 2);
@@ -457,3 +456,5 @@ TEST_CASE("options that make no training are refused by name") {
 }
 
 }  // namespace
+
+}  // namespace mtp::test::train_trainer_cases
