@@ -15,8 +15,7 @@ known='^(apt|apt-get|c\+\+|cd|clang\+\+|cmake|cmp|conan|cp|ctest|cuobjdump|docke
 cmake --help-command-list >"$scratch/cmake_commands"
 {
   cat .ci/run
-  find scripts -type f -exec cat {} +
-  find tests -name '*.sh' -exec cat {} +
+  find tests -name '*.sh' ! -path 'tests/docs/*' -exec cat {} +
 } >"$scratch/run_in_ci"
 
 # check_presets PLACE WORD...: a word behind --preset, or in --preset=NAME, is a preset
@@ -47,7 +46,8 @@ sources_of() {
   esac
 }
 
-# check_command PLACE COMMAND: one command of a shell
+# check_command PLACE COMMAND [mentioned]: one command of a shell; in README.md, CI runs those that are
+# not only mentioned
 check_command() {
   local place=$1 words word program sources
   read -ra words <<<"$2"
@@ -72,7 +72,7 @@ check_command() {
   case $program in
     cmake | ctest | scripts/test) check_presets "$place" "${words[@]}" ;;
   esac
-  if [[ ${place%%:*} == README.md ]]; then
+  if [[ ${place%%:*} == README.md && -z ${3:-} ]]; then
     case $program in
       */*) word=$program ;;
       cmake) [[ "${words[*]}" == *"--workflow"* ]] && word="${words[*]}" || word=cmake ;;
@@ -84,13 +84,29 @@ check_command() {
 
 # check_shell PAGE LINE FILE
 check_shell() {
-  local text number=$2
+  local text part number=$2
   bash -n "$3" 2>"$scratch/errors" || failure "$1:$2" "$(<"$scratch/errors")"
   while IFS= read -r text; do
     number=$((number + 1))
-    [[ -z ${text// /} ]] || check_command "$1:$number" "$text"
-  done < <(sed -e 's/\(^\|[[:space:]]\)#.*//' -e 's/\(&&\|||\|;\||\).*//' "$3" |
-    awk '{ line = line $0 } /\\$/ { sub(/\\$/, " ", line); gap = gap "\n"; next } { printf "%s\n%s", line, gap; line = gap = "" }')
+    while IFS= read -r part; do
+      check_command "$1:$number" "$part"
+    done < <(sed 's/ \(&&\|||\||\) /\n/g; s/; /\n/g' <<<"$text")
+  done < <(sed 's/\(^\|[[:space:]]\)#.*//' "$3" | awk '
+    # Lines that go on are joined, and leave empty ones behind, so that the others keep their number.
+    { line = line $0 }
+    /\\$/ { sub(/\\$/, " ", line); gap = gap "\n"; next }
+    { printf "%s\n%s", line, gap; line = gap = "" }')
+}
+
+# check_mentioned PAGE: commands of this repository, and those with presets, within its lines
+check_mentioned() {
+  local number text
+  # shellcheck disable=SC2016  # the backquotes are Markdown's
+  while IFS=: read -r number text; do
+    text=${text//\`/}
+    check_command "$1:$number" "${text//\'/}" mentioned
+  done < <(awk '/^```/ { inside = !inside } { print inside ? "" : $0 }' "$1" |
+    grep -noE '`(\./)?(scripts/|\.ci/|cmake --|ctest -)[^`]*`')
 }
 
 # check_cmake PAGE LINE FILE
@@ -109,6 +125,7 @@ check_cmake() {
 }
 
 while IFS= read -r page; do
+  check_mentioned "$page"
   extract "$page" "$scratch/blocks" || failures=$((failures + 1))
   for block in "$scratch"/blocks/*; do
     name=$(basename "$block")

@@ -25,10 +25,10 @@ inside { next }
 {
   # A link may be broken into two lines between its text and what follows it, never inside.
   rest = $0
+  gsub(/`[^`]*`/, "", rest)
   if (open_target != "") {
     rest = cases(open_target, rest)
   }
-  gsub(/`[^`]*`/, "&", rest)
   while (match(rest, /\]\([^) ]+\)|(src|srcset|name)="[^"]*"/)) {
     found = substr(rest, RSTART, RLENGTH)
     quoted = found
