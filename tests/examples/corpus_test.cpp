@@ -10,7 +10,7 @@
 
 #include "examples/folder.hpp"
 
-namespace mtp::test::examples_corpus_cases {
+namespace examples_corpus_cases {
 
 using example::corpus;
 using example::load_corpus;
@@ -117,4 +117,4 @@ TEST_CASE("a file without the right to read it is an error") {
   CHECK_THROWS_WITH_AS(load_corpus(folder.path()), doctest::Contains("cannot read"), mtp::error);
 }
 
-}  // namespace mtp::test::examples_corpus_cases
+}  // namespace examples_corpus_cases

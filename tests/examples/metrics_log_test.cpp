@@ -8,7 +8,7 @@
 
 #include "examples/folder.hpp"
 
-namespace mtp::test::examples_metrics_log_cases {
+namespace examples_metrics_log_cases {
 
 using example::metrics_log;
 using example::metrics_row;
@@ -107,4 +107,4 @@ TEST_CASE("errors of the log") {
   CHECK(folder.read("metrics.csv") == header);
 }
 
-}  // namespace mtp::test::examples_metrics_log_cases
+}  // namespace examples_metrics_log_cases

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-namespace mtp::test::examples_progress_cases {
+namespace examples_progress_cases {
 
 using example::progress_line;
 using example::progress_state;
@@ -62,4 +62,4 @@ TEST_CASE("a file gets the first and the last update of a short run, each as a l
   std::fclose(file);
 }
 
-}  // namespace mtp::test::examples_progress_cases
+}  // namespace examples_progress_cases

@@ -11,7 +11,7 @@
 #include "examples/folder.hpp"
 #include "examples/tags.hpp"
 
-namespace mtp::test::examples_report_cases {
+namespace examples_report_cases {
 
 using example::report_data;
 using example::report_html;
@@ -174,4 +174,4 @@ TEST_CASE("the page is written whole or not at all") {
   CHECK(files == 1);
 }
 
-}  // namespace mtp::test::examples_report_cases
+}  // namespace examples_report_cases

@@ -10,7 +10,7 @@
 
 #include "examples/tags.hpp"
 
-namespace mtp::test::examples_svg_cases {
+namespace examples_svg_cases {
 
 using test::contains;
 using test::count;
@@ -190,4 +190,4 @@ TEST_CASE("bars are well formed and within the track") {
   CHECK(markup_fault(example::draw_bars({{"a", "0", 0, "red"}}, 0, "nothing")) == "");
 }
 
-}  // namespace mtp::test::examples_svg_cases
+}  // namespace examples_svg_cases

@@ -133,8 +133,7 @@ struct row_sums {
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         const int row = 16 * i + 8 * r + lane / 4;
-        const bool turned = table.data != nullptr && row < valid;
-        const float* const angles = table.data + (position + row) * table.row + column;
+        const float* const angles = row < valid ? table.at(position + row, column) : nullptr;
 #pragma unroll
         for (int j = 0; j < E / 16; ++j) {
           float low[2], high[2];
@@ -142,7 +141,7 @@ struct row_sums {
           for (int c = 0; c < 2; ++c) {
             low[c] = scale * sums[i][j][2 * r + c];
             high[c] = scale * sums[i][j + E / 16][2 * r + c];
-            if (turned) {
+            if (angles != nullptr) {
               rotate_pair(low[c], high[c], angles[8 * j + c], -angles[E / 2 + 8 * j + c]);
             }
           }

@@ -70,12 +70,12 @@ struct decode_rows {
       if (m < a.M && position >= 0 && position < a.capacity) {
         last[0][r] = position - key0;
         const bf16* const from = a.q.at(m, g * group + row % group) + column;
-        const float* const angles = a.table.data + position * a.table.row + column;
+        const float* const angles = a.table.at(position, column);
 #pragma unroll
         for (int j = 0; j < E / 16; ++j) {
           std::uint32_t low = load_pair(from + 8 * j, a.packed);
           std::uint32_t high = load_pair(from + 8 * j + E / 2, a.packed);
-          if (a.table.data != nullptr) {
+          if (angles != nullptr) {
             float lows[2] = {unpack_low(low), unpack_high(low)};
             float highs[2] = {unpack_low(high), unpack_high(high)};
 #pragma unroll
@@ -134,9 +134,7 @@ __global__ void __launch_bounds__(attention_decode_policy::threads)
     bf16* const key_row = key_tile + row * tile::stride;
     bf16* const value_row = value_tile + row * tile::stride;
     if (position < end) {
-      const float* const angles =
-          a.table.data != nullptr ? a.table.data + position * a.table.row : nullptr;
-      load_turned<E, Packed>(low, high, a.k.at(position - first, g), chunk, angles);
+      load_turned<E, Packed>(low, high, a.k.at(position - first, g), chunk, a.table.at(position));
       store_turned<E, Packed>(a.keys.at(position, g), chunk, low, high);
       store_turned<E, true>(key_row, chunk, low, high);
       load_turned<E, Packed>(low, high, a.v.at(position - first, g), chunk, nullptr);

@@ -58,7 +58,7 @@ __device__ __forceinline__ void load_rotated_rows(bf16* tile,  // [Rows, E]
     const index_t p = position + row;
     if (row < valid && p >= 0 && p < table.positions) {
       bf16* const head = x + row * row_stride;
-      load_turned<E, Packed>(low, high, head, chunk, table.data + p * table.row);
+      load_turned<E, Packed>(low, high, head, chunk, table.at(p));
       store_turned<E, Packed>(head, chunk, low, high);
     }
     store_turned<E, true>(tile + row * head_tile<E>::stride, chunk, low, high);

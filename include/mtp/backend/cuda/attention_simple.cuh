@@ -256,7 +256,7 @@ __global__ void __launch_bounds__(simple_threads)
   }
   S key = k.at(m, g)[e];
   if (table.data != nullptr) {
-    const accumulate_t<S>* const angles = table.data + position * table.row;
+    const accumulate_t<S>* const angles = table.at(position);
     accumulate_t<S> low = widen(k.at(m, g)[e % half]), high = widen(k.at(m, g)[e % half + half]);
     rotate_pair(low, high, angles[e % half], angles[half + e % half]);
     key = narrow<S>(e < half ? low : high);

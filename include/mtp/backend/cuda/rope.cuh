@@ -29,6 +29,11 @@ struct rotation_table {
   rotation_table() = default;
   explicit rotation_table(const matrix_view<const A, cuda>& table)
       : data(table.data()), row(table.stride(0)), positions(table.extent(0)) {}
+
+  /// Cosines and sines of a position, from `column` on; null if nothing is rotated.
+  __device__ __forceinline__ const A* at(index_t position, index_t column = 0) const {
+    return data != nullptr ? data + position * row + column : nullptr;
+  }
 };
 
 /// W cosines or sines of a row of `count`, from `at` on.
@@ -92,7 +97,7 @@ __global__ void __launch_bounds__(rope_threads)
   if (position < 0 || position >= table.positions) {
     return;
   }
-  const A* const angles = table.data + position * table.row;
+  const A* const angles = table.at(position);
   for (int p = static_cast<int>(threadIdx.x) % threads_of_row; p < packs; p += threads_of_row) {
     S* const lower = x + n * row + p / packs_of_half * head;
     const int e = p % packs_of_half * W;

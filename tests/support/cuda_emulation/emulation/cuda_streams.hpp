@@ -3,15 +3,24 @@
 
 #include <chrono>
 #include <memory>
+#include <set>
 #include <utility>
 
 #include "emulation/streams.hpp"
 
 namespace mtp::emulation {
 
+/// What has been created and not destroyed. Never freed itself: objects that a broken device refuses
+/// to destroy stay within reach, and no leak is reported for them.
+inline std::set<void*>& objects() {
+  static std::set<void*>& all = *new std::set<void*>;
+  return all;
+}
+
 template <class T, class... Arguments>
 void create(T** object, Arguments&&... arguments) {
   *object = new T{std::forward<Arguments>(arguments)...};
+  objects().insert(*object);
   ++detail::runtime().counts.live_objects;
 }
 template <class T>
@@ -19,6 +28,7 @@ cudaError_t destroy(T* object) {
   if (object == nullptr) {
     return cudaErrorInvalidResourceHandle;
   }
+  objects().erase(object);
   delete object;
   --detail::runtime().counts.live_objects;
   return cudaSuccess;
