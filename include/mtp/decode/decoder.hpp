@@ -24,9 +24,13 @@ namespace mtp::inline MTP_ABI {
 template <model_config Config, class Backend, scalar S = float>
 class decoder {
  public:
+  /// The model that decodes.
   using model_type = language_model<Config, Backend, S>;
+  /// Its head.
   using head_type = head_of<Config, Backend, S>;
+  /// Rows of activations.
   using matrix = matrix_view<S, Backend>;
+  /// Rows of logits.
   using logits_type = matrix_view<accumulate_t<S>, Backend>;
 
   /// Rows that one step may take: a piece of a prompt, or a verification.
@@ -35,6 +39,7 @@ class decoder {
   /// Rows that one step gives logits for.
   static constexpr index_t max_logit_rows = Config.depth + 1;
 
+  /// Bytes of caches and activations.
   static constexpr index_t memory_bytes() {
     arena_plan plan;
     static_cast<void>(memory::make(plan));
@@ -62,6 +67,7 @@ class decoder {
     return bytes;
   }
 
+  /// An empty sequence. Throws mtp::error where memory is used up.
   decoder(context<Backend>& context, const model_type& model)
       : context_(&context), model_(&model), storage_(memory_bytes()), memory_([&] {
           arena whole(storage_.data(), storage_.count());
@@ -71,7 +77,9 @@ class decoder {
     host_positions_.resize(static_cast<std::size_t>(max_step_rows));
   }
 
+  /// What its operations run on.
   context<Backend>& run_context() const { return *context_; }
+  /// The model that decodes.
   const model_type& model() const { return *model_; }
 
   /// Positions whose keys and values are cached, as far as the host knows.
@@ -83,7 +91,7 @@ class decoder {
     memory_.head.reset();
   }
 
-  /// Forgets positions at and behind `length`.
+  /// Forgets positions at and behind `length`. Throws mtp::error if there are not that many.
   void roll_back(index_t length) {
     check(length >= 0 && length <= length_,
           "decoder::roll_back: expected a length in [0, ",
@@ -114,6 +122,7 @@ class decoder {
   }
 
   /// Runs the trunk over a piece of a prompt of at most max_step_rows tokens, without logits.
+  /// Throws as step.
   void prefill(std::span<const token_t> tokens, bool observe) {
     const auto M = static_cast<index_t>(tokens.size());
     check(M >= 1 && M <= max_step_rows,

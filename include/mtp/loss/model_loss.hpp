@@ -19,12 +19,11 @@ namespace mtp::inline MTP_ABI {
 
 /// B sequences of T positions, each with its next token and D more: [B, T + 1 + D], row by row.
 struct batch_view {
-  std::span<const token_t> tokens;  // [B, T + 1 + D]
-  std::span<const std::int32_t>
-      segments;                        // [B, T + 1 + D] document of each token; empty: one document
-  std::span<const std::uint8_t> mask;  // [B, T + 1 + D] 0: never a target; empty: all are
-  index_t batch = 0;
-  index_t length = 0;
+  std::span<const token_t> tokens;         ///< [B, T + 1 + D]
+  std::span<const std::int32_t> segments;  ///< document of each token; empty: one  [B, T + 1 + D]
+  std::span<const std::uint8_t> mask;      ///< 0: never a target; empty: all are  [B, T + 1 + D]
+  index_t batch = 0;                       ///< B
+  index_t length = 0;                      ///< T
 };
 
 /// What a batch gave at one depth.
@@ -34,10 +33,11 @@ struct depth_report {
   index_t targets = 0;   ///< targets that counted
 };
 
+/// What a batch gave.
 template <int Depth>
 struct loss_report {
   double total = 0;  ///< weighted sum over depths, what gradients are of
-  std::array<depth_report, static_cast<std::size_t>(Depth) + 1> depths{};
+  std::array<depth_report, static_cast<std::size_t>(Depth) + 1> depths{};  ///< 0 .. D
 };
 
 /// Computes losses and gradients of batches of at most B sequences of T positions. Holds the
@@ -46,13 +46,21 @@ struct loss_report {
 template <model_config Config, class Backend, scalar S = float>
 class model_loss {
  public:
+  /// The model whose loss it is.
   using model_type = language_model<Config, Backend, S>;
+  /// Its head.
   using head_type = head_of<Config, Backend, S>;
+  /// What a pass carries.
   using pass_type = model_pass<Config, Backend, S>;
+  /// Rows of activations.
   using matrix = matrix_view<S, Backend>;
+  /// What losses and gradients are kept in.
   using sum_type = accumulate_t<S>;
+  /// Gradients of all parameters.
   using gradient_array = parameter_array<sum_type, Backend>;
+  /// D + 1.
   static constexpr std::size_t depths = static_cast<std::size_t>(Config.depth) + 1;
+  /// Whether a row of logits is scored against the targets of all depths.
   static constexpr bool one_row_has_all_targets = Config.head == head_kind::shared_logit;
 
   /// Bytes of activations for B sequences of T positions.
@@ -83,6 +91,8 @@ class model_loss {
     return bytes;
   }
 
+  /// For batches of at most `batch` sequences of `length` positions. Throws mtp::error unless both
+  /// are positive and `length` is at most max_positions.
   model_loss(context<Backend>& context, index_t batch, index_t length)
       : batch_(batch), length_(length) {
     check(batch > 0 && length > 0,
@@ -100,7 +110,9 @@ class model_loss {
     context.reserve(workspace_bytes(batch, length, context.threads()));
   }
 
+  /// B, at most.
   index_t batch() const { return batch_; }
+  /// T.
   index_t length() const { return length_; }
 
   /// Losses of a batch; `gradients` (as many elements as the model stores) receive += the gradient

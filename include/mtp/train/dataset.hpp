@@ -14,6 +14,7 @@
 
 namespace mtp::inline MTP_ABI {
 
+/// How a text becomes windows.
 struct dataset_options {
   index_t window = 0;              ///< tokens of a sample: T + 1 + D
   double validation_share = 0.05;  ///< of the text that is held out
@@ -60,10 +61,15 @@ class dataset {
     split();
   }
 
+  /// Tokens of the text.
   index_t size() const { return static_cast<index_t>(text_.size()); }
+  /// Tokens of a sample.
   index_t window() const { return options_.window; }
+  /// How the text became windows.
   const dataset_options& options() const { return options_; }
+  /// The text.
   std::span<const Element> text() const { return text_; }
+  /// Where documents begin; the first at 0.
   std::span<const std::int64_t> document_starts() const { return starts_; }
 
   /// Windows that training may begin at.
