@@ -19,16 +19,11 @@ namespace mtp::inline MTP_ABI {
 template <class Element, extents_type Shape, class Backend>
 class view {
  public:
-  /// Type of the elements, `const` if they cannot be written.
-  using element_type = Element;
-  /// Type of the elements without `const`.
-  using value_type = std::remove_const_t<Element>;
-  /// Type of the shape: an `extents`.
-  using shape_type = Shape;
-  /// Whose memory the elements lie in.
-  using backend_type = Backend;
-  /// Number of dimensions.
-  static constexpr int rank = Shape::rank;
+  using element_type = Element;                     ///< type of the elements, `const` if read only
+  using value_type = std::remove_const_t<Element>;  ///< the same without `const`
+  using shape_type = Shape;                         ///< type of the shape: an `extents`
+  using backend_type = Backend;                     ///< whose memory the elements lie in
+  static constexpr int rank = Shape::rank;          ///< number of dimensions
   /// One stride per dimension.
   using strides_type = std::array<index_t, static_cast<std::size_t>(rank)>;
 

@@ -8,9 +8,16 @@
 #include <vector>
 
 #include "mtp/core/arena.hpp"
+#include "mtp/core/error.hpp"
 #include "mtp/core/tensor.hpp"
+#include "mtp/core/view.hpp"
 #include "mtp/model/decode_rows.hpp"
+#include "mtp/model/heads/head.hpp"
 #include "mtp/model/language_model.hpp"
+#include "mtp/model/trunk.hpp"
+#include "mtp/ops/embedding.hpp"
+#include "mtp/ops/linear.hpp"
+#include "mtp/ops/sequence.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -24,14 +31,10 @@ namespace mtp::inline MTP_ABI {
 template <model_config Config, class Backend, scalar S = float>
 class decoder {
  public:
-  /// The model that decodes.
-  using model_type = language_model<Config, Backend, S>;
-  /// Its head.
-  using head_type = head_of<Config, Backend, S>;
-  /// Rows of activations.
-  using matrix = matrix_view<S, Backend>;
-  /// Rows of logits.
-  using logits_type = matrix_view<accumulate_t<S>, Backend>;
+  using model_type = language_model<Config, Backend, S>;      ///< the model that decodes
+  using head_type = head_of<Config, Backend, S>;              ///< its head
+  using matrix = matrix_view<S, Backend>;                     ///< rows of activations
+  using logits_type = matrix_view<accumulate_t<S>, Backend>;  ///< rows of logits
 
   /// Rows that one step may take: a piece of a prompt, or a verification.
   static constexpr index_t max_step_rows =

@@ -11,7 +11,13 @@
 #include <span>
 #include <vector>
 
+#include "mtp/core/arena.hpp"
+#include "mtp/core/error.hpp"
+#include "mtp/core/tensor.hpp"
+#include "mtp/core/view.hpp"
 #include "mtp/decode/decoder.hpp"
+#include "mtp/ops/linear_cross_entropy.hpp"
+#include "mtp/ops/sequence.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -79,16 +85,11 @@ struct generation {
 template <model_config Config, class Backend, scalar S = float>
 class generator {
  public:
-  /// Caches, and the passes of the model.
-  using decoder_type = decoder<Config, Backend, S>;
-  /// The model that writes.
-  using model_type = language_model<Config, Backend, S>;
-  /// What a text is generated with.
-  using options_type = generate_options<S, Backend>;
-  /// What generation gives.
-  using generation_type = generation<Config.depth>;
-  /// What logits are kept in.
-  using logit_type = accumulate_t<S>;
+  using decoder_type = decoder<Config, Backend, S>;       ///< caches, and the passes of the model
+  using model_type = language_model<Config, Backend, S>;  ///< the model that writes
+  using options_type = generate_options<S, Backend>;      ///< what a text is generated with
+  using generation_type = generation<Config.depth>;       ///< what generation gives
+  using logit_type = accumulate_t<S>;                     ///< what logits are kept in
 
   /// Context and model must outlive the generator. Throws mtp::error where memory is used up.
   generator(context<Backend>& context, const model_type& model)

@@ -9,11 +9,17 @@
 #include <vector>
 
 #include "mtp/core/arena.hpp"
+#include "mtp/core/error.hpp"
 #include "mtp/core/tensor.hpp"
+#include "mtp/core/view.hpp"
 #include "mtp/loss/loss_options.hpp"
+#include "mtp/model/heads/head.hpp"
 #include "mtp/model/language_model.hpp"
 #include "mtp/model/model_pass.hpp"
+#include "mtp/model/trunk.hpp"
+#include "mtp/ops/linear.hpp"
 #include "mtp/ops/linear_cross_entropy.hpp"
+#include "mtp/ops/rms_norm.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -46,18 +52,12 @@ struct loss_report {
 template <model_config Config, class Backend, scalar S = float>
 class model_loss {
  public:
-  /// The model whose loss it is.
-  using model_type = language_model<Config, Backend, S>;
-  /// Its head.
-  using head_type = head_of<Config, Backend, S>;
-  /// What a pass carries.
-  using pass_type = model_pass<Config, Backend, S>;
-  /// Rows of activations.
-  using matrix = matrix_view<S, Backend>;
-  /// What losses and gradients are kept in.
-  using sum_type = accumulate_t<S>;
-  /// Gradients of all parameters.
-  using gradient_array = parameter_array<sum_type, Backend>;
+  using model_type = language_model<Config, Backend, S>;  ///< the model whose loss it is
+  using head_type = head_of<Config, Backend, S>;          ///< its head
+  using pass_type = model_pass<Config, Backend, S>;       ///< what a pass carries
+  using matrix = matrix_view<S, Backend>;                 ///< rows of activations
+  using sum_type = accumulate_t<S>;                       ///< what losses and gradients are kept in
+  using gradient_array = parameter_array<sum_type, Backend>;  ///< one number per parameter
   /// D + 1.
   static constexpr std::size_t depths = static_cast<std::size_t>(Config.depth) + 1;
   /// Whether a row of logits is scored against the targets of all depths.

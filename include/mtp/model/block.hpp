@@ -6,6 +6,7 @@
 
 #include "mtp/core/arena.hpp"
 #include "mtp/core/cache_view.hpp"
+#include "mtp/core/view.hpp"
 #include "mtp/model/model_config.hpp"
 #include "mtp/model/parameter.hpp"
 #include "mtp/ops/elementwise.hpp"

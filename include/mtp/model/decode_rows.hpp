@@ -2,11 +2,13 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
-#include <cstddef>
 
+#include "mtp/core/arena.hpp"
+#include "mtp/core/cache_view.hpp"
 #include "mtp/model/block.hpp"
+#include "mtp/ops/linear.hpp"
 #include "mtp/ops/linear_cross_entropy.hpp"
+#include "mtp/ops/rms_norm.hpp"
 #include "mtp/ops/sequence.hpp"
 
 namespace mtp::inline MTP_ABI {

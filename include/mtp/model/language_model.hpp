@@ -2,14 +2,18 @@
 #pragma once
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "mtp/core/random.hpp"
 #include "mtp/core/tensor.hpp"
+#include "mtp/core/view.hpp"
+#include "mtp/core/weight.hpp"
 #include "mtp/model/heads/head.hpp"
 #include "mtp/model/model_config.hpp"
+#include "mtp/model/parameter.hpp"
 #include "mtp/model/trunk.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -51,18 +55,12 @@ class language_model {
   static_assert(validate<Config>());
 
  public:
-  /// The configuration.
-  static constexpr model_config config = Config;
-  /// Where the parameters lie.
-  using backend_type = Backend;
-  /// Their element type.
-  using scalar_type = S;
-  /// What sums over them are kept in.
-  using sum_type = accumulate_t<S>;
-  /// The head that the configuration names.
-  using head_type = head_of<Config, Backend, S>;
-  /// Where the parameters lie in the array of all of them.
-  using layout_type = model_layout<Config, Backend, S>;
+  static constexpr model_config config = Config;         ///< the configuration
+  using backend_type = Backend;                          ///< where the parameters lie
+  using scalar_type = S;                                 ///< their element type
+  using sum_type = accumulate_t<S>;                      ///< what sums over them are kept in
+  using head_type = head_of<Config, Backend, S>;         ///< the head that the configuration names
+  using layout_type = model_layout<Config, Backend, S>;  ///< places in the array of all of them
   static_assert(prediction_head<head_type>);
 
   /// The layout.

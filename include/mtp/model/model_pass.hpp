@@ -1,7 +1,11 @@
 // What a pass over whole sequences carries from layer to layer.
 #pragma once
 
+#include <cstddef>
+
 #include "mtp/core/backend.hpp"
+#include "mtp/core/view.hpp"
+#include "mtp/core/weight.hpp"
 #include "mtp/model/model_config.hpp"
 #include "mtp/model/parameter.hpp"
 

@@ -1,11 +1,6 @@
 // Where each parameter of a model lies in one flat array.
 #pragma once
 
-#include <algorithm>
-#include <cstddef>
-#include <span>
-#include <string>
-
 #include "mtp/core/backend.hpp"
 #include "mtp/core/scalar.hpp"
 #include "mtp/core/view.hpp"

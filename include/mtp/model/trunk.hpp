@@ -89,12 +89,9 @@ struct trunk_activations {
 /// The computation of the shared blocks.
 template <model_config Config, class Backend, scalar S>
 struct trunk {
-  /// What a pass carries.
-  using pass_type = model_pass<Config, Backend, S>;
-  /// What forward keeps.
-  using activations = trunk_activations<Config, Backend, S>;
-  /// The computation of a block.
-  using block_type = block<Config, Backend, S>;
+  using pass_type = model_pass<Config, Backend, S>;           ///< what a pass carries
+  using activations = trunk_activations<Config, Backend, S>;  ///< what forward keeps
+  using block_type = block<Config, Backend, S>;               ///< the computation of a block
 
   /// a.output() = the residual stream after the shared blocks, of the tokens of the pass.
   static void forward(const pass_type& pass, const trunk_layout<Config>& at, const activations& a) {

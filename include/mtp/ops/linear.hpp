@@ -3,6 +3,8 @@
 // Gradients of parameters accumulate (+=), gradients of activations overwrite (=).
 #pragma once
 
+#include <type_traits>
+
 #include "mtp/ops/detail.hpp"
 
 namespace mtp::inline MTP_ABI {

@@ -1,6 +1,8 @@
 // The output matrix, softmax and cross entropy as one operation that never stores all logits.
 #pragma once
 
+#include <type_traits>
+
 #include "mtp/ops/detail.hpp"
 
 namespace mtp::inline MTP_ABI {

@@ -2,6 +2,8 @@
 // drafts were right. On a device none of this needs the host.
 #pragma once
 
+#include <type_traits>
+
 #include "mtp/ops/detail.hpp"
 
 namespace mtp::inline MTP_ABI {

@@ -9,8 +9,11 @@
 #include <utility>
 #include <vector>
 
+#include "mtp/core/error.hpp"
 #include "mtp/core/tensor.hpp"
+#include "mtp/core/view.hpp"
 #include "mtp/model/language_model.hpp"
+#include "mtp/model/parameter.hpp"
 #include "mtp/ops/elementwise.hpp"
 #include "mtp/ops/optimizer.hpp"
 

@@ -2,14 +2,20 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 #include <vector>
 
+#include "mtp/core/error.hpp"
+#include "mtp/core/tensor.hpp"
+#include "mtp/core/view.hpp"
 #include "mtp/loss/model_loss.hpp"
+#include "mtp/model/language_model.hpp"
 #include "mtp/ops/elementwise.hpp"
+#include "mtp/ops/optimizer.hpp"
 #include "mtp/train/adamw.hpp"
 #include "mtp/train/dataset.hpp"
 #include "mtp/train/schedule.hpp"
@@ -56,18 +62,12 @@ struct step_report {
 template <model_config Config, class Backend, scalar S = float, class Element = std::uint8_t>
 class trainer {
  public:
-  /// The model that is trained.
-  using model_type = language_model<Config, Backend, S>;
-  /// What it is trained on.
-  using dataset_type = dataset<Element>;
-  /// What the run is made with.
-  using options_type = train_options<Config>;
-  /// What a step gives.
-  using report_type = step_report<Config.depth>;
-  /// Element type of the model.
-  using scalar_type = S;
-  /// What gradients and moments are kept in.
-  using sum_type = accumulate_t<S>;
+  using model_type = language_model<Config, Backend, S>;  ///< the model that is trained
+  using dataset_type = dataset<Element>;                  ///< what it is trained on
+  using options_type = train_options<Config>;             ///< what the run is made with
+  using report_type = step_report<Config.depth>;          ///< what a step gives
+  using scalar_type = S;                                  ///< element type of the model
+  using sum_type = accumulate_t<S>;  ///< what gradients and moments are kept in
   /// Tokens that a sample has for sequences of `length` positions.
   static constexpr index_t window_of(index_t length) { return length + 1 + Config.depth; }
 

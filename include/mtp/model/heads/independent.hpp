@@ -9,6 +9,9 @@
 #include "mtp/model/decode_rows.hpp"
 #include "mtp/model/trunk.hpp"
 #include "mtp/ops/elementwise.hpp"
+#include "mtp/ops/linear.hpp"
+#include "mtp/ops/sequence.hpp"
+#include "mtp/ops/swiglu.hpp"
 
 namespace mtp::inline MTP_ABI {
 

@@ -1,6 +1,7 @@
 // One multi-token prediction module of DeepSeek-V3 (arXiv 2412.19437, section 2.2).
 #pragma once
 
+#include <cstddef>
 #include <string>
 
 #include "mtp/model/block.hpp"

@@ -9,6 +9,8 @@
 #include "mtp/model/decode_rows.hpp"
 #include "mtp/model/trunk.hpp"
 #include "mtp/ops/elementwise.hpp"
+#include "mtp/ops/rms_norm.hpp"
+#include "mtp/ops/sequence.hpp"
 
 namespace mtp::inline MTP_ABI {
 
