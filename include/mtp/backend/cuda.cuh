@@ -51,9 +51,9 @@ struct backend_traits<cuda> {
                cuda_detail::cuda_linear_cross_entropy_ops,
                cuda_detail::cuda_optimizer_ops,
                cuda_detail::cuda_sequence_ops {};
-  /// Letters go to pinned memory of the host, behind an event.
+  /// Letters are copied to page-locked memory of the host; an event tells when one is there.
   using mailbox = cuda_detail::mailbox;
-  /// Operations become a graph that replay launches.
+  /// Operations that are given a second time become a graph, which replay launches from then on.
   using recording = cuda_detail::recording;
 
   /// The host does not see the elements.

@@ -46,9 +46,15 @@ struct loss_report {
   std::array<depth_report, static_cast<std::size_t>(Depth) + 1> depths{};  ///< 0 .. D
 };
 
-/// Computes losses and gradients of batches of at most B sequences of T positions. Holds the
-/// activations; the size of that memory is a constexpr of configuration, B and T. A call allocates
-/// nothing.
+/// Computes losses and gradients of batches of at most B sequences of T positions:
+///
+///     L_k   = sum over positions i of -log p_k[i, t[i + 1 + k]] / divisor        k = 0 .. D
+///     total = sum over k of options.weight(k) L_k
+///
+/// in nats (DeepSeek-V3, arXiv 2412.19437, equations 24 and 25). p_k = softmax of the logits of
+/// depth k; targets that are masked or stand in another document than t[i] are left out;
+/// loss_normalization chooses the divisor. Holds the activations; the size of that memory is a
+/// constexpr of configuration, B and T. A call allocates nothing.
 template <model_config Config, class Backend, scalar S = float>
 class model_loss {
  public:

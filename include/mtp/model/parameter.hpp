@@ -39,7 +39,7 @@ struct parameter {
   constexpr index_t count() const { return outputs * (is_vector() ? 1 : inputs); }
 };
 
-/// Lays parameters one behind the other, each at a multiple of a cache line.
+/// Lays parameters one behind the other, each at a multiple of a cache line: 64 bytes.
 template <class Backend, scalar S>
 class parameter_cursor {
  public:

@@ -32,7 +32,7 @@ class dataset {
  public:
   /// `document_starts` are ascending positions at which documents begin; the first is 0. Empty: one
   /// document. Throws mtp::error if the text is shorter than a window for training and one for
-  /// validation.
+  /// validation, for starts that are none, a window below 2 and a share outside [0, 1).
   dataset(std::vector<Element> text,
           std::vector<std::int64_t> document_starts,
           const dataset_options& options)
@@ -79,7 +79,9 @@ class dataset {
   /// Windows of the held-out text; they do not overlap in their inputs.
   index_t validation_windows() const { return static_cast<index_t>(validation_.size()); }
 
-  /// Sample `number` of the run: a window that begins anywhere in the training text.
+  /// Sample `number` of the run: a window that begins anywhere in the training text, and the number
+  /// of the document of each of its tokens.  tokens, segments (=) [window]. Throws mtp::error
+  /// unless there is room for just a window.
   void training_sample(std::uint64_t number,
                        std::span<token_t> tokens,
                        std::span<std::int32_t> segments) const {
@@ -94,7 +96,8 @@ class dataset {
     copy_window(part.begin + pick - part.windows_before, tokens, segments);
   }
 
-  /// Window `number` of the held-out text.
+  /// Window `number` of the held-out text, as training_sample. Throws mtp::error as well for a
+  /// number outside [0, validation_windows()).
   void validation_sample(index_t number,
                          std::span<token_t> tokens,
                          std::span<std::int32_t> segments) const {

@@ -12,7 +12,11 @@
 namespace mtp::inline MTP_ABI {
 
 /// Linear warm-up, then half a cosine down to a floor (Loshchilov and Hutter 2017, arXiv
-/// 1608.03983, eq. 5, one cycle).
+/// 1608.03983, eq. 5, one cycle):
+///
+///     peak (step + 1) / warmup_steps                       step < warmup_steps
+///     floor + (peak - floor) (1 + cos(pi progress)) / 2    then, with
+///     progress = (step - warmup_steps) / (total_steps - warmup_steps), at most 1
 struct learning_rate_schedule {
   double peak = 1e-3;        ///< rate at the end of the warm-up
   double floor = 1e-4;       ///< rate at the end

@@ -54,8 +54,9 @@ struct step_report {
   bool skipped = false;      ///< loss or gradients were not finite: nothing was changed
 };
 
-/// Trains a model on a dataset. A step is a function of parameters, moments and state alone: the
-/// same bits again, resumed, and with any number of threads. A steady step allocates nothing.
+/// Trains a model on a dataset: the gradients of `accumulation` batches, clipped to clip_norm
+/// together, and an update by AdamW. A step is a function of parameters, moments and state alone:
+/// the same bits again, resumed, and with any number of threads. A steady step allocates nothing.
 ///
 /// A step whose loss or gradients are not finite changes no parameter and no moment; several in a
 /// row throw mtp::error.
