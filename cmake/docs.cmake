@@ -12,7 +12,6 @@ set(DOXYGEN_FILTER_PATTERNS
     "*.hpp=sed -E -f ${CMAKE_CURRENT_LIST_DIR}/docs/headers.sed"
     "*.cuh=sed -E -f ${CMAKE_CURRENT_LIST_DIR}/docs/headers.sed"
     "*.md=sed -E -f ${CMAKE_CURRENT_LIST_DIR}/docs/pages.sed")
-set(DOXYGEN_FILE_PATTERNS *.hpp *.cuh *.md)
 set(DOXYGEN_EXTENSION_MAPPING cuh=C++)
 
 # Comments are prose: the first sentence is the summary, and parameters have no tags.
