@@ -1,6 +1,9 @@
 // Everything but backends and files. Include a backend before or after: <mtp/backend/cpu.hpp>.
 #pragma once
 
+/// \namespace mtp
+/// Tensors, operations on them, and language models that predict several tokens at once.
+
 #include "mtp/core/arena.hpp"
 #include "mtp/core/backend.hpp"
 #include "mtp/core/cache_view.hpp"

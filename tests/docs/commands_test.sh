@@ -18,6 +18,7 @@ cmake --help-command-list >"$scratch/cmake_commands"
 {
   cat .ci/run
   find tests -name '*.sh' ! -path 'tests/docs/*' -exec cat {} +
+  cat tests/docs/reference_test.sh
 } >"$scratch/run_in_ci"
 
 # check_presets PLACE WORD...: a word behind --preset, or in --preset=NAME, is a preset

@@ -29,10 +29,13 @@ namespace mtp::inline MTP_ABI {
 /// The tag that chooses this backend: `language_model<config, mtp::cuda>`.
 struct cuda {};
 
+/// What the library asks of a backend, answered for the GPU; see the primary template.
 template <>
 struct backend_traits<cuda> {
+  /// A stream, workspace memory and the product library.
   using context = cuda_context;
 
+  /// The operations, one base for each header of backend/cuda/.
   struct ops : cuda_detail::cuda_elementwise_ops,
                cuda_detail::cuda_reduce_ops,
                cuda_detail::cuda_softmax_ops,
@@ -48,23 +51,33 @@ struct backend_traits<cuda> {
                cuda_detail::cuda_linear_cross_entropy_ops,
                cuda_detail::cuda_optimizer_ops,
                cuda_detail::cuda_sequence_ops {};
+  /// Letters are copied to page-locked memory of the host; an event tells when one is there.
   using mailbox = cuda_detail::mailbox;
+  /// Operations that are given a second time become a graph, which replay launches from then on.
   using recording = cuda_detail::recording;
 
+  /// The host does not see the elements.
   static constexpr bool is_host_memory = false;
+  /// Rows of a prompt that a pass takes.
   static constexpr index_t prefill_rows = 256;
+  /// Cycles that are given before the first one is read.
   static constexpr index_t cycles_ahead = 1;
 
+  /// Zeroed memory. Throws mtp::error when there is none.
   static void* allocate(std::size_t bytes) { return cuda_detail::allocate(bytes); }
+  /// Gives back what allocate gave.
   static void deallocate(void* memory, std::size_t) { cuda_detail::deallocate(memory); }
+  /// `bytes` bytes from the host into the backend's memory, behind everything given to any context.
   static void copy_from_host(void* to, const void* from, std::size_t bytes) {
     cuda_detail::copy_behind_everything(
         to, from, bytes, cudaMemcpyHostToDevice, "cuda: copy_from_host");
   }
+  /// `bytes` bytes from the backend's memory to the host, behind everything given to any context.
   static void copy_to_host(void* to, const void* from, std::size_t bytes) {
     cuda_detail::copy_behind_everything(
         to, from, bytes, cudaMemcpyDeviceToHost, "cuda: copy_to_host");
   }
+  /// Bytes in, in turn with the operations given to the context.
   static void upload(context& context, void* to, const void* from, std::size_t bytes) {
     if (bytes > 0) {
       cuda_detail::check_cuda(
@@ -72,6 +85,7 @@ struct backend_traits<cuda> {
           "cuda: upload");
     }
   }
+  /// Bytes out, behind the operations given; there when it returns.
   static void download(context& context, void* to, const void* from, std::size_t bytes) {
     if (bytes > 0) {
       cuda_detail::check_cuda(
@@ -80,6 +94,7 @@ struct backend_traits<cuda> {
     }
     context.synchronize();
   }
+  /// Waits for all operations given, and throws mtp::error for what went wrong in them.
   static void synchronize(context& context) { context.synchronize(); }
 
   /// Weights lie row by row: what the product library and checkpoints want.
@@ -87,6 +102,7 @@ struct backend_traits<cuda> {
   static constexpr index_t weight_storage(index_t outputs, index_t inputs) {
     return outputs * inputs;
   }
+  /// Where element (output, input) lies.
   template <scalar S>
   static constexpr index_t weight_offset(index_t output, index_t input, index_t, index_t inputs) {
     return output * inputs + input;

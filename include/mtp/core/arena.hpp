@@ -20,6 +20,8 @@ constexpr index_t arena_bytes(index_t count, index_t element_bytes) {
 class arena {
  public:
   arena() = default;
+  /// Hands out `bytes` bytes at `memory`, which must be aligned to arena_alignment and outlive the
+  /// arena.
   arena(std::byte* memory, index_t bytes) : memory_(memory), capacity_(bytes) {}
 
   /// `count` elements, not initialized. Throws when the block is used up: its size was planned
@@ -40,12 +42,15 @@ class arena {
     return piece;
   }
 
+  /// Bytes handed out at present.
   index_t used() const { return used_; }
+  /// Bytes of the block.
   index_t capacity() const { return capacity_; }
 
   /// While it lives, pieces may be taken; when it ends, they are given back.
   class scope {
    public:
+    /// `owner` must outlive the scope. Scopes end in the reverse of their order.
     explicit scope(arena& owner) : owner_(owner), mark_(owner.used_) {}
     ~scope() { owner_.used_ = mark_; }
     scope(const scope&) = delete;
@@ -66,11 +71,13 @@ class arena {
 /// activations in an arena tells their size when it is given a plan.
 class arena_plan {
  public:
+  /// Counts `count` elements; the pointer is null.
   template <class Element>
   constexpr Element* take(index_t count) {
     bytes_ += arena_bytes(count, static_cast<index_t>(sizeof(Element)));
     return nullptr;
   }
+  /// Bytes counted so far.
   constexpr index_t bytes() const { return bytes_; }
 
  private:

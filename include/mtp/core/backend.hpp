@@ -10,26 +10,29 @@ namespace mtp::inline MTP_ABI {
 
 /// Everything the library asks of a backend. Specialized once per backend, in one header,
 /// completely:
-///   context                      what operations run on: threads or stream, and workspace memory
-///   ops                          static functions, one per operation of ops/, same names and
-///                                arguments, and the constexpr sizes of the workspace they want
-///   allocate(bytes), deallocate  memory of the backend, zeroed, aligned for its widest access
-///   copy_from_host, copy_to_host bytes in and out, behind everything given to any context
-///   upload(context, ..)          bytes in, in turn with the operations given to the context; the
-///                                source may change at once
-///   download(context, ..)        bytes out, behind the operations given; there when it returns
-///   synchronize(context)         returns when all operations given to the context have ended, and
-///                                throws what went wrong in them
-///   is_host_memory               whether the host may read and write elements directly
-///   weight_storage<S>(N, K)      elements that a weight of N outputs and K inputs occupies
-///   weight_offset<S>(n, k, N, K) where its element (n, k) lies within them
+///
+///     context                      what operations run on: threads or stream, workspace memory
+///     ops                          static functions, one per operation of ops/, same names and
+///                                  arguments, and the constexpr sizes of the workspace they want
+///     allocate(bytes), deallocate  memory of the backend, zeroed, aligned for its widest access
+///     copy_from_host, copy_to_host bytes in and out, behind everything given to any context
+///     upload(context, ..)          bytes in, in turn with the operations given to the context;
+///                                  the source may change at once
+///     download(context, ..)        bytes out, behind the operations given; there when it returns
+///     synchronize(context)         returns when all operations given to the context have ended,
+///                                  and throws what went wrong in them
+///     is_host_memory               whether the host may read and write elements directly
+///     weight_storage<S>(N, K)      elements that a weight of N outputs and K inputs occupies
+///     weight_offset<S>(n, k, N, K) where its element (n, k) lies within them
+///
 /// and for decoding without waiting for the host:
-///   prefill_rows                 rows of a prompt that a pass takes
-///   cycles_ahead                 decoding cycles that are given before the first one is read
-///   mailbox                      takes a few bytes out without waiting: post(context, slot, from),
-///                                then wait(slot)
-///   recording                    operations that are given again and again:
-///                                replay(context, function)
+///
+///     prefill_rows                 rows of a prompt that a pass takes
+///     cycles_ahead                 decoding cycles that are given before the first one is read
+///     mailbox                      takes a few bytes out without waiting:
+///                                  post(context, slot, from), then wait(slot)
+///     recording                    operations that are given again and again:
+///                                  replay(context, function)
 template <class Backend>
 struct backend_traits;
 

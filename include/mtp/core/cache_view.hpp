@@ -11,10 +11,10 @@ namespace mtp::inline MTP_ABI {
 /// length.
 template <class Element, class Backend>
 struct cache_view {
-  Element* data = nullptr;
-  index_t capacity = 0;
-  index_t num_key_value_heads = 0;
-  index_t head_dim = 0;
+  Element* data = nullptr;          ///< kv_storage elements
+  index_t capacity = 0;             ///< positions
+  index_t num_key_value_heads = 0;  ///< G
+  index_t head_dim = 0;             ///< E
 };
 
 }  // namespace mtp::inline MTP_ABI

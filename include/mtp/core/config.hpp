@@ -2,8 +2,11 @@
 // which functions a device may run. The only file with macros that other headers use.
 #pragma once
 
+/// The version, as in semantic versioning.
 #define MTP_VERSION_MAJOR 0
+/// Second number of the version.
 #define MTP_VERSION_MINOR 1
+/// Third number of the version.
 #define MTP_VERSION_PATCH 0
 
 /// The inline namespace inside mtp that all names belong to. Programs do not write it; linkers see
@@ -15,6 +18,7 @@
 #error mtp: -ffast-math and -ffinite-math-only are refused, because masks, losses and checks rely on infinity and NaN. Compile this file without them.
 #endif
 
+/// Marks functions that a device may run as well; nothing without nvcc.
 #if defined(__CUDACC__)
 #define MTP_HOST_DEVICE __host__ __device__
 #else

@@ -5,7 +5,7 @@
 #include <concepts>
 #include <cstddef>
 #include <ostream>
-#include <type_traits>
+#include <utility>
 
 #include "mtp/core/error.hpp"
 #include "mtp/core/scalar.hpp"
@@ -24,20 +24,25 @@ class extents {
                 "extents: a static size must not be negative");
 
  public:
+  /// Number of dimensions.
   static constexpr int rank = static_cast<int>(sizeof...(Sizes));
+  /// The sizes as they stand in the type, `dynamic` where only the value has them.
   static constexpr std::array<index_t, sizeof...(Sizes)> static_sizes{Sizes...};
+  /// Whether the type tells every size.
   static constexpr bool is_static = ((Sizes != dynamic) && ...);
 
   /// All sizes static: nothing to give.
   constexpr extents() requires is_static = default;
 
-  /// One value per dimension, static ones included.
+  /// One value per dimension, static ones included. Throws as the constructor from an array.
   template <class... Values>
   requires(sizeof...(Values) == sizeof...(Sizes) && sizeof...(Values) > 0 &&
            (std::convertible_to<Values, index_t> && ...)) constexpr explicit(sizeof...(Values) == 1)
       extents(Values... values)
       : extents(std::array<index_t, sizeof...(Sizes)>{static_cast<index_t>(values)...}) {}
 
+  /// All sizes, static ones included. Throws mtp::error for a negative size and one that
+  /// contradicts a static size.
   constexpr explicit extents(const std::array<index_t, sizeof...(Sizes)>& values) : sizes_(values) {
     for (std::size_t d = 0; d < sizes_.size(); ++d) {
       check(sizes_[d] >= 0, "extents: size ", d, " must not be negative, got ", sizes_[d]);
@@ -59,10 +64,12 @@ class extents {
                   "extents: static sizes differ");
   }
 
+  /// Size of a dimension, counted from 0; not checked.
   constexpr index_t operator[](int dimension) const {
     return sizes_[static_cast<std::size_t>(dimension)];
   }
 
+  /// All sizes.
   constexpr const std::array<index_t, sizeof...(Sizes)>& sizes() const { return sizes_; }
 
   /// Number of elements; 1 for rank 0.
@@ -74,6 +81,7 @@ class extents {
     return product;
   }
 
+  /// Whether ranks and sizes are equal, however much of them the types tell.
   template <index_t... Others>
   friend constexpr bool operator==(const extents& a, const extents<Others...>& b) {
     if constexpr (sizeof...(Others) != sizeof...(Sizes)) {
@@ -83,6 +91,7 @@ class extents {
     }
   }
 
+  /// Writes the sizes as [2, 3].
   friend std::ostream& operator<<(std::ostream& out, const extents& shape) {
     out << '[';
     for (int d = 0; d < rank; ++d) {
@@ -96,11 +105,11 @@ class extents {
 };
 
 namespace detail {
-template <int Rank, index_t... Sizes>
-struct dims_of : dims_of<Rank - 1, dynamic, Sizes...> {};
-template <index_t... Sizes>
-struct dims_of<0, Sizes...> {
-  using type = extents<Sizes...>;
+template <class Dimensions>
+struct dims_of;
+template <std::size_t... Dimension>
+struct dims_of<std::index_sequence<Dimension...>> {
+  using type = extents<(static_cast<void>(Dimension), dynamic)...>;
 };
 
 template <class T>
@@ -111,7 +120,8 @@ inline constexpr bool is_extents<extents<Sizes...>> = true;
 
 /// The shape type with `Rank` dynamic sizes.
 template <int Rank>
-using dims = typename detail::dims_of<Rank>::type;
+using dims =
+    typename detail::dims_of<std::make_index_sequence<static_cast<std::size_t>(Rank)>>::type;
 
 /// A type made by `extents`.
 template <class T>

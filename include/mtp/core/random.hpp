@@ -12,7 +12,7 @@ namespace mtp::inline MTP_ABI {
 
 /// A seed, spelled out where it is given: `mtp::seed{42}`.
 struct seed {
-  std::uint64_t value = 0;
+  std::uint64_t value = 0;  ///< all 64 bits count
 };
 
 /// Philox4x32 with ten rounds: a bijection of 128-bit counters under a 64-bit key. The same counter
@@ -20,14 +20,18 @@ struct seed {
 /// "Parallel random numbers: as easy as 1, 2, 3", section 3.3.
 class philox {
  public:
+  /// What is enciphered, and the result.
   struct counter_type {
-    std::uint32_t words[4];
+    std::uint32_t words[4];  ///< least significant first
+    /// Word by word.
     friend constexpr bool operator==(const counter_type&, const counter_type&) = default;
   };
+  /// What it is enciphered with.
   struct key_type {
-    std::uint32_t words[2];
+    std::uint32_t words[2];  ///< least significant first
   };
 
+  /// Four words of 32 random bits: the image of `counter` under `key`.
   MTP_HOST_DEVICE static constexpr counter_type block(counter_type counter, key_type key) {
     for (int round = 0; round < 10; ++round) {
       const std::uint64_t product0 = std::uint64_t{0xD2511F53u} * counter.words[0];

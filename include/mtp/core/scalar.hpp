@@ -4,7 +4,6 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 
 #include "mtp/core/config.hpp"
 
@@ -19,6 +18,7 @@ using token_t = std::int32_t;
 /// bfloat16: the upper half of an IEEE binary32. A storage type: arithmetic happens in float.
 class bf16 {
  public:
+  /// Not initialized, as a float.
   bf16() = default;
 
   /// Rounds to nearest, ties to even; NaN stays NaN (quieted).
@@ -29,15 +29,18 @@ class bf16 {
     bits_ = static_cast<std::uint16_t>(is_nan ? (bits >> 16) | 0x40u : rounded >> 16);
   }
 
+  /// Exact: every bf16 is a float.
   MTP_HOST_DEVICE operator float() const {
     return __builtin_bit_cast(float, static_cast<std::uint32_t>(bits_) << 16);
   }
 
+  /// The number with this representation.
   MTP_HOST_DEVICE static bf16 from_bits(std::uint16_t bits) {
     bf16 value;
     value.bits_ = bits;
     return value;
   }
+  /// The representation: sign, 8 bits of exponent, 7 of mantissa.
   MTP_HOST_DEVICE std::uint16_t bits() const { return bits_; }
 
  private:

@@ -1,11 +1,10 @@
 // Owning tensors.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <initializer_list>
-#include <memory>
 #include <span>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -26,15 +25,19 @@ class buffer {
                 "buffer: elements must be trivially copyable");
 
  public:
+  /// No elements.
   buffer() = default;
+  /// `count` elements. Throws mtp::error for a negative number and where memory is used up.
   explicit buffer(index_t count) : count_(count) {
     check(count >= 0, "buffer: the number of elements must not be negative, got ", count);
     if (count > 0) {
       data_ = static_cast<Element*>(backend_traits<Backend>::allocate(bytes()));
     }
   }
+  /// Takes the memory; `other` is empty afterwards.
   buffer(buffer&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), count_(std::exchange(other.count_, 0)) {}
+  /// Swaps the memory.
   buffer& operator=(buffer&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(count_, other.count_);
@@ -46,9 +49,13 @@ class buffer {
     }
   }
 
+  /// The elements, in the backend's memory; null if there are none.
   Element* data() { return data_; }
+  /// As above, to read.
   const Element* data() const { return data_; }
+  /// Number of elements.
   index_t count() const { return count_; }
+  /// Their size in bytes.
   std::size_t bytes() const { return static_cast<std::size_t>(count_) * sizeof(Element); }
 
  private:
@@ -62,15 +69,22 @@ class buffer {
 template <class Element, extents_type Shape, class Backend>
 class tensor {
  public:
+  /// Type of the elements.
   using value_type = Element;
+  /// Type of the shape: an `extents`.
   using shape_type = Shape;
+  /// What view() gives.
   using view_type = mtp::view<Element, Shape, Backend>;
+  /// What view() of a constant tensor gives.
   using const_view_type = mtp::view<const Element, Shape, Backend>;
 
+  /// Of the shape that the type tells.
   tensor() requires Shape::is_static : tensor(Shape{}) {}
+  /// Zeros.
   explicit tensor(const Shape& shape) : shape_(shape), elements_(shape.count()) {}
 
-  /// From elements in row-major order on the host.
+  /// From elements in row-major order on the host. Throws mtp::error unless there is one for each
+  /// place.
   tensor(const Shape& shape, std::span<const Element> elements) : tensor(shape) {
     check(static_cast<index_t>(elements.size()) == shape.count(),
           "tensor: expected ",
@@ -81,26 +95,38 @@ class tensor {
           elements.size());
     backend_traits<Backend>::copy_from_host(elements_.data(), elements.data(), elements_.bytes());
   }
+  /// The same, for elements that stand in the program.
   tensor(const Shape& shape, std::initializer_list<Element> elements)
       : tensor(shape, std::span<const Element>(elements.begin(), elements.size())) {}
 
+  /// All elements. The view is valid as long as the tensor is neither moved nor destroyed.
   view_type view() { return {elements_.data(), shape_}; }
+  /// As above, to read.
   const_view_type view() const { return {elements_.data(), shape_}; }
+  /// view(), so that a tensor may stand where an operation wants a view.
   operator view_type() { return view(); }
+  /// As above, to read.
   operator const_view_type() const { return view(); }
 
+  /// The size of each dimension.
   const Shape& shape() const { return shape_; }
+  /// Size of a dimension, counted from 0.
   index_t extent(int dimension) const { return shape_[dimension]; }
+  /// Number of elements.
   index_t count() const { return elements_.count(); }
+  /// The elements in row-major order, in the backend's memory.
   Element* data() { return elements_.data(); }
+  /// As above, to read.
   const Element* data() const { return elements_.data(); }
 
+  /// One element, for memory of the host; indices are not checked.
   template <class... Indices>
   Element& operator()(Indices... indices) {
     static_assert(backend_traits<Backend>::is_host_memory,
                   "tensor::operator(): the elements lie on a device; copy them with to_host()");
     return view()(indices...);
   }
+  /// As above, to read.
   template <class... Indices>
   const Element& operator()(Indices... indices) const {
     static_assert(backend_traits<Backend>::is_host_memory,

@@ -19,37 +19,48 @@ namespace mtp::inline MTP_ABI {
 template <class Element, extents_type Shape, class Backend>
 class view {
  public:
-  using element_type = Element;
-  using value_type = std::remove_const_t<Element>;
-  using shape_type = Shape;
-  using backend_type = Backend;
-  static constexpr int rank = Shape::rank;
+  using element_type = Element;                     ///< type of the elements, `const` if read only
+  using value_type = std::remove_const_t<Element>;  ///< the same without `const`
+  using shape_type = Shape;                         ///< type of the shape: an `extents`
+  using backend_type = Backend;                     ///< whose memory the elements lie in
+  static constexpr int rank = Shape::rank;          ///< number of dimensions
+  /// One stride per dimension.
   using strides_type = std::array<index_t, static_cast<std::size_t>(rank)>;
 
   /// Contiguous, row-major: the last dimension has stride 1.
   constexpr view(Element* data, const Shape& shape)
       : data_(data), shape_(shape), strides_(row_major(shape)) {}
 
+  /// Element (i, j, ..) lies at data[i strides[0] + j strides[1] + ..].
   constexpr view(Element* data, const Shape& shape, const strides_type& strides)
       : data_(data), shape_(shape), strides_(strides) {}
 
-  /// Adds const, and forgets or checks static sizes.
+  /// Adds const, and forgets or checks static sizes. Throws mtp::error where a size differs.
   template <class Other, extents_type OtherShape>
   requires(std::convertible_to<Other (*)[], Element (*)[]>&& OtherShape::rank ==
            rank) constexpr view(const view<Other, OtherShape, Backend>& other)
       : data_(other.data()), shape_(other.shape()), strides_(other.strides()) {}
 
+  /// The element whose indices are all 0.
   constexpr Element* data() const { return data_; }
+  /// The size of each dimension.
   constexpr const Shape& shape() const { return shape_; }
+  /// The stride of each dimension, in elements.
   constexpr const strides_type& strides() const { return strides_; }
+  /// Size of a dimension, counted from 0.
   constexpr index_t extent(int dimension) const { return shape_[dimension]; }
+  /// Stride of a dimension, in elements.
   constexpr index_t stride(int dimension) const {
     return strides_[static_cast<std::size_t>(dimension)];
   }
+  /// Number of elements.
   constexpr index_t count() const { return shape_.count(); }
+  /// Whether there are no elements.
   constexpr bool empty() const { return count() == 0; }
+  /// Whether the elements lie one after the other in row-major order.
   constexpr bool is_contiguous() const { return strides_ == row_major(shape_); }
 
+  /// One element, for memory of the host; indices are not checked.
   template <class... Indices>
   requires(sizeof...(Indices) == static_cast<std::size_t>(rank) &&
            (std::convertible_to<Indices, index_t> && ...)) constexpr Element&
@@ -60,7 +71,8 @@ class view {
     return data_[offset];
   }
 
-  /// The part [first, first + count) along one dimension. Throws if it does not lie inside.
+  /// The part [first, first + count) along one dimension. Throws mtp::error if it does not lie
+  /// inside.
   constexpr view<Element, dims<rank>, Backend> slice(int dimension,
                                                      index_t first,
                                                      index_t count) const {
@@ -84,7 +96,8 @@ class view {
     return {data_ + first * stride(dimension), dims<rank>(sizes), strides_};
   }
 
-  /// Fixes one dimension to `index`; the rank falls by one.
+  /// Fixes one dimension to `index`; the rank falls by one. Throws mtp::error if there is no such
+  /// dimension or index.
   constexpr view<Element, dims<(rank > 0 ? rank - 1 : 0)>, Backend> select(int dimension,
                                                                            index_t index) const
       requires(rank > 0) {
@@ -109,7 +122,8 @@ class view {
     return {data_ + index * stride(dimension), dims<rank - 1>(sizes), strides};
   }
 
-  /// Swaps two dimensions without moving an element.
+  /// Swaps two dimensions without moving an element. Throws mtp::error if there is no such
+  /// dimension.
   constexpr view<Element, dims<rank>, Backend> transpose(int a = rank - 2, int b = rank - 1) const
       requires(rank >= 2) {
     check(a >= 0 && a < rank && b >= 0 && b < rank,
@@ -126,7 +140,7 @@ class view {
     return {data_, dims<rank>(sizes), strides};
   }
 
-  /// The same elements under another shape. Throws unless contiguous and of equal count.
+  /// The same elements under another shape. Throws mtp::error unless contiguous and of equal count.
   template <extents_type Other>
   constexpr view<Element, Other, Backend> reshape(const Other& shape) const {
     check(is_contiguous(), "view::reshape: the view of shape ", shape_, " is not contiguous");
@@ -138,6 +152,7 @@ class view {
     return {data_, shape};
   }
 
+  /// The strides of contiguous elements in row-major order.
   static constexpr strides_type row_major(const Shape& shape) {
     strides_type strides{};
     index_t stride = 1;
@@ -154,9 +169,10 @@ class view {
   strides_type strides_;
 };
 
-/// Views whose sizes are all known at run time only.
+/// A view of rank 1 whose size is known at run time only.
 template <class Element, class Backend>
 using vector_view = view<Element, dims<1>, Backend>;
+/// A view of rank 2 whose sizes are known at run time only.
 template <class Element, class Backend>
 using matrix_view = view<Element, dims<2>, Backend>;
 

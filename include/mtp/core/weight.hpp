@@ -15,14 +15,17 @@ namespace mtp::inline MTP_ABI {
 /// row by row.
 template <class Element, class Backend>
 struct weight_view {
-  Element* data = nullptr;
-  index_t outputs = 0;
-  index_t inputs = 0;
+  Element* data = nullptr;  ///< storage() elements
+  index_t outputs = 0;      ///< rows
+  index_t inputs = 0;       ///< columns
 
+  /// No weight: as an argument, "not wanted".
   weight_view() = default;
+  /// A weight of `rows` outputs and `columns` inputs at `storage`.
   weight_view(Element* storage, index_t rows, index_t columns)
       : data(storage), outputs(rows), inputs(columns) {}
 
+  /// Adds const.
   template <class Other>
   requires(std::convertible_to<Other (*)[], Element (*)[]>)
       weight_view(const weight_view<Other, Backend>& other)

@@ -8,9 +8,16 @@
 #include <vector>
 
 #include "mtp/core/arena.hpp"
+#include "mtp/core/error.hpp"
 #include "mtp/core/tensor.hpp"
+#include "mtp/core/view.hpp"
 #include "mtp/model/decode_rows.hpp"
+#include "mtp/model/heads/head.hpp"
 #include "mtp/model/language_model.hpp"
+#include "mtp/model/trunk.hpp"
+#include "mtp/ops/embedding.hpp"
+#include "mtp/ops/linear.hpp"
+#include "mtp/ops/sequence.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -24,10 +31,10 @@ namespace mtp::inline MTP_ABI {
 template <model_config Config, class Backend, scalar S = float>
 class decoder {
  public:
-  using model_type = language_model<Config, Backend, S>;
-  using head_type = head_of<Config, Backend, S>;
-  using matrix = matrix_view<S, Backend>;
-  using logits_type = matrix_view<accumulate_t<S>, Backend>;
+  using model_type = language_model<Config, Backend, S>;      ///< the model that decodes
+  using head_type = head_of<Config, Backend, S>;              ///< its head
+  using matrix = matrix_view<S, Backend>;                     ///< rows of activations
+  using logits_type = matrix_view<accumulate_t<S>, Backend>;  ///< rows of logits
 
   /// Rows that one step may take: a piece of a prompt, or a verification.
   static constexpr index_t max_step_rows =
@@ -35,6 +42,7 @@ class decoder {
   /// Rows that one step gives logits for.
   static constexpr index_t max_logit_rows = Config.depth + 1;
 
+  /// Bytes of caches and activations.
   static constexpr index_t memory_bytes() {
     arena_plan plan;
     static_cast<void>(memory::make(plan));
@@ -62,6 +70,7 @@ class decoder {
     return bytes;
   }
 
+  /// An empty sequence. Throws mtp::error where memory is used up.
   decoder(context<Backend>& context, const model_type& model)
       : context_(&context), model_(&model), storage_(memory_bytes()), memory_([&] {
           arena whole(storage_.data(), storage_.count());
@@ -71,7 +80,9 @@ class decoder {
     host_positions_.resize(static_cast<std::size_t>(max_step_rows));
   }
 
+  /// What its operations run on.
   context<Backend>& run_context() const { return *context_; }
+  /// The model that decodes.
   const model_type& model() const { return *model_; }
 
   /// Positions whose keys and values are cached, as far as the host knows.
@@ -83,7 +94,7 @@ class decoder {
     memory_.head.reset();
   }
 
-  /// Forgets positions at and behind `length`.
+  /// Forgets positions at and behind `length`. Throws mtp::error if there are not that many.
   void roll_back(index_t length) {
     check(length >= 0 && length <= length_,
           "decoder::roll_back: expected a length in [0, ",
@@ -114,6 +125,7 @@ class decoder {
   }
 
   /// Runs the trunk over a piece of a prompt of at most max_step_rows tokens, without logits.
+  /// Throws as step.
   void prefill(std::span<const token_t> tokens, bool observe) {
     const auto M = static_cast<index_t>(tokens.size());
     check(M >= 1 && M <= max_step_rows,

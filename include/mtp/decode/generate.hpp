@@ -11,10 +11,17 @@
 #include <span>
 #include <vector>
 
+#include "mtp/core/arena.hpp"
+#include "mtp/core/error.hpp"
+#include "mtp/core/tensor.hpp"
+#include "mtp/core/view.hpp"
 #include "mtp/decode/decoder.hpp"
+#include "mtp/ops/linear_cross_entropy.hpp"
+#include "mtp/ops/sequence.hpp"
 
 namespace mtp::inline MTP_ABI {
 
+/// How tokens are found.
 enum class decode_mode {
   plain,        ///< one token per forward pass
   speculative,  ///< the head drafts D tokens, one forward pass verifies them; the result is the
@@ -29,31 +36,34 @@ enum class end_reason {
   callback,  ///< on_token returned false
 };
 
+/// What a text is generated with.
 template <class S, class Backend>
 struct generate_options {
-  decode_mode mode = decode_mode::speculative;
-  index_t max_new_tokens = 128;
-  std::vector<std::vector<token_t>> stop{};  ///< sequences that end the text
-  std::function<bool(token_t)> on_token{};   ///< each token as it is certain; false ends
+  decode_mode mode = decode_mode::speculative;  ///< a head that drafts nothing decodes plainly
+  index_t max_new_tokens = 128;                 ///< generation ends after as many
+  std::vector<std::vector<token_t>> stop{};     ///< sequences that end the text
+  std::function<bool(token_t)> on_token{};      ///< each token as it is certain; false ends
   /// Position of each token and the logits [V] that it came from, in the backend's memory.
   std::function<void(index_t, vector_view<const accumulate_t<S>, Backend>)> on_logits{};
 };
 
+/// What generation gave.
 template <int Depth>
 struct generation {
-  std::vector<token_t> tokens;  ///< what was generated, prompt not included
-  end_reason end = end_reason::length;
-  index_t forward_passes = 0;  ///< of the trunk, prompt not included
+  std::vector<token_t> tokens;          ///< what was generated, prompt not included
+  end_reason end = end_reason::length;  ///< why it ended
+  index_t forward_passes = 0;           ///< of the trunk, prompt not included
   std::array<index_t, static_cast<std::size_t>(Depth)> drafted{};   ///< drafts at each position
   std::array<index_t, static_cast<std::size_t>(Depth)> accepted{};  ///< of these, verified as right
-  double prefill_seconds = 0;
-  double decode_seconds = 0;
+  double prefill_seconds = 0;                                       ///< time for the prompt
+  double decode_seconds = 0;                                        ///< time for what was generated
 
   /// Share of drafts at position k (0 is the first) that were right, among all cycles.
   double acceptance(std::size_t k) const {
     return drafted[k] > 0 ? static_cast<double>(accepted[k]) / static_cast<double>(drafted[k])
                           : 0.0;
   }
+  /// Generated tokens per pass of the trunk: 1 for plain decoding, at most D + 1.
   double tokens_per_forward() const {
     return forward_passes > 0
                ? static_cast<double>(tokens.size()) / static_cast<double>(forward_passes)
@@ -75,12 +85,13 @@ struct generation {
 template <model_config Config, class Backend, scalar S = float>
 class generator {
  public:
-  using decoder_type = decoder<Config, Backend, S>;
-  using model_type = language_model<Config, Backend, S>;
-  using options_type = generate_options<S, Backend>;
-  using generation_type = generation<Config.depth>;
-  using logit_type = accumulate_t<S>;
+  using decoder_type = decoder<Config, Backend, S>;       ///< caches, and the passes of the model
+  using model_type = language_model<Config, Backend, S>;  ///< the model that writes
+  using options_type = generate_options<S, Backend>;      ///< what a text is generated with
+  using generation_type = generation<Config.depth>;       ///< what generation gives
+  using logit_type = accumulate_t<S>;                     ///< what logits are kept in
 
+  /// Context and model must outlive the generator. Throws mtp::error where memory is used up.
   generator(context<Backend>& context, const model_type& model)
       : decoder_(context, model), storage_(text_bytes()), letters_(context, report_bytes, slots) {
     arena whole(storage_.data(), storage_.count());
@@ -115,9 +126,11 @@ class generator {
     return result_;
   }
 
+  /// The caches that generation works on, for inspection.
   decoder_type& sequence() { return decoder_; }
 
-  /// For on_logits: copies a row of logits to the host.  to, logits [V]
+  /// For on_logits: copies a row of logits to the host.  to (=), logits [V]. Throws mtp::error
+  /// unless sizes are equal.
   void download(std::span<logit_type> to, vector_view<const logit_type, Backend> logits) {
     check(static_cast<index_t>(to.size()) == logits.extent(0),
           "generator::download: expected room for ",

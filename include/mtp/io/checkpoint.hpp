@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
-#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -19,9 +18,12 @@
 #include <utility>
 #include <vector>
 
+#include "mtp/core/error.hpp"
 #include "mtp/io/checksum.hpp"
 #include "mtp/io/describe.hpp"
 #include "mtp/io/safetensors.hpp"
+#include "mtp/model/language_model.hpp"
+#include "mtp/model/parameter.hpp"
 #include "mtp/train/trainer.hpp"
 
 namespace mtp::inline MTP_ABI::io {

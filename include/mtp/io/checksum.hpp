@@ -22,6 +22,7 @@ static_assert(std::endian::native == std::endian::little,
 /// The digest depends on the bytes alone, not on how they are split over the calls of update().
 class xxh64 {
  public:
+  /// An empty message.
   explicit xxh64(std::uint64_t seed = 0)
       : seed_(seed), lanes_{seed + prime_1 + prime_2, seed + prime_2, seed, seed - prime_1} {}
 

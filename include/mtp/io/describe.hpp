@@ -1,6 +1,7 @@
 // A model's configuration as text, under the names of Hugging Face where they have one.
 #pragma once
 
+#include <ios>
 #include <map>
 #include <sstream>
 #include <string>

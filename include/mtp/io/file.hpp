@@ -6,7 +6,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -56,9 +55,13 @@ auto uninterrupted(Call call) {
 /// Owns an open file descriptor.
 class descriptor {
  public:
+  /// Nothing open.
   descriptor() = default;
+  /// Takes a descriptor that is open; a negative value stands for none.
   explicit descriptor(int value) : value_(value) {}
+  /// Takes it; `other` is closed afterwards.
   descriptor(descriptor&& other) noexcept : value_(std::exchange(other.value_, -1)) {}
+  /// Swaps the two.
   descriptor& operator=(descriptor&& other) noexcept {
     std::swap(value_, other.value_);
     return *this;
@@ -67,7 +70,9 @@ class descriptor {
     if (is_open()) ::close(value_);
   }
 
+  /// Whether there is one.
   bool is_open() const { return value_ >= 0; }
+  /// The descriptor, or -1.
   int get() const { return value_; }
 
   /// Closes and returns 0 or the errno. Closed afterwards in either case, as on Linux.
@@ -98,6 +103,7 @@ class input_file {
     size_ = static_cast<std::uint64_t>(status.st_size);
   }
 
+  /// As it was given.
   const std::filesystem::path& path() const { return path_; }
 
   /// Bytes, when the file was opened.
@@ -150,6 +156,8 @@ class input_file {
 /// itself replaced. Every failure throws mtp::error.
 class atomic_file {
  public:
+  /// Makes the temporary file. Throws mtp::error if the directory does not take one, or if `target`
+  /// is a directory.
   explicit atomic_file(std::filesystem::path target) : target_(std::move(target)) {
     check(target_.has_filename(), "mtp::io: '", target_.string(), "' is not the name of a file");
     std::error_code ignored;
@@ -184,6 +192,7 @@ class atomic_file {
     if (!renamed_) ::unlinkat(directory_.get(), temporary_.c_str(), 0);
   }
 
+  /// The file that commit() replaces.
   const std::filesystem::path& target() const { return target_; }
 
   /// The name of the temporary file, without its directory.
@@ -271,10 +280,13 @@ class atomic_file {
 /// could not report that the disk is full.
 class buffered_writer {
  public:
-  static constexpr std::size_t capacity = std::size_t{1} << 20;  // bytes
+  /// Bytes that are collected before they are written.
+  static constexpr std::size_t capacity = std::size_t{1} << 20;
 
+  /// `file` must outlive the writer.
   explicit buffered_writer(atomic_file& file) : file_(file) { buffer_.reserve(capacity); }
 
+  /// Appends. Throws mtp::error if the disk does not take it.
   void write(std::span<const std::byte> bytes) {
     if (bytes.size() > capacity - buffer_.size()) flush();
     if (bytes.size() >= capacity) {
@@ -283,8 +295,10 @@ class buffered_writer {
       buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
     }
   }
+  /// Appends a text.
   void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
 
+  /// Writes what has been collected. Throws mtp::error if the disk does not take it.
   void flush() {
     file_.write(buffer_);
     buffer_.clear();

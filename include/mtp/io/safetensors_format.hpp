@@ -17,7 +17,14 @@
 namespace mtp::inline MTP_ABI::io {
 
 /// The element types that are read and written. The format has more; a file with one is refused.
-enum class element { f64, f32, bf16, i64, i32, u8 };
+enum class element {
+  f64,   ///< "F64": IEEE binary64
+  f32,   ///< "F32": IEEE binary32
+  bf16,  ///< "BF16": the upper half of an F32
+  i64,   ///< "I64": signed
+  i32,   ///< "I32": signed
+  u8,    ///< "U8": unsigned
+};
 
 /// Bytes of one element.
 constexpr index_t element_size(element type) {
@@ -91,11 +98,11 @@ inline std::string shape_text(std::span<const index_t> shape) {
 
 /// Where a tensor of a file is and what it holds.
 struct tensor_info {
-  std::string name;
-  element type = element::f32;
-  std::vector<index_t> shape;  // row-major, the last index varies fastest
-  std::uint64_t begin = 0;     // bytes from the start of the data
-  std::uint64_t end = 0;       // bytes, one past the last
+  std::string name;             ///< unique in a file
+  element type = element::f32;  ///< of its elements
+  std::vector<index_t> shape;   ///< row-major, the last index varies fastest
+  std::uint64_t begin = 0;      ///< bytes from the start of the data
+  std::uint64_t end = 0;        ///< bytes, one past the last
 
   /// Number of elements; 1 for rank 0.
   index_t count() const { return static_cast<index_t>(end - begin) / element_size(type); }

@@ -2,15 +2,10 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <filesystem>
-#include <functional>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <numeric>
 #include <optional>
 #include <span>
@@ -29,6 +24,7 @@
 
 namespace mtp::inline MTP_ABI::io {
 
+/// What a reader tolerates.
 struct safetensors_options {
   /// Accepts bytes after the last tensor. Some files in circulation have them.
   bool allow_trailing = false;
@@ -43,7 +39,9 @@ class safetensors_file {
   /// Throws mtp::error, which names the file, the tensor, what was expected and what was found.
   explicit safetensors_file(std::filesystem::path path, safetensors_options options = {});
 
+  /// As it was given.
   const std::filesystem::path& path() const { return file_.path(); }
+  /// The entries of "__metadata__".
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
   /// In the order in which they lie in the file.

@@ -2,8 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -16,7 +14,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -30,9 +27,9 @@ namespace mtp::inline MTP_ABI::io {
 
 /// A tensor to be written.
 struct tensor_source {
-  std::string name;
-  element type = element::f32;
-  std::vector<index_t> shape;
+  std::string name;             ///< unique in a file
+  element type = element::f32;  ///< of its elements
+  std::vector<index_t> shape;   ///< row-major, the last index varies fastest
   /// Stores the elements [first, first + count), in row-major order, at `to`. Called with ascending
   /// `first`, every element exactly once.
   std::function<void(index_t first, index_t count, std::byte* to)> read;

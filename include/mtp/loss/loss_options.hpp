@@ -23,14 +23,16 @@ enum class loss_normalization {
 /// (Gloeckle et al., equation 2); independent 0.8^k (Medusa); shared_logit 0.5^k.
 template <int Depth>
 struct loss_options {
-  loss_normalization normalization = loss_normalization::positions;
-  gradient_scope scope = gradient_scope::joint;
-  double lambda = 1;
-  std::array<double, static_cast<std::size_t>(Depth) + 1> weights{};
+  loss_normalization normalization = loss_normalization::positions;  ///< what losses are divided by
+  gradient_scope scope = gradient_scope::joint;  ///< which parameters they reach
+  double lambda = 1;                             ///< factor of the depths >= 1
+  std::array<double, static_cast<std::size_t>(Depth) + 1> weights{};  ///< of depths 0 .. D
 
+  /// The factor of depth k in the total.
   double weight(std::size_t k) const { return k == 0 ? weights[0] : lambda * weights[k]; }
 };
 
+/// The weights that the head kind's paper trains with; see loss_options.
 template <model_config Config>
 loss_options<Config.depth> default_loss_options() {
   loss_options<Config.depth> options;

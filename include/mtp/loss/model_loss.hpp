@@ -9,22 +9,27 @@
 #include <vector>
 
 #include "mtp/core/arena.hpp"
+#include "mtp/core/error.hpp"
 #include "mtp/core/tensor.hpp"
+#include "mtp/core/view.hpp"
 #include "mtp/loss/loss_options.hpp"
+#include "mtp/model/heads/head.hpp"
 #include "mtp/model/language_model.hpp"
 #include "mtp/model/model_pass.hpp"
+#include "mtp/model/trunk.hpp"
+#include "mtp/ops/linear.hpp"
 #include "mtp/ops/linear_cross_entropy.hpp"
+#include "mtp/ops/rms_norm.hpp"
 
 namespace mtp::inline MTP_ABI {
 
 /// B sequences of T positions, each with its next token and D more: [B, T + 1 + D], row by row.
 struct batch_view {
-  std::span<const token_t> tokens;  // [B, T + 1 + D]
-  std::span<const std::int32_t>
-      segments;                        // [B, T + 1 + D] document of each token; empty: one document
-  std::span<const std::uint8_t> mask;  // [B, T + 1 + D] 0: never a target; empty: all are
-  index_t batch = 0;
-  index_t length = 0;
+  std::span<const token_t> tokens;         ///< [B, T + 1 + D]
+  std::span<const std::int32_t> segments;  ///< document of each token; empty: one  [B, T + 1 + D]
+  std::span<const std::uint8_t> mask;      ///< 0: never a target; empty: all are  [B, T + 1 + D]
+  index_t batch = 0;                       ///< B
+  index_t length = 0;                      ///< T
 };
 
 /// What a batch gave at one depth.
@@ -34,25 +39,34 @@ struct depth_report {
   index_t targets = 0;   ///< targets that counted
 };
 
+/// What a batch gave.
 template <int Depth>
 struct loss_report {
   double total = 0;  ///< weighted sum over depths, what gradients are of
-  std::array<depth_report, static_cast<std::size_t>(Depth) + 1> depths{};
+  std::array<depth_report, static_cast<std::size_t>(Depth) + 1> depths{};  ///< 0 .. D
 };
 
-/// Computes losses and gradients of batches of at most B sequences of T positions. Holds the
-/// activations; the size of that memory is a constexpr of configuration, B and T. A call allocates
-/// nothing.
+/// Computes losses and gradients of batches of at most B sequences of T positions:
+///
+///     L_k   = sum over positions i of -log p_k[i, t[i + 1 + k]] / divisor        k = 0 .. D
+///     total = sum over k of options.weight(k) L_k
+///
+/// in nats (DeepSeek-V3, arXiv 2412.19437, equations 24 and 25). p_k = softmax of the logits of
+/// depth k; targets that are masked or stand in another document than t[i] are left out;
+/// loss_normalization chooses the divisor. Holds the activations; the size of that memory is a
+/// constexpr of configuration, B and T. A call allocates nothing.
 template <model_config Config, class Backend, scalar S = float>
 class model_loss {
  public:
-  using model_type = language_model<Config, Backend, S>;
-  using head_type = head_of<Config, Backend, S>;
-  using pass_type = model_pass<Config, Backend, S>;
-  using matrix = matrix_view<S, Backend>;
-  using sum_type = accumulate_t<S>;
-  using gradient_array = parameter_array<sum_type, Backend>;
+  using model_type = language_model<Config, Backend, S>;  ///< the model whose loss it is
+  using head_type = head_of<Config, Backend, S>;          ///< its head
+  using pass_type = model_pass<Config, Backend, S>;       ///< what a pass carries
+  using matrix = matrix_view<S, Backend>;                 ///< rows of activations
+  using sum_type = accumulate_t<S>;                       ///< what losses and gradients are kept in
+  using gradient_array = parameter_array<sum_type, Backend>;  ///< one number per parameter
+  /// D + 1.
   static constexpr std::size_t depths = static_cast<std::size_t>(Config.depth) + 1;
+  /// Whether a row of logits is scored against the targets of all depths.
   static constexpr bool one_row_has_all_targets = Config.head == head_kind::shared_logit;
 
   /// Bytes of activations for B sequences of T positions.
@@ -83,6 +97,8 @@ class model_loss {
     return bytes;
   }
 
+  /// For batches of at most `batch` sequences of `length` positions. Throws mtp::error unless both
+  /// are positive and `length` is at most max_positions.
   model_loss(context<Backend>& context, index_t batch, index_t length)
       : batch_(batch), length_(length) {
     check(batch > 0 && length > 0,
@@ -100,7 +116,9 @@ class model_loss {
     context.reserve(workspace_bytes(batch, length, context.threads()));
   }
 
+  /// B, at most.
   index_t batch() const { return batch_; }
+  /// T.
   index_t length() const { return length_; }
 
   /// Losses of a batch; `gradients` (as many elements as the model stores) receive += the gradient

@@ -6,6 +6,7 @@
 
 #include "mtp/core/arena.hpp"
 #include "mtp/core/cache_view.hpp"
+#include "mtp/core/view.hpp"
 #include "mtp/model/model_config.hpp"
 #include "mtp/model/parameter.hpp"
 #include "mtp/ops/elementwise.hpp"
@@ -19,15 +20,17 @@ namespace mtp::inline MTP_ABI {
 /// Parameters of a block, under the names of Hugging Face's Phi-3 (fused projections) and Qwen3
 /// (QK-norm).
 struct block_layout {
-  parameter input_norm;           // [C]
-  parameter qkv;                  // [(H + 2G) E, C]: all of q, then k, then v
-  parameter qkv_bias;             // [(H + 2G) E]
-  parameter q_norm, k_norm;       // [E]
-  parameter output;               // [C, H E]
-  parameter post_attention_norm;  // [C]
-  parameter gate_up;              // [2 F, C]: gate, then up
-  parameter down;                 // [C, F]
+  parameter input_norm;           ///< scale of the norm before attention  [C]
+  parameter qkv;                  ///< W_qkv: all of q, then k, then v  [(H + 2G) E, C]
+  parameter qkv_bias;             ///< b, with config.qkv_bias  [(H + 2G) E]
+  parameter q_norm;               ///< scale of the norm of each query, with config.qk_norm  [E]
+  parameter k_norm;               ///< scale of the norm of each key, with config.qk_norm  [E]
+  parameter output;               ///< W_o  [C, H E]
+  parameter post_attention_norm;  ///< scale of the norm before SwiGLU  [C]
+  parameter gate_up;              ///< W_gate_up: gate, then up  [2 F, C]
+  parameter down;                 ///< W_down  [C, F]
 
+  /// Takes their places from a parameter_cursor.
   template <class Cursor>
   static constexpr block_layout make(const model_config& config, Cursor& cursor) {
     const index_t C = config.hidden_size, F = config.intermediate_size;
@@ -71,21 +74,23 @@ struct block_layout {
 /// What the forward pass of a block keeps for its backward pass; N rows.
 template <model_config Config, class Backend, scalar S>
 struct block_activations {
+  /// What sums are kept in.
   using sum_type = accumulate_t<S>;
 
-  matrix_view<S, Backend> norm1;              // [N, C]
-  vector_view<sum_type, Backend> inv_rms1;    // [N]
-  matrix_view<S, Backend> raw;                // [N, (H + 2G) E], before QK-norm; is qkv without it
-  matrix_view<sum_type, Backend> inv_rms_qk;  // [N, H + G]
-  matrix_view<S, Backend> qkv;                // [N, (H + 2G) E], rotated
-  matrix_view<S, Backend> attended;           // [N, H E]
-  matrix_view<sum_type, Backend> statistics;  // [N, 2 H]
-  matrix_view<S, Backend> middle;             // [N, C], the residual stream between the halves
-  matrix_view<S, Backend> norm2;              // [N, C]
-  vector_view<sum_type, Backend> inv_rms2;    // [N]
-  matrix_view<S, Backend> gate_up;            // [N, 2 F]
-  matrix_view<S, Backend> gated;              // [N, F]
+  matrix_view<S, Backend> norm1;              ///< norm1(x)  [N, C]
+  vector_view<sum_type, Backend> inv_rms1;    ///< 1 / RMS of the rows of x  [N]
+  matrix_view<S, Backend> raw;                ///< before QK-norm; is qkv without  [N, (H + 2G) E]
+  matrix_view<sum_type, Backend> inv_rms_qk;  ///< 1 / RMS of each query and key  [N, H + G]
+  matrix_view<S, Backend> qkv;                ///< rotated  [N, (H + 2G) E]
+  matrix_view<S, Backend> attended;           ///< output of attention  [N, H E]
+  matrix_view<sum_type, Backend> statistics;  ///< of attention_forward  [N, 2 H]
+  matrix_view<S, Backend> middle;             ///< the stream between the halves  [N, C]
+  matrix_view<S, Backend> norm2;              ///< norm2(middle)  [N, C]
+  vector_view<sum_type, Backend> inv_rms2;    ///< 1 / RMS of the rows of middle  [N]
+  matrix_view<S, Backend> gate_up;            ///< W_gate_up norm2(middle)  [N, 2 F]
+  matrix_view<S, Backend> gated;              ///< swiglu(gate_up)  [N, F]
 
+  /// Takes the memory for N rows from an arena, or counts it with an arena_plan.
   template <class Arena>
   static constexpr block_activations make(Arena& arena, index_t N) {
     const index_t C = Config.hidden_size, F = Config.intermediate_size;
@@ -128,12 +133,13 @@ struct block_activations {
 /// Gradients that live only within the backward pass of one block; N rows.
 template <model_config Config, class Backend, scalar S>
 struct block_gradients {
-  matrix_view<S, Backend> norm;      // [N, C]
-  matrix_view<S, Backend> qkv;       // [N, (H + 2G) E]
-  matrix_view<S, Backend> attended;  // [N, H E]
-  matrix_view<S, Backend> gate_up;   // [N, 2 F]
-  matrix_view<S, Backend> gated;     // [N, F]
+  matrix_view<S, Backend> norm;      ///< of either norm's output  [N, C]
+  matrix_view<S, Backend> qkv;       ///< of queries, keys, values  [N, (H + 2G) E]
+  matrix_view<S, Backend> attended;  ///< of attention's output  [N, H E]
+  matrix_view<S, Backend> gate_up;   ///< of SwiGLU's input  [N, 2 F]
+  matrix_view<S, Backend> gated;     ///< of SwiGLU's output  [N, F]
 
+  /// Takes the memory for N rows from an arena, or counts it with an arena_plan.
   template <class Arena>
   static constexpr block_gradients make(Arena& arena, index_t N) {
     const auto matrix = [&](index_t columns) {
@@ -149,22 +155,22 @@ struct block_gradients {
 
 /// The computation of a block; stateless, all memory is given.
 ///
-///   middle = x + W_o attention(rope(W_qkv norm1(x) + b))
-///   y      = middle + W_down swiglu(W_gate_up norm2(middle))
+///     middle = x + W_o attention(rope(W_qkv norm1(x) + b))
+///     y      = middle + W_down swiglu(W_gate_up norm2(middle))
 template <model_config Config, class Backend, scalar S>
 class block {
  public:
-  using context_type = context<Backend>;
-  using matrix = matrix_view<S, Backend>;
-  using values = parameter_array<const S, Backend>;
-  using sum_type = accumulate_t<S>;
-  using gradients = parameter_array<sum_type, Backend>;
-  using rope_table = matrix_view<const sum_type, Backend>;
-  using activations = block_activations<Config, Backend, S>;
-  using scratch = block_gradients<Config, Backend, S>;
+  using context_type = context<Backend>;                      ///< what operations run on
+  using matrix = matrix_view<S, Backend>;                     ///< rows of activations
+  using values = parameter_array<const S, Backend>;           ///< of all parameters
+  using sum_type = accumulate_t<S>;                           ///< what sums are kept in
+  using gradients = parameter_array<sum_type, Backend>;       ///< of all parameters
+  using rope_table = matrix_view<const sum_type, Backend>;    ///< cos and sin  [P, E]
+  using activations = block_activations<Config, Backend, S>;  ///< what forward keeps
+  using scratch = block_gradients<Config, Backend, S>;        ///< what backward works in
 
-  /// y, x [N, C], N = batch * T. y may be x only if no backward pass follows. rope is the table [P,
-  /// E].
+  /// y (=), x [N, C], N = batch * T. y may be x only if no backward pass follows. rope is the table
+  /// [P, E]. Throws mtp::error as the operations do.
   static void forward(context_type& context,
                       const block_layout& at,
                       values w,
@@ -185,7 +191,8 @@ class block {
     after_attention(context, at, w, a, y, x);
   }
 
-  /// The same for one sequence that continues a cache: M rows at consecutive positions [M].
+  /// The same for one sequence that continues a cache: y (=), x [M, C] at consecutive positions
+  /// [M].
   static void decode(context_type& context,
                      const block_layout& at,
                      values w,
@@ -207,7 +214,8 @@ class block {
     after_attention(context, at, w, a, y, x);
   }
 
-  /// dx [N, C] holds the gradient of y and receives that of x; gradients of parameters accumulate.
+  /// dx [N, C] holds the gradient of y and receives that of x (=); gradients of parameters
+  /// accumulate (+=).
   static void backward(context_type& context,
                        const block_layout& at,
                        values w,

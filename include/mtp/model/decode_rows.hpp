@@ -2,34 +2,38 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
-#include <cstddef>
 
+#include "mtp/core/arena.hpp"
+#include "mtp/core/cache_view.hpp"
 #include "mtp/model/block.hpp"
+#include "mtp/ops/linear.hpp"
 #include "mtp/ops/linear_cross_entropy.hpp"
+#include "mtp/ops/rms_norm.hpp"
 #include "mtp/ops/sequence.hpp"
 
 namespace mtp::inline MTP_ABI {
 
 /// Rows of a text, by where they stand behind its certain tokens: positions count + offset .. .
 struct row_range {
-  index_t offset = 0;
-  index_t rows = 0;
+  index_t offset = 0;  ///< of the first row: 0 is the first position that is not certain
+  index_t rows = 0;    ///< how many rows
 };
 
 /// Up to `max_rows` rows: who they are, and activations of one block at a time.
 template <model_config Config, class Backend, scalar S>
 struct decode_rows {
-  using matrix = matrix_view<S, Backend>;
-  using sum_type = accumulate_t<S>;
+  using matrix = matrix_view<S, Backend>;  ///< rows of activations
+  using sum_type = accumulate_t<S>;        ///< what sums are kept in
 
+  /// Activations of the block that is running.
   block_activations<Config, Backend, S> memory = empty_activations();
-  matrix stream{nullptr, {0, 0}};                                // [max_rows, C]
-  matrix normed{nullptr, {0, 0}};                                // [max_rows, C]
-  vector_view<sum_type, Backend> inverse{nullptr, dims<1>{0}};   // [max_rows]
-  vector_view<index_t, Backend> positions{nullptr, dims<1>{0}};  // [max_rows]
-  vector_view<token_t, Backend> ids{nullptr, dims<1>{0}};        // [max_rows]
+  matrix stream{nullptr, {0, 0}};                                ///< residual stream  [max_rows, C]
+  matrix normed{nullptr, {0, 0}};                                ///< what norm gives  [max_rows, C]
+  vector_view<sum_type, Backend> inverse{nullptr, dims<1>{0}};   ///< 1 / RMS of norm  [max_rows]
+  vector_view<index_t, Backend> positions{nullptr, dims<1>{0}};  ///< in the text  [max_rows]
+  vector_view<token_t, Backend> ids{nullptr, dims<1>{0}};        ///< tokens  [max_rows]
 
+  /// Takes the memory from an arena, or counts it with an arena_plan.
   template <class Arena>
   static constexpr decode_rows make(Arena& arena, index_t max_rows) {
     const index_t C = Config.hidden_size;
@@ -107,6 +111,7 @@ constexpr cache_view<S, Backend> make_cache(Arena& arena) {
 template <model_config Config, class Backend>
 class draft_progress {
  public:
+  /// A new text: no row has been run.
   void reset() { valid_ = 0; }
 
   /// The rows up to position `end`, not yet run, of a text of which the host knows the `count`

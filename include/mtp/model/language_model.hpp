@@ -2,14 +2,18 @@
 #pragma once
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "mtp/core/random.hpp"
 #include "mtp/core/tensor.hpp"
+#include "mtp/core/view.hpp"
+#include "mtp/core/weight.hpp"
 #include "mtp/model/heads/head.hpp"
 #include "mtp/model/model_config.hpp"
+#include "mtp/model/parameter.hpp"
 #include "mtp/model/trunk.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -18,11 +22,12 @@ namespace mtp::inline MTP_ABI {
 /// of the head.
 template <model_config Config, class Backend, scalar S>
 struct model_layout {
-  trunk_layout<Config> trunk;
-  typename head_of<Config, Backend, S>::layout head;
+  trunk_layout<Config> trunk;                         ///< parameters of the trunk
+  typename head_of<Config, Backend, S>::layout head;  ///< parameters of the head
   index_t head_begin;  ///< elements before the first parameter of the head
   index_t storage;     ///< elements in all, padding included
 
+  /// The layout; it depends on configuration, backend and element type alone.
   static constexpr model_layout make() {
     parameter_cursor<Backend, S> cursor;
     const auto trunk = trunk_layout<Config>::make(cursor);
@@ -41,8 +46,8 @@ struct model_layout {
 
 /// The parameters of a model, and what is derived from the configuration alone.
 ///
-///   mtp::context<mtp::cpu> context;
-///   mtp::language_model<config, mtp::cpu> model{context, mtp::seed{42}};
+///     mtp::context<mtp::cpu> context;
+///     mtp::language_model<config, mtp::cpu> model{context, mtp::seed{42}};
 template <model_config Config, class Backend, scalar S = float>
 class language_model {
   static_assert(backend<Backend>,
@@ -50,14 +55,15 @@ class language_model {
   static_assert(validate<Config>());
 
  public:
-  static constexpr model_config config = Config;
-  using backend_type = Backend;
-  using scalar_type = S;
-  using sum_type = accumulate_t<S>;
-  using head_type = head_of<Config, Backend, S>;
-  using layout_type = model_layout<Config, Backend, S>;
+  static constexpr model_config config = Config;         ///< the configuration
+  using backend_type = Backend;                          ///< where the parameters lie
+  using scalar_type = S;                                 ///< their element type
+  using sum_type = accumulate_t<S>;                      ///< what sums over them are kept in
+  using head_type = head_of<Config, Backend, S>;         ///< the head that the configuration names
+  using layout_type = model_layout<Config, Backend, S>;  ///< places in the array of all of them
   static_assert(prediction_head<head_type>);
 
+  /// The layout.
   static constexpr layout_type layout = layout_type::make();
 
   /// Random parameters: matrices normal with variance 1 / inputs, those that write into the
@@ -71,10 +77,14 @@ class language_model {
     fill_rope();
   }
 
+  /// Places of the trunk's parameters.
   static constexpr const trunk_layout<Config>& trunk() { return layout.trunk; }
+  /// Places of the head's parameters.
   static constexpr const typename head_type::layout& head() { return layout.head; }
 
+  /// Values of all parameters.
   parameter_array<const S, Backend> values() const { return {values_.data(), values_.count()}; }
+  /// As above, to write.
   parameter_array<S, Backend> values() { return {values_.data(), values_.count()}; }
 
   /// cos and sin of every position: the table of ops/rope.hpp.  [P, E]

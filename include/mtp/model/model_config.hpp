@@ -19,6 +19,7 @@ enum class head_kind {
   shared_logit,  ///< the ordinary logits scored against the next D + 1 targets; drafts nothing
 };
 
+/// The name of a head kind, as in the source.
 constexpr std::string_view name_of(head_kind kind) {
   switch (kind) {
     case head_kind::none:
@@ -46,7 +47,10 @@ enum class concat_order {
 
 /// Where a hidden state is taken: before or after the norm that stands in front of the output
 /// matrix.
-enum class norm_tap { pre_norm, post_norm };
+enum class norm_tap {
+  pre_norm,   ///< the residual stream
+  post_norm,  ///< what the output matrix reads
+};
 
 /// Whose norm stands between the stream of a depth and the output matrix.
 enum class output_norm_kind {
@@ -67,14 +71,14 @@ struct model_config {
   int head_dim = 0;             ///< E; 0: hidden_size / num_heads
   int intermediate_size = 704;  ///< F
   int max_positions = 512;      ///< longest sequence
-  float rms_norm_eps = 1e-5f;
-  float rope_theta = 10000.0f;
+  float rms_norm_eps = 1e-5f;   ///< added to the mean square under the root
+  float rope_theta = 10000.0f;  ///< base of the rotary frequencies
   bool tie_word_embeddings = false;  ///< one matrix for embedding and output
-  bool qkv_bias = false;
-  bool qk_norm = false;  ///< RMSNorm over each head of q and k, before the rotation
+  bool qkv_bias = false;             ///< a bias on the projections to q, k and v
+  bool qk_norm = false;              ///< RMSNorm over each head of q and k, before the rotation
 
-  head_kind head = head_kind::none;
-  int depth = 0;  ///< D: how many tokens beyond the next one are predicted
+  head_kind head = head_kind::none;  ///< how further tokens are predicted
+  int depth = 0;                     ///< D: how many tokens beyond the next one are predicted
 
   concat_order concat = concat_order::hidden_first;  ///< sequential, recurrent
   norm_tap hidden_tap =
@@ -83,13 +87,19 @@ struct model_config {
       norm_tap::post_norm;  ///< what depth k + 1 is given of depth k: sequential, recurrent
   output_norm_kind output_norm = output_norm_kind::per_depth;  ///< sequential, recurrent, parallel
 
+  /// G
   constexpr int key_value_heads() const {
     return num_key_value_heads > 0 ? num_key_value_heads : num_heads;
   }
+  /// E
   constexpr int head_width() const { return head_dim > 0 ? head_dim : hidden_size / num_heads; }
+  /// H E: elements of a query row.
   constexpr index_t query_size() const { return index_t{num_heads} * head_width(); }
+  /// G E: elements of a row of keys, or of values.
   constexpr index_t key_value_size() const { return index_t{key_value_heads()} * head_width(); }
+  /// (H + 2 G) E: elements of a row of queries, keys and values.
   constexpr index_t qkv_size() const { return query_size() + 2 * key_value_size(); }
+  /// rms_norm_eps
   constexpr float epsilon() const { return rms_norm_eps; }
 
   /// Whether the head predicts tokens that the model can verify.
@@ -109,6 +119,7 @@ struct model_config {
     }
   }
 
+  /// Field by field.
   friend constexpr bool operator==(const model_config&, const model_config&) = default;
 };
 

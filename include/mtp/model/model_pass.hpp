@@ -1,7 +1,11 @@
 // What a pass over whole sequences carries from layer to layer.
 #pragma once
 
+#include <cstddef>
+
 #include "mtp/core/backend.hpp"
+#include "mtp/core/view.hpp"
+#include "mtp/core/weight.hpp"
 #include "mtp/model/model_config.hpp"
 #include "mtp/model/parameter.hpp"
 
@@ -19,32 +23,37 @@ enum class gradient_scope {
 /// sequence b.
 template <model_config Config, class Backend, scalar S>
 struct model_pass {
+  /// What sums, norms and gradients of parameters are kept in.
   using sum_type = accumulate_t<S>;
 
-  mtp::context<Backend>& context;
-  parameter_array<const S, Backend> w;
-  parameter_array<sum_type, Backend> g;       // data() null: no gradients are wanted
-  matrix_view<const sum_type, Backend> rope;  // [P, E]
-  index_t batch;
-  index_t length;
-  view<const token_t, dims<2>, Backend> tokens;  // [D + 1, N]: row k holds t[i + k]
-  gradient_scope scope = gradient_scope::joint;
+  mtp::context<Backend>& context;                ///< what operations run on
+  parameter_array<const S, Backend> w;           ///< values of all parameters
+  parameter_array<sum_type, Backend> g;          ///< their gradients (+=); data() null: not wanted
+  matrix_view<const sum_type, Backend> rope;     ///< rotary table  [P, E]
+  index_t batch;                                 ///< B
+  index_t length;                                ///< T
+  view<const token_t, dims<2>, Backend> tokens;  ///< row k holds t[i + k]  [D + 1, N]
+  gradient_scope scope = gradient_scope::joint;  ///< which parameters the losses reach
 
+  /// N = B T
   index_t rows() const { return batch * length; }
   /// The tokens t[i + k] of all rows.  [N]
   vector_view<const token_t, Backend> tokens_at(std::size_t k) const {
     return tokens.select(0, static_cast<index_t>(k));
   }
+  /// Whether there is a backward pass.
   bool wants_gradients() const { return g.data() != nullptr; }
   /// Whether losses of depths >= 1 reach what the head shares with the trunk.
   bool heads_reach_trunk() const { return scope == gradient_scope::joint; }
+  /// Whether the trunk gets gradients.
   bool trains_trunk() const { return scope != gradient_scope::heads_only; }
 
   /// The place of a gradient that only counts if the trunk may see it; no data otherwise: not
-  /// wanted.
+  /// wanted.  [p.outputs]
   vector_view<sum_type, Backend> shared_vector(const parameter& p, bool reaches) const {
     return reaches ? g.vector(p) : vector_view<sum_type, Backend>(nullptr, dims<1>{p.outputs});
   }
+  /// The same for a matrix.  [p.outputs, p.inputs]
   weight_view<sum_type, Backend> shared_matrix(const parameter& p, bool reaches) const {
     return reaches ? g.matrix(p) : weight_view<sum_type, Backend>(nullptr, p.outputs, p.inputs);
   }

@@ -1,11 +1,6 @@
 // Where each parameter of a model lies in one flat array.
 #pragma once
 
-#include <algorithm>
-#include <cstddef>
-#include <span>
-#include <string>
-
 #include "mtp/core/backend.hpp"
 #include "mtp/core/scalar.hpp"
 #include "mtp/core/view.hpp"
@@ -13,6 +8,7 @@
 
 namespace mtp::inline MTP_ABI {
 
+/// What a parameter is for: how it starts, and whether it decays.
 enum class parameter_role {
   matrix,     ///< weight of a linear map: starts random, decays
   residual,   ///< weight of a linear map that writes into the residual stream: starts smaller
@@ -25,14 +21,17 @@ enum class parameter_role {
 /// A parameter as a place in an array of all parameters: the same place in values, gradients and
 /// moments.
 struct parameter {
-  index_t offset = 0;
-  index_t outputs = 0;  ///< rows; the length of a vector
-  index_t inputs = 0;   ///< columns; 0 for a vector
-  index_t storage = 0;  ///< elements occupied, padding included
-  parameter_role role = parameter_role::matrix;
+  index_t offset = 0;                            ///< of the first element
+  index_t outputs = 0;                           ///< rows; the length of a vector
+  index_t inputs = 0;                            ///< columns; 0 for a vector
+  index_t storage = 0;                           ///< elements occupied, padding included
+  parameter_role role = parameter_role::matrix;  ///< how it starts, and whether it decays
 
+  /// Whether the configuration has this parameter.
   constexpr bool exists() const { return storage > 0; }
+  /// Whether it is a vector rather than a matrix.
   constexpr bool is_vector() const { return inputs == 0; }
+  /// Whether weight decay applies: not to norms and biases.
   constexpr bool decays() const {
     return role != parameter_role::norm && role != parameter_role::bias;
   }
@@ -40,10 +39,11 @@ struct parameter {
   constexpr index_t count() const { return outputs * (is_vector() ? 1 : inputs); }
 };
 
-/// Lays parameters one behind the other, each at a multiple of a cache line.
+/// Lays parameters one behind the other, each at a multiple of a cache line: 64 bytes.
 template <class Backend, scalar S>
 class parameter_cursor {
  public:
+  /// The next place, for a matrix [outputs, inputs].
   constexpr parameter matrix(index_t outputs,
                              index_t inputs,
                              parameter_role role = parameter_role::matrix) {
@@ -52,10 +52,12 @@ class parameter_cursor {
                  backend_traits<Backend>::template weight_storage<S>(outputs, inputs),
                  role);
   }
+  /// The next place, for a vector [size].
   constexpr parameter vector(index_t size, parameter_role role) {
     // As long as the storage of a weight with one input, so that padded columns find padding here.
     return place(size, 0, backend_traits<Backend>::template weight_storage<S>(size, 1), role);
   }
+  /// Elements laid out so far, padding included.
   constexpr index_t offset() const { return offset_; }
 
  private:
@@ -72,19 +74,24 @@ class parameter_cursor {
 template <class Element, class Backend>
 class parameter_array {
  public:
+  /// `count` elements at `data`, as model_layout::storage tells.
   parameter_array(Element* data, index_t count) : data_(data), count_(count) {}
 
+  /// A parameter that is a matrix.  [p.outputs, p.inputs]
   weight_view<Element, Backend> matrix(const parameter& p) const {
     return {data_ + p.offset, p.outputs, p.inputs};
   }
+  /// A parameter that is a vector.  [p.outputs]
   vector_view<Element, Backend> vector(const parameter& p) const {
     return {data_ + p.offset, dims<1>{p.outputs}};
   }
-  /// All elements of a parameter, padding included.
+  /// All elements of a parameter, padding included.  [p.storage]
   vector_view<Element, Backend> storage(const parameter& p) const {
     return {data_ + p.offset, dims<1>{p.storage}};
   }
+  /// The first element; null stands for "not wanted".
   Element* data() const { return data_; }
+  /// Number of elements, padding included.
   index_t count() const { return count_; }
 
  private:

@@ -20,11 +20,13 @@ inline constexpr int shared_blocks = Config.num_layers -
 /// Parameters of the trunk. With tied embeddings `output` is `embedding`.
 template <model_config Config>
 struct trunk_layout {
-  parameter embedding;  // [V, C]
+  parameter embedding;  ///< rows of tokens  [V, C]
+  /// The blocks, first to last; with parallel heads the last is head 1.
   std::array<block_layout, static_cast<std::size_t>(Config.num_layers)> blocks;
-  parameter norm;    // [C]
-  parameter output;  // [V, C]
+  parameter norm;    ///< scale of the final norm  [C]
+  parameter output;  ///< output matrix  [V, C]
 
+  /// Takes their places from a parameter_cursor.
   template <class Cursor>
   static constexpr trunk_layout make(Cursor& cursor) {
     trunk_layout at;
@@ -38,6 +40,7 @@ struct trunk_layout {
     return at;
   }
 
+  /// visitor(name, parameter) for each parameter, under the names of Hugging Face's Llama.
   template <class Visitor>
   void visit(Visitor&& visitor) const {
     visitor(std::string("embed_tokens.weight"), embedding);
@@ -54,17 +57,21 @@ struct trunk_layout {
 /// What the forward pass of the shared blocks keeps; N rows.
 template <model_config Config, class Backend, scalar S>
 struct trunk_activations {
+  /// Blocks that the forward pass runs.
   static constexpr std::size_t count = static_cast<std::size_t>(shared_blocks<Config>);
 
-  std::array<matrix_view<S, Backend>, count + 1>
-      streams;  // [N, C]: input of each block, last output
+  /// The residual stream in front of each block, and behind the last.  [N, C] each
+  std::array<matrix_view<S, Backend>, count + 1> streams;
+  /// What each block keeps.
   std::array<block_activations<Config, Backend, S>, count> blocks;
 
+  /// Takes the memory for N rows from an arena, or counts it with an arena_plan.
   template <class Arena>
   static constexpr trunk_activations make(Arena& arena, index_t N) {
     return make(arena, N, std::make_index_sequence<count>{});
   }
 
+  /// The residual stream behind the shared blocks.  [N, C]
   const matrix_view<S, Backend>& output() const { return streams[count]; }  // [N, C]
 
  private:
@@ -82,9 +89,9 @@ struct trunk_activations {
 /// The computation of the shared blocks.
 template <model_config Config, class Backend, scalar S>
 struct trunk {
-  using pass_type = model_pass<Config, Backend, S>;
-  using activations = trunk_activations<Config, Backend, S>;
-  using block_type = block<Config, Backend, S>;
+  using pass_type = model_pass<Config, Backend, S>;           ///< what a pass carries
+  using activations = trunk_activations<Config, Backend, S>;  ///< what forward keeps
+  using block_type = block<Config, Backend, S>;               ///< the computation of a block
 
   /// a.output() = the residual stream after the shared blocks, of the tokens of the pass.
   static void forward(const pass_type& pass, const trunk_layout<Config>& at, const activations& a) {
@@ -101,7 +108,8 @@ struct trunk {
     }
   }
 
-  /// dx [N, C] holds the gradient of a.output(); it is used up.
+  /// dx [N, C] holds the gradient of a.output(); it is used up. Gradients of parameters accumulate
+  /// (+=).
   static void backward(const pass_type& pass,
                        const trunk_layout<Config>& at,
                        const activations& a,

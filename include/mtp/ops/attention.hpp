@@ -31,7 +31,8 @@ void attention_forward(context<Backend>& context,
 }
 
 /// Gradients of attention_forward: dq [N, H, E], dk, dv [N, G, E] are overwritten. Probabilities
-/// are computed again from the statistics. dq, dk, dv must not overlap q, k, v.
+/// are computed again from the statistics. dq, dk, dv must not overlap q, k, v. Throws mtp::error
+/// on wrong shapes.
 template <class S, class Backend>
 void attention_backward(context<Backend>& context,
                         view<S, dims<3>, Backend> dq,

@@ -54,7 +54,7 @@ void combine_forward(context<Backend>& context,
 /// Gradients of combine_forward: dhidden [N, C] is overwritten (=); d_hidden_scale,
 /// d_embedding_scale [C], dprojection [C', 2C] and dtable [V, C] are added to (+=) and hold
 /// accumulate_t of the elements. dtable without data: the embedding's gradient is not wanted.
-/// dhidden must not overlap dy or hidden.
+/// dhidden must not overlap dy or hidden. Throws as combine_forward does.
 template <class S, class Backend>
 void combine_backward(context<Backend>& context,
                       matrix_view<S, Backend> dhidden,

@@ -13,35 +13,48 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// Argument types of operations. The first view of a call decides on element type and backend; the
-/// others convert to it, so static shapes and mutable views may be passed where dynamic, constant
-/// ones are read.
+// Argument types of operations. The first view of a call decides on element type and backend; the
+// others convert to it, so static shapes and mutable views may be passed where dynamic, constant
+// ones are read.
+
+/// A vector that an operation reads. As an argument it converts from a view of any shape of rank 1,
+/// of constant elements or not: another argument decides on S and Backend.
 template <class S, class Backend>
 using in_vector = std::type_identity_t<vector_view<const S, Backend>>;
+/// A vector that an operation writes.
 template <class S, class Backend>
 using out_vector = std::type_identity_t<vector_view<S, Backend>>;
+/// A matrix that an operation reads.
 template <class S, class Backend>
 using in_matrix = std::type_identity_t<matrix_view<const S, Backend>>;
+/// A matrix that an operation writes.
 template <class S, class Backend>
 using out_matrix = std::type_identity_t<matrix_view<S, Backend>>;
+/// Rows of heads that an operation reads.  [N, heads, E]
 template <class S, class Backend>
 using in_heads = std::type_identity_t<view<const S, dims<3>, Backend>>;
+/// Rows of heads that an operation writes.  [N, heads, E]
 template <class S, class Backend>
 using out_heads = std::type_identity_t<view<S, dims<3>, Backend>>;
+/// A weight that an operation reads.
 template <class S, class Backend>
 using in_weight = std::type_identity_t<weight_view<const S, Backend>>;
+/// A weight, or the gradient of one, that an operation writes.
 template <class S, class Backend>
 using out_weight = std::type_identity_t<weight_view<S, Backend>>;
+/// Tokens that an operation reads.
 template <class Backend>
 using in_tokens = std::type_identity_t<vector_view<const token_t, Backend>>;
+/// Tokens that an operation writes.
 template <class Backend>
 using out_tokens = std::type_identity_t<vector_view<token_t, Backend>>;
 /// Positions of rows in their sequence.
 template <class Backend>
 using in_positions = std::type_identity_t<vector_view<const index_t, Backend>>;
-/// Numbers in the type that sums over elements of S are kept in.
+/// A matrix of numbers in the type that sums over elements of S are kept in.
 template <class S, class Backend>
 using in_sums = in_matrix<accumulate_t<std::remove_const_t<S>>, Backend>;
+/// The same, to write.
 template <class S, class Backend>
 using out_sums = out_matrix<accumulate_t<std::remove_const_t<S>>, Backend>;
 

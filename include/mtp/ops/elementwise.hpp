@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "mtp/core/backend.hpp"
+#include "mtp/core/error.hpp"
 #include "mtp/ops/view_checks.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -131,7 +132,7 @@ void axpy(context<Backend>& context,
 ///
 /// Where elements lie on a device, the function goes there: it is copied bit by bit, and the
 /// device's compiler must be able to call it. For CUDA, give a type whose operator() is marked
-/// MTP_HOST_DEVICE (core/host_device.hpp); a lambda needs nvcc's option --extended-lambda.
+/// MTP_HOST_DEVICE (core/config.hpp); a lambda needs nvcc's option --extended-lambda.
 template <class S, class Shape, class X, class ShapeX, class Backend, class Function>
 void transform(context<Backend>& context,
                view<S, Shape, Backend> y,

@@ -3,6 +3,8 @@
 // Gradients of parameters accumulate (+=), gradients of activations overwrite (=).
 #pragma once
 
+#include <type_traits>
+
 #include "mtp/ops/detail.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -64,7 +66,7 @@ void linear_add_forward(context<Backend>& context,
 
 /// dx[m, k] = sum over n of dy[m, n] W[n, k]        dx [M, K], dy [M, N], W [N, K]
 ///
-/// Row-invariant on the CPU. dx must not overlap dy.
+/// Row-invariant on the CPU. dx must not overlap dy. Throws mtp::error on wrong shapes.
 template <class S, class Shape, class Backend>
 void linear_backward_input(context<Backend>& context,
                            view<S, Shape, Backend> dx,
@@ -99,7 +101,8 @@ void linear_add_backward_input(context<Backend>& context,
 /// dW[n, k] += sum over m of dy[m, n] x[m, k]       dW [N, K], dy [M, N], x [M, K]
 ///
 /// dW holds accumulate_t of dy's elements. On the CPU the sum runs over m in order, starting from
-/// the value that stands there; on every backend its order depends on shapes alone.
+/// the value that stands there; on every backend its order depends on shapes alone. Throws
+/// mtp::error on wrong shapes.
 template <class G, class S, class Shape, class Backend>
 void linear_backward_weight(context<Backend>& context,
                             weight_view<G, Backend> dw,
@@ -117,7 +120,7 @@ void linear_backward_weight(context<Backend>& context,
 
 /// dbias[n] += sum over m of dy[m, n]               dbias [N], dy [M, N]
 ///
-/// dbias holds accumulate_t of dy's elements.
+/// dbias holds accumulate_t of dy's elements. Throws mtp::error on wrong shapes.
 template <class G, class Shape, class S, class ShapeY, class Backend>
 void linear_backward_bias(context<Backend>& context,
                           view<G, Shape, Backend> dbias,

@@ -1,24 +1,30 @@
 // The output matrix, softmax and cross entropy as one operation that never stores all logits.
 #pragma once
 
+#include <type_traits>
+
 #include "mtp/ops/detail.hpp"
 
 namespace mtp::inline MTP_ABI {
 
 /// With logits z[r, v] = sum over c of hidden[r, c] W[v, c], for every row r and each of its J
 /// targets:
-///   losses[r, j]  = log(sum over v of exp z[r, v]) - z[r, targets[r, j]]     nats; 0 where the
-///   target is < 0 predicted[r]  = the lowest v of the largest logit, -1 if all are NaN
-/// and, for the loss  sum over r, j of weights[r, j] losses[r, j]:
-///   dhidden[r, c] = its gradient by hidden (=)
-///   dW[v, c]     += its gradient by W
 ///
-/// hidden, dhidden [R, C]; W, dW [V, C]; targets, weights, losses [R, J]; predicted [R]. dW,
-/// weights and losses hold accumulate_t of hidden's elements. Rows are worked on in chunks, so that
-/// the logits of a chunk exist at a time and no more. dhidden may be hidden; dw without data: its
-/// gradient is not wanted. Rows with only weights of zero take part in losses but not in gradients.
-/// Throws mtp::error on wrong shapes and on targets >= V; where targets lie on a device, such a
-/// target counts as none, and synchronize throws.
+///     losses[r, j]  = log(sum over v of exp z[r, v]) - z[r, targets[r, j]]
+///     predicted[r]  = the lowest v of the largest logit, -1 if all are NaN
+///
+/// and, for the loss  sum over r, j of weights[r, j] losses[r, j]:
+///
+///     dhidden[r, c] = its gradient by hidden (=)
+///     dW[v, c]     += its gradient by W
+///
+/// Losses are in nats, and 0 where the target is < 0. hidden, dhidden [R, C]; W, dW [V, C];
+/// targets, weights, losses [R, J]; predicted [R]. dW, weights and losses hold accumulate_t of
+/// hidden's elements. Rows are worked on in chunks, so that the logits of a chunk exist at a time
+/// and no more. dhidden may be hidden; dw without data: its gradient is not wanted. Rows with only
+/// weights of zero take part in losses but not in gradients. Throws mtp::error on wrong shapes and
+/// on targets >= V; where targets lie on a device, such a target counts as none, and synchronize
+/// throws.
 template <class L, class S, class Shape, class Backend>
 void linear_cross_entropy(context<Backend>& context,
                           matrix_view<L, Backend> losses,
@@ -42,7 +48,7 @@ void linear_cross_entropy(context<Backend>& context,
       context, losses, predicted, dhidden, dw, hidden, w, targets, weights);
 }
 
-/// The losses and predictions of linear_cross_entropy without gradients.
+/// The losses and predictions of linear_cross_entropy without gradients. Throws as it does.
 template <class L, class S, class Shape, class Backend>
 void linear_cross_entropy_forward(
     context<Backend>& context,
@@ -61,7 +67,7 @@ void linear_cross_entropy_forward(
 }
 
 /// predicted[m] = the lowest v of the largest logits[m, v]; NaN never wins; -1 if all are NaN.
-/// logits [M, V], predicted [M]
+/// logits [M, V], predicted [M]. Throws mtp::error on wrong shapes.
 template <class S, class Shape, class Backend>
 void predict(context<Backend>& context,
              out_tokens<Backend> predicted,

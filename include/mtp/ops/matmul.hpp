@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "mtp/core/backend.hpp"
+#include "mtp/core/error.hpp"
 #include "mtp/ops/view_checks.hpp"
 
 namespace mtp::inline MTP_ABI {

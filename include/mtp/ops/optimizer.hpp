@@ -22,10 +22,10 @@ void sum_of_squares(context<Backend>& context,
 
 /// What adamw_update needs besides the arrays.
 struct adamw_coefficients {
-  double learning_rate;
-  double beta1;
-  double beta2;
-  double epsilon;
+  double learning_rate;   ///< of this step
+  double beta1;           ///< decay of the first moments
+  double beta2;           ///< decay of the second moments
+  double epsilon;         ///< added to the root of the second moment
   double weight_decay;    ///< of the ranges that decay
   double gradient_scale;  ///< every gradient is multiplied by it first: clipping
   double correction1;     ///< 1 - beta1^step
@@ -34,8 +34,8 @@ struct adamw_coefficients {
 
 /// Elements [begin, begin + count) of the arrays of an update.
 struct adamw_range {
-  index_t begin;
-  std::int32_t count;
+  index_t begin;        ///< first element
+  std::int32_t count;   ///< how many elements
   std::int32_t decays;  ///< 1: the weights shrink, 0: they do not
 };
 
@@ -44,11 +44,13 @@ inline constexpr index_t adamw_range_elements = 16384;
 
 /// With g = gradient_scale * gradient[p], for every p of every range (Loshchilov and Hutter 2019,
 /// arXiv 1711.05101, algorithm 2):
-///   first[p]  = beta1 first[p]  + (1 - beta1) g
-///   second[p] = beta2 second[p] + (1 - beta2) g^2
-///   master[p] -= learning_rate (weight_decay master[p] + (first[p] / correction1) /
-///   (sqrt(second[p] / correction2) + epsilon)) value[p]  = master[p], rounded to value's element
-///   type
+///
+///     first[p]  = beta1 first[p]  + (1 - beta1) g
+///     second[p] = beta2 second[p] + (1 - beta2) g^2
+///     delta     = (first[p] / correction1) / (sqrt(second[p] / correction2) + epsilon)
+///     master[p] -= learning_rate (weight_decay master[p] + delta)
+///     value[p]  = master[p], rounded to value's element type
+///
 /// All arrays [P], contiguous; master, moments and gradients in accumulate_t of value's elements.
 /// Where that is the element type itself, master is value. Ranges [R] lie within [0, P), do not
 /// overlap, and have at most adamw_range_elements elements each. One launch, however many

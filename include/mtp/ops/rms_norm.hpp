@@ -43,11 +43,15 @@ void rms_norm_forward(context<Backend>& context,
                    epsilon);
 }
 
-/// dx[n, h, c] = residual[n, h, c] + r (dy[c] weight[c] - x[c] r^2 mean over c' of dy[c']
-/// weight[c'] x[c']) dweight[c] += sum over n, h of dy[n, h, c] x[n, h, c] r[n, h]
+/// The gradients of rms_norm_forward. Within a row (n, h), with r = inv_rms[n, h]:
+///
+///     dx[c]       = residual[c] + r (dy[c] weight[c] - x[c] r^2 m)
+///     m           = mean over c of dy[c] weight[c] x[c]
+///     dweight[c] += sum over n, h of dy[c] x[c] r
 ///
 /// Shapes as in forward; residual [N, H, C] or nothing (data null): zero. dx may be residual or dy.
 /// The order of the sum for dweight depends on shapes alone. dweight without data: not wanted.
+/// Throws mtp::error on wrong shapes.
 template <class S, class Backend>
 void rms_norm_backward(context<Backend>& context,
                        view<S, dims<3>, Backend> dx,

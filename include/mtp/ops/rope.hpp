@@ -7,8 +7,9 @@
 namespace mtp::inline MTP_ABI {
 
 /// With a = angle(p, e) = p * theta^(-2e / E) at position p:
-///   x[n, h, e]       <- x[n, h, e] cos a - x[n, h, e + E/2] sin a
-///   x[n, h, e + E/2] <- x[n, h, e + E/2] cos a + x[n, h, e] sin a        for e < E/2
+///
+///     x[n, h, e]       <- x[n, h, e] cos a - x[n, h, e + E/2] sin a
+///     x[n, h, e + E/2] <- x[n, h, e + E/2] cos a + x[n, h, e] sin a        for e < E/2
 ///
 /// In place. x [N, H, E], rows may be strided, E even. Row n stands at position first + n % length.
 /// table [P, E] holds cos a in its first half of columns and sin a in its second, in accumulate_t
@@ -25,6 +26,7 @@ void rope_forward(context<Backend>& context,
 }
 
 /// The gradient of rope_forward: the rotation by the opposite angle, in place on dx [N, H, E].
+/// Throws as rope_forward does.
 template <class S, class Backend>
 void rope_backward(context<Backend>& context,
                    view<S, dims<3>, Backend> dx,

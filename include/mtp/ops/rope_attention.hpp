@@ -35,7 +35,7 @@ void rope_attention_forward(context<Backend>& context,
 
 /// Gradients of rope_attention_forward by q and k as they were before the rotation, and by v: dq
 /// [N, H, E], dk, dv [N, G, E] are overwritten. q and k are given as the forward operation left
-/// them. dq, dk, dv must not overlap q, k, v.
+/// them. dq, dk, dv must not overlap q, k, v. Throws mtp::error on wrong shapes.
 template <class S, class Backend>
 void rope_attention_backward(context<Backend>& context,
                              view<S, dims<3>, Backend> dq,
@@ -57,7 +57,8 @@ void rope_attention_backward(context<Backend>& context,
 }
 
 /// rope_forward on q and k [M, G, E] with row m at positions[m], then attention_cached_forward. The
-/// cache receives rotated keys. q and k are used up: they may be rotated in place or not.
+/// cache receives rotated keys. q and k are used up: they may be rotated in place or not. Throws as
+/// attention_cached_forward does, and where the table has fewer rows than the cache.
 template <class S, class Backend>
 void rope_attention_cached_forward(context<Backend>& context,
                                    view<S, dims<3>, Backend> out,

@@ -2,6 +2,8 @@
 // drafts were right. On a device none of this needs the host.
 #pragma once
 
+#include <type_traits>
+
 #include "mtp/ops/detail.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -9,15 +11,15 @@ namespace mtp::inline MTP_ABI {
 /// A text on its way: certain tokens, then drafts, in the memory of a backend.
 template <class Backend>
 struct text_view {
-  vector_view<token_t, Backend> tokens;  // [capacity]
-  vector_view<index_t, Backend> state;   // [text_state]
+  vector_view<token_t, Backend> tokens;  ///< certain tokens, then drafts  [capacity]
+  vector_view<index_t, Backend> state;   ///< text_state tells which number is what  [text_states]
 };
 
 /// The numbers of text_view::state.
 enum text_state : index_t {
-  text_count,  ///< certain tokens
-  text_right,  ///< drafts that the last accept_drafts found right; -1 if it did nothing
-  text_states,
+  text_count,   ///< certain tokens
+  text_right,   ///< drafts that the last accept_drafts found right; -1 if it did nothing
+  text_states,  ///< how many numbers there are
 };
 
 namespace detail {
@@ -87,8 +89,9 @@ void append_drafts(context<Backend>& context,
 
 /// Keeps the drafts that greedy decoding would have written (Stern et al. 2018, arXiv 1811.03115,
 /// section 3):
-///   right = the largest a <= M - 1 with tokens[count + j] = predicted[j] for all j < a
-///   tokens[count + right] = predicted[right],  count += right + 1
+///
+///     right = the largest a <= M - 1 with tokens[count + j] = predicted[j] for all j < a
+///     tokens[count + right] = predicted[right],  count += right + 1
 ///
 /// predicted [M]: the most likely token behind each of the rows at positions count - 1 .. count + M
 /// - 2, of which the last M - 1 were drafts. Where predicted[right] is -1, no logit was a number:

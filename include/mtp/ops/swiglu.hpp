@@ -22,7 +22,8 @@ void swiglu_forward(context<Backend>& context,
 
 /// dg = dy u silu'(g),  du = dy silu(g),  silu'(g) = s (1 + g (1 - s)) with s = 1 / (1 + exp(-g))
 ///
-/// d_gate_up, gate_up [N, 2F], dy [N, F]. d_gate_up may be gate_up.
+/// d_gate_up (=), gate_up [N, 2F], dy [N, F]. d_gate_up may be gate_up. Throws mtp::error on wrong
+/// shapes.
 template <class S, class Backend>
 void swiglu_backward(context<Backend>& context,
                      matrix_view<S, Backend> d_gate_up,
@@ -37,7 +38,7 @@ void swiglu_backward(context<Backend>& context,
 }
 
 /// y = x + silu(u), element by element (Medusa, arXiv 2401.10774, section 2.1.1). All [N, C]; y may
-/// be x.
+/// be x. Throws mtp::error on wrong shapes.
 template <class S, class Backend>
 void silu_residual_forward(context<Backend>& context,
                            matrix_view<S, Backend> y,
@@ -52,6 +53,7 @@ void silu_residual_forward(context<Backend>& context,
 }
 
 /// du = dy silu'(u); the gradient of x is dy itself. All [N, C]; du may be u.
+/// Throws mtp::error on wrong shapes.
 template <class S, class Backend>
 void silu_residual_backward(context<Backend>& context,
                             matrix_view<S, Backend> du,

@@ -9,17 +9,21 @@
 #include <utility>
 #include <vector>
 
+#include "mtp/core/error.hpp"
 #include "mtp/core/tensor.hpp"
+#include "mtp/core/view.hpp"
 #include "mtp/model/language_model.hpp"
+#include "mtp/model/parameter.hpp"
 #include "mtp/ops/elementwise.hpp"
 #include "mtp/ops/optimizer.hpp"
 
 namespace mtp::inline MTP_ABI {
 
+/// What an update is made with, besides the learning rate.
 struct adamw_options {
-  double beta1 = 0.9;
-  double beta2 = 0.95;
-  double epsilon = 1e-8;
+  double beta1 = 0.9;         ///< decay of the first moments
+  double beta2 = 0.95;        ///< decay of the second moments
+  double epsilon = 1e-8;      ///< added to the root of the second moment
   double weight_decay = 0.1;  ///< decoupled; not on norms and biases
 };
 
@@ -29,13 +33,18 @@ struct adamw_options {
 template <model_config Config, class Backend, scalar S = float>
 class adamw {
  public:
+  /// The model that is trained.
   using model_type = language_model<Config, Backend, S>;
+  /// What moments, gradients and masters are kept in.
   using sum_type = accumulate_t<S>;
+  /// One number per parameter, in the model's layout.
   using sum_array = parameter_array<sum_type, Backend>;
+  /// Whether parameters are also kept in f32.
   static constexpr bool has_master = !std::is_same_v<S, sum_type>;
 
-  /// The model's parameters are those of the first step. Model and context must outlive the
-  /// optimizer's calls only.
+  /// Moments of zero, for the model's parameters as they are. Model and context must outlive the
+  /// optimizer's calls only. Throws mtp::error for betas outside [0, 1), an epsilon that is not
+  /// positive, or a negative weight decay.
   adamw(context<Backend>& context, model_type& model, const adamw_options& options)
       : options_(options),
         master_(has_master ? model_type::layout.storage : 0),
@@ -60,10 +69,15 @@ class adamw {
     }
   }
 
+  /// What updates are made with.
   const adamw_options& options() const { return options_; }
+  /// Updates done: the step of the corrections of the moments.
   std::int64_t updates() const { return updates_; }
+  /// For a resumed run.
   void set_updates(std::int64_t updates) { updates_ = updates; }
+  /// First moments, to read and to restore.
   sum_array first() { return {first_.data(), first_.count()}; }
+  /// Second moments, to read and to restore.
   sum_array second() { return {second_.data(), second_.count()}; }
 
   /// The parameters in the precision that they are trained in: the model's own, unless these are

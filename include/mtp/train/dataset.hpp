@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <span>
 #include <utility>
 #include <vector>
@@ -14,6 +16,7 @@
 
 namespace mtp::inline MTP_ABI {
 
+/// How a text becomes windows.
 struct dataset_options {
   index_t window = 0;              ///< tokens of a sample: T + 1 + D
   double validation_share = 0.05;  ///< of the text that is held out
@@ -29,7 +32,7 @@ class dataset {
  public:
   /// `document_starts` are ascending positions at which documents begin; the first is 0. Empty: one
   /// document. Throws mtp::error if the text is shorter than a window for training and one for
-  /// validation.
+  /// validation, for starts that are none, a window below 2 and a share outside [0, 1).
   dataset(std::vector<Element> text,
           std::vector<std::int64_t> document_starts,
           const dataset_options& options)
@@ -60,10 +63,15 @@ class dataset {
     split();
   }
 
+  /// Tokens of the text.
   index_t size() const { return static_cast<index_t>(text_.size()); }
+  /// Tokens of a sample.
   index_t window() const { return options_.window; }
+  /// How the text became windows.
   const dataset_options& options() const { return options_; }
+  /// The text.
   std::span<const Element> text() const { return text_; }
+  /// Where documents begin; the first at 0.
   std::span<const std::int64_t> document_starts() const { return starts_; }
 
   /// Windows that training may begin at.
@@ -71,7 +79,9 @@ class dataset {
   /// Windows of the held-out text; they do not overlap in their inputs.
   index_t validation_windows() const { return static_cast<index_t>(validation_.size()); }
 
-  /// Sample `number` of the run: a window that begins anywhere in the training text.
+  /// Sample `number` of the run: a window that begins anywhere in the training text, and the number
+  /// of the document of each of its tokens.  tokens, segments (=) [window]. Throws mtp::error
+  /// unless there is room for just a window.
   void training_sample(std::uint64_t number,
                        std::span<token_t> tokens,
                        std::span<std::int32_t> segments) const {
@@ -86,7 +96,8 @@ class dataset {
     copy_window(part.begin + pick - part.windows_before, tokens, segments);
   }
 
-  /// Window `number` of the held-out text.
+  /// Window `number` of the held-out text, as training_sample. Throws mtp::error as well for a
+  /// number outside [0, validation_windows()).
   void validation_sample(index_t number,
                          std::span<token_t> tokens,
                          std::span<std::int32_t> segments) const {

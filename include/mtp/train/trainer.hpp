@@ -2,68 +2,78 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 #include <vector>
 
+#include "mtp/core/error.hpp"
+#include "mtp/core/tensor.hpp"
+#include "mtp/core/view.hpp"
 #include "mtp/loss/model_loss.hpp"
+#include "mtp/model/language_model.hpp"
 #include "mtp/ops/elementwise.hpp"
+#include "mtp/ops/optimizer.hpp"
 #include "mtp/train/adamw.hpp"
 #include "mtp/train/dataset.hpp"
 #include "mtp/train/schedule.hpp"
 
 namespace mtp::inline MTP_ABI {
 
+/// What a run is made with. The trainer's constructor checks it.
 template <model_config Config>
 struct train_options {
-  index_t batch = 16;        ///< sequences of a pass, B
-  index_t length = 128;      ///< positions of a sequence, T
-  index_t accumulation = 1;  ///< passes of a step
-  learning_rate_schedule learning_rate{};
-  lambda_schedule lambda = lambda_schedule::of(Config.head);
-  adamw_options optimizer{};
+  index_t batch = 16;                                         ///< sequences of a pass, B
+  index_t length = 128;                                       ///< positions of a sequence, T
+  index_t accumulation = 1;                                   ///< passes of a step
+  learning_rate_schedule learning_rate{};                     ///< by step
+  lambda_schedule lambda = lambda_schedule::of(Config.head);  ///< factor of the deeper losses
+  adamw_options optimizer{};                                  ///< of the optimizer
   double clip_norm = 1.0;  ///< of all gradients together; 0: no clipping
-  int max_bad_steps =
-      5;  ///< steps with NaN or infinity in a row after which training ends with an error
-  loss_options<Config.depth> loss = default_loss_options<Config>();
+  int max_bad_steps = 5;   ///< this many in a row with NaN or infinity end training with an error
+  loss_options<Config.depth> loss = default_loss_options<Config>();  ///< weights of the depths
 };
 
 /// Everything of a run that is not a parameter or a moment.
 struct trainer_state {
-  std::int64_t step = 0;     ///< steps done; also the position in the data
-  std::int64_t skipped = 0;  ///< of these, skipped because of NaN or infinity
-  std::int64_t skipped_in_a_row = 0;
+  std::int64_t step = 0;              ///< steps done; also the position in the data
+  std::int64_t skipped = 0;           ///< of these, skipped because of NaN or infinity
+  std::int64_t skipped_in_a_row = 0;  ///< of these, the latest without a good one behind them
 };
 
+/// What a step gave.
 template <int Depth>
 struct step_report {
-  std::int64_t step = 0;  ///< steps done, this one included
-  loss_report<Depth> loss;
-  double gradient_norm = 0;
-  double learning_rate = 0;
-  double lambda = 0;
-  bool skipped = false;
+  std::int64_t step = 0;     ///< steps done, this one included
+  loss_report<Depth> loss;   ///< over all passes of the step
+  double gradient_norm = 0;  ///< before clipping
+  double learning_rate = 0;  ///< of this step
+  double lambda = 0;         ///< factor of the deeper losses, of this step
+  bool skipped = false;      ///< loss or gradients were not finite: nothing was changed
 };
 
-/// Trains a model on a dataset. A step is a function of parameters, moments and state alone: the
-/// same bits again, resumed, and with any number of threads. A steady step allocates nothing.
+/// Trains a model on a dataset: the gradients of `accumulation` batches, clipped to clip_norm
+/// together, and an update by AdamW. A step is a function of parameters, moments and state alone:
+/// the same bits again, resumed, and with any number of threads. A steady step allocates nothing.
 ///
 /// A step whose loss or gradients are not finite changes no parameter and no moment; several in a
 /// row throw mtp::error.
 template <model_config Config, class Backend, scalar S = float, class Element = std::uint8_t>
 class trainer {
  public:
-  using model_type = language_model<Config, Backend, S>;
-  using dataset_type = dataset<Element>;
-  using options_type = train_options<Config>;
-  using report_type = step_report<Config.depth>;
-  using scalar_type = S;
-  using sum_type = accumulate_t<S>;
+  using model_type = language_model<Config, Backend, S>;  ///< the model that is trained
+  using dataset_type = dataset<Element>;                  ///< what it is trained on
+  using options_type = train_options<Config>;             ///< what the run is made with
+  using report_type = step_report<Config.depth>;          ///< what a step gives
+  using scalar_type = S;                                  ///< element type of the model
+  using sum_type = accumulate_t<S>;  ///< what gradients and moments are kept in
+  /// Tokens that a sample has for sequences of `length` positions.
   static constexpr index_t window_of(index_t length) { return length + 1 + Config.depth; }
 
-  /// Model and data must outlive the trainer. The data's window must be length + 1 + depth.
+  /// Context, model and data must outlive the trainer. Throws mtp::error for options that make no
+  /// run, and unless the data's window is length + 1 + depth.
   trainer(context<Backend>& context,
           model_type& model,
           const dataset_type& data,
@@ -88,11 +98,17 @@ class trainer {
     context.reserve(ops_of<Backend>::sum_of_squares_workspace(model_type::layout.storage));
   }
 
+  /// What the run is made with.
   const options_type& options() const { return options_; }
+  /// How far the run is.
   const trainer_state& state() const { return state_; }
+  /// For a resumed run; parameters and moments are restored apart from it.
   void set_state(const trainer_state& state) { state_ = state; }
+  /// The moments.
   adamw<Config, Backend, S>& optimizer() { return optimizer_; }
+  /// The model that is trained.
   model_type& model() { return *model_; }
+  /// What it is trained on.
   const dataset_type& data() const { return *data_; }
 
   /// Tokens that a step learns from.

@@ -5,11 +5,14 @@
 
 #include "mtp/core/config.hpp"
 
+/// The words that MTP_CPU_ABI is made of, as one name.
 #define MTP_CPU_JOIN(world, major, minor, bytes, vectors) \
   eigen_##world##_##major##_##minor##_align_##bytes##_##vectors
+/// MTP_CPU_JOIN of what its arguments stand for.
 #define MTP_CPU_EXPAND(world, major, minor, bytes, vectors) \
   MTP_CPU_JOIN(world, major, minor, bytes, vectors)
 
+/// The vector instructions that this file may use.
 #if defined(__AVX512F__)
 #define MTP_CPU_VECTORS avx512
 #elif defined(__AVX2__) && defined(__FMA__)

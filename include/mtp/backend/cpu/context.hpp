@@ -16,6 +16,7 @@ namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI {
 
 struct cpu;  // the tag of this backend, see backend/cpu.hpp
 
+/// What a cpu_context is made of.
 struct cpu_options {
   int threads = 0;                             ///< 0: as many as the machine has
   index_t workspace_bytes = index_t{1} << 26;  ///< scratch memory of operations
@@ -49,6 +50,8 @@ constexpr index_t task_rows(index_t width) {
 /// time; several contexts may be used side by side.
 class cpu_context {
  public:
+  /// Starts the threads. Throws mtp::error for a number of threads outside [0, 1024], a negative
+  /// workspace, and where memory is used up.
   explicit cpu_context(const cpu_options& options = {})
       : pool_(resolve(options.threads)), capacity_(options.workspace_bytes) {
     check(capacity_ >= 0, "cpu_context: workspace_bytes must not be negative, got ", capacity_);
@@ -59,12 +62,13 @@ class cpu_context {
   cpu_context(const cpu_context&) = delete;
   cpu_context& operator=(const cpu_context&) = delete;
 
+  /// Threads that share an operation, the caller included.
   int threads() const { return pool_.threads(); }
 
   /// Scratch memory of the operation that is running.
   arena& workspace() { return workspace_; }
 
-  /// Makes the workspace at least `bytes` large. Not while an operation runs.
+  /// Makes the workspace at least `bytes` large. Throws mtp::error while an operation runs.
   void reserve(index_t bytes) {
     if (bytes > capacity_) {
       check(workspace_.used() == 0, "cpu_context::reserve: the workspace is in use");

@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <concepts>
-#include <type_traits>
 
 #include "mtp/backend/cpu/context.hpp"
 #include "mtp/backend/cpu/elementwise.hpp"

@@ -6,8 +6,8 @@
 
 #include <algorithm>
 #include <concepts>
+#include <cstddef>
 #include <limits>
-#include <type_traits>
 
 #include "mtp/backend/cpu/context.hpp"
 #include "mtp/backend/cpu/elementwise.hpp"

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstddef>
 
 #include "mtp/backend/cuda/attention_tile.cuh"
 

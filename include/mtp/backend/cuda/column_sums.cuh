@@ -1,6 +1,8 @@
 // Sums over rows for each column: how partial gradients of norms and biases become one.
 #pragma once
 
+#include <cstddef>
+
 #include "mtp/backend/cuda/launch.cuh"
 #include "mtp/backend/cuda/pack.cuh"
 

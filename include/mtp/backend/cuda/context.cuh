@@ -16,6 +16,7 @@ namespace mtp::inline MTP_ABI {
 
 struct cuda;  // the tag of this backend, see backend/cuda.cuh
 
+/// What a cuda_context is made of.
 struct cuda_options {
   int device = 0;                              ///< number of the GPU
   index_t workspace_bytes = index_t{1} << 26;  ///< scratch memory of operations
@@ -32,6 +33,8 @@ struct cuda_options {
 /// mtp::error with CUDA's text. Other backends are not affected.
 class cuda_context {
  public:
+  /// Makes the GPU current, a stream and the workspace. Throws mtp::error for a device that is not
+  /// there or too old, negative sizes, and where memory is used up.
   explicit cuda_context(const cuda_options& options = {})
       : capacity_(options.workspace_bytes),
         product_bytes_(static_cast<std::size_t>(options.product_bytes)) {
@@ -58,10 +61,13 @@ class cuda_context {
   /// Threads that sizes of workspace depend on: none here.
   int threads() const { return 1; }
 
+  /// The stream that operations are given to.
   cudaStream_t stream() const { return stream_; }
+  /// The product library.
   cublasLtHandle_t products() const { return products_; }
   /// Memory that the product library may use, 256-byte aligned.
   void* product_memory() const { return product_memory_; }
+  /// Its size in bytes.
   std::size_t product_bytes() const { return product_bytes_; }
   /// What the product library has been told about products so far.
   cuda_detail::product_plans& plans() { return plans_; }

@@ -1,6 +1,7 @@
 // Sixteen bytes at a time: how kernels read and write rows.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 
 #include "mtp/backend/cuda/reduce_kernels.cuh"
 #include "mtp/core/arena.hpp"

@@ -2,7 +2,8 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
+#include <cstddef>
+#include <type_traits>
 
 #include "mtp/backend/cuda/column_sums.cuh"
 #include "mtp/backend/cuda/rms_norm_kernels.cuh"

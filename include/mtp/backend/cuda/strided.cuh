@@ -1,6 +1,10 @@
 // Views of any rank and strides as rows: where each row begins and how far its elements lie apart.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
 #include "mtp/backend/cuda/launch.cuh"
 #include "mtp/backend/cuda/pack.cuh"
 #include "mtp/core/view.hpp"

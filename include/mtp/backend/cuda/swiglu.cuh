@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cmath>
+#include <type_traits>
 
 #include "mtp/backend/cuda/exponential.cuh"
 #include "mtp/backend/cuda/map.cuh"

@@ -9,6 +9,9 @@
 #include "mtp/model/decode_rows.hpp"
 #include "mtp/model/trunk.hpp"
 #include "mtp/ops/elementwise.hpp"
+#include "mtp/ops/linear.hpp"
+#include "mtp/ops/sequence.hpp"
+#include "mtp/ops/swiglu.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -16,20 +19,25 @@ namespace mtp::inline MTP_ABI {
 /// zero, so that a new head starts as a plain output matrix.
 template <model_config Config, class Backend, scalar S>
 struct independent_head {
+  /// Depth of the configuration.
   static constexpr std::size_t D = static_cast<std::size_t>(Config.depth);
+  /// Whether x is the residual stream rather than its norm.
   static constexpr bool taps_before_norm = Config.hidden_tap == norm_tap::pre_norm;
 
-  using matrix = matrix_view<S, Backend>;
-  using pass_type = model_pass<Config, Backend, S>;
+  using matrix = matrix_view<S, Backend>;            ///< rows of activations
+  using pass_type = model_pass<Config, Backend, S>;  ///< what a pass carries
 
+  /// Parameters of one depth.
   struct depth_layout {
-    parameter residual;  // [C, C]
-    parameter bias;      // [C]
-    parameter output;    // [V, C]
+    parameter residual;  ///< W1  [C, C]
+    parameter bias;      ///< b  [C]
+    parameter output;    ///< W2  [V, C]
   };
+  /// Parameters of the head, under names of our own.
   struct layout {
-    std::array<depth_layout, D> depth;
+    std::array<depth_layout, D> depth;  ///< depth k at k - 1
 
+    /// Takes their places from a parameter_cursor.
     template <class Cursor>
     static constexpr layout make(Cursor& cursor) {
       const index_t C = Config.hidden_size;
@@ -41,6 +49,7 @@ struct independent_head {
       }
       return at;
     }
+    /// visitor(name, parameter) for each of them.
     template <class Visitor>
     void visit(Visitor&& visitor) const {
       for (std::size_t k = 0; k < D; ++k) {
@@ -57,13 +66,14 @@ struct independent_head {
 
   /// Memory for one depth at a time, besides the rows of the next-token head.
   struct activations {
-    matrix hidden;   // [N, C]: of the next-token head
-    matrix dhidden;  // [N, C]
-    matrix inner;    // [N, C]: W1 x + b
-    matrix outer;    // [N, C]: x + silu(inner)
-    matrix douter;   // [N, C]
-    matrix carry;    // [N, C]: sum over depths of the gradients of x
+    matrix hidden;   ///< of the next-token head  [N, C]
+    matrix dhidden;  ///< its gradient  [N, C]
+    matrix inner;    ///< W1 x + b, then its gradient  [N, C]
+    matrix outer;    ///< x + silu(inner)  [N, C]
+    matrix douter;   ///< its gradient, then that of x  [N, C]
+    matrix carry;    ///< sum over depths of the gradients of x  [N, C]
 
+    /// Takes the memory for N rows from an arena, or counts it with an arena_plan.
     template <class Arena>
     static constexpr activations make(Arena& arena,
                                       index_t N,
@@ -79,8 +89,12 @@ struct independent_head {
     }
   };
 
+  /// Where the caller puts the norm of the trunk's stream before run.  [N, C]
   static matrix next_token_rows(const activations& a, index_t N) { return a.hidden.slice(0, 0, N); }
 
+  /// stream [N, C]: the trunk's residual stream. score(k, rows of depth k, rows for their gradient,
+  /// output matrix) scores one depth at a time; with gradients, a.dhidden and dstream receive (=)
+  /// what reaches the trunk. Returns whether dstream was written.
   template <class Score>
   static bool run(const pass_type& pass,
                   const layout& at,
@@ -129,6 +143,8 @@ struct independent_head {
   /// Drafts the next D tokens from the trunk's last row; there is nothing to remember but that row.
   class drafter {
    public:
+    /// Takes the memory, and a ring of `max_rows` rows, from an arena, or counts it with an
+    /// arena_plan.
     template <class Arena>
     static constexpr drafter make(Arena& arena, index_t max_rows) {
       const index_t C = Config.hidden_size, V = Config.vocab_size;
@@ -143,15 +159,19 @@ struct independent_head {
       return made;
     }
 
+    /// Nothing to forget.
     void reset() {}
+    /// Nothing to set back.
     void rewind(index_t) {}
 
     /// Where the trunk's rows are kept: what store_rows is given.  [max_rows, C]
     const matrix& ring() const { return ring_; }
 
+    /// Nothing to bring up to date.
     template <class Model>
     void advance(context<Backend>&, const Model&, const text_view<Backend>&, index_t, index_t) {}
 
+    /// Drafts for the D tokens behind the certain ones, each from the same row.
     template <class Model>
     void draft(context<Backend>& context, const Model& model, const text_view<Backend>& text) {
       select_rows(context, position_, token_, text, -2, 0);

@@ -1,6 +1,7 @@
 // One multi-token prediction module of DeepSeek-V3 (arXiv 2412.19437, section 2.2).
 #pragma once
 
+#include <cstddef>
 #include <string>
 
 #include "mtp/model/block.hpp"
@@ -11,12 +12,13 @@ namespace mtp::inline MTP_ABI {
 
 /// Parameters of a module, under the names of DeepSeek's released weights.
 struct mtp_module_layout {
-  parameter embedding_norm;  // [C]
-  parameter hidden_norm;     // [C]
-  parameter projection;      // [C, 2 C], the paper's M_k
-  block_layout block;        // the paper's TRM_k
-  parameter output_norm;     // [C], absent if the trunk's is shared
+  parameter embedding_norm;  ///< scale of the norm of the embedding  [C]
+  parameter hidden_norm;     ///< scale of the norm of the stream  [C]
+  parameter projection;      ///< the paper's M_k  [C, 2 C]
+  block_layout block;        ///< the paper's TRM_k
+  parameter output_norm;     ///< scale; absent if the trunk's is shared  [C]
 
+  /// Takes their places from a parameter_cursor.
   template <class Cursor>
   static constexpr mtp_module_layout make(const model_config& config, Cursor& cursor) {
     const index_t C = config.hidden_size;
@@ -31,6 +33,7 @@ struct mtp_module_layout {
     return at;
   }
 
+  /// visitor(prefix + name, parameter) for each parameter that the configuration has.
   template <class Visitor>
   void visit(const std::string& prefix, Visitor&& visitor) const {
     visitor(prefix + "enorm.weight", embedding_norm);
@@ -46,15 +49,17 @@ struct mtp_module_layout {
 /// What the forward pass of a module keeps; N rows.
 template <model_config Config, class Backend, scalar S>
 struct mtp_module_activations {
+  /// What sums are kept in.
   using sum_type = accumulate_t<S>;
 
-  vector_view<sum_type, Backend> inv_embedding;  // [N]
-  vector_view<sum_type, Backend> inv_hidden;     // [N]
-  matrix_view<S, Backend> projected;             // [N, C], the paper's h'^k
-  block_activations<Config, Backend, S> block;
-  matrix_view<S, Backend> stream;             // [N, C], the paper's h^k
-  vector_view<sum_type, Backend> inv_output;  // [N]
+  vector_view<sum_type, Backend> inv_embedding;  ///< 1 / RMS of the embeddings  [N]
+  vector_view<sum_type, Backend> inv_hidden;     ///< 1 / RMS of the stream given  [N]
+  matrix_view<S, Backend> projected;             ///< the paper's h'^k  [N, C]
+  block_activations<Config, Backend, S> block;   ///< what the block keeps
+  matrix_view<S, Backend> stream;                ///< the paper's h^k  [N, C]
+  vector_view<sum_type, Backend> inv_output;     ///< 1 / RMS of the stream  [N]
 
+  /// Takes the memory for N rows from an arena, or counts it with an arena_plan.
   template <class Arena>
   static constexpr mtp_module_activations make(Arena& arena, index_t N) {
     const index_t C = Config.hidden_size;
@@ -73,19 +78,28 @@ struct mtp_module_activations {
   }
 };
 
-/// The computation of a module:
-///   h'^k = M_k [ RMSNorm(h^{k-1}_i) ; RMSNorm(Emb(t_{i+k})) ]        (21), halves swapped by
-///   config.concat h^k  = TRM_k(h'^k)                                               (22) out  =
-///   RMSNorm(h^k), which the shared output matrix reads        (23)
+/// The computation of a module, equations 21 to 23 of the paper:
+///
+///     h'^k = M_k [ RMSNorm(h^{k-1}_i) ; RMSNorm(Emb(t_{i+k})) ]
+///     h^k  = TRM_k(h'^k)
+///     out  = RMSNorm(h^k)
+///
+/// config.concat swaps the halves; the shared output matrix reads out.
 template <model_config Config, class Backend, scalar S>
 struct mtp_module {
+  /// Rows of activations.
   using matrix = matrix_view<S, Backend>;
+  /// What a pass carries.
   using pass_type = model_pass<Config, Backend, S>;
+  /// What forward keeps.
   using activations = mtp_module_activations<Config, Backend, S>;
+  /// The computation of TRM_k.
   using block_type = block<Config, Backend, S>;
+  /// Which half of the projection's columns comes first.
   static constexpr bool hidden_first = Config.concat == concat_order::hidden_first;
 
-  /// Equation 21 for rows of `hidden` [N, C] with their tokens t_{i+k}; a.projected receives h'.
+  /// Equation 21 for rows of `hidden` [N, C] with their tokens t_{i+k} [N]; a.projected [N, C]
+  /// receives h' (=).
   static void combine(context<Backend>& context,
                       const mtp_module_layout& at,
                       const parameter& embedding,
@@ -124,7 +138,8 @@ struct mtp_module {
   }
 
   /// dstream [N, C] holds the gradient of the stream (a.stream) and is used up; dhidden [N, C]
-  /// receives that of `hidden`. The gradient of the embedding is added only if `reaches_embedding`.
+  /// receives that of `hidden` (=). Gradients of parameters accumulate (+=), that of the embedding
+  /// only if `reaches_embedding`.
   static void backward(const pass_type& pass,
                        const mtp_module_layout& at,
                        const parameter& embedding,

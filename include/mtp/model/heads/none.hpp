@@ -8,22 +8,28 @@ namespace mtp::inline MTP_ABI {
 /// The ordinary language model, and the example to read first: what every head has to have.
 template <model_config Config, class Backend, scalar S>
 struct none_head {
-  using matrix = matrix_view<S, Backend>;
-  using pass_type = model_pass<Config, Backend, S>;
+  using matrix = matrix_view<S, Backend>;            ///< rows of activations
+  using pass_type = model_pass<Config, Backend, S>;  ///< what a pass carries
 
+  /// No parameters.
   struct layout {
+    /// Takes their places from a parameter_cursor.
     template <class Cursor>
     static constexpr layout make(Cursor&) {
       return {};
     }
+    /// visitor(name, parameter) for each of them.
     template <class Visitor>
     void visit(Visitor&&) const {}
   };
 
+  /// Memory for training.
   struct activations {
-    matrix hidden;   // [N, C]: what the output matrix reads
-    matrix dhidden;  // [N, C]
+    matrix hidden;   ///< what the output matrix reads  [N, C]
+    matrix dhidden;  ///< its gradient  [N, C]
 
+    /// Takes the memory for N rows from an arena, or counts it with an arena_plan. The gradients
+    /// are the trunk's own, free for use while the head runs.
     template <class Arena>
     static constexpr activations make(Arena& arena,
                                       index_t N,
@@ -34,8 +40,10 @@ struct none_head {
     }
   };
 
+  /// Where the caller puts the norm of the trunk's stream before run.  [N, C]
   static matrix next_token_rows(const activations& a, index_t N) { return a.hidden.slice(0, 0, N); }
 
+  /// Scores depth 0: score(0, rows of hidden, rows for their gradient, output matrix).
   template <class Score>
   static bool run(const pass_type&,
                   const layout&,
@@ -51,11 +59,14 @@ struct none_head {
   /// Drafts nothing.
   class drafter {
    public:
+    /// Takes nothing.
     template <class Arena>
     static constexpr drafter make(Arena&, index_t) {
       return {};
     }
+    /// Nothing to forget.
     void reset() {}
+    /// Nothing to set back.
     void rewind(index_t) {}
   };
 };

@@ -9,6 +9,8 @@
 #include "mtp/model/decode_rows.hpp"
 #include "mtp/model/trunk.hpp"
 #include "mtp/ops/elementwise.hpp"
+#include "mtp/ops/rms_norm.hpp"
+#include "mtp/ops/sequence.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -17,17 +19,22 @@ namespace mtp::inline MTP_ABI {
 /// the D + 1 predictions are made from the same position alone.
 template <model_config Config, class Backend, scalar S>
 struct parallel_head {
+  /// Depth of the configuration.
   static constexpr std::size_t D = static_cast<std::size_t>(Config.depth);
+  /// Whether all depths use the trunk's final norm.
   static constexpr bool shares_norm = Config.output_norm == output_norm_kind::shared;
 
-  using matrix = matrix_view<S, Backend>;
-  using pass_type = model_pass<Config, Backend, S>;
+  using matrix = matrix_view<S, Backend>;            ///< rows of activations
+  using pass_type = model_pass<Config, Backend, S>;  ///< what a pass carries
+  /// The computation of a block.
   using block_type = block<Config, Backend, S>;
 
+  /// Parameters of the extra blocks; depth k at k - 1.
   struct layout {
-    std::array<block_layout, D> block;
-    std::array<parameter, D> norm;  // [C] each, absent if the trunk's is shared
+    std::array<block_layout, D> block;  ///< the extra blocks
+    std::array<parameter, D> norm;      ///< scales; absent if the trunk's is shared  [C] each
 
+    /// Takes their places from a parameter_cursor.
     template <class Cursor>
     static constexpr layout make(Cursor& cursor) {
       layout at;
@@ -39,6 +46,7 @@ struct parallel_head {
       }
       return at;
     }
+    /// visitor(name, parameter) for each of them.
     template <class Visitor>
     void visit(Visitor&& visitor) const {
       for (std::size_t k = 0; k < D; ++k) {
@@ -51,11 +59,13 @@ struct parallel_head {
     }
   };
 
+  /// The block of depth k; of depth 0 it is the trunk's last.
   static const block_layout& block_of(const layout& at,
                                       const trunk_layout<Config>& trunk,
                                       std::size_t k) {
     return k == 0 ? trunk.blocks.back() : at.block[k - 1];
   }
+  /// The norm between the stream of depth k and the output matrix.
   static const parameter& norm_of(const layout& at,
                                   const trunk_layout<Config>& trunk,
                                   std::size_t k) {
@@ -68,14 +78,15 @@ struct parallel_head {
   /// Memory for one head: the paper's trick. Forward, loss and backward of a head are done before
   /// the next one begins; only the gradient of z adds up.
   struct activations {
-    block_activations<Config, Backend, S> block;
-    block_gradients<Config, Backend, S> scratch;
-    matrix stream;                                  // [N, C]
-    vector_view<accumulate_t<S>, Backend> inverse;  // [N]
-    matrix hidden;                                  // [N, C]
-    matrix dhidden;                                 // [N, C]
-    matrix dstream;                                 // [N, C]
+    block_activations<Config, Backend, S> block;    ///< of the head's block
+    block_gradients<Config, Backend, S> scratch;    ///< what its backward pass works in
+    matrix stream;                                  ///< output of the block  [N, C]
+    vector_view<accumulate_t<S>, Backend> inverse;  ///< 1 / RMS of the stream  [N]
+    matrix hidden;                                  ///< what the output matrix reads  [N, C]
+    matrix dhidden;                                 ///< its gradient  [N, C]
+    matrix dstream;                                 ///< gradient of the stream, then of z  [N, C]
 
+    /// Takes the memory for N rows from an arena, or counts it with an arena_plan.
     template <class Arena>
     static constexpr activations make(Arena& arena,
                                       index_t N,
@@ -92,8 +103,9 @@ struct parallel_head {
     }
   };
 
-  /// z, dz [N, C]; score as in the other heads. With gradients, dz receives the sum over heads of
-  /// their gradients of z.
+  /// z, dz [N, C]. score(k, rows of depth k, rows for their gradient, output matrix) scores one
+  /// depth at a time. With gradients, dz receives (=) the sum over heads of their gradients of z.
+  /// Returns whether dz was written.
   template <class Score>
   static bool run(const pass_type& pass,
                   const layout& at,
@@ -153,6 +165,8 @@ struct parallel_head {
   /// so one product with the output matrix serves them all.
   class drafter {
    public:
+    /// Takes the memory for passes of `max_rows` rows from an arena, or counts it with an
+    /// arena_plan.
     template <class Arena>
     static constexpr drafter make(Arena& arena, index_t max_rows) {
       constexpr index_t C = Config.hidden_size, V = Config.vocab_size, depth = Config.depth;
@@ -169,6 +183,7 @@ struct parallel_head {
       return made;
     }
 
+    /// A new text.
     void reset() { progress_.reset(); }
 
     /// For a host that drives a text itself: `count` tokens are certain, the last of them not yet

@@ -12,6 +12,8 @@
 #include "mtp/model/heads/mtp_module.hpp"
 #include "mtp/model/trunk.hpp"
 #include "mtp/ops/elementwise.hpp"
+#include "mtp/ops/rms_norm.hpp"
+#include "mtp/ops/sequence.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -20,18 +22,25 @@ namespace mtp::inline MTP_ABI {
 /// module (k - 1) mod (number of modules): with one module this is the recurrent head.
 template <model_config Config, class Backend, scalar S>
 struct sequential_head {
+  /// Depth of the configuration.
   static constexpr std::size_t D = static_cast<std::size_t>(Config.depth);
+  /// Modules with parameters of their own.
   static constexpr std::size_t modules = static_cast<std::size_t>(Config.head_modules());
+  /// Whether depth 1 is given the trunk's residual stream rather than its norm.
   static constexpr bool taps_before_norm = Config.hidden_tap == norm_tap::pre_norm;
+  /// Whether depth k + 1 is given the stream of depth k rather than its norm.
   static constexpr bool recycles_before_norm = Config.recycle_tap == norm_tap::pre_norm;
 
-  using matrix = matrix_view<S, Backend>;
-  using pass_type = model_pass<Config, Backend, S>;
+  using matrix = matrix_view<S, Backend>;            ///< rows of activations
+  using pass_type = model_pass<Config, Backend, S>;  ///< what a pass carries
+  /// The computation of a module.
   using module_type = mtp_module<Config, Backend, S>;
 
+  /// Parameters of the modules.
   struct layout {
-    std::array<mtp_module_layout, modules> parts;
+    std::array<mtp_module_layout, modules> parts;  ///< one for each module
 
+    /// Takes their places from a parameter_cursor.
     template <class Cursor>
     static constexpr layout make(Cursor& cursor) {
       layout at;
@@ -40,12 +49,14 @@ struct sequential_head {
       }
       return at;
     }
+    /// visitor(name, parameter) for each of them.
     template <class Visitor>
     void visit(Visitor&& visitor) const {
       for (std::size_t m = 0; m < modules; ++m) {
         parts[m].visit("mtp." + std::to_string(m) + ".", visitor);
       }
     }
+    /// The module of depth k >= 1.
     const mtp_module_layout& of(std::size_t k) const { return parts[(k - 1) % modules]; }
   };
 
@@ -59,14 +70,16 @@ struct sequential_head {
   // ---- Training
   // -------------------------------------------------------------------------------------------
 
+  /// Memory for training: all depths at a time, because gradients go back through all of them.
   struct activations {
-    matrix hidden;   // [(D + 1) N, C]: what the output matrix reads, depth by depth
-    matrix dhidden;  // [(D + 1) N, C]
-    matrix carry;    // [N, C]: gradient that depth k + 1 gives depth k
-    matrix dstream;  // [N, C]
-    std::array<mtp_module_activations<Config, Backend, S>, D> depth;
-    block_gradients<Config, Backend, S> scratch;
+    matrix hidden;   ///< what the output matrix reads, depth by depth  [(D + 1) N, C]
+    matrix dhidden;  ///< its gradient  [(D + 1) N, C]
+    matrix carry;    ///< gradient that depth k + 1 gives depth k  [N, C]
+    matrix dstream;  ///< gradient of a depth's stream  [N, C]
+    std::array<mtp_module_activations<Config, Backend, S>, D> depth;  ///< depth k at k - 1
+    block_gradients<Config, Backend, S> scratch;  ///< what backward passes work in
 
+    /// Takes the memory for N rows from an arena, or counts it with an arena_plan.
     template <class Arena>
     static constexpr activations make(Arena& arena,
                                       index_t N,
@@ -98,6 +111,7 @@ struct sequential_head {
     }
   };
 
+  /// Where the caller puts the norm of the trunk's stream before run.  [N, C]
   static matrix next_token_rows(const activations& a, index_t N) { return a.hidden.slice(0, 0, N); }
 
   /// stream [N, C]: the trunk's residual stream. The first N rows of a.hidden hold its norm.
@@ -191,6 +205,8 @@ struct sequential_head {
   /// token t_{i+k} is certain.
   class drafter {
    public:
+    /// Takes the memory for passes of `max_rows` rows from an arena, or counts it with an
+    /// arena_plan.
     template <class Arena>
     static constexpr drafter make(Arena& arena, index_t max_rows) {
       constexpr index_t C = Config.hidden_size, V = Config.vocab_size;
@@ -211,6 +227,7 @@ struct sequential_head {
       return made;
     }
 
+    /// A new text.
     void reset() {
       for (auto& progress : progress_) {
         progress.reset();
