@@ -16,7 +16,7 @@ needs_gpu=scripts/gpu_check # the one command of README.md that CI cannot run
 
 cmake --help-command-list >"$scratch/cmake_commands"
 {
-  cat .ci/run
+  cat .ci/run scripts/test # which .ci/run calls
   find tests -name '*.sh' ! -path 'tests/docs/*' -exec cat {} +
   cat tests/docs/reference_test.sh
 } >"$scratch/run_in_ci"

@@ -11,7 +11,7 @@
 #include <limits>
 #include <vector>
 
-#include "mtp/core/host_device.hpp"
+#include "mtp/core/config.hpp"
 #include "mtp/core/tensor.hpp"
 #include "mtp/ops/elementwise.hpp"
 #include "support/backends.hpp"

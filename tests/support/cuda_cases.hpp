@@ -28,7 +28,7 @@ struct testing<cuda> {
 
   /// Where races are counted, each access of each thread costs. One way shows them: what is
   /// unordered is so in any schedule.
-#if defined(__SANITIZE_THREAD__)
+#if MTP_EMULATION_TSAN
   static constexpr int ways = 1;
   static constexpr bool at_full_size = false;
 #else
@@ -58,7 +58,7 @@ struct testing<cuda> {
   }
 };
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#if MTP_EMULATION_TSAN || MTP_EMULATION_ASAN  // neither is defined on a GPU
 // f64 runs the kernels of f32.
 using cases = std::tuple<on<cuda, float>, on<cuda, bf16>>;
 #else
