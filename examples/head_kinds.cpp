@@ -78,7 +78,7 @@ bool row(mtp::context<mtp::cpu>& context,
       std::printf("%6s ", "-");
     }
   }
-  std::printf("%11.2f ", tokens / passes);
+  std::printf("%8.2f ", tokens / passes);
   if (config.drafts()) {
     std::printf("%9.2f ", seconds[0] / seconds[1]);
   } else {
@@ -86,7 +86,7 @@ bool row(mtp::context<mtp::cpu>& context,
   }
   constexpr double mib = 1 << 20;
   std::printf(
-      "%11td %13.2f %13.2f%s\n",
+      "%11td %6.2f %7.2f%s\n",
       model.parameter_count(),
       static_cast<double>(mtp::model_loss<config, mtp::cpu>::activation_bytes(batch, length)) / mib,
       static_cast<double>(generator_type::decoder_type::memory_bytes()) / mib,
@@ -102,10 +102,8 @@ int main(int count, char** arguments) {
   const mtp::index_t steps = count > 2 ? std::atol(arguments[2]) : 40;
   mtp::context<mtp::cpu> context({.threads = 1});  // one row of 64 numbers is no work for two
   std::printf("%td steps of %td bytes\n", steps, batch * length);
-  std::printf("             ------- loss -------\n");
-  std::printf(
-      "head           k=0    k=1    k=2  tokens/pass  speed-up  parameters  training MiB  text "
-      "MiB\n");
+  std::puts("             ------- loss -------   tokens                           MiB to");
+  std::puts("head           k=0    k=1    k=2  per pass  speed-up  parameters  train  decode");
   bool same = row<head_kind::none>(context, text, steps);
   same = row<head_kind::shared_logit>(context, text, steps) && same;
   same = row<head_kind::parallel>(context, text, steps) && same;

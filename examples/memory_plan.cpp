@@ -11,7 +11,7 @@ using mtp::index_t;
 
 constexpr int threads = 8;                   // the workspace grows with them
 constexpr index_t batch = 4, length = 1024;  // of a training pass
-constexpr index_t mib = index_t{1} << 20, gib = 1024 * mib;
+constexpr index_t gib = index_t{1} << 30;
 
 /// A model of the size of Qwen3-0.6B, in bf16.
 constexpr mtp::model_config config_of(head_kind head, int depth) {
