@@ -1,4 +1,4 @@
-// Models copied between element types, and tensors between backends.
+// Models copied between element types, trunks between heads, and tensors between backends.
 #include "mtp/model/transfer.hpp"
 
 #include <doctest/doctest.h>
@@ -18,18 +18,24 @@ namespace {
 
 constexpr model_config config = flipped_config(head_kind::sequential, 2);
 
-/// Every element without padding, in the order of the parameters.
-template <class S>
-std::vector<double> numbers(const language_model<config, cpu, S>& model) {
+constexpr model_config headless = flipped_config(head_kind::none, 0);
+
+/// Every element without padding of the parameters that `at` visits, in their order.
+template <class Layout, model_config Config, class S>
+std::vector<double> numbers(const Layout& at, const language_model<Config, cpu, S>& model) {
   const auto host = mtp::detail::host_copy(model.values());
   std::vector<double> all;
-  model.layout.visit([&](const std::string&, const parameter& p) {
+  at.visit([&](const std::string&, const parameter& p) {
     for (index_t i = 0; i < p.count(); ++i) {
       all.push_back(
           static_cast<double>(host[static_cast<std::size_t>(mtp::detail::place_of<cpu, S>(p, i))]));
     }
   });
   return all;
+}
+template <model_config Config, class S>
+std::vector<double> numbers(const language_model<Config, cpu, S>& model) {
+  return numbers(model.layout, model);
 }
 
 template <class S>
@@ -63,6 +69,34 @@ TEST_CASE("parameters are rounded to the narrower type, and widened exactly") {
   CHECK(same_bits(numbers(half), rounded<bf16>(numbers(precise))));
   copy_parameters(single, half);
   CHECK(same_bits(numbers(single), numbers(half)));
+}
+
+// Options of heads do not belong to the trunk; everything else does.
+static_assert(same_trunk(headless, config));
+static_assert(!same_trunk(headless, tiny_config(head_kind::none, 0)));
+static_assert(!same_trunk(headless, [] {
+  model_config longer = config;
+  ++longer.num_layers;
+  return longer;
+}()));
+
+TEST_CASE("a model takes the trunk of one without a head, and keeps its head") {
+  cpu_context context({.threads = 1});
+  const language_model<headless, cpu, float> from(context, seed{1});
+  language_model<config, cpu, float> to(context, seed{2});
+  const auto head = numbers(to.head(), to);
+  REQUIRE_FALSE(same_bits(numbers(to.trunk(), to), numbers(from)));
+  copy_trunk(to, from);
+  CHECK(same_bits(numbers(to.trunk(), to), numbers(from)));
+  CHECK(same_bits(numbers(to.head(), to), head));
+}
+
+TEST_CASE("a trunk is rounded to the narrower type") {
+  cpu_context context({.threads = 1});
+  const language_model<config, cpu, double> from(context, seed{1});
+  language_model<headless, cpu, bf16> to(context, seed{2});
+  copy_trunk(to, from);
+  CHECK(same_bits(numbers(to), rounded<bf16>(numbers(from.trunk(), from))));
 }
 
 TEST_CASE("a seed gives the same parameters in every element type, up to rounding") {

@@ -1,4 +1,4 @@
-// Models from one backend to another.
+// Parameters from one model to another: to another backend or element type, or under another head.
 #pragma once
 
 #include <cstddef>
@@ -28,27 +28,23 @@ constexpr index_t place_of(const parameter& p, index_t i) {
                                          i / p.inputs, i % p.inputs, p.outputs, p.inputs));
 }
 
-}  // namespace detail
-
-/// Gives `to` the parameters of `from`: the same configuration on another backend, or in another
-/// element type. Between equal element types every bit stays; else values are rounded to nearest,
-/// from f64 to bf16 by way of f32.
-template <model_config Config, class To, scalar T, class From, scalar F>
-void copy_parameters(language_model<Config, To, T>& to,
-                     const language_model<Config, From, F>& from) {
-  using to_type = language_model<Config, To, T>;
-  using from_type = language_model<Config, From, F>;
-  const auto source = detail::host_copy(from.values());
-  std::vector<T> target(static_cast<std::size_t>(to_type::layout.storage),
-                        static_cast<T>(accumulate_t<T>{0}));
+/// Copies the parameters that `from_at` visits to those that `to_at` visits: as many, of the same
+/// shapes, in the same order. `to` keeps its others.
+template <class ToLayout, class To, scalar T, class FromLayout, class From, scalar F>
+void copy_visited(const ToLayout& to_at,
+                  const parameter_array<T, To>& to,
+                  const FromLayout& from_at,
+                  const parameter_array<const F, From>& from) {
+  const auto source = host_copy(from);
+  auto target = host_copy(to);
   std::vector<parameter> places;
-  to_type::layout.visit([&](const std::string&, const parameter& p) { places.push_back(p); });
+  to_at.visit([&](const std::string&, const parameter& p) { places.push_back(p); });
   std::size_t next = 0;
-  from_type::layout.visit([&](const std::string&, const parameter& p) {
+  from_at.visit([&](const std::string&, const parameter& p) {
     const parameter& place = places[next++];
     for (index_t i = 0; i < p.count(); ++i) {
-      const F value = source[static_cast<std::size_t>(detail::place_of<From, F>(p, i))];
-      T& element = target[static_cast<std::size_t>(detail::place_of<To, T>(place, i))];
+      const F value = source[static_cast<std::size_t>(place_of<From, F>(p, i))];
+      T& element = target[static_cast<std::size_t>(place_of<To, T>(place, i))];
       if constexpr (std::is_same_v<F, T>) {
         element = value;
       } else {
@@ -56,7 +52,50 @@ void copy_parameters(language_model<Config, To, T>& to,
       }
     }
   });
-  backend_traits<To>::copy_from_host(to.values().data(), target.data(), target.size() * sizeof(T));
+  backend_traits<To>::copy_from_host(to.data(), target.data(), target.size() * sizeof(T));
+}
+
+}  // namespace detail
+
+/// Whether two configurations differ in nothing but the head: head, depth, concat, hidden_tap,
+/// recycle_tap and output_norm. Their trunks have the same parameters and compute the same.
+constexpr bool same_trunk(model_config a, const model_config& b) {
+  a.head = b.head;
+  a.depth = b.depth;
+  a.concat = b.concat;
+  a.hidden_tap = b.hidden_tap;
+  a.recycle_tap = b.recycle_tap;
+  a.output_norm = b.output_norm;
+  return a == b;
+}
+
+/// Gives `to` the parameters of `from`: the same configuration on another backend, or in another
+/// element type. Between equal element types every bit stays; else values are rounded to nearest,
+/// from f64 to bf16 by way of f32.
+template <model_config Config, class To, scalar T, class From, scalar F>
+void copy_parameters(language_model<Config, To, T>& to,
+                     const language_model<Config, From, F>& from) {
+  detail::copy_visited(language_model<Config, To, T>::layout,
+                       to.values(),
+                       language_model<Config, From, F>::layout,
+                       from.values());
+}
+
+/// Gives `to` the trunk of `from`, and leaves the head of `to` as it is: a finished model gets
+/// heads, or other ones. Bits and rounding as in copy_parameters. The next-token logits of both are
+/// the same then, and stay so while the head is trained with gradient_scope::heads_only.
+///
+/// With `parallel`, the trunk's last block is head 1; it comes along.
+template <model_config ToConfig, class To, scalar T, model_config FromConfig, class From, scalar F>
+void copy_trunk(language_model<ToConfig, To, T>& to,
+                const language_model<FromConfig, From, F>& from) {
+  static_assert(same_trunk(ToConfig, FromConfig),
+                "copy_trunk: the two configurations may differ in the head only: head, depth, "
+                "concat, hidden_tap, recycle_tap and output_norm");
+  detail::copy_visited(language_model<ToConfig, To, T>::trunk(),
+                       to.values(),
+                       language_model<FromConfig, From, F>::trunk(),
+                       from.values());
 }
 
 }  // namespace mtp::inline MTP_ABI
