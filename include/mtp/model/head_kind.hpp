@@ -9,18 +9,22 @@
 namespace mtp::inline MTP_ABI {
 
 /// How many sets of parameters a head has.
-enum class head_parameters { none, one, per_depth };
+enum class head_parameters {
+  none,       ///< nothing of its own
+  one,        ///< one set, for all depths
+  per_depth,  ///< a set for each depth
+};
 
 /// How tokens beyond the next one are predicted: a value, and part of a model's type. A kind of
 /// one's own is a value with another name,
 ///
-///   inline constexpr mtp::head_kind linear_heads{.name = "linear"};
+///     inline constexpr mtp::head_kind linear_heads{.name = "linear"};
 ///
 /// and a specialization of head_traits; the library does not tell it from the kinds below.
 struct head_kind {
   char name[24];       ///< what tells kinds apart; checkpoints hold it
   bool drafts = true;  ///< predicts tokens that the model can verify
-  head_parameters parameters = head_parameters::per_depth;
+  head_parameters parameters = head_parameters::per_depth;  ///< sets of its own
   bool owns_last_block = false;  ///< the trunk's last block and its final norm are run by the head,
                                  ///< as the ordinary next-token prediction; see parallel.hpp
   bool one_row_has_all_targets = false;  ///< one row of logits serves all depths
@@ -36,6 +40,7 @@ struct head_kind {
   static const head_kind shared_logit;  ///< the ordinary logits scored against the next D + 1
                                         ///< targets; drafts nothing
 
+  /// Name and facts.
   friend constexpr bool operator==(const head_kind&, const head_kind&) = default;
 };
 
@@ -65,14 +70,14 @@ inline constexpr bool head_is_known = false;
 
 /// The head of a kind; specialized beside each head:
 ///
-///   template <>
-///   struct mtp::head_traits<linear_heads> {
-///     // loss_options::weights[k] unless a program says otherwise, 1 <= k <= D
-///     static double default_weight(std::size_t k, std::size_t D);
-///     // what prediction_head in heads/head.hpp asks for
-///     template <mtp::model_config Config, class Backend, mtp::scalar S>
-///     using head = linear_head<Config, Backend, S>;
-///   };
+///     template <>
+///     struct mtp::head_traits<linear_heads> {
+///       // loss_options::weights[k] unless a program says otherwise, 1 <= k <= D
+///       static double default_weight(std::size_t k, std::size_t D);
+///       // what prediction_head in heads/head.hpp asks for
+///       template <mtp::model_config Config, class Backend, mtp::scalar S>
+///       using head = linear_head<Config, Backend, S>;
+///     };
 template <head_kind Kind>
 struct head_traits {
   static_assert(detail::head_is_known<Kind>,

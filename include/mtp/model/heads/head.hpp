@@ -25,22 +25,22 @@ struct parameter_visitor {
 
 /// What a head offers. none.hpp is the smallest one, independent.hpp the next to read.
 ///
-///   layout         where its parameters lie: make(cursor) places them, visit(visitor) names them,
-///                  in the same order
-///   activations    memory for training: make(arena, N, scratch of a block's backward pass). Unless
-///                  the head owns the last block, `dhidden` among it, whose first N rows are the
-///                  gradient of next_token_rows
-///   next_token_rows(activations, N)   where the model puts the trunk's normed rows before run
-///                  [N, C]; not of a head that owns the last block
-///   run(pass, layout, trunk's layout, activations, stream, dstream, score)
-///                  one pass over whole sequences. stream [N, C] is the trunk's residual stream.
-///                  score(first, rows [J N, C], gradients of rows [J N, C], output matrix) scores
-///                  depths first .. first + J - 1, each depth once in all, and with gradients
-///                  overwrites the second. What the depths give the trunk goes into dhidden or into
-///                  dstream [N, C], and run returns whether it wrote dstream. pass.scope says what
-///                  the depths behind 0 may reach
-///   drafter        for decoding: make(arena, max_rows), reset, rewind; where the kind drafts also
-///                  ring, advance and draft; see independent.hpp
+/// - `layout`: where its parameters lie. make(cursor) places them, visit(visitor) names them, in
+/// the
+///   same order.
+/// - `activations`: memory for training, by make(arena, N, scratch of a block's backward pass).
+///   Unless the head owns the last block, `dhidden` is among it, whose first N rows [N, C] are the
+///   gradient of next_token_rows.
+/// - `next_token_rows(activations, N)`: where the model puts the trunk's normed rows [N, C] before
+///   run; not of a head that owns the last block.
+/// - `run(pass, layout, trunk's layout, activations, stream, dstream, score)`: one pass over whole
+///   sequences. stream [N, C] is the trunk's residual stream. score(first, rows [J N, C], gradients
+///   of rows [J N, C], output matrix) scores depths first .. first + J - 1, each depth once in all,
+///   and with gradients overwrites those. What the depths give the trunk goes into dhidden or into
+///   dstream [N, C], and run returns whether it wrote dstream. pass.scope says what the depths
+///   behind 0 may reach.
+/// - `drafter`: for decoding, with make(arena, max_rows), reset and rewind; where the kind drafts,
+///   also with ring, advance and draft, as independent.hpp has them.
 ///
 /// The workspace that is reserved serves rows of the trunk's blocks, a C x C product, and scoring
 /// all depths at once. A head whose operations want more calls context::reserve before training.

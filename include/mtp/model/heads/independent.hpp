@@ -201,6 +201,7 @@ struct independent_head {
   };
 };
 
+/// The head of head_kind::independent.
 template <>
 struct head_traits<head_kind::independent> {
   /// 0.8^k, as Medusa has it.
@@ -208,6 +209,7 @@ struct head_traits<head_kind::independent> {
     return std::pow(0.8, static_cast<double>(k));
   }
 
+  /// Its class template.
   template <model_config Config, class Backend, scalar S>
   using head = independent_head<Config, Backend, S>;
 };

@@ -73,11 +73,13 @@ struct none_head {
   };
 };
 
+/// The head of head_kind::none.
 template <>
 struct head_traits<head_kind::none> {
-  // Depth 0 is all there is.
+  /// Depth 0 is all there is.
   static double default_weight(std::size_t, std::size_t) { return 0; }
 
+  /// Its class template.
   template <model_config Config, class Backend, scalar S>
   using head = none_head<Config, Backend, S>;
 };

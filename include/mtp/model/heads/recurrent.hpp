@@ -17,6 +17,7 @@ struct recurrent_head : sequential_head<Config, Backend, S> {
   static_assert(Config.head_modules() == 1, "recurrent_head: one module serves all depths");
 };
 
+/// The head of head_kind::recurrent.
 template <>
 struct head_traits<head_kind::recurrent> {
   /// Falling by 0.6 per depth with sum 1: FastMTP's 0.51, 0.31, 0.18.
@@ -28,6 +29,7 @@ struct head_traits<head_kind::recurrent> {
     return std::pow(0.6, static_cast<double>(k)) / sum;
   }
 
+  /// Its class template.
   template <model_config Config, class Backend, scalar S>
   using head = recurrent_head<Config, Backend, S>;
 };

@@ -14,6 +14,7 @@ namespace mtp::inline MTP_ABI {
 template <model_config Config, class Backend, scalar S>
 struct shared_logit_head : none_head<Config, Backend, S> {};
 
+/// The head of head_kind::shared_logit.
 template <>
 struct head_traits<head_kind::shared_logit> {
   /// 0.5^k.
@@ -21,6 +22,7 @@ struct head_traits<head_kind::shared_logit> {
     return std::pow(0.5, static_cast<double>(k));
   }
 
+  /// Its class template.
   template <model_config Config, class Backend, scalar S>
   using head = shared_logit_head<Config, Backend, S>;
 };
