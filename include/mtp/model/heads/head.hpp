@@ -25,9 +25,8 @@ struct parameter_visitor {
 
 /// What a head offers. none.hpp is the smallest one, independent.hpp the next to read.
 ///
-/// - `layout`: where its parameters lie. make(cursor) places them, visit(visitor) names them, in
-/// the
-///   same order.
+/// - `layout`: where its parameters lie. make(cursor) places them, visit(visitor) names them,
+///   in the same order.
 /// - `activations`: memory for training, by make(arena, N, scratch of a block's backward pass).
 ///   Unless the head owns the last block, `dhidden` is among it, whose first N rows [N, C] are the
 ///   gradient of next_token_rows.
