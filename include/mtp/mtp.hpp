@@ -18,6 +18,7 @@
 #include "mtp/decode/generate.hpp"
 #include "mtp/loss/loss_options.hpp"
 #include "mtp/loss/model_loss.hpp"
+#include "mtp/model/head_kind.hpp"
 #include "mtp/model/heads/head.hpp"
 #include "mtp/model/language_model.hpp"
 #include "mtp/model/model_config.hpp"

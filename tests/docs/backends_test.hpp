@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <fstream>
 #include <map>
+#include <set>
 #include <sstream>
 #include <string>
 #include <tuple>
@@ -195,8 +196,12 @@ inline std::vector<std::string> cells_of(const std::string& line) {
   return cells;
 }
 
+inline std::string folder() {
+  return std::string(MTP_GOLDEN_DIR) + "/../..";
+}
+
 inline table read_table() {
-  std::ifstream file(std::string(MTP_GOLDEN_DIR) + "/../../docs/backends.md");
+  std::ifstream file(folder() + "/docs/backends.md");
   REQUIRE(file.good());
   table made;
   for (std::string line; std::getline(file, line);) {
@@ -211,6 +216,28 @@ inline table read_table() {
     }
   }
   return made;
+}
+
+/// Names in backticks in the column `column` of the table whose head begins with `head`.
+inline std::set<std::string> names_in_table(const std::string& head, std::size_t column) {
+  std::ifstream file(folder() + "/docs/backends.md");
+  REQUIRE(file.good());
+  std::set<std::string> names;
+  bool inside = false;
+  for (std::string line; std::getline(file, line);) {
+    inside = line.rfind("| " + head + " |", 0) == 0 || (inside && line.rfind('|', 0) == 0);
+    std::istringstream cells(line);
+    std::string cell, name;
+    for (std::size_t i = 0; inside && i <= column + 1; ++i) {
+      std::getline(cells, cell, '|');
+    }
+    std::istringstream ticks(cell);
+    while (std::getline(ticks, name, '`') && std::getline(ticks, name, '`')) {
+      names.insert(name);
+    }
+  }
+  REQUIRE_FALSE(names.empty());
+  return names;
 }
 
 template <class Case>

@@ -4,7 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <set>
-#include <string_view>
+#include <string>
 
 namespace mtp::test::model_model_config_cases {
 
@@ -15,16 +15,16 @@ constexpr model_config with_head(head_kind head, int depth) {
 }
 
 TEST_CASE("every head kind has a name of its own") {
-  std::set<std::string_view> names;
+  std::set<std::string> names;
   for (const head_kind kind : {head_kind::none,
                                head_kind::sequential,
                                head_kind::parallel,
                                head_kind::independent,
                                head_kind::recurrent,
                                head_kind::shared_logit}) {
-    names.insert(name_of(kind));
+    names.emplace(name_of(kind));
   }
-  CHECK(names == std::set<std::string_view>{
+  CHECK(names == std::set<std::string>{
                      "none", "sequential", "parallel", "independent", "recurrent", "shared_logit"});
 }
 

@@ -216,7 +216,7 @@ TEST_CASE_TEMPLATE_DEFINE("combine_forward matches the reference", Case, forward
       CHECK(p.projection.untouched());
     }
   }
-  CHECK(context.workspace().used() == 0);
+  CHECK(workspace_is_idle(context));
 }
 
 TEST_CASE_TEMPLATE_DEFINE("combine_backward matches the reference", Case, backward_values) {
@@ -333,7 +333,7 @@ TEST_CASE_TEMPLATE_DEFINE("combine_backward matches the reference", Case, backwa
       CHECK(others.table.untouched());
     }
   }
-  CHECK(context.workspace().used() == 0);
+  CHECK(workspace_is_idle(context));
 }
 
 TEST_CASE_TEMPLATE_DEFINE("combine gradients match differences of the forward operation",

@@ -254,8 +254,9 @@ TEST_CASE_TEMPLATE_DEFINE("embedding operations stay within the workspace that t
   using S = typename Case::scalar;
   using A = accumulate_t<S>;
   for (const table_sizes& s : {table_sizes{1, 3, 5, 0}, table_sizes{700, 2, 40, 0}}) {
-    const index_t bytes = ops_of<B>::template embedding_workspace<S>(s.N, s.V, s.C, index_t{1});
-    mtp::context<B> small({.workspace_bytes = bytes});
+    auto small = testing<B>::make_context(0);
+    small.reserve(
+        ops_of<B>::template embedding_workspace<S>(s.N, s.V, s.C, index_t{small.threads()}));
     auto ids = guarded_tokens<B>(random_tokens(s.N, s.V));
     auto dx = random_rows<S, B>(s, 2);
     guarded_weight<A, B> dtable(s.V, s.C, uniform(s.V * s.C, 1));

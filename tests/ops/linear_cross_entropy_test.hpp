@@ -397,13 +397,13 @@ TEST_CASE_TEMPLATE_DEFINE("linear_cross_entropy stays within the workspace that 
   using S = typename Case::scalar;
   for (const loss_sizes& s : {loss_sizes{1, 1, 1, 1}, loss_sizes{20, 9, 1001, 2}}) {
     loss_case<S, B> a(s);
-    mtp::context<B> small({.workspace_bytes = 0});
+    auto small = testing<B>::make_context(0);
     small.reserve(ops_of<B>::template linear_cross_entropy_workspace<S>(
         s.R, s.V, s.C, index_t{small.threads()}));
     CHECK_NOTHROW(a.run(small));
     CHECK_NOTHROW(a.run_forward(small));
 
-    mtp::context<B> smaller({.workspace_bytes = 0});
+    auto smaller = testing<B>::make_context(0);
     guarded<S, 2, B> logits(dims<2>{s.R, s.V}, normal(s.R * s.V, 1));
     smaller.reserve(ops_of<B>::template predict_workspace<S>(s.R, s.V, index_t{smaller.threads()}));
     CHECK_NOTHROW(predict(smaller, a.predicted.view(), logits.view()));

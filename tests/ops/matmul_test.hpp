@@ -89,7 +89,7 @@ TEST_CASE_TEMPLATE_DEFINE("matmul matches the reference in any layout", Case, la
   for (const sizes& s : all_sizes) {
     check_all_layouts<S, S, S, B>(context, s);
   }
-  CHECK(context.workspace().used() == 0);
+  CHECK(workspace_is_idle(context));
 }
 
 TEST_CASE_TEMPLATE_DEFINE("matmul widens bf16 beside f32", Case, mixtures) {
@@ -243,7 +243,7 @@ TEST_CASE_TEMPLATE_DEFINE("matmul rejects wrong shapes and leaves the output alo
                        "matmul: expected c of shape [2, 4], got [4, 2]",
                        error);
   CHECK(c.untouched());
-  CHECK(context.workspace().used() == 0);
+  CHECK(workspace_is_idle(context));
 }
 
 TEST_CASE_TEMPLATE_APPLY(layouts, cases);

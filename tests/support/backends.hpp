@@ -24,6 +24,16 @@ struct on {
 template <class Backend>
 struct testing;
 
+/// Whether operations have given back what they took from the workspace, where there is one.
+template <class Context>
+bool workspace_is_idle(Context& context) {
+  if constexpr (requires { context.workspace(); }) {
+    return context.workspace().used() == 0;
+  } else {
+    return true;
+  }
+}
+
 /// For std::vector: memory of testing<Backend>.
 template <class Element, class Backend>
 struct shared_allocator {

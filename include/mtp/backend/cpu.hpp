@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstddef>
-#include <cstring>
 
 #include "mtp/backend/cpu/abi.hpp"
 #include "mtp/backend/cpu/attention.hpp"
@@ -13,7 +12,6 @@
 #include "mtp/backend/cpu/embedding.hpp"
 #include "mtp/backend/cpu/linear.hpp"
 #include "mtp/backend/cpu/linear_cross_entropy.hpp"
-#include "mtp/backend/cpu/mailbox.hpp"
 #include "mtp/backend/cpu/matmul.hpp"
 #include "mtp/backend/cpu/optimizer.hpp"
 #include "mtp/backend/cpu/reduce.hpp"
@@ -24,7 +22,7 @@
 #include "mtp/backend/cpu/softmax.hpp"
 #include "mtp/backend/cpu/swiglu.hpp"
 #include "mtp/backend/cpu/weight_layout.hpp"
-#include "mtp/core/backend.hpp"
+#include "mtp/backend/host.hpp"
 
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI {
 
@@ -37,10 +35,7 @@ namespace mtp::inline MTP_ABI {
 
 /// What the library asks of a backend, answered for the CPU; see the primary template.
 template <>
-struct backend_traits<cpu> {
-  /// Threads and workspace memory.
-  using context = cpu_context;
-
+struct backend_traits<cpu> : host_backend<cpu_context> {
   /// The operations, one base for each header of backend/cpu/.
   struct ops : cpu_detail::cpu_elementwise_ops,
                cpu_detail::cpu_reduce_ops,
@@ -57,42 +52,11 @@ struct backend_traits<cpu> {
                cpu_detail::cpu_linear_cross_entropy_ops,
                cpu_detail::cpu_optimizer_ops,
                cpu_detail::cpu_sequence_ops {};
-  /// The host has computed a letter when it is posted: a copy.
-  using mailbox = cpu_detail::mailbox;
-  /// Operations cost nothing to give: replay gives them.
-  using recording = cpu_detail::recording;
-
-  /// The host reads and writes the elements.
-  static constexpr bool is_host_memory = true;
-  /// Rows of a prompt that a pass takes.
-  static constexpr index_t prefill_rows = 64;
-  /// No cycle is given before the one before it was read: the host computes.
-  static constexpr index_t cycles_ahead = 0;
 
   /// Zeroed memory. Throws mtp::error when there is none.
   static void* allocate(std::size_t bytes) { return cpu_detail::allocate(bytes); }
   /// Gives back what allocate gave.
   static void deallocate(void* memory, std::size_t bytes) { cpu_detail::deallocate(memory, bytes); }
-  /// `bytes` bytes from the host into the backend's memory.
-  static void copy_from_host(void* to, const void* from, std::size_t bytes) {
-    if (bytes > 0) {
-      std::memcpy(to, from, bytes);
-    }
-  }
-  /// `bytes` bytes from the backend's memory to the host.
-  static void copy_to_host(void* to, const void* from, std::size_t bytes) {
-    copy_from_host(to, from, bytes);
-  }
-  /// Bytes in.
-  static void upload(context&, void* to, const void* from, std::size_t bytes) {
-    copy_from_host(to, from, bytes);
-  }
-  /// Bytes out.
-  static void download(context&, void* to, const void* from, std::size_t bytes) {
-    copy_from_host(to, from, bytes);
-  }
-  /// Nothing to wait for: operations have ended when they return.
-  static void synchronize(context&) {}
 
   /// Elements of storage, padding included; backend/cpu/weight_layout.hpp has the layout.
   template <scalar S>

@@ -9,27 +9,37 @@
 namespace mtp::inline MTP_ABI {
 
 /// Everything the library asks of a backend. Specialized once per backend, in one header,
-/// completely:
+/// completely; where the host itself computes, host_backend in backend/host.hpp has most of it:
 ///
-///     context                      what operations run on: threads or stream, workspace memory
+///     context                      what operations run on: threads or stream, workspace memory;
+///                                  has threads(), and reserve(bytes), which may grow the workspace
+///                                  between operations
 ///     ops                          static functions, one per operation of ops/, same names and
-///                                  arguments, and the constexpr sizes of the workspace they want
-///     allocate(bytes), deallocate  memory of the backend, zeroed, aligned for its widest access
-///     copy_from_host, copy_to_host bytes in and out, behind everything given to any context
-///     upload(context, ..)          bytes in, in turn with the operations given to the context;
+///                                  arguments; and constexpr sizes: bytes of the workspace that
+///                                  they want, and kv_storage, the elements of a cache.
+///                                  docs/backends.md lists those that models call
+///     allocate(bytes), deallocate(memory, bytes)
+///                                  memory of the backend, zeroed, aligned for its widest access
+///     copy_from_host, copy_to_host(to, from, bytes)
+///                                  bytes in and out, behind everything given to any context
+///     upload(context, to, from, bytes)
+///                                  bytes in, in turn with the operations given to the context;
 ///                                  the source may change at once
-///     download(context, ..)        bytes out, behind the operations given; there when it returns
+///     download(context, to, from, bytes)
+///                                  bytes out, behind the operations given; there when it returns
 ///     synchronize(context)         returns when all operations given to the context have ended,
 ///                                  and throws what went wrong in them
 ///     is_host_memory               whether the host may read and write elements directly
-///     weight_storage<S>(N, K)      elements that a weight of N outputs and K inputs occupies
+///     weight_storage<S>(N, K)      elements that a weight of N outputs and K inputs occupies; of
+///                                  one input, at least N: a vector is stored from its beginning
 ///     weight_offset<S>(n, k, N, K) where its element (n, k) lies within them
 ///
 /// and for decoding without waiting for the host:
 ///
 ///     prefill_rows                 rows of a prompt that a pass takes
 ///     cycles_ahead                 decoding cycles that are given before the first one is read
-///     mailbox                      takes a few bytes out without waiting:
+///     mailbox(context, bytes, slots)
+///                                  takes a few bytes out without waiting:
 ///                                  post(context, slot, from), then wait(slot)
 ///     recording                    operations that are given again and again:
 ///                                  replay(context, function)
@@ -44,6 +54,8 @@ concept backend = requires(typename backend_traits<Backend>::context& context,
                            const void* source,
                            index_t n) {
   typename backend_traits<Backend>::ops;
+  { context.threads() } -> std::convertible_to<index_t>;
+  context.reserve(n);
   { backend_traits<Backend>::allocate(bytes) } -> std::same_as<void*>;
   backend_traits<Backend>::deallocate(memory, bytes);
   backend_traits<Backend>::copy_from_host(memory, source, bytes);

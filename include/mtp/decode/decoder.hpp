@@ -227,10 +227,8 @@ class decoder {
     for (std::size_t l = 0; l < static_cast<std::size_t>(shared_blocks<Config>); ++l) {
       run_block(at.blocks[l], rows, memory_.caches[l]);
     }
-    if constexpr (Config.head == head_kind::parallel) {
-      if (observe) {
-        store_rows(*context_, memory_.head.ring(), rows.stream, rows.positions);
-      }
+    if constexpr (Config.head.owns_last_block) {
+      keep(rows.stream, rows, observe);
       run_block(at.blocks.back(), rows, memory_.caches.back());
       if (wants_output) {
         rows.norm(*context_, *model_, at.norm, rows.stream);
@@ -239,16 +237,18 @@ class decoder {
       if (wants_output || (observe && Config.drafts())) {
         rows.norm(*context_, *model_, at.norm, rows.stream);
       }
-      if constexpr (Config.drafts()) {
-        if (observe) {
-          store_rows(*context_,
-                     memory_.head.ring(),
-                     Config.hidden_tap == norm_tap::pre_norm ? rows.stream : rows.normed,
-                     rows.positions);
-        }
-      }
+      keep(Config.hidden_tap == norm_tap::pre_norm ? rows.stream : rows.normed, rows, observe);
     }
     return rows.normed;
+  }
+
+  /// Hands hidden states to a head that drafts.  hidden [M, C]
+  void keep(matrix hidden, const rows_type& rows, bool observe) {
+    if constexpr (Config.drafts()) {
+      if (observe) {
+        store_rows(*context_, memory_.head.ring(), hidden, rows.positions);
+      }
+    }
   }
 
   void run_block(const block_layout& at,

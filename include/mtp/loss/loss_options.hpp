@@ -2,9 +2,9 @@
 #pragma once
 
 #include <array>
-#include <cmath>
 #include <cstddef>
 
+#include "mtp/model/heads/head.hpp"
 #include "mtp/model/model_config.hpp"
 #include "mtp/model/model_pass.hpp"
 
@@ -32,38 +32,15 @@ struct loss_options {
   double weight(std::size_t k) const { return k == 0 ? weights[0] : lambda * weights[k]; }
 };
 
-/// The weights that the head kind's paper trains with; see loss_options.
+/// Weight 1 for the next token; for the depths behind it what the head kind's paper trains with:
+/// see head_traits.
 template <model_config Config>
 loss_options<Config.depth> default_loss_options() {
   loss_options<Config.depth> options;
   constexpr auto D = static_cast<std::size_t>(Config.depth);
   options.weights[0] = 1;
-  double sum = 0;
   for (std::size_t k = 1; k <= D; ++k) {
-    const auto power = static_cast<double>(k);
-    switch (Config.head) {
-      case head_kind::sequential:
-        options.weights[k] = 1.0 / static_cast<double>(D);
-        break;
-      case head_kind::recurrent:
-        options.weights[k] = std::pow(0.6, power);
-        break;
-      case head_kind::independent:
-        options.weights[k] = std::pow(0.8, power);
-        break;
-      case head_kind::shared_logit:
-        options.weights[k] = std::pow(0.5, power);
-        break;
-      default:
-        options.weights[k] = 1;
-        break;
-    }
-    sum += options.weights[k];
-  }
-  if (Config.head == head_kind::recurrent) {
-    for (std::size_t k = 1; k <= D; ++k) {
-      options.weights[k] /= sum;
-    }
+    options.weights[k] = head_traits<Config.head>::default_weight(k, D);
   }
   return options;
 }

@@ -67,7 +67,7 @@ class model_loss {
   /// D + 1.
   static constexpr std::size_t depths = static_cast<std::size_t>(Config.depth) + 1;
   /// Whether a row of logits is scored against the targets of all depths.
-  static constexpr bool one_row_has_all_targets = Config.head == head_kind::shared_logit;
+  static constexpr bool one_row_has_all_targets = Config.head.one_row_has_all_targets;
 
   /// Bytes of activations for B sequences of T positions.
   static constexpr index_t activation_bytes(index_t batch, index_t length) {
@@ -145,9 +145,9 @@ class model_loss {
     return run(context, model, gradient_array(nullptr, 0), batch, options);
   }
 
-  /// visitor(k, logits [N, V]) for every depth k that has logits of its own (shared_logit: depth
-  /// 0), in accumulate_t of the elements; the logits live until the visitor returns. For inspection
-  /// and tests: here all logits of a depth exist at a time.
+  /// visitor(k, logits [N, V]) for every depth k that has logits of its own (depth 0
+  /// alone where one row has all targets), in accumulate_t of the elements; the logits live until
+  /// the visitor returns. For inspection and tests: here all logits of a depth exist at a time.
   template <class Visitor>
   void visit_logits(context<Backend>& context,
                     const model_type& model,
@@ -179,7 +179,7 @@ class model_loss {
   template <class Where>
   struct exchange {
     view<token_t, dims<2>, Where> tokens;   // [D + 1, N]: row k holds t[i + k]
-    matrix_view<token_t, Where> targets;    // [(D + 1) N, 1], or [N, D + 1] for shared_logit
+    matrix_view<token_t, Where> targets;    // [(D + 1) N, 1], or [N, D + 1]: all of a row
     matrix_view<sum_type, Where> weights;   // as targets
     matrix_view<sum_type, Where> losses;    // as targets
     vector_view<token_t, Where> predicted;  // [(D + 1) N], or [N]
@@ -340,10 +340,9 @@ class model_loss {
   void forward_and_score(const pass_type& pass, const memory& m, Score&& score) {
     using trunk_type = trunk<Config, Backend, S>;
     constexpr auto& at = model_type::layout;
-    constexpr bool head_owns_norm = Config.head == head_kind::parallel;
     const index_t N = pass.rows();
     trunk_type::forward(pass, at.trunk, m.trunk);
-    if constexpr (!head_owns_norm) {
+    if constexpr (!Config.head.owns_last_block) {
       rms_norm_forward(pass.context,
                        head_type::next_token_rows(m.head, N),
                        m.inv_final,
@@ -356,7 +355,7 @@ class model_loss {
     if (!pass.wants_gradients() || !pass.trains_trunk()) {
       return;
     }
-    if constexpr (!head_owns_norm) {
+    if constexpr (!Config.head.owns_last_block) {
       rms_norm_backward(pass.context,
                         m.dstream,
                         pass.g.vector(at.trunk.norm),

@@ -61,7 +61,9 @@ class language_model {
   using sum_type = accumulate_t<S>;                      ///< what sums over them are kept in
   using head_type = head_of<Config, Backend, S>;         ///< the head that the configuration names
   using layout_type = model_layout<Config, Backend, S>;  ///< places in the array of all of them
-  static_assert(prediction_head<head_type>);
+  static_assert(prediction_head<head_type>,
+                "language_model: the head that head_traits names lacks something of what "
+                "prediction_head in <mtp/model/heads/head.hpp> asks for");
 
   /// The layout.
   static constexpr layout_type layout = layout_type::make();

@@ -1,42 +1,10 @@
 // The configuration of a model: a value that is a template argument.
 #pragma once
 
-#include <string_view>
-
 #include "mtp/core/scalar.hpp"
+#include "mtp/model/head_kind.hpp"
 
 namespace mtp::inline MTP_ABI {
-
-/// How tokens beyond the next one are predicted. One file each under model/heads/.
-enum class head_kind {
-  none,         ///< next token only
-  sequential,   ///< DeepSeek-V3: D modules one after the other, each with its own block
-  parallel,     ///< Gloeckle et al.: D extra blocks side by side on one trunk output, shared output
-                ///< matrix
-  independent,  ///< Medusa, blockwise decoding: a residual block and an output matrix of its own
-                ///< per depth
-  recurrent,    ///< FastMTP: one sequential module applied D times
-  shared_logit,  ///< the ordinary logits scored against the next D + 1 targets; drafts nothing
-};
-
-/// The name of a head kind, as in the source.
-constexpr std::string_view name_of(head_kind kind) {
-  switch (kind) {
-    case head_kind::none:
-      return "none";
-    case head_kind::sequential:
-      return "sequential";
-    case head_kind::parallel:
-      return "parallel";
-    case head_kind::independent:
-      return "independent";
-    case head_kind::recurrent:
-      return "recurrent";
-    case head_kind::shared_logit:
-      return "shared_logit";
-  }
-  return "?";
-}
 
 /// Which half of the input columns of a sequential module's projection belongs to what.
 enum class concat_order {
@@ -103,16 +71,13 @@ struct model_config {
   constexpr float epsilon() const { return rms_norm_eps; }
 
   /// Whether the head predicts tokens that the model can verify.
-  constexpr bool drafts() const {
-    return head != head_kind::none && head != head_kind::shared_logit && depth > 0;
-  }
+  constexpr bool drafts() const { return head.drafts && depth > 0; }
   /// Parameter sets of the head: the modules of `sequential`, one for `recurrent`.
   constexpr int head_modules() const {
-    switch (head) {
-      case head_kind::none:
-      case head_kind::shared_logit:
+    switch (head.parameters) {
+      case head_parameters::none:
         return 0;
-      case head_kind::recurrent:
+      case head_parameters::one:
         return depth > 0 ? 1 : 0;
       default:
         return depth;
@@ -141,6 +106,7 @@ constexpr bool validate() {
   static_assert(Config.rms_norm_eps > 0, "model_config: rms_norm_eps must be positive");
   static_assert(Config.rope_theta > 0, "model_config: rope_theta must be positive");
   static_assert(Config.depth >= 0, "model_config: depth must not be negative");
+  static_assert(Config.head.name[0] != 0, "model_config: a head kind needs a name");
   static_assert(Config.head != head_kind::none || Config.depth == 0,
                 "model_config: head_kind::none has depth 0");
   static_assert(Config.head == head_kind::none || Config.depth > 0,

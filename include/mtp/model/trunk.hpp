@@ -12,10 +12,9 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// Blocks that every head shares. Where heads are parallel, the last block belongs to head 1.
+/// Blocks that run before the head. A head that owns the last block runs that one itself.
 template <model_config Config>
-inline constexpr int shared_blocks = Config.num_layers -
-                                     (Config.head == head_kind::parallel ? 1 : 0);
+inline constexpr int shared_blocks = Config.num_layers - (Config.head.owns_last_block ? 1 : 0);
 
 /// Parameters of the trunk. With tied embeddings `output` is `embedding`.
 template <model_config Config>

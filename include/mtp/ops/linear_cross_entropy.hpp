@@ -22,8 +22,9 @@ namespace mtp::inline MTP_ABI {
 /// targets, weights, losses [R, J]; predicted [R]. dW, weights and losses hold accumulate_t of
 /// hidden's elements. Rows are worked on in chunks, so that the logits of a chunk exist at a time
 /// and no more. dhidden may be hidden; dw without data: its gradient is not wanted. Rows with only
-/// weights of zero take part in losses but not in gradients. Throws mtp::error on wrong shapes and
-/// on targets >= V; where targets lie on a device, such a target counts as none, and synchronize
+/// weights of zero take part in losses but not in gradients. Where a logit is not finite, -inf
+/// included, losses and gradients of the row are NaN. Throws mtp::error on wrong shapes and on
+/// targets >= V; where targets lie on a device, such a target counts as none, and synchronize
 /// throws.
 template <class L, class S, class Shape, class Backend>
 void linear_cross_entropy(context<Backend>& context,

@@ -1,7 +1,7 @@
 // Which head a configuration has, and what every head has to offer.
 #pragma once
 
-#include <concepts>
+#include <string>
 
 #include "mtp/model/heads/independent.hpp"
 #include "mtp/model/heads/none.hpp"
@@ -12,54 +12,46 @@
 
 namespace mtp::inline MTP_ABI {
 
+/// The head of a configuration.
+template <model_config Config, class Backend, scalar S>
+using head_of = typename head_traits<Config.head>::template head<Config, Backend, S>;
+
 namespace detail {
-template <head_kind Kind>
-struct head_selector;
-template <>
-struct head_selector<head_kind::none> {
-  template <model_config Config, class Backend, scalar S>
-  using type = none_head<Config, Backend, S>;
-};
-template <>
-struct head_selector<head_kind::sequential> {
-  template <model_config Config, class Backend, scalar S>
-  using type = sequential_head<Config, Backend, S>;
-};
-template <>
-struct head_selector<head_kind::parallel> {
-  template <model_config Config, class Backend, scalar S>
-  using type = parallel_head<Config, Backend, S>;
-};
-template <>
-struct head_selector<head_kind::independent> {
-  template <model_config Config, class Backend, scalar S>
-  using type = independent_head<Config, Backend, S>;
-};
-template <>
-struct head_selector<head_kind::recurrent> {
-  template <model_config Config, class Backend, scalar S>
-  using type = recurrent_head<Config, Backend, S>;
-};
-template <>
-struct head_selector<head_kind::shared_logit> {
-  template <model_config Config, class Backend, scalar S>
-  using type = shared_logit_head<Config, Backend, S>;
+/// Stands for a visitor of parameters.
+struct parameter_visitor {
+  void operator()(const std::string& name, const parameter& place) const;
 };
 }  // namespace detail
 
-/// The head of a configuration.
-template <model_config Config, class Backend, scalar S>
-using head_of = typename detail::head_selector<Config.head>::template type<Config, Backend, S>;
-
-/// What a head offers: parameters (layout: make, visit), memory for training (activations::make),
-/// one pass over whole sequences that hands every depth to a scorer and carries gradients back
-/// (run), and a drafter for decoding.
+/// What a head offers. none.hpp is the smallest one, independent.hpp the next to read.
+///
+/// - `layout`: where its parameters lie. make(cursor) places them, visit(visitor) names them,
+///   in the same order.
+/// - `activations`: memory for training, by make(arena, N, scratch of a block's backward pass).
+///   Unless the head owns the last block, `dhidden` is among it, whose first N rows [N, C] are the
+///   gradient of next_token_rows.
+/// - `next_token_rows(activations, N)`: where the model puts the trunk's normed rows [N, C] before
+///   run; not of a head that owns the last block.
+/// - `run(pass, layout, trunk's layout, activations, stream, dstream, score)`: one pass over whole
+///   sequences. stream [N, C] is the trunk's residual stream. score(first, rows [J N, C], gradients
+///   of rows [J N, C], output matrix) scores depths first .. first + J - 1, each depth once in all,
+///   and with gradients overwrites those. What the depths give the trunk goes into dhidden or into
+///   dstream [N, C], and run returns whether it wrote dstream. pass.scope says what the depths
+///   behind 0 may reach.
+/// - `drafter`: for decoding, with make(arena, max_rows), reset and rewind; where the kind drafts,
+///   also with ring, advance and draft, as independent.hpp has them.
+///
+/// The workspace that is reserved serves rows of the trunk's blocks, a C x C product, and scoring
+/// all depths at once. A head whose operations want more calls context::reserve before training.
 template <class Head>
-concept prediction_head = requires {
-  typename Head::layout;
-  typename Head::activations;
-  typename Head::drafter;
+concept prediction_head = requires(const typename Head::layout& layout,
+                                   typename Head::drafter& drafter,
+                                   index_t n) {
   typename Head::pass_type;
+  typename Head::activations;
+  layout.visit(detail::parameter_visitor{});
+  drafter.reset();
+  drafter.rewind(n);
 };
 
 }  // namespace mtp::inline MTP_ABI

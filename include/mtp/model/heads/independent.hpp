@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <string>
 
@@ -198,6 +199,19 @@ struct independent_head {
     vector_view<index_t, Backend> position_{nullptr, dims<1>{0}};    // [1]
     vector_view<token_t, Backend> token_{nullptr, dims<1>{0}};       // [1]
   };
+};
+
+/// The head of head_kind::independent.
+template <>
+struct head_traits<head_kind::independent> {
+  /// 0.8^k, as Medusa has it.
+  static double default_weight(std::size_t k, std::size_t) {
+    return std::pow(0.8, static_cast<double>(k));
+  }
+
+  /// Its class template.
+  template <model_config Config, class Backend, scalar S>
+  using head = independent_head<Config, Backend, S>;
 };
 
 }  // namespace mtp::inline MTP_ABI

@@ -1,6 +1,8 @@
 // No head: next token only.
 #pragma once
 
+#include <cstddef>
+
 #include "mtp/model/trunk.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -69,6 +71,17 @@ struct none_head {
     /// Nothing to set back.
     void rewind(index_t) {}
   };
+};
+
+/// The head of head_kind::none.
+template <>
+struct head_traits<head_kind::none> {
+  /// Depth 0 is all there is.
+  static double default_weight(std::size_t, std::size_t) { return 0; }
+
+  /// Its class template.
+  template <model_config Config, class Backend, scalar S>
+  using head = none_head<Config, Backend, S>;
 };
 
 }  // namespace mtp::inline MTP_ABI

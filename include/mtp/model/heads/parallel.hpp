@@ -267,4 +267,15 @@ struct parallel_head {
   };
 };
 
+/// The head of head_kind::parallel.
+template <>
+struct head_traits<head_kind::parallel> {
+  /// The plain sum: equation 2.
+  static double default_weight(std::size_t, std::size_t) { return 1; }
+
+  /// Its class template.
+  template <model_config Config, class Backend, scalar S>
+  using head = parallel_head<Config, Backend, S>;
+};
+
 }  // namespace mtp::inline MTP_ABI

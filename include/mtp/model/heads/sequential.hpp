@@ -337,4 +337,15 @@ struct sequential_head {
   };
 };
 
+/// The head of head_kind::sequential.
+template <>
+struct head_traits<head_kind::sequential> {
+  /// The mean over depths: equation 25.
+  static double default_weight(std::size_t, std::size_t D) { return 1.0 / static_cast<double>(D); }
+
+  /// Its class template.
+  template <model_config Config, class Backend, scalar S>
+  using head = sequential_head<Config, Backend, S>;
+};
+
 }  // namespace mtp::inline MTP_ABI

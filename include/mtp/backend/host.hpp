@@ -1,0 +1,152 @@
+// What a backend owes besides operations and the layout of weights, where the host itself computes
+// and memory is the host's.
+#pragma once
+
+#include <cstddef>
+#include <cstring>
+#include <new>
+#include <vector>
+
+#include "mtp/core/arena.hpp"
+#include "mtp/core/backend.hpp"
+#include "mtp/core/error.hpp"
+#include "mtp/core/scalar.hpp"
+
+namespace mtp::inline MTP_ABI {
+
+/// A few slots of `bytes` bytes each. An operation has ended when it returns, so what is posted is
+/// there at once.
+template <class Context>
+class host_mailbox {
+ public:
+  /// With `slots` slots of `bytes` bytes.
+  host_mailbox(Context&, std::size_t bytes, std::size_t slots)
+      : bytes_(bytes), memory_(bytes * slots) {}
+
+  /// Copies a letter from the backend's memory into a slot.
+  void post(Context&, std::size_t slot, const void* from) {
+    std::memcpy(memory_.data() + slot * bytes_, from, bytes_);
+  }
+  /// The letter in a slot; it lives until the next one is posted there.
+  const std::byte* wait(std::size_t slot) const { return memory_.data() + slot * bytes_; }
+
+ private:
+  std::size_t bytes_;
+  std::vector<std::byte> memory_;
+};
+
+/// Giving operations costs the host nothing, so they are given anew each time.
+template <class Context>
+struct host_recording {
+  /// Calls `function`, which gives the operations.
+  template <class Function>
+  void replay(Context&, const Function& function) {
+    function();
+  }
+};
+
+/// The base of backend_traits for such a backend. What is left to it: `ops`; and where it does not
+/// want weights row by row, its own weight_storage and weight_offset.
+template <class Context>
+struct host_backend {
+  /// What operations run on.
+  using context = Context;
+  /// An operation has ended when it returns: a copy.
+  using mailbox = host_mailbox<Context>;
+  /// Operations cost nothing to give: replay gives them.
+  using recording = host_recording<Context>;
+
+  /// The host reads and writes the elements.
+  static constexpr bool is_host_memory = true;
+  /// Rows of a prompt that a pass takes.
+  static constexpr index_t prefill_rows = 64;
+  /// No cycle is given before the one before it was read: the host computes.
+  static constexpr index_t cycles_ahead = 0;
+
+  /// Zeroed, and aligned as an arena is. Throws mtp::error when there is no memory.
+  static void* allocate(std::size_t bytes) {
+    void* memory = ::operator new (
+        bytes, std::align_val_t{static_cast<std::size_t>(arena_alignment)}, std::nothrow);
+    check(memory != nullptr, "host: out of memory: ", bytes, " bytes wanted");
+    return std::memset(memory, 0, bytes);
+  }
+  /// Gives back what allocate gave.
+  static void deallocate(void* memory, std::size_t) {
+    ::operator delete (memory, std::align_val_t{static_cast<std::size_t>(arena_alignment)});
+  }
+  /// `bytes` bytes from the host into the backend's memory.
+  static void copy_from_host(void* to, const void* from, std::size_t bytes) {
+    if (bytes > 0) {
+      std::memcpy(to, from, bytes);
+    }
+  }
+  /// `bytes` bytes from the backend's memory to the host.
+  static void copy_to_host(void* to, const void* from, std::size_t bytes) {
+    copy_from_host(to, from, bytes);
+  }
+  /// Bytes in.
+  static void upload(Context&, void* to, const void* from, std::size_t bytes) {
+    copy_from_host(to, from, bytes);
+  }
+  /// Bytes out.
+  static void download(Context&, void* to, const void* from, std::size_t bytes) {
+    copy_from_host(to, from, bytes);
+  }
+  /// Nothing to wait for: operations have ended when they return.
+  static void synchronize(Context&) {}
+
+  /// Elements of storage: row by row, without padding.
+  template <scalar S>
+  static constexpr index_t weight_storage(index_t outputs, index_t inputs) {
+    return outputs * inputs;
+  }
+  /// Where element (output, input) lies.
+  template <scalar S>
+  static constexpr index_t weight_offset(index_t output, index_t input, index_t, index_t inputs) {
+    return output * inputs + input;
+  }
+};
+
+/// A base for the operations of a backend that wants no workspace: every size is zero. What each is
+/// asked for stands in docs/backends.md.
+struct no_workspace {
+  /// None.
+  template <scalar S, class... Sizes>
+  static constexpr index_t linear_workspace(Sizes...) {
+    return 0;
+  }
+  /// None.
+  template <scalar S, class... Sizes>
+  static constexpr index_t linear_cross_entropy_workspace(Sizes...) {
+    return 0;
+  }
+  /// None.
+  template <scalar S, class... Sizes>
+  static constexpr index_t attention_workspace(Sizes...) {
+    return 0;
+  }
+  /// None.
+  template <scalar S, class... Sizes>
+  static constexpr index_t combine_workspace(Sizes...) {
+    return 0;
+  }
+  /// None.
+  template <scalar S, class... Sizes>
+  static constexpr index_t embedding_workspace(Sizes...) {
+    return 0;
+  }
+  /// None.
+  template <scalar S, class... Sizes>
+  static constexpr index_t row_workspace(Sizes...) {
+    return 0;
+  }
+  /// None.
+  template <scalar S, class... Sizes>
+  static constexpr index_t predict_workspace(Sizes...) {
+    return 0;
+  }
+  /// None.
+  static constexpr index_t sum_of_squares_workspace(index_t) { return 0; }
+};
+
+}  // namespace mtp::inline MTP_ABI
