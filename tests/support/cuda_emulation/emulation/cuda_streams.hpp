@@ -10,8 +10,8 @@
 
 namespace mtp::emulation {
 
-/// What has been created and not destroyed. Never freed itself: objects that a broken device refuses
-/// to destroy stay within reach, and no leak is reported for them.
+/// What has been created and not destroyed. Never freed itself: objects that a broken device
+/// refuses to destroy stay within reach, and no leak is reported for them.
 inline std::set<void*>& objects() {
   static std::set<void*>& all = *new std::set<void*>;
   return all;
