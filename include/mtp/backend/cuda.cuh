@@ -2,6 +2,13 @@
 // products by cuBLASLt. For files that nvcc compiles. See docs/numerics.md for what it promises.
 #pragma once
 
+#if !defined(__CUDACC__) && __has_include(<cuda_runtime.h>)
+#include <cuda_runtime.h>  // an emulation says that it is one
+#endif
+#if !defined(__CUDACC__) && !defined(MTP_CUDA_EMULATION)
+#error mtp/backend/cuda.cuh: this header holds device code; compile the file that includes it with nvcc, as CUDA.
+#endif
+
 #include <cstddef>
 
 #include "mtp/backend/cuda/attention.cuh"

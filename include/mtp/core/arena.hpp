@@ -51,7 +51,8 @@ class arena {
   class scope {
    public:
     /// `owner` must outlive the scope. Scopes end in the reverse of their order.
-    explicit scope(arena& owner) : owner_(owner), mark_(owner.used_) {}
+    [[nodiscard("arena::scope: without a name it ends at once")]] explicit scope(arena& owner)
+        : owner_(owner), mark_(owner.used_) {}
     ~scope() { owner_.used_ = mark_; }
     scope(const scope&) = delete;
     scope& operator=(const scope&) = delete;

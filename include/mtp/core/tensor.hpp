@@ -11,6 +11,7 @@
 #include "mtp/core/backend.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/core/extents.hpp"
+#include "mtp/core/refusal.hpp"
 #include "mtp/core/scalar.hpp"
 #include "mtp/core/view.hpp"
 
@@ -68,6 +69,9 @@ class buffer {
 /// source.view())`.
 template <class Element, extents_type Shape, class Backend>
 class tensor {
+  static_assert(backend<Backend>,
+                "tensor: include the backend's header first, e.g. <mtp/backend/cpu.hpp>");
+
  public:
   /// Type of the elements.
   using value_type = Element;
@@ -80,6 +84,12 @@ class tensor {
 
   /// Of the shape that the type tells.
   tensor() requires Shape::is_static : tensor(Shape{}) {}
+  /// Refuses to guess. A template, so that explicit instantiations leave it out.
+  template <class Caller = void>
+  tensor() requires(!Shape::is_static) : tensor(detail::refused<Shape>()) {
+    static_assert(!std::is_void_v<Caller>,
+                  "tensor: sizes that are known at run time only must be given");
+  }
   /// Zeros.
   explicit tensor(const Shape& shape) : shape_(shape), elements_(shape.count()) {}
 
@@ -136,12 +146,14 @@ class tensor {
 
   /// The same tensor in the memory of another backend.
   template <class Other>
-  tensor<Element, Shape, Other> to() const {
+  [[nodiscard("tensor::to: the tensor itself stays where it is")]] tensor<Element, Shape, Other>
+  to() const {
     return {shape_, std::span<const Element>(to_host())};
   }
 
   /// The elements in row-major order.
-  std::vector<Element> to_host() const {
+  [[nodiscard("tensor::to_host: the tensor itself stays where it is")]] std::vector<Element>
+  to_host() const {
     std::vector<Element> elements(static_cast<std::size_t>(count()));
     backend_traits<Backend>::copy_to_host(elements.data(), elements_.data(), elements_.bytes());
     return elements;

@@ -9,6 +9,7 @@
 
 #include "mtp/core/error.hpp"
 #include "mtp/core/extents.hpp"
+#include "mtp/core/refusal.hpp"
 #include "mtp/core/scalar.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -26,6 +27,10 @@ class view {
   static constexpr int rank = Shape::rank;          ///< number of dimensions
   /// One stride per dimension.
   using strides_type = std::array<index_t, static_cast<std::size_t>(rank)>;
+  /// A part of the view.
+  using part_type = view<Element, dims<rank>, Backend>;
+  /// A part of the view with one dimension fixed.
+  using selected_type = view<Element, dims<(rank > 0 ? rank - 1 : 0)>, Backend>;
 
   /// Contiguous, row-major: the last dimension has stride 1.
   constexpr view(Element* data, const Shape& shape)
@@ -40,6 +45,19 @@ class view {
   requires(std::convertible_to<Other (*)[], Element (*)[]>&& OtherShape::rank ==
            rank) constexpr view(const view<Other, OtherShape, Backend>& other)
       : data_(other.data()), shape_(other.shape()), strides_(other.strides()) {}
+
+  /// Refuses other views; explicit, so that only who asks for the conversion is told.
+  template <class Other, class OtherShape, class OtherBackend>
+  constexpr explicit view(const view<Other, OtherShape, OtherBackend>&)
+      : view(nullptr, detail::refused<Shape>()) {
+    static_assert(std::same_as<OtherBackend, Backend>,
+                  "view: the elements belong to another backend; copy them with tensor::to()");
+    static_assert(std::same_as<std::remove_const_t<Other>, value_type>,
+                  "view: the element types differ; convert elements with mtp::copy");
+    static_assert(std::is_const_v<Element> || !std::is_const_v<Other>,
+                  "view: a view of const elements cannot become one that writes");
+    static_assert(OtherShape::rank == rank, "view: the ranks differ");
+  }
 
   /// The element whose indices are all 0.
   constexpr Element* data() const { return data_; }
@@ -73,9 +91,8 @@ class view {
 
   /// The part [first, first + count) along one dimension. Throws mtp::error if it does not lie
   /// inside.
-  constexpr view<Element, dims<rank>, Backend> slice(int dimension,
-                                                     index_t first,
-                                                     index_t count) const {
+  [[nodiscard("view::slice: the view itself stays as it is")]] constexpr part_type slice(
+      int dimension, index_t first, index_t count) const {
     check(dimension >= 0 && dimension < rank,
           "view::slice: dimension ",
           dimension,
@@ -98,9 +115,8 @@ class view {
 
   /// Fixes one dimension to `index`; the rank falls by one. Throws mtp::error if there is no such
   /// dimension or index.
-  constexpr view<Element, dims<(rank > 0 ? rank - 1 : 0)>, Backend> select(int dimension,
-                                                                           index_t index) const
-      requires(rank > 0) {
+  [[nodiscard("view::select: the view itself stays as it is")]] constexpr selected_type select(
+      int dimension, index_t index) const requires(rank > 0) {
     check(dimension >= 0 && dimension < rank,
           "view::select: dimension ",
           dimension,
@@ -124,8 +140,8 @@ class view {
 
   /// Swaps two dimensions without moving an element. Throws mtp::error if there is no such
   /// dimension.
-  constexpr view<Element, dims<rank>, Backend> transpose(int a = rank - 2, int b = rank - 1) const
-      requires(rank >= 2) {
+  [[nodiscard("view::transpose: the view itself stays as it is")]] constexpr part_type transpose(
+      int a = rank - 2, int b = rank - 1) const requires(rank >= 2) {
     check(a >= 0 && a < rank && b >= 0 && b < rank,
           "view::transpose: dimensions ",
           a,
@@ -142,7 +158,9 @@ class view {
 
   /// The same elements under another shape. Throws mtp::error unless contiguous and of equal count.
   template <extents_type Other>
-  constexpr view<Element, Other, Backend> reshape(const Other& shape) const {
+  [[nodiscard(
+      "view::reshape: the view itself stays as it is")]] constexpr view<Element, Other, Backend>
+  reshape(const Other& shape) const {
     check(is_contiguous(), "view::reshape: the view of shape ", shape_, " is not contiguous");
     check(shape.count() == count(),
           "view::reshape: expected ",

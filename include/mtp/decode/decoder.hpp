@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include "mtp/core/arena.hpp"
@@ -154,7 +155,12 @@ class decoder {
   const logits_type& logits() const { return memory_.logits; }
 
   /// What drafts the next tokens; see the head kinds.
-  typename head_type::drafter& drafter() { return memory_.head; }
+  template <class Caller = void>  // so that explicit instantiations leave it out
+  typename head_type::drafter& drafter() {
+    static_assert(Config.drafts() || !std::is_void_v<Caller>,
+                  "decoder::drafter: the head of this configuration cannot draft");
+    return memory_.head;
+  }
 
   /// The caches of the trunk's layers, for inspection.
   std::span<const cache_view<S, Backend>> caches() const { return memory_.caches; }

@@ -13,6 +13,7 @@
 
 #include "mtp/core/arena.hpp"
 #include "mtp/core/error.hpp"
+#include "mtp/core/refusal.hpp"
 #include "mtp/core/tensor.hpp"
 #include "mtp/core/view.hpp"
 #include "mtp/decode/decoder.hpp"
@@ -84,6 +85,8 @@ struct generation {
 /// the one before it wrote.
 template <model_config Config, class Backend, scalar S = float>
 class generator {
+  static_assert(validate<Config>());
+
  public:
   using decoder_type = decoder<Config, Backend, S>;       ///< caches, and the passes of the model
   using model_type = language_model<Config, Backend, S>;  ///< the model that writes
@@ -97,6 +100,15 @@ class generator {
     arena whole(storage_.data(), storage_.count());
     text_.emplace(lay_out(whole));
     result_.tokens.reserve(static_cast<std::size_t>(Config.max_positions));
+  }
+
+  /// Refuses other models.
+  template <class Call = void>
+  generator(detail::any, detail::any)
+      : generator(detail::refused<context<Backend>&>(), detail::refused<const model_type&>()) {
+    static_assert(detail::never<Call>,
+                  "generator: expected a context and a language_model of the generator's own "
+                  "configuration, backend and element type");
   }
 
   /// Continues `prompt`. The result lives until the next call. Throws mtp::error for an empty

@@ -317,4 +317,23 @@ void load_parameters(const std::filesystem::path& path, language_model<Config, B
   detail::put(model.values(), detail::read_array<sum_type, Backend>(file, model.layout, ""));
 }
 
+/// @cond
+// What calls are told that do not fit.
+template <class Call = void>
+void save_checkpoint(mtp::detail::any, mtp::detail::any) {
+  static_assert(mtp::detail::never<Call>,
+                "save_checkpoint: expected a path and a trainer that may change");
+}
+template <class Call = void>
+void load_checkpoint(mtp::detail::any, mtp::detail::any) {
+  static_assert(mtp::detail::never<Call>,
+                "load_checkpoint: expected a path and a trainer; a model alone is read by "
+                "load_parameters");
+}
+template <class Call = void>
+void load_parameters(mtp::detail::any, mtp::detail::any) {
+  static_assert(mtp::detail::never<Call>, "load_parameters: expected a path and a language_model");
+}
+/// @endcond
+
 }  // namespace mtp::inline MTP_ABI::io

@@ -58,7 +58,8 @@ class safetensors_file {
   /// Reads the whole file: true if it carries a checksum and the checksum is right, false if it
   /// carries none. Throws mtp::error if the checksum is wrong or of an unknown kind.
   /// Trailing bytes are not part of the checksum.
-  [[nodiscard]] bool verify() const;
+  [[nodiscard("safetensors_file::verify: false says that there is no checksum")]] bool verify()
+      const;
 
  private:
   template <class... Parts>

@@ -138,10 +138,12 @@ class model_loss {
   }
 
   /// Losses of a batch.
-  loss_report<Config.depth> without_gradients(context<Backend>& context,
-                                              const model_type& model,
-                                              const batch_view& batch,
-                                              const loss_options<Config.depth>& options) {
+  [[nodiscard("model_loss::without_gradients: nothing but the report comes of it")]] loss_report<
+      Config.depth>
+  without_gradients(context<Backend>& context,
+                    const model_type& model,
+                    const batch_view& batch,
+                    const loss_options<Config.depth>& options) {
     return run(context, model, gradient_array(nullptr, 0), batch, options);
   }
 

@@ -51,7 +51,8 @@ struct model_layout {
 template <model_config Config, class Backend, scalar S = float>
 class language_model {
   static_assert(backend<Backend>,
-                "language_model: include the backend's header first, e.g. <mtp/backend/cpu.hpp>");
+                "language_model: include the backend's header first, e.g. <mtp/backend/cpu.hpp>; "
+                "one of your own must complete backend_traits");
   static_assert(validate<Config>());
 
  public:

@@ -6,6 +6,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "mtp/core/refusal.hpp"
 #include "mtp/model/language_model.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -97,5 +98,14 @@ void copy_trunk(language_model<ToConfig, To, T>& to,
                        language_model<FromConfig, From, F>::trunk(),
                        from.values());
 }
+
+/// @cond
+// What calls are told that do not fit.
+template <class Call = void>
+void copy_parameters(detail::any, detail::any) {
+  static_assert(detail::never<Call>,
+                "copy_parameters: expected two language models of one configuration");
+}
+/// @endcond
 
 }  // namespace mtp::inline MTP_ABI

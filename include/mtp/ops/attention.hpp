@@ -13,7 +13,7 @@ namespace mtp::inline MTP_ABI {
 /// which backward reads, in accumulate_t of the elements. No T x T matrix is kept. Row-invariant;
 /// on the CPU bit for bit what attention_cached_forward gives. Vaswani et al. 2017, eq. 1; Ainslie
 /// et al. 2023 (arXiv 2305.13245). Throws mtp::error on wrong shapes.
-template <class S, class Backend>
+template <scalar S, class Backend>
 void attention_forward(context<Backend>& context,
                        view<S, dims<3>, Backend> out,
                        out_sums<S, Backend> statistics,
@@ -27,13 +27,16 @@ void attention_forward(context<Backend>& context,
       "attention_forward", "statistics", statistics, {q.extent(0), 2 * q.extent(1)});
   detail::check_rows("attention_forward", "out", out);
   detail::check_rows("attention_forward", "statistics", statistics);
+  static_assert(
+      requires { ops_of<Backend>::attention_forward(context, out, statistics, q, k, v, batch); },
+      "attention_forward: the backend has no such operation for these arguments");
   ops_of<Backend>::attention_forward(context, out, statistics, q, k, v, batch);
 }
 
 /// Gradients of attention_forward: dq [N, H, E], dk, dv [N, G, E] are overwritten. Probabilities
 /// are computed again from the statistics. dq, dk, dv must not overlap q, k, v. Throws mtp::error
 /// on wrong shapes.
-template <class S, class Backend>
+template <scalar S, class Backend>
 void attention_backward(context<Backend>& context,
                         view<S, dims<3>, Backend> dq,
                         out_heads<S, Backend> dk,
@@ -47,6 +50,12 @@ void attention_backward(context<Backend>& context,
                         index_t batch) {
   detail::check_attention_backward(
       "attention_backward", dq, dk, dv, dout, q, k, v, out, statistics, batch);
+  static_assert(
+      requires {
+        ops_of<Backend>::attention_backward(
+            context, dq, dk, dv, dout, q, k, v, out, statistics, batch);
+      },
+      "attention_backward: the backend has no such operation for these arguments");
   ops_of<Backend>::attention_backward(context, dq, dk, dv, dout, q, k, v, out, statistics, batch);
 }
 
@@ -58,7 +67,7 @@ void attention_backward(context<Backend>& context,
 /// written. Row-invariant: M rows at once give bit for bit what M calls with one row give. Throws
 /// mtp::error on wrong shapes and when the cache is full. Where the positions lie on a device, rows
 /// outside the cache write nothing and give zeros.
-template <class S, class Backend>
+template <scalar S, class Backend>
 void attention_cached_forward(context<Backend>& context,
                               view<S, dims<3>, Backend> out,
                               cache_view<S, Backend> cache,
@@ -70,7 +79,34 @@ void attention_cached_forward(context<Backend>& context,
   detail::check_shape("attention_cached_forward", "out", out, q.shape());
   detail::check_rows("attention_cached_forward", "out", out);
   detail::check_cache("attention_cached_forward", cache, k, positions);
+  static_assert(
+      requires {
+        ops_of<Backend>::attention_cached_forward(context, out, cache, q, k, v, positions);
+      },
+      "attention_cached_forward: the backend has no such operation for these arguments");
   ops_of<Backend>::attention_cached_forward(context, out, cache, q, k, v, positions);
 }
+
+/// @cond
+// What calls are told that fit no operation above.
+template <class Call = void>
+void attention_forward(detail::any, detail::any, ...) {
+  static_assert(detail::never<Call>,
+                "attention_forward: views and weights must be of the context's backend, and of one "
+                "element type or the one its sums are kept in");
+}
+template <class Call = void>
+void attention_backward(detail::any, detail::any, ...) {
+  static_assert(detail::never<Call>,
+                "attention_backward: views and weights must be of the context's backend, and of "
+                "one element type or the one its sums are kept in");
+}
+template <class Call = void>
+void attention_cached_forward(detail::any, detail::any, ...) {
+  static_assert(detail::never<Call>,
+                "attention_cached_forward: views and weights must be of the context's backend, and "
+                "of one element type or the one its sums are kept in");
+}
+/// @endcond
 
 }  // namespace mtp::inline MTP_ABI

@@ -13,7 +13,7 @@ namespace mtp::inline MTP_ABI {
 /// which backward reads. The concatenation is never stored for the caller: backward computes the
 /// normed rows again. Row-invariant, for as many rows as linear_forward is. Throws mtp::error on
 /// wrong shapes and as embedding_forward does on tokens.
-template <class S, class Backend>
+template <scalar S, class Backend>
 void combine_forward(context<Backend>& context,
                      matrix_view<S, Backend> y,
                      out_vector<accumulate_t<S>, Backend> inv_hidden,
@@ -37,6 +37,22 @@ void combine_forward(context<Backend>& context,
                         projection);
   detail::check_shape("combine_forward", "y", y, {hidden.extent(0), projection.outputs});
   detail::check_rows("combine_forward", "y", y);
+  static_assert(
+      requires {
+        ops_of<Backend>::combine_forward(context,
+                                         y,
+                                         inv_hidden,
+                                         inv_embedding,
+                                         hidden,
+                                         table,
+                                         tokens,
+                                         hidden_scale,
+                                         embedding_scale,
+                                         projection,
+                                         hidden_first,
+                                         epsilon);
+      },
+      "combine_forward: the backend has no such operation for these arguments");
   ops_of<Backend>::combine_forward(context,
                                    y,
                                    inv_hidden,
@@ -55,7 +71,7 @@ void combine_forward(context<Backend>& context,
 /// d_embedding_scale [C], dprojection [C', 2C] and dtable [V, C] are added to (+=) and hold
 /// accumulate_t of the elements. dtable without data: the embedding's gradient is not wanted.
 /// dhidden must not overlap dy or hidden. Throws as combine_forward does.
-template <class S, class Backend>
+template <scalar S, class Backend>
 void combine_backward(context<Backend>& context,
                       matrix_view<S, Backend> dhidden,
                       out_vector<accumulate_t<S>, Backend> d_hidden_scale,
@@ -92,6 +108,26 @@ void combine_backward(context<Backend>& context,
   detail::check_rows("combine_backward", "d_embedding_scale", d_embedding_scale);
   detail::check_weight("combine_backward", "dprojection", dprojection, projection.outputs, 2 * C);
   detail::check_weight("combine_backward", "dtable", dtable, table.outputs, C);
+  static_assert(
+      requires {
+        ops_of<Backend>::combine_backward(context,
+                                          dhidden,
+                                          d_hidden_scale,
+                                          d_embedding_scale,
+                                          dprojection,
+                                          dtable,
+                                          dy,
+                                          hidden,
+                                          inv_hidden,
+                                          inv_embedding,
+                                          table,
+                                          tokens,
+                                          hidden_scale,
+                                          embedding_scale,
+                                          projection,
+                                          hidden_first);
+      },
+      "combine_backward: the backend has no such operation for these arguments");
   ops_of<Backend>::combine_backward(context,
                                     dhidden,
                                     d_hidden_scale,
@@ -109,5 +145,21 @@ void combine_backward(context<Backend>& context,
                                     projection,
                                     hidden_first);
 }
+
+/// @cond
+// What calls are told that fit no operation above.
+template <class Call = void>
+void combine_forward(detail::any, detail::any, ...) {
+  static_assert(detail::never<Call>,
+                "combine_forward: views and weights must be of the context's backend, and of one "
+                "element type or the one its sums are kept in");
+}
+template <class Call = void>
+void combine_backward(detail::any, detail::any, ...) {
+  static_assert(detail::never<Call>,
+                "combine_backward: views and weights must be of the context's backend, and of one "
+                "element type or the one its sums are kept in");
+}
+/// @endcond
 
 }  // namespace mtp::inline MTP_ABI

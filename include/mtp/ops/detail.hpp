@@ -10,6 +10,7 @@
 #include "mtp/core/scalar.hpp"
 #include "mtp/core/view.hpp"
 #include "mtp/core/weight.hpp"
+#include "mtp/ops/view_checks.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -59,6 +60,16 @@ template <class S, class Backend>
 using out_sums = out_matrix<accumulate_t<std::remove_const_t<S>>, Backend>;
 
 namespace detail {
+
+/// The shape of a vector or a matrix, whose sizes may be static.
+template <class Shape>
+concept vector_shape = extents_type<Shape> && Shape::rank == 1;
+template <class Shape>
+concept matrix_shape = extents_type<Shape> && Shape::rank == 2;
+
+/// An element type of a view that is read.
+template <class S>
+concept scalar_or_const = scalar<std::remove_const_t<S>>;
 
 /// G is what sums over elements of S are kept in: the type of gradients of parameters.
 template <class G, class S>

@@ -18,6 +18,9 @@ namespace mtp::inline MTP_ABI {
 template <class S, class Shape, class Backend>
 void fill(context<Backend>& context, view<S, Shape, Backend> y, detail::arithmetic_t<S> value) {
   static_assert(!std::is_const_v<S>, "fill: y must be writable");
+  static_assert(
+      requires { ops_of<Backend>::fill(context, detail::output(y), value); },
+      "fill: the backend has no such operation for these arguments");
   ops_of<Backend>::fill(context, detail::output(y), value);
 }
 
@@ -32,6 +35,9 @@ void copy(context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, 
                 "copy: there is no conversion between the element types of y and x");
   static_assert(detail::same_shape<Shape, ShapeX>, "copy: y and x must have the same shape");
   detail::check_same_shape("copy", "x", x, y);
+  static_assert(
+      requires { ops_of<Backend>::copy(context, detail::output(y), detail::input(x)); },
+      "copy: the backend has no such operation for these arguments");
   ops_of<Backend>::copy(context, detail::output(y), detail::input(x));
 }
 
@@ -47,6 +53,11 @@ void add(context<Backend>& context,
                 "add: y, a and b must have the same shape");
   detail::check_same_shape("add", "a", a, y);
   detail::check_same_shape("add", "b", b, y);
+  static_assert(
+      requires {
+        ops_of<Backend>::add(context, detail::output(y), detail::input(a), detail::input(b));
+      },
+      "add: the backend has no such operation for these arguments");
   ops_of<Backend>::add(context, detail::output(y), detail::input(a), detail::input(b));
 }
 
@@ -63,6 +74,11 @@ void subtract(context<Backend>& context,
                 "subtract: y, a and b must have the same shape");
   detail::check_same_shape("subtract", "a", a, y);
   detail::check_same_shape("subtract", "b", b, y);
+  static_assert(
+      requires {
+        ops_of<Backend>::subtract(context, detail::output(y), detail::input(a), detail::input(b));
+      },
+      "subtract: the backend has no such operation for these arguments");
   ops_of<Backend>::subtract(context, detail::output(y), detail::input(a), detail::input(b));
 }
 
@@ -79,6 +95,11 @@ void multiply(context<Backend>& context,
                 "multiply: y, a and b must have the same shape");
   detail::check_same_shape("multiply", "a", a, y);
   detail::check_same_shape("multiply", "b", b, y);
+  static_assert(
+      requires {
+        ops_of<Backend>::multiply(context, detail::output(y), detail::input(a), detail::input(b));
+      },
+      "multiply: the backend has no such operation for these arguments");
   ops_of<Backend>::multiply(context, detail::output(y), detail::input(a), detail::input(b));
 }
 
@@ -94,6 +115,11 @@ void divide(context<Backend>& context,
                 "divide: y, a and b must have the same shape");
   detail::check_same_shape("divide", "a", a, y);
   detail::check_same_shape("divide", "b", b, y);
+  static_assert(
+      requires {
+        ops_of<Backend>::divide(context, detail::output(y), detail::input(a), detail::input(b));
+      },
+      "divide: the backend has no such operation for these arguments");
   ops_of<Backend>::divide(context, detail::output(y), detail::input(a), detail::input(b));
 }
 
@@ -107,6 +133,9 @@ void scale(context<Backend>& context,
                 "scale: y must be writable, and y and x of one element type: f64, f32 or bf16");
   static_assert(detail::same_shape<Shape, ShapeX>, "scale: y and x must have the same shape");
   detail::check_same_shape("scale", "x", x, y);
+  static_assert(
+      requires { ops_of<Backend>::scale(context, detail::output(y), detail::input(x), factor); },
+      "scale: the backend has no such operation for these arguments");
   ops_of<Backend>::scale(context, detail::output(y), detail::input(x), factor);
 }
 
@@ -122,6 +151,9 @@ void axpy(context<Backend>& context,
                 "axpy: y must be writable, and y and x of one element type: f64, f32 or bf16");
   static_assert(detail::same_shape<Shape, ShapeX>, "axpy: y and x must have the same shape");
   detail::check_same_shape("axpy", "x", x, y);
+  static_assert(
+      requires { ops_of<Backend>::axpy(context, detail::output(y), factor, detail::input(x)); },
+      "axpy: the backend has no such operation for these arguments");
   ops_of<Backend>::axpy(context, detail::output(y), factor, detail::input(x));
 }
 
@@ -144,6 +176,11 @@ void transform(context<Backend>& context,
       "transform: the function must take an element of x and return one of y");
   static_assert(detail::same_shape<Shape, ShapeX>, "transform: y and x must have the same shape");
   detail::check_same_shape("transform", "x", x, y);
+  static_assert(
+      requires {
+        ops_of<Backend>::transform(context, detail::output(y), detail::input(x), function);
+      },
+      "transform: the backend has no such operation for these arguments");
   ops_of<Backend>::transform(context, detail::output(y), detail::input(x), function);
 }
 
@@ -172,6 +209,12 @@ void transform(context<Backend>& context,
                 "transform: y, a and b must have the same shape");
   detail::check_same_shape("transform", "a", a, y);
   detail::check_same_shape("transform", "b", b, y);
+  static_assert(
+      requires {
+        ops_of<Backend>::transform(
+            context, detail::output(y), detail::input(a), detail::input(b), function);
+      },
+      "transform: the backend has no such operation for these arguments");
   ops_of<Backend>::transform(
       context, detail::output(y), detail::input(a), detail::input(b), function);
 }
@@ -197,9 +240,70 @@ void broadcast_add(context<Backend>& context,
           y.extent(Shape::rank - 1),
           "], got ",
           row.shape());
+    static_assert(
+        requires {
+          ops_of<Backend>::broadcast_add(
+              context, detail::output(y), detail::input(x), detail::input(row));
+        },
+        "broadcast_add: the backend has no such operation for these arguments");
     ops_of<Backend>::broadcast_add(
         context, detail::output(y), detail::input(x), detail::input(row));
   }
 }
+
+/// @cond
+// What calls are told that fit no operation above.
+template <class Call = void>
+void fill(detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>,
+                "fill: expected (context, y, value), y a view of the context's backend");
+}
+template <class Call = void>
+void copy(detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>, "copy: expected (context, y, x), views of one backend");
+}
+template <class Call = void>
+void add(detail::any, detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>, "add: expected (context, y, a, b), views of one backend");
+}
+template <class Call = void>
+void subtract(detail::any, detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>, "subtract: expected (context, y, a, b), views of one backend");
+}
+template <class Call = void>
+void multiply(detail::any, detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>, "multiply: expected (context, y, a, b), views of one backend");
+}
+template <class Call = void>
+void divide(detail::any, detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>, "divide: expected (context, y, a, b), views of one backend");
+}
+template <class Call = void>
+void scale(detail::any, detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>,
+                "scale: expected (context, y, x, factor), y and x views of one backend");
+}
+template <class Call = void>
+void axpy(detail::any, detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>,
+                "axpy: expected (context, y, factor, x), y and x views of one backend");
+}
+template <class Call = void>
+void transform(detail::any, detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>,
+                "transform: expected (context, y, x, function), y and x views of one backend");
+}
+template <class Call = void>
+void transform(detail::any, detail::any, detail::any, detail::any, detail::any) {
+  static_assert(
+      detail::never<Call>,
+      "transform: expected (context, y, a, b, function), y, a and b views of one backend");
+}
+template <class Call = void>
+void broadcast_add(detail::any, detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>,
+                "broadcast_add: expected (context, y, x, row), views of one backend");
+}
+/// @endcond
 
 }  // namespace mtp::inline MTP_ABI

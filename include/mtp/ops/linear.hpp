@@ -14,23 +14,28 @@ namespace mtp::inline MTP_ABI {
 /// y has x's element type, or keeps accumulate_t of it. Row-invariant: the bits of y[m] depend on
 /// x[m] and W alone, not on M or on threads; docs/numerics.md says for which M each backend
 /// promises it. Rows may be strided. y must not overlap x. Throws mtp::error on wrong shapes.
-template <class Y, class Shape, class X, class ShapeX, class Backend>
+template <scalar Y, detail::matrix_shape Shape, class X, detail::matrix_shape ShapeX, class Backend>
 void linear_forward(context<Backend>& context,
                     view<Y, Shape, Backend> y,
                     view<X, ShapeX, Backend> rows,
                     in_weight<std::remove_const_t<X>, Backend> w) {
   static_assert(detail::result_of<Y, X>,
                 "linear_forward: y must have x's element type or the one its sums are kept in");
+  static_assert(detail::may_equal(Shape::static_sizes[0], ShapeX::static_sizes[0]),
+                "linear_forward: y must have as many rows as x");
   const detail::in_matrix_of<X, Backend> x(rows);
   detail::check_shape("linear_forward", "y", out_matrix<Y, Backend>(y), {x.extent(0), w.outputs});
   detail::check_weight("linear_forward", "w", w, w.outputs, x.extent(1));
   detail::check_rows("linear_forward", "y", y);
   detail::check_rows("linear_forward", "x", x);
+  static_assert(
+      requires { ops_of<Backend>::linear_forward(context, out_matrix<Y, Backend>(y), x, w); },
+      "linear_forward: the backend has no such operation for these arguments");
   ops_of<Backend>::linear_forward(context, out_matrix<Y, Backend>(y), x, w);
 }
 
 /// y[m, n] = bias[n] + sum over k of W[n, k] x[m, k]; else as linear_forward. bias [N]
-template <class S, class Shape, class Backend>
+template <scalar S, detail::matrix_shape Shape, class Backend>
 void linear_bias_forward(context<Backend>& context,
                          view<S, Shape, Backend> y,
                          in_matrix<S, Backend> x,
@@ -43,12 +48,17 @@ void linear_bias_forward(context<Backend>& context,
   detail::check_rows("linear_bias_forward", "y", y);
   detail::check_rows("linear_bias_forward", "x", x);
   detail::check_rows("linear_bias_forward", "bias", bias);
+  static_assert(
+      requires {
+        ops_of<Backend>::linear_bias_forward(context, out_matrix<S, Backend>(y), x, w, bias);
+      },
+      "linear_bias_forward: the backend has no such operation for these arguments");
   ops_of<Backend>::linear_bias_forward(context, out_matrix<S, Backend>(y), x, w, bias);
 }
 
 /// y[m, n] = residual[m, n] + sum over k of W[n, k] x[m, k]; else as linear_forward. residual [M,
 /// N], may be y.
-template <class S, class Shape, class Backend>
+template <scalar S, detail::matrix_shape Shape, class Backend>
 void linear_add_forward(context<Backend>& context,
                         view<S, Shape, Backend> y,
                         in_matrix<S, Backend> x,
@@ -61,13 +71,18 @@ void linear_add_forward(context<Backend>& context,
   detail::check_rows("linear_add_forward", "y", y);
   detail::check_rows("linear_add_forward", "x", x);
   detail::check_rows("linear_add_forward", "residual", residual);
+  static_assert(
+      requires {
+        ops_of<Backend>::linear_add_forward(context, out_matrix<S, Backend>(y), x, w, residual);
+      },
+      "linear_add_forward: the backend has no such operation for these arguments");
   ops_of<Backend>::linear_add_forward(context, out_matrix<S, Backend>(y), x, w, residual);
 }
 
 /// dx[m, k] = sum over n of dy[m, n] W[n, k]        dx [M, K], dy [M, N], W [N, K]
 ///
 /// Row-invariant on the CPU. dx must not overlap dy. Throws mtp::error on wrong shapes.
-template <class S, class Shape, class Backend>
+template <scalar S, detail::matrix_shape Shape, class Backend>
 void linear_backward_input(context<Backend>& context,
                            view<S, Shape, Backend> dx,
                            in_matrix<S, Backend> dy,
@@ -77,12 +92,17 @@ void linear_backward_input(context<Backend>& context,
   detail::check_weight("linear_backward_input", "w", w, dy.extent(1), w.inputs);
   detail::check_rows("linear_backward_input", "dx", dx);
   detail::check_rows("linear_backward_input", "dy", dy);
+  static_assert(
+      requires {
+        ops_of<Backend>::linear_backward_input(context, out_matrix<S, Backend>(dx), dy, w);
+      },
+      "linear_backward_input: the backend has no such operation for these arguments");
   ops_of<Backend>::linear_backward_input(context, out_matrix<S, Backend>(dx), dy, w);
 }
 
 /// dx[m, k] = residual[m, k] + sum over n of dy[m, n] W[n, k]; else as linear_backward_input.
 /// residual [M, K], may be dx.
-template <class S, class Shape, class Backend>
+template <scalar S, detail::matrix_shape Shape, class Backend>
 void linear_add_backward_input(context<Backend>& context,
                                view<S, Shape, Backend> dx,
                                in_matrix<S, Backend> dy,
@@ -95,6 +115,12 @@ void linear_add_backward_input(context<Backend>& context,
   detail::check_rows("linear_add_backward_input", "dx", dx);
   detail::check_rows("linear_add_backward_input", "dy", dy);
   detail::check_rows("linear_add_backward_input", "residual", residual);
+  static_assert(
+      requires {
+        ops_of<Backend>::linear_add_backward_input(
+            context, out_matrix<S, Backend>(dx), dy, w, residual);
+      },
+      "linear_add_backward_input: the backend has no such operation for these arguments");
   ops_of<Backend>::linear_add_backward_input(context, out_matrix<S, Backend>(dx), dy, w, residual);
 }
 
@@ -103,7 +129,7 @@ void linear_add_backward_input(context<Backend>& context,
 /// dW holds accumulate_t of dy's elements. On the CPU the sum runs over m in order, starting from
 /// the value that stands there; on every backend its order depends on shapes alone. Throws
 /// mtp::error on wrong shapes.
-template <class G, class S, class Shape, class Backend>
+template <class G, class S, detail::matrix_shape Shape, class Backend>
 void linear_backward_weight(context<Backend>& context,
                             weight_view<G, Backend> dw,
                             view<S, Shape, Backend> dy_rows,
@@ -115,24 +141,80 @@ void linear_backward_weight(context<Backend>& context,
   detail::check_shape("linear_backward_weight", "x", x, {dy.extent(0), dw.inputs});
   detail::check_rows("linear_backward_weight", "dy", dy);
   detail::check_rows("linear_backward_weight", "x", x);
+  static_assert(
+      requires { ops_of<Backend>::linear_backward_weight(context, dw, dy, x); },
+      "linear_backward_weight: the backend has no such operation for these arguments");
   ops_of<Backend>::linear_backward_weight(context, dw, dy, x);
 }
 
 /// dbias[n] += sum over m of dy[m, n]               dbias [N], dy [M, N]
 ///
 /// dbias holds accumulate_t of dy's elements. Throws mtp::error on wrong shapes.
-template <class G, class Shape, class S, class ShapeY, class Backend>
+template <class G, detail::vector_shape Shape, class S, detail::matrix_shape ShapeY, class Backend>
 void linear_backward_bias(context<Backend>& context,
                           view<G, Shape, Backend> dbias,
                           view<S, ShapeY, Backend> dy_rows) {
   static_assert(detail::sums_of<G, S>,
                 "linear_backward_bias: dbias must hold what sums over elements of dy are kept in");
+  static_assert(detail::may_equal(Shape::static_sizes[0], ShapeY::static_sizes[1]),
+                "linear_backward_bias: dbias must be as long as dy has columns");
   const detail::in_matrix_of<S, Backend> dy(dy_rows);
   detail::check_shape(
       "linear_backward_bias", "dbias", out_vector<G, Backend>(dbias), dims<1>{dy.extent(1)});
   detail::check_rows("linear_backward_bias", "dbias", dbias);
   detail::check_rows("linear_backward_bias", "dy", dy);
+  static_assert(
+      requires {
+        ops_of<Backend>::linear_backward_bias(context, out_vector<G, Backend>(dbias), dy);
+      },
+      "linear_backward_bias: the backend has no such operation for these arguments");
   ops_of<Backend>::linear_backward_bias(context, out_vector<G, Backend>(dbias), dy);
 }
+
+/// @cond
+// What calls are told that fit no operation above.
+template <class Call = void>
+void linear_forward(detail::any, detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>,
+                "linear_forward: expected (context, y [M, N], x [M, K], w), of one backend, w of "
+                "x's element type");
+}
+template <class Call = void>
+void linear_bias_forward(detail::any, detail::any, detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>,
+                "linear_bias_forward: expected (context, y [M, N], x [M, K], w, bias [N]), of one "
+                "backend and element type, y writable");
+}
+template <class Call = void>
+void linear_add_forward(detail::any, detail::any, detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>,
+                "linear_add_forward: expected (context, y [M, N], x [M, K], w, residual [M, N]), "
+                "of one backend and element type, y writable");
+}
+template <class Call = void>
+void linear_backward_input(detail::any, detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>,
+                "linear_backward_input: expected (context, dx [M, K], dy [M, N], w), of one "
+                "backend and element type, dx writable");
+}
+template <class Call = void>
+void linear_add_backward_input(detail::any, detail::any, detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>,
+                "linear_add_backward_input: expected (context, dx [M, K], dy [M, N], w, residual "
+                "[M, K]), of one backend and element type, dx writable");
+}
+template <class Call = void>
+void linear_backward_weight(detail::any, detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>,
+                "linear_backward_weight: expected (context, dw, dy [M, N], x [M, K]), of one "
+                "backend, x of dy's element type");
+}
+template <class Call = void>
+void linear_backward_bias(detail::any, detail::any, detail::any) {
+  static_assert(
+      detail::never<Call>,
+      "linear_backward_bias: expected (context, dbias [N], dy [M, N]), views of one backend");
+}
+/// @endcond
 
 }  // namespace mtp::inline MTP_ABI

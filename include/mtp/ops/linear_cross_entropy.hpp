@@ -26,7 +26,7 @@ namespace mtp::inline MTP_ABI {
 /// included, losses and gradients of the row are NaN. Throws mtp::error on wrong shapes and on
 /// targets >= V; where targets lie on a device, such a target counts as none, and synchronize
 /// throws.
-template <class L, class S, class Shape, class Backend>
+template <class L, class S, detail::matrix_shape Shape, class Backend>
 void linear_cross_entropy(context<Backend>& context,
                           matrix_view<L, Backend> losses,
                           out_tokens<Backend> predicted,
@@ -45,12 +45,18 @@ void linear_cross_entropy(context<Backend>& context,
   detail::check_shape("linear_cross_entropy", "dhidden", dhidden, hidden.shape());
   detail::check_weight("linear_cross_entropy", "dw", dw, w.outputs, w.inputs);
   detail::check_rows("linear_cross_entropy", "dhidden", dhidden);
+  static_assert(
+      requires {
+        ops_of<Backend>::linear_cross_entropy(
+            context, losses, predicted, dhidden, dw, hidden, w, targets, weights);
+      },
+      "linear_cross_entropy: the backend has no such operation for these arguments");
   ops_of<Backend>::linear_cross_entropy(
       context, losses, predicted, dhidden, dw, hidden, w, targets, weights);
 }
 
 /// The losses and predictions of linear_cross_entropy without gradients. Throws as it does.
-template <class L, class S, class Shape, class Backend>
+template <class L, class S, detail::matrix_shape Shape, class Backend>
 void linear_cross_entropy_forward(
     context<Backend>& context,
     matrix_view<L, Backend> losses,
@@ -64,12 +70,18 @@ void linear_cross_entropy_forward(
   const detail::in_matrix_of<S, Backend> hidden(hidden_rows);
   detail::check_cross_entropy(
       "linear_cross_entropy_forward", losses, predicted, hidden, w, targets);
+  static_assert(
+      requires {
+        ops_of<Backend>::linear_cross_entropy_forward(
+            context, losses, predicted, hidden, w, targets);
+      },
+      "linear_cross_entropy_forward: the backend has no such operation for these arguments");
   ops_of<Backend>::linear_cross_entropy_forward(context, losses, predicted, hidden, w, targets);
 }
 
 /// predicted[m] = the lowest v of the largest logits[m, v]; NaN never wins; -1 if all are NaN.
 /// logits [M, V], predicted [M]. Throws mtp::error on wrong shapes.
-template <class S, class Shape, class Backend>
+template <detail::scalar_or_const S, detail::matrix_shape Shape, class Backend>
 void predict(context<Backend>& context,
              out_tokens<Backend> predicted,
              view<S, Shape, Backend> logits) {
@@ -80,7 +92,35 @@ void predict(context<Backend>& context,
         predicted.extent(0));
   detail::check_rows("predict", "logits", logits);
   detail::check_rows("predict", "predicted", predicted);
+  static_assert(
+      requires {
+        ops_of<Backend>::predict(context, predicted, detail::in_matrix_of<S, Backend>(logits));
+      },
+      "predict: the backend has no such operation for these arguments");
   ops_of<Backend>::predict(context, predicted, detail::in_matrix_of<S, Backend>(logits));
 }
+
+/// @cond
+// What calls are told that fit no operation above.
+template <class Call = void>
+void linear_cross_entropy(detail::any, detail::any, ...) {
+  static_assert(detail::never<Call>,
+                "linear_cross_entropy: views and weights must be of the context's backend, and of "
+                "one element type or the one its sums are kept in");
+}
+template <class Call = void>
+void linear_cross_entropy_forward(
+    detail::any, detail::any, detail::any, detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>,
+                "linear_cross_entropy_forward: views and weights must be of the context's backend, "
+                "and of one element type or the one its sums are kept in");
+}
+template <class Call = void>
+void predict(detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>,
+                "predict: expected (context, predicted [M], logits [M, V]), views of one backend, "
+                "of token_t and of f64, f32 or bf16");
+}
+/// @endcond
 
 }  // namespace mtp::inline MTP_ABI

@@ -57,8 +57,23 @@ void matmul(context<Backend>& context,
           b.extent(1),
           "], got ",
           c.shape());
+    static_assert(
+        requires {
+          ops_of<Backend>::matmul(
+              context, detail::output(c), detail::input(a), detail::input(b), mode);
+        },
+        "matmul: the backend has no such operation for these arguments");
     ops_of<Backend>::matmul(context, detail::output(c), detail::input(a), detail::input(b), mode);
   }
 }
+
+/// @cond
+// What calls are told that fit no operation above.
+template <class Call = void>
+void matmul(detail::any, detail::any, detail::any, detail::any, detail::any = update::overwrite) {
+  static_assert(detail::never<Call>,
+                "matmul: expected (context, c, a, b, update), c, a and b views of one backend");
+}
+/// @endcond
 
 }  // namespace mtp::inline MTP_ABI

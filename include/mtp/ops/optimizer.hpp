@@ -10,13 +10,18 @@ namespace mtp::inline MTP_ABI {
 
 /// result[0] = sum of squares of all elements of x [P], kept in double, in an order that depends on
 /// P alone: not on threads. NaN or infinity among the elements shows in the result. result [1]
-template <class S, class Shape, class Backend>
+template <detail::scalar_or_const S, detail::vector_shape Shape, class Backend>
 void sum_of_squares(context<Backend>& context,
                     out_vector<double, Backend> result,
                     view<S, Shape, Backend> x) {
   using element = std::remove_const_t<S>;
   detail::check_shape("sum_of_squares", "result", result, dims<1>{1});
   detail::check_rows("sum_of_squares", "x", x);
+  static_assert(
+      requires {
+        ops_of<Backend>::sum_of_squares(context, result, in_vector<element, Backend>(x));
+      },
+      "sum_of_squares: the backend has no such operation for these arguments");
   ops_of<Backend>::sum_of_squares(context, result, in_vector<element, Backend>(x));
 }
 
@@ -55,7 +60,7 @@ inline constexpr index_t adamw_range_elements = 16384;
 /// Where that is the element type itself, master is value. Ranges [R] lie within [0, P), do not
 /// overlap, and have at most adamw_range_elements elements each. One launch, however many
 /// parameters.
-template <class S, class Shape, class Backend>
+template <scalar S, detail::vector_shape Shape, class Backend>
 void adamw_update(context<Backend>& context,
                   view<S, Shape, Backend> value,
                   out_vector<accumulate_t<S>, Backend> master,
@@ -96,8 +101,30 @@ void adamw_update(context<Backend>& context,
     check(master.data() == values.data(),
           "adamw_update: master must be value where both have one element type");
   }
+  static_assert(
+      requires {
+        ops_of<Backend>::adamw_update(
+            context, values, master, first, second, gradient, ranges, coefficients);
+      },
+      "adamw_update: the backend has no such operation for these arguments");
   ops_of<Backend>::adamw_update(
       context, values, master, first, second, gradient, ranges, coefficients);
 }
+
+/// @cond
+// What calls are told that fit no operation above.
+template <class Call = void>
+void sum_of_squares(detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>,
+                "sum_of_squares: expected (context, result [1], x [P]), views of one backend, of "
+                "double and of f64, f32 or bf16");
+}
+template <class Call = void>
+void adamw_update(detail::any, detail::any, ...) {
+  static_assert(detail::never<Call>,
+                "adamw_update: arrays must be of the context's backend, and all but value and "
+                "ranges of the type that sums over elements of value are kept in");
+}
+/// @endcond
 
 }  // namespace mtp::inline MTP_ABI

@@ -67,6 +67,9 @@ void sum(context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, B
   static_assert(detail::reduces<Shape, ShapeX>,
                 "sum: y must have the shape of x without its last dimension, or rank 0");
   detail::check_reduced("sum", y, x);
+  static_assert(
+      requires { ops_of<Backend>::sum(context, detail::output(y), detail::input(x)); },
+      "sum: the backend has no such operation for these arguments");
   ops_of<Backend>::sum(context, detail::output(y), detail::input(x));
 }
 
@@ -79,6 +82,9 @@ void mean(context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, 
   static_assert(detail::reduces<Shape, ShapeX>,
                 "mean: y must have the shape of x without its last dimension, or rank 0");
   detail::check_reduced("mean", y, x);
+  static_assert(
+      requires { ops_of<Backend>::mean(context, detail::output(y), detail::input(x)); },
+      "mean: the backend has no such operation for these arguments");
   ops_of<Backend>::mean(context, detail::output(y), detail::input(x));
 }
 
@@ -92,6 +98,9 @@ void maximum(context<Backend>& context, view<S, Shape, Backend> y, view<X, Shape
   static_assert(detail::reduces<Shape, ShapeX>,
                 "maximum: y must have the shape of x without its last dimension, or rank 0");
   detail::check_reduced("maximum", y, x);
+  static_assert(
+      requires { ops_of<Backend>::maximum(context, detail::output(y), detail::input(x)); },
+      "maximum: the backend has no such operation for these arguments");
   ops_of<Backend>::maximum(context, detail::output(y), detail::input(x));
 }
 
@@ -103,6 +112,9 @@ void minimum(context<Backend>& context, view<S, Shape, Backend> y, view<X, Shape
   static_assert(detail::reduces<Shape, ShapeX>,
                 "minimum: y must have the shape of x without its last dimension, or rank 0");
   detail::check_reduced("minimum", y, x);
+  static_assert(
+      requires { ops_of<Backend>::minimum(context, detail::output(y), detail::input(x)); },
+      "minimum: the backend has no such operation for these arguments");
   ops_of<Backend>::minimum(context, detail::output(y), detail::input(x));
 }
 
@@ -127,7 +139,34 @@ void argmax(context<Backend>& context, view<Index, Shape, Backend> y, view<X, Sh
         "argmax: the elements of y cannot hold indices of ",
         candidates,
         " candidates");
+  static_assert(
+      requires { ops_of<Backend>::argmax(context, detail::output(y), detail::input(x)); },
+      "argmax: the backend has no such operation for these arguments");
   ops_of<Backend>::argmax(context, detail::output(y), detail::input(x));
 }
+
+/// @cond
+// What calls are told that fit no operation above.
+template <class Call = void>
+void sum(detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>, "sum: expected (context, y, x), views of one backend");
+}
+template <class Call = void>
+void mean(detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>, "mean: expected (context, y, x), views of one backend");
+}
+template <class Call = void>
+void maximum(detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>, "maximum: expected (context, y, x), views of one backend");
+}
+template <class Call = void>
+void minimum(detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>, "minimum: expected (context, y, x), views of one backend");
+}
+template <class Call = void>
+void argmax(detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>, "argmax: expected (context, y, x), views of one backend");
+}
+/// @endcond
 
 }  // namespace mtp::inline MTP_ABI

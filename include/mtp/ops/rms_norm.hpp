@@ -11,7 +11,7 @@ namespace mtp::inline MTP_ABI {
 /// x, y [N, H, C], rows may be strided; weight [C]; inv_rms [N, H] receives r, which backward
 /// reads, in accumulate_t of the elements. y may be x. Row-invariant. Throws mtp::error on wrong
 /// shapes.
-template <class S, class Backend>
+template <scalar S, class Backend>
 void rms_norm_forward(context<Backend>& context,
                       view<S, dims<3>, Backend> y,
                       out_sums<S, Backend> inv_rms,
@@ -24,11 +24,14 @@ void rms_norm_forward(context<Backend>& context,
   detail::check_rows("rms_norm_forward", "y", y);
   detail::check_rows("rms_norm_forward", "x", x);
   detail::check_rows("rms_norm_forward", "weight", weight);
+  static_assert(
+      requires { ops_of<Backend>::rms_norm_forward(context, y, inv_rms, x, weight, epsilon); },
+      "rms_norm_forward: the backend has no such operation for these arguments");
   ops_of<Backend>::rms_norm_forward(context, y, inv_rms, x, weight, epsilon);
 }
 
 /// The same for rows that are not divided into heads: x, y [N, C], inv_rms [N].
-template <class S, class Backend>
+template <scalar S, class Backend>
 void rms_norm_forward(context<Backend>& context,
                       matrix_view<S, Backend> y,
                       out_vector<accumulate_t<S>, Backend> inv_rms,
@@ -52,7 +55,7 @@ void rms_norm_forward(context<Backend>& context,
 /// Shapes as in forward; residual [N, H, C] or nothing (data null): zero. dx may be residual or dy.
 /// The order of the sum for dweight depends on shapes alone. dweight without data: not wanted.
 /// Throws mtp::error on wrong shapes.
-template <class S, class Backend>
+template <scalar S, class Backend>
 void rms_norm_backward(context<Backend>& context,
                        view<S, dims<3>, Backend> dx,
                        out_vector<accumulate_t<S>, Backend> dweight,
@@ -75,11 +78,16 @@ void rms_norm_backward(context<Backend>& context,
   detail::check_rows("rms_norm_backward", "x", x);
   detail::check_rows("rms_norm_backward", "weight", weight);
   detail::check_rows("rms_norm_backward", "dweight", dweight);
+  static_assert(
+      requires {
+        ops_of<Backend>::rms_norm_backward(context, dx, dweight, dy, x, inv_rms, weight, residual);
+      },
+      "rms_norm_backward: the backend has no such operation for these arguments");
   ops_of<Backend>::rms_norm_backward(context, dx, dweight, dy, x, inv_rms, weight, residual);
 }
 
 /// The same for rows that are not divided into heads.
-template <class S, class Backend>
+template <scalar S, class Backend>
 void rms_norm_backward(context<Backend>& context,
                        matrix_view<S, Backend> dx,
                        out_vector<accumulate_t<S>, Backend> dweight,
@@ -97,5 +105,22 @@ void rms_norm_backward(context<Backend>& context,
                     weight,
                     detail::as_heads(residual));
 }
+
+/// @cond
+// What calls are told that fit no operation above.
+template <class Call = void>
+void rms_norm_forward(
+    detail::any, detail::any, detail::any, detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>,
+                "rms_norm_forward: views and weights must be of the context's backend, and of one "
+                "element type or the one its sums are kept in");
+}
+template <class Call = void>
+void rms_norm_backward(detail::any, detail::any, ...) {
+  static_assert(detail::never<Call>,
+                "rms_norm_backward: views and weights must be of the context's backend, and of one "
+                "element type or the one its sums are kept in");
+}
+/// @endcond
 
 }  // namespace mtp::inline MTP_ABI

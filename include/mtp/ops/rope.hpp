@@ -15,26 +15,50 @@ namespace mtp::inline MTP_ABI {
 /// table [P, E] holds cos a in its first half of columns and sin a in its second, in accumulate_t
 /// of the elements. Row-invariant. Throws mtp::error on wrong shapes and on positions outside the
 /// table.
-template <class S, class Backend>
+template <scalar S, class Backend>
 void rope_forward(context<Backend>& context,
                   view<S, dims<3>, Backend> x,
                   in_sums<S, Backend> table,
                   index_t length,
                   index_t first) {
   detail::check_rope("rope_forward", x, table, length, first);
+  static_assert(
+      requires { ops_of<Backend>::rope_forward(context, x, table, length, first); },
+      "rope_forward: the backend has no such operation for these arguments");
   ops_of<Backend>::rope_forward(context, x, table, length, first);
 }
 
 /// The gradient of rope_forward: the rotation by the opposite angle, in place on dx [N, H, E].
 /// Throws as rope_forward does.
-template <class S, class Backend>
+template <scalar S, class Backend>
 void rope_backward(context<Backend>& context,
                    view<S, dims<3>, Backend> dx,
                    in_sums<S, Backend> table,
                    index_t length,
                    index_t first) {
   detail::check_rope("rope_backward", dx, table, length, first);
+  static_assert(
+      requires { ops_of<Backend>::rope_backward(context, dx, table, length, first); },
+      "rope_backward: the backend has no such operation for these arguments");
   ops_of<Backend>::rope_backward(context, dx, table, length, first);
 }
+
+/// @cond
+// What calls are told that fit no operation above.
+template <class Call = void>
+void rope_forward(detail::any, detail::any, detail::any, detail::any, detail::any) {
+  static_assert(
+      detail::never<Call>,
+      "rope_forward: expected (context, x [N, H, E], table [P, E], length, first), dynamic views "
+      "of one backend, table of the type that sums over elements of x are kept in");
+}
+template <class Call = void>
+void rope_backward(detail::any, detail::any, detail::any, detail::any, detail::any) {
+  static_assert(
+      detail::never<Call>,
+      "rope_backward: expected (context, dx [N, H, E], table [P, E], length, first), dynamic views "
+      "of one backend, table of the type that sums over elements of dx are kept in");
+}
+/// @endcond
 
 }  // namespace mtp::inline MTP_ABI

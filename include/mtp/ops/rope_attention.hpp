@@ -14,7 +14,7 @@ namespace mtp::inline MTP_ABI {
 /// v [N, G, E], out [N, H, E], statistics [N, 2H] as in attention_forward, table [P, E] as in
 /// rope_forward, T <= P. q and k may lie in one tensor but must not overlap. Throws mtp::error on
 /// wrong shapes.
-template <class S, class Backend>
+template <scalar S, class Backend>
 void rope_attention_forward(context<Backend>& context,
                             view<S, dims<3>, Backend> out,
                             out_sums<S, Backend> statistics,
@@ -30,13 +30,18 @@ void rope_attention_forward(context<Backend>& context,
       "rope_attention_forward", "statistics", statistics, {q.extent(0), 2 * q.extent(1)});
   detail::check_rows("rope_attention_forward", "out", out);
   detail::check_rows("rope_attention_forward", "statistics", statistics);
+  static_assert(
+      requires {
+        ops_of<Backend>::rope_attention_forward(context, out, statistics, q, k, v, table, batch);
+      },
+      "rope_attention_forward: the backend has no such operation for these arguments");
   ops_of<Backend>::rope_attention_forward(context, out, statistics, q, k, v, table, batch);
 }
 
 /// Gradients of rope_attention_forward by q and k as they were before the rotation, and by v: dq
 /// [N, H, E], dk, dv [N, G, E] are overwritten. q and k are given as the forward operation left
 /// them. dq, dk, dv must not overlap q, k, v. Throws mtp::error on wrong shapes.
-template <class S, class Backend>
+template <scalar S, class Backend>
 void rope_attention_backward(context<Backend>& context,
                              view<S, dims<3>, Backend> dq,
                              out_heads<S, Backend> dk,
@@ -52,6 +57,12 @@ void rope_attention_backward(context<Backend>& context,
   detail::check_attention_backward(
       "rope_attention_backward", dq, dk, dv, dout, q, k, v, out, statistics, batch);
   detail::check_rope("rope_attention_backward", q, table, q.extent(0) / batch, 0);
+  static_assert(
+      requires {
+        ops_of<Backend>::rope_attention_backward(
+            context, dq, dk, dv, dout, q, k, v, out, statistics, table, batch);
+      },
+      "rope_attention_backward: the backend has no such operation for these arguments");
   ops_of<Backend>::rope_attention_backward(
       context, dq, dk, dv, dout, q, k, v, out, statistics, table, batch);
 }
@@ -59,7 +70,7 @@ void rope_attention_backward(context<Backend>& context,
 /// rope_forward on q and k [M, G, E] with row m at positions[m], then attention_cached_forward. The
 /// cache receives rotated keys. q and k are used up: they may be rotated in place or not. Throws as
 /// attention_cached_forward does, and where the table has fewer rows than the cache.
-template <class S, class Backend>
+template <scalar S, class Backend>
 void rope_attention_cached_forward(context<Backend>& context,
                                    view<S, dims<3>, Backend> out,
                                    cache_view<S, Backend> cache,
@@ -78,7 +89,35 @@ void rope_attention_cached_forward(context<Backend>& context,
         " positions needs a table of as many, got ",
         table.extent(0));
   detail::check_rope("rope_attention_cached_forward", q, table, 1, 0);
+  static_assert(
+      requires {
+        ops_of<Backend>::rope_attention_cached_forward(
+            context, out, cache, q, k, v, table, positions);
+      },
+      "rope_attention_cached_forward: the backend has no such operation for these arguments");
   ops_of<Backend>::rope_attention_cached_forward(context, out, cache, q, k, v, table, positions);
 }
+
+/// @cond
+// What calls are told that fit no operation above.
+template <class Call = void>
+void rope_attention_forward(detail::any, detail::any, ...) {
+  static_assert(detail::never<Call>,
+                "rope_attention_forward: views and weights must be of the context's backend, and "
+                "of one element type or the one its sums are kept in");
+}
+template <class Call = void>
+void rope_attention_backward(detail::any, detail::any, ...) {
+  static_assert(detail::never<Call>,
+                "rope_attention_backward: views and weights must be of the context's backend, and "
+                "of one element type or the one its sums are kept in");
+}
+template <class Call = void>
+void rope_attention_cached_forward(detail::any, detail::any, ...) {
+  static_assert(detail::never<Call>,
+                "rope_attention_cached_forward: views and weights must be of the context's "
+                "backend, and of one element type or the one its sums are kept in");
+}
+/// @endcond
 
 }  // namespace mtp::inline MTP_ABI

@@ -47,6 +47,9 @@ void select_rows(context<Backend>& context,
   detail::check_shape("select_rows", "ids", ids, positions.shape());
   detail::check_rows("select_rows", "ids", ids);
   detail::check_rows("select_rows", "positions", positions);
+  static_assert(
+      requires { ops_of<Backend>::select_rows(context, positions, ids, text, offset, ahead); },
+      "select_rows: the backend has no such operation for these arguments");
   ops_of<Backend>::select_rows(context, positions, ids, text, offset, ahead);
 }
 
@@ -54,22 +57,28 @@ void select_rows(context<Backend>& context,
 ///
 /// ring [R, C] holds the latest R rows of a stream of any length; rows [M, C], M <= R, at distinct
 /// positions [M]. Throws mtp::error on wrong shapes.
-template <class S, class Backend>
+template <scalar S, class Backend>
 void store_rows(context<Backend>& context,
                 matrix_view<S, Backend> ring,
                 in_matrix<S, Backend> rows,
                 in_positions<Backend> positions) {
   detail::check_ring("store_rows", ring, rows, positions);
+  static_assert(
+      requires { ops_of<Backend>::store_rows(context, ring, rows, positions); },
+      "store_rows: the backend has no such operation for these arguments");
   ops_of<Backend>::store_rows(context, ring, rows, positions);
 }
 
 /// rows[m, c] = ring[positions[m] mod R, c]; zeros at negative positions. Shapes as in store_rows.
-template <class S, class Backend>
+template <scalar S, class Backend>
 void load_rows(context<Backend>& context,
                matrix_view<S, Backend> rows,
                in_matrix<S, Backend> ring,
                in_positions<Backend> positions) {
   detail::check_ring("load_rows", ring, rows, positions);
+  static_assert(
+      requires { ops_of<Backend>::load_rows(context, rows, ring, positions); },
+      "load_rows: the backend has no such operation for these arguments");
   ops_of<Backend>::load_rows(context, rows, ring, positions);
 }
 
@@ -84,6 +93,9 @@ void append_drafts(context<Backend>& context,
                    index_t ahead) {
   detail::check_text("append_drafts", text);
   detail::check_rows("append_drafts", "drafts", drafts);
+  static_assert(
+      requires { ops_of<Backend>::append_drafts(context, text, drafts, ahead); },
+      "append_drafts: the backend has no such operation for these arguments");
   ops_of<Backend>::append_drafts(context, text, drafts, ahead);
 }
 
@@ -111,7 +123,42 @@ void accept_drafts(context<Backend>& context,
         text.tokens.extent(0),
         " tokens, got ",
         limit);
+  static_assert(
+      requires { ops_of<Backend>::accept_drafts(context, text, predicted, limit); },
+      "accept_drafts: the backend has no such operation for these arguments");
   ops_of<Backend>::accept_drafts(context, text, predicted, limit);
 }
+
+/// @cond
+// What calls are told that fit no operation above.
+template <class Call = void>
+void select_rows(detail::any, detail::any, detail::any, detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>,
+                "select_rows: expected (context, positions [M], ids [M], text, offset, ahead), of "
+                "one backend");
+}
+template <class Call = void>
+void store_rows(detail::any, detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>,
+                "store_rows: expected (context, ring [R, C], rows [M, C], positions [M]), dynamic "
+                "views of one backend and element type, ring writable");
+}
+template <class Call = void>
+void load_rows(detail::any, detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>,
+                "load_rows: expected (context, rows [M, C], ring [R, C], positions [M]), dynamic "
+                "views of one backend and element type, rows writable");
+}
+template <class Call = void>
+void append_drafts(detail::any, detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>,
+                "append_drafts: expected (context, text, drafts [J], ahead), of one backend");
+}
+template <class Call = void>
+void accept_drafts(detail::any, detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>,
+                "accept_drafts: expected (context, text, predicted [M], limit), of one backend");
+}
+/// @endcond
 
 }  // namespace mtp::inline MTP_ABI

@@ -10,13 +10,16 @@ namespace mtp::inline MTP_ABI {
 ///
 /// gate_up [N, 2F]: g in columns 0..F-1, u in columns F..2F-1; y [N, F]. Throws mtp::error on wrong
 /// shapes.
-template <class S, class Backend>
+template <scalar S, class Backend>
 void swiglu_forward(context<Backend>& context,
                     matrix_view<S, Backend> y,
                     in_matrix<S, Backend> gate_up) {
   detail::check_shape("swiglu_forward", "gate_up", gate_up, {y.extent(0), 2 * y.extent(1)});
   detail::check_rows("swiglu_forward", "y", y);
   detail::check_rows("swiglu_forward", "gate_up", gate_up);
+  static_assert(
+      requires { ops_of<Backend>::swiglu_forward(context, y, gate_up); },
+      "swiglu_forward: the backend has no such operation for these arguments");
   ops_of<Backend>::swiglu_forward(context, y, gate_up);
 }
 
@@ -24,7 +27,7 @@ void swiglu_forward(context<Backend>& context,
 ///
 /// d_gate_up (=), gate_up [N, 2F], dy [N, F]. d_gate_up may be gate_up. Throws mtp::error on wrong
 /// shapes.
-template <class S, class Backend>
+template <scalar S, class Backend>
 void swiglu_backward(context<Backend>& context,
                      matrix_view<S, Backend> d_gate_up,
                      in_matrix<S, Backend> dy,
@@ -34,12 +37,15 @@ void swiglu_backward(context<Backend>& context,
   detail::check_rows("swiglu_backward", "d_gate_up", d_gate_up);
   detail::check_rows("swiglu_backward", "dy", dy);
   detail::check_rows("swiglu_backward", "gate_up", gate_up);
+  static_assert(
+      requires { ops_of<Backend>::swiglu_backward(context, d_gate_up, dy, gate_up); },
+      "swiglu_backward: the backend has no such operation for these arguments");
   ops_of<Backend>::swiglu_backward(context, d_gate_up, dy, gate_up);
 }
 
 /// y = x + silu(u), element by element (Medusa, arXiv 2401.10774, section 2.1.1). All [N, C]; y may
 /// be x. Throws mtp::error on wrong shapes.
-template <class S, class Backend>
+template <scalar S, class Backend>
 void silu_residual_forward(context<Backend>& context,
                            matrix_view<S, Backend> y,
                            in_matrix<S, Backend> x,
@@ -49,12 +55,15 @@ void silu_residual_forward(context<Backend>& context,
   detail::check_rows("silu_residual_forward", "y", y);
   detail::check_rows("silu_residual_forward", "x", x);
   detail::check_rows("silu_residual_forward", "u", u);
+  static_assert(
+      requires { ops_of<Backend>::silu_residual_forward(context, y, x, u); },
+      "silu_residual_forward: the backend has no such operation for these arguments");
   ops_of<Backend>::silu_residual_forward(context, y, x, u);
 }
 
 /// du = dy silu'(u); the gradient of x is dy itself. All [N, C]; du may be u.
 /// Throws mtp::error on wrong shapes.
-template <class S, class Backend>
+template <scalar S, class Backend>
 void silu_residual_backward(context<Backend>& context,
                             matrix_view<S, Backend> du,
                             in_matrix<S, Backend> dy,
@@ -64,7 +73,38 @@ void silu_residual_backward(context<Backend>& context,
   detail::check_rows("silu_residual_backward", "du", du);
   detail::check_rows("silu_residual_backward", "dy", dy);
   detail::check_rows("silu_residual_backward", "u", u);
+  static_assert(
+      requires { ops_of<Backend>::silu_residual_backward(context, du, dy, u); },
+      "silu_residual_backward: the backend has no such operation for these arguments");
   ops_of<Backend>::silu_residual_backward(context, du, dy, u);
 }
+
+/// @cond
+// What calls are told that fit no operation above.
+template <class Call = void>
+void swiglu_forward(detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>,
+                "swiglu_forward: expected (context, y [N, F], gate_up [N, 2F]), dynamic views of "
+                "one backend and element type, y writable");
+}
+template <class Call = void>
+void swiglu_backward(detail::any, detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>,
+                "swiglu_backward: expected (context, d_gate_up [N, 2F], dy [N, F], gate_up [N, "
+                "2F]), dynamic views of one backend and element type, d_gate_up writable");
+}
+template <class Call = void>
+void silu_residual_forward(detail::any, detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>,
+                "silu_residual_forward: expected (context, y, x, u), dynamic views [N, C] of one "
+                "backend and element type, y writable");
+}
+template <class Call = void>
+void silu_residual_backward(detail::any, detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>,
+                "silu_residual_backward: expected (context, du, dy, u), dynamic views [N, C] of "
+                "one backend and element type, du writable");
+}
+/// @endcond
 
 }  // namespace mtp::inline MTP_ABI

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "mtp/core/error.hpp"
+#include "mtp/core/refusal.hpp"
 #include "mtp/core/tensor.hpp"
 #include "mtp/core/view.hpp"
 #include "mtp/loss/model_loss.hpp"
@@ -62,6 +63,11 @@ struct step_report {
 /// row throw mtp::error.
 template <model_config Config, class Backend, scalar S = float, class Element = std::uint8_t>
 class trainer {
+  static_assert(validate<Config>());
+  static_assert(std::is_integral_v<Element> &&
+                    (sizeof(Element) < sizeof(token_t) || std::is_same_v<Element, token_t>),
+                "trainer: the tokens of the dataset must be integers that fit into token_t");
+
  public:
   using model_type = language_model<Config, Backend, S>;  ///< the model that is trained
   using dataset_type = dataset<Element>;                  ///< what it is trained on
@@ -91,11 +97,23 @@ class trainer {
           window_of(options.length),
           " tokens (length + 1 + depth), got ",
           data.window());
-    static_assert(sizeof(Element) < sizeof(token_t) || std::is_same_v<Element, token_t>);
     const auto count = static_cast<std::size_t>(options.batch * data.window());
     tokens_.resize(count);
     segments_.resize(count);
     context.reserve(ops_of<Backend>::sum_of_squares_workspace(model_type::layout.storage));
+  }
+
+  /// Refuses other models and datasets.
+  template <class Call = void>
+  trainer(detail::any, detail::any, detail::any, const options_type& options)
+      : trainer(detail::refused<context<Backend>&>(),
+                detail::refused<model_type&>(),
+                detail::refused<const dataset_type&>(),
+                options) {
+    static_assert(
+        detail::never<Call>,
+        "trainer: expected a context, a language_model and a dataset of the trainer's own "
+        "configuration, backend, element type and token type");
   }
 
   /// What the run is made with.
@@ -167,7 +185,8 @@ class trainer {
 
   /// Losses over the first `windows` held-out windows, all of them if fewer. Per valid target and
   /// with the weights of the options alone: the lambda schedule does not enter.
-  loss_report<Config.depth> validate(index_t windows) {
+  [[nodiscard("trainer::validate: nothing but the report comes of it")]] loss_report<Config.depth>
+  validate(index_t windows) {
     loss_report<Config.depth> total;
     const index_t count = std::min(windows, data_->validation_windows());
     auto loss = options_.loss;
