@@ -1,0 +1,16 @@
+// expects: add: y, a and b must have the same shape
+#include "compile_fail/backends.hpp"
+#include "mtp/ops/elementwise.hpp"
+
+namespace mtp::test {
+
+void add_shapes(host_context& context, on_host<float, 4, 8> y, on_host<const float, 4, 9> wider) {
+#ifdef MTP_KO
+  add(context, y, y, wider);
+#else
+  static_cast<void>(wider);
+  add(context, y, y, y);
+#endif
+}
+
+}  // namespace mtp::test

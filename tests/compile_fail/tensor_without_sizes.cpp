@@ -1,0 +1,14 @@
+// expects: tensor: sizes that are known at run time only must be given
+#include "compile_fail/backends.hpp"
+
+namespace mtp::test {
+
+void tensor_without_sizes() {
+#ifdef MTP_KO
+  const tensor<float, extents<dynamic, 8>, host> x;
+#else
+  const tensor<float, extents<4, 8>, host> x;
+#endif
+}
+
+}  // namespace mtp::test
