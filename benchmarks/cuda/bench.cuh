@@ -5,13 +5,12 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <string>
 #include <vector>
 
+#include "checks.hpp"
 #include "mtp/backend/cuda.cuh"
 #include "mtp/core/random.hpp"
 #include "mtp/core/tensor.hpp"
@@ -123,12 +122,6 @@ class stopwatch {
   cudaEvent_t begin_ = nullptr, end_ = nullptr;
 };
 
-inline double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
 /// The median time of one of `calls` calls in a row, over `rounds` rounds.
 template <class Body>
 double median_seconds(const Body& body, int calls, int rounds) {
@@ -225,18 +218,6 @@ inline void report_flops(benchmark::State& state, double flops) {
       benchmark::Counter(flops, benchmark::Counter::kIsIterationInvariantRate);
   state.counters["share_of_product"] = benchmark::Counter(
       flops / measured_ceilings().product, benchmark::Counter::kIsIterationInvariantRate);
-}
-
-/// Ends a benchmark with an error unless |actual - expected| <= bound; NaN does not pass.
-inline bool near_enough(
-    benchmark::State& state, const char* what, double actual, double expected, double bound) {
-  if (std::abs(actual - expected) <= bound) {
-    return true;
-  }
-  const std::string message = std::string("wrong before timing: ") + what + " is " +
-                              std::to_string(actual) + ", expected " + std::to_string(expected);
-  state.SkipWithError(message.c_str());
-  return false;
 }
 
 }  // namespace mtp::bench

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "bench.cuh"
+#include "model_cost.hpp"
 #include "mtp/mtp.hpp"
 
 namespace mtp::bench {
@@ -20,22 +21,6 @@ constexpr model_config model_of(head_kind head, int depth) {
           .max_positions = 1024,
           .head = head,
           .depth = depth};
-}
-
-/// Of a step, for one token: six for every weight that a token meets, and attention's twelve S C
-/// / 2.
-template <model_config Config>
-double flops_per_token(double length) {
-  const auto C = static_cast<double>(Config.hidden_size);
-  const auto F = static_cast<double>(Config.intermediate_size);
-  const double block = C * static_cast<double>(Config.qkv_size()) +
-                       C * static_cast<double>(Config.query_size()) + 3 * C * F;
-  const double attention = 6 * length * static_cast<double>(Config.query_size());
-  const double output = C * static_cast<double>(Config.vocab_size);
-  const bool sequential = Config.head == head_kind::sequential;
-  const double blocks = Config.num_layers + Config.depth;
-  const double combine = sequential ? 2 * C * C * Config.depth : 0;
-  return 6 * (blocks * block + combine + (Config.depth + 1) * output) + blocks * attention;
 }
 
 template <head_kind Head, int Depth>
@@ -61,12 +46,12 @@ void train_step_bench(benchmark::State& state) {
     state.SetIterationTime(watch.seconds([&] { run.step(); }));
   }
   const double tokens = static_cast<double>(batch * length);
-  const double flops = tokens * flops_per_token<config>(length);
+  const double flops = tokens * training_flops_per_token(config, length);
   report_flops(state, flops);
   state.counters["tokens_per_second"] =
       benchmark::Counter(tokens, benchmark::Counter::kIsIterationInvariantRate);
   state.counters["flops_over_depth_0"] =
-      flops / (tokens * flops_per_token<model_of(head_kind::none, 0)>(length));
+      flops / (tokens * training_flops_per_token(model_of(head_kind::none, 0), length));
 }
 
 BENCHMARK(train_step_bench<head_kind::none, 0>)->UseManualTime()->Iterations(20);

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Times training steps of this library against PyTorch, alternating between two programs.
+"""Times training steps or decoding of this library against PyTorch, two programs taking turns.
 
-Both programs read the line `step` and answer with the milliseconds of one training step; `quit`
-ends them. In every round each program makes one step, and the order is swapped from round to
-round, so that a slow phase of the machine meets both. Only one of them works at any time.
+Both programs read a question and answer with the milliseconds of what they did: `step`, one
+training step; `tokens N`, N tokens written greedily; `pass M`, a decoding pass over M rows. `quit`
+ends them. In every round each program answers once, and the order is swapped from round to round,
+so that a slow phase of the machine meets both. Only one of them works at any time.
 """
 
 import argparse
@@ -20,11 +21,14 @@ import tempfile
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-OURS = "build/release/benchmarks/train_step_peer"
-PEER = "benchmarks/peers/train_step.py"
+OURS = "build/release/benchmarks/peer"
+PEERS = {"train": "benchmarks/peers/train_step.py", "decode": "benchmarks/peers/decode.py"}
 TOKENS = 16 * 256  # per step
+WRITTEN = 64  # tokens of a text
 
 CONFIGURATIONS = [("none", 0), ("sequential", 1), ("sequential", 4), ("parallel", 3)]
+DECODED = ["small", "large"]
+QUESTIONS = [f"tokens {WRITTEN}"] + [f"pass {rows}" for rows in (1, 2, 4, 5, 8)]
 
 # Keeps glibc from returning memory to the system after every step, and pins the threads.
 PEER_ENVIRONMENT = {
@@ -59,11 +63,11 @@ class Program:
         print("\n".join(self.messages()[-20:]), file=sys.stderr)
         sys.exit(1)
 
-    def step(self):
-        """(the milliseconds that the program reports, the milliseconds until it answered)"""
+    def ask(self, question):
+        """(the answer, the milliseconds until it came)"""
         start = time.perf_counter()
         try:
-            self.process.stdin.write("step\n")
+            self.process.stdin.write(question + "\n")
             self.process.stdin.flush()
             answer = self.process.stdout.readline()
         except BrokenPipeError:
@@ -72,12 +76,17 @@ class Program:
         if not answer:
             self.process.wait()
             self.fail(f"ended with status {self.process.returncode} instead of answering")
+        return answer.strip(), elapsed
+
+    def time(self, question):
+        """(the milliseconds that the program reports, the milliseconds until it answered)"""
+        answer, elapsed = self.ask(question)
         try:
             reported = float(answer)
         except ValueError:
-            self.fail(f"answered {answer.strip()!r} instead of milliseconds")
+            self.fail(f"answered {answer!r} instead of milliseconds")
         if not 0 < reported <= elapsed:
-            self.fail(f"reports {reported} ms for a step that was answered in {elapsed:.3f} ms")
+            self.fail(f"reports {reported} ms for what was answered in {elapsed:.3f} ms")
         return reported, elapsed
 
     def stop(self):
@@ -90,39 +99,27 @@ class Program:
         return self.messages()
 
 
-def measure(head, depth, ours_command, peer_command, options):
-    arguments = ["--head", head, "--depth", str(depth), "--threads", str(options.threads)]
-    threads = {"OMP_NUM_THREADS": str(options.threads)}
-    programs = []
-    try:
-        ours = Program("ours", ours_command + arguments, threads)
-        programs.append(ours)
-        peer = Program("PyTorch", peer_command + arguments, {**threads, **PEER_ENVIRONMENT})
-        programs.append(peer)
-        for program in programs * options.warmup:
-            program.step()
-        reported = {"ours": [], "PyTorch": []}
-        overhead = {"ours": [], "PyTorch": []}
-        for round_number in range(options.rounds):
-            for program in [ours, peer] if round_number % 2 == 0 else [peer, ours]:
-                time.sleep(options.pause)  # threads that still wait actively go to sleep
-                milliseconds, elapsed = program.step()
-                reported[program.name].append(milliseconds)
-                overhead[program.name].append(elapsed - milliseconds)
-    finally:
-        messages = {program.name: program.stop() for program in programs}
+def alternate(ours, peer, question, options):
+    """The same question to both programs, round by round."""
+    for program in [ours, peer] * options.warmup:
+        program.time(question)
+    reported = {"ours": [], "PyTorch": []}
+    overhead = {"ours": [], "PyTorch": []}
+    for round_number in range(options.rounds):
+        for program in [ours, peer] if round_number % 2 == 0 else [peer, ours]:
+            time.sleep(options.pause)  # threads that still wait actively go to sleep
+            milliseconds, elapsed = program.time(question)
+            reported[program.name].append(milliseconds)
+            overhead[program.name].append(elapsed - milliseconds)
 
     ratios = [p / o for o, p in zip(reported["ours"], reported["PyTorch"])]
-    result = {"head": head, "depth": depth}
+    result = {}
     for key, name in (("ours", "ours"), ("pytorch", "PyTorch")):
-        median = statistics.median(reported[name])
         result[key] = {
-            "ms_median": round(median, 3),
-            "tokens_per_second": round(TOKENS / median * 1e3, 1),
-            "ms": [round(ms, 3) for ms in reported[name]],
+            "ms_median": round(statistics.median(reported[name]), 4),
+            "ms": [round(ms, 4) for ms in reported[name]],
             # Between the question and the answer, but not in the reported time.
             "unreported_ms_median": round(statistics.median(overhead[name]), 3),
-            "stderr": messages[name][:20],
         }
     result["ratio_pytorch_over_ours"] = {
         "median": round(statistics.median(ratios), 4),
@@ -132,25 +129,83 @@ def measure(head, depth, ours_command, peer_command, options):
     return result
 
 
+def start(ours_command, peer_command, options):
+    threads = {"OMP_NUM_THREADS": str(options.threads)}
+    ours = Program("ours", ours_command, threads)
+    try:
+        return ours, Program("PyTorch", peer_command, {**threads, **PEER_ENVIRONMENT})
+    except OSError:
+        ours.stop()
+        raise
+
+
+def measure_training(head, depth, ours_command, peer_command, options):
+    arguments = ["--head", head, "--depth", str(depth), "--threads", str(options.threads)]
+    programs = start(ours_command + arguments, peer_command + arguments, options)
+    try:
+        result = {"head": head, "depth": depth, **alternate(*programs, "step", options)}
+    finally:
+        messages = [program.stop() for program in programs]
+    for key, lines in zip(("ours", "pytorch"), messages):
+        result[key]["tokens_per_second"] = round(TOKENS / result[key]["ms_median"] * 1e3, 1)
+        result[key]["stderr"] = lines[:20]
+    return result
+
+
+def measure_decoding(model, ours_command, peer_command, options):
+    """One result for each question. Both programs have the same parameters, and their texts are
+    compared first: rounding may lead them apart where two tokens are almost equally likely."""
+    ours_command = ours_command + ["--task", "decode", "--model", model]
+    ours_command += ["--threads", str(options.threads)]
+    programs, results = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        parameters = os.path.join(folder, "parameters")
+        ours = Program("ours", ours_command, {"OMP_NUM_THREADS": str(options.threads)})
+        programs.append(ours)
+        try:
+            answer = ours.ask(f"save {parameters}")[0]
+            if answer != "saved":
+                ours.fail(f"answered {answer!r} instead of saving its parameters")
+            command = peer_command + ["--model", model, "--parameters", parameters]
+            command += ["--threads", str(options.threads)]
+            environment = {"OMP_NUM_THREADS": str(options.threads), **PEER_ENVIRONMENT}
+            peer = Program("PyTorch", command, environment)
+            programs.append(peer)
+            texts = [program.ask(f"text {WRITTEN}")[0].split() for program in programs]
+            same = next(
+                (i for i, (a, b) in enumerate(zip(*texts)) if a != b), min(map(len, texts))
+            )
+            if same < WRITTEN // 4:
+                peer.fail(f"writes another text: only the first {same} tokens are the same")
+            for question in QUESTIONS:
+                result = {"model": model, "question": question, "same_tokens": same}
+                results.append({**result, **alternate(ours, peer, question, options)})
+        finally:
+            messages = [program.stop() for program in programs]
+    for result in results:
+        if result["question"].startswith("tokens"):
+            for key in ("ours", "pytorch"):
+                median = result[key]["ms_median"]
+                result[key]["tokens_per_second"] = round(WRITTEN / median * 1e3, 1)
+        result["pytorch"]["stderr"] = messages[-1][:20]
+    return results
+
+
 # --- Report ----------------------------------------------------------------------------------
 
-HEADER = f"{'configuration':<16}{'ms ours':>10}{'ms PyTorch':>12}"
-HEADER += f"  {'PyTorch/ours (min .. max)':<27}"
-HEADER += f"{'tokens/s ours':>14}{'tokens/s PyTorch':>18}"
+HEADER = f"{'configuration':<18}{'ms ours':>10}{'ms PyTorch':>12}"
+HEADER += "  PyTorch/ours (min .. max)"
 
 
 def label(head, depth):
     return head if head == "none" else f"{head} D={depth}"
 
 
-def row(result):
-    ours, peer = result["ours"], result["pytorch"]
+def row(name, result):
     ratio = result["ratio_pytorch_over_ours"]
-    ratios = f"{ratio['median']:.2f} ({ratio['min']:.2f} .. {ratio['max']:.2f})"
     return (
-        f"{label(result['head'], result['depth']):<16}{ours['ms_median']:>10.1f}"
-        f"{peer['ms_median']:>12.1f}  {ratios:<27}"
-        f"{ours['tokens_per_second']:>14.0f}{peer['tokens_per_second']:>18.0f}"
+        f"{name:<18}{result['ours']['ms_median']:>10.2f}{result['pytorch']['ms_median']:>12.2f}"
+        f"  {ratio['median']:.2f} ({ratio['min']:.2f} .. {ratio['max']:.2f})"
     )
 
 
@@ -177,6 +232,7 @@ def commit():
 def parse_arguments():
     names = [label(*c) for c in CONFIGURATIONS]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--task", choices=PEERS, default="train")
     parser.add_argument("--python", default=sys.executable, help="the interpreter with PyTorch")
     parser.add_argument("--ours", default=OURS, help="command of this library's program")
     parser.add_argument("--optimizer", choices=["auto", "foreach", "fused"], default="auto")
@@ -184,8 +240,10 @@ def parse_arguments():
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--pause", type=float, default=0.05, help="seconds before every step")
-    parser.add_argument("--only", choices=names, action="append", help="may be repeated")
-    parser.add_argument("--output", help="default: a file in benchmarks/results/, named by version")
+    parser.add_argument("--only", choices=names + DECODED, action="append", help="may be repeated")
+    parser.add_argument("--commit", help="default: what git says")
+    parser.add_argument("--mode", default="full", help="a word that is written to the output")
+    parser.add_argument("--output", help="default: benchmarks/results/<task>_vs_torch.json")
     options = parser.parse_args()
     if options.rounds < 1 or options.warmup < 0 or options.threads < 1:
         parser.error("--rounds and --threads are at least 1, --warmup at least 0")
@@ -197,48 +255,66 @@ def main():
     ours_command = shlex.split(options.ours)
     if not os.path.exists(os.path.join(ROOT, ours_command[0])) and "/" in ours_command[0]:
         sys.exit(f"{ours_command[0]} is missing: build the release preset first")
-    script = [PEER, "--optimizer", options.optimizer]
+    script = [PEERS[options.task]]
+    if options.task == "train":
+        script += ["--optimizer", options.optimizer]
 
     load = os.getloadavg()
     if load[0] > 0.5:
         print(f"warning: load average {load[0]:.2f}; other work distorts it", file=sys.stderr)
+    peer_command = [options.python] + script
     results = []
-    for head, depth in CONFIGURATIONS:
-        if options.only and label(head, depth) not in options.only:
-            continue
-        results.append(measure(head, depth, ours_command, [options.python] + script, options))
-        if len(results) == 1:
-            warnings = [m for m in results[0]["pytorch"]["stderr"] if m.startswith("warning")]
-            print("\n".join(results[0]["pytorch"]["stderr"][:3] + warnings))
+
+    def show(name, result):
+        if not results:
+            lines = result["pytorch"]["stderr"]
+            print("\n".join(lines[:3] + [m for m in lines[3:] if m.startswith("warning")]))
             print(f"\n{HEADER}")
-        print(row(results[-1]), flush=True)
+        print(row(name, result), flush=True)
+        results.append(result)
+
+    if options.task == "train":
+        arguments = f"--head HEAD --depth DEPTH --threads {options.threads}"
+        for head, depth in CONFIGURATIONS:
+            name = label(head, depth)
+            if not options.only or name in options.only:
+                show(name, measure_training(head, depth, ours_command, peer_command, options))
+    else:
+        arguments = f"--task decode --model MODEL --threads {options.threads}"
+        for model in DECODED:
+            if not options.only or model in options.only:
+                for result in measure_decoding(model, ours_command, peer_command, options):
+                    show(f"{model} {result['question']}", result)
+    if not results:
+        sys.exit("--only names nothing that this task measures")
 
     settings = " ".join(f"{k}={v}" for k, v in PEER_ENVIRONMENT.items())
-    arguments = f"--head HEAD --depth DEPTH --threads {options.threads}"
+    peer_arguments = arguments.replace("--task decode", "--parameters FILE")
     torch_version = re.match(r"torch ([^,\s]+)", results[0]["pytorch"]["stderr"][0])
-    torch_version = torch_version.group(1) if torch_version else "unknown"
     report = {
-        "benchmark": "train_step_vs_torch",
+        "benchmark": f"{options.task}_vs_torch",
+        "mode": options.mode,
         "processor": processor(),
         "logical_processors": os.cpu_count(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "load_average_at_start": [round(x, 2) for x in load],
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "versions": {"ours": commit(), "torch": torch_version},
+        "versions": {
+            "ours": options.commit or commit(),
+            "torch": torch_version.group(1) if torch_version else "unknown",
+        },
         "commands": {
             "ours": f"{options.ours} {arguments}",
-            "pytorch": f"{settings} python3 {' '.join(script)} {arguments}",
+            "pytorch": f"{settings} python3 {' '.join(script)} {peer_arguments}",
         },
         "threads": options.threads,
         "warmup_rounds": options.warmup,
         "rounds": options.rounds,
-        "tokens_per_step": TOKENS,
         "results": results,
     }
     output = options.output
     if not output:
-        name = f"train_step_vs_torch_{torch_version.split('+')[0]}.json"
-        output = os.path.join(ROOT, "benchmarks", "results", name)
+        output = os.path.join(ROOT, "benchmarks", "results", f"{options.task}_vs_torch.json")
     os.makedirs(os.path.dirname(os.path.abspath(output)), exist_ok=True)
     with open(output, "w") as file:
         json.dump(report, file, indent=2)

@@ -66,6 +66,7 @@ struct line_chart {
   std::string x_label, y_label;
   number_style style = number_style::plain;
   bool log_y = false;  // only where all values are positive; otherwise linear
+  bool log_x = false;  // likewise; with a tick at each power of two
   int width = 720, height = 360;
   std::vector<chart_series> series;
 };
@@ -297,7 +298,8 @@ inline std::string draw(const line_chart& chart) {
     ys.include(0);
     ys.include(1);
   }
-  if (xs.lo > 0 && xs.lo < 0.1 * xs.hi) xs.lo = 0;
+  const bool log_x = chart.log_x && xs.lo > 0;
+  if (!log_x && xs.lo > 0 && xs.lo < 0.1 * xs.hi) xs.lo = 0;
   if (xs.lo == xs.hi) xs = {xs.lo - 1, xs.hi + 1};
   if (ys.hi - ys.lo <= 1e-9 * std::abs(ys.hi)) {
     const double margin = ys.hi == 0 ? 1 : 0.1 * std::abs(ys.hi);
@@ -313,7 +315,15 @@ inline std::string draw(const line_chart& chart) {
   const int y_count = (std::max)(3, static_cast<int>(room * 1.4));
   const std::vector<double> y_ticks =
       log_y ? log_ticks(ys.lo, ys.hi, y_count) : nice_ticks(ys.lo, ys.hi, y_count);
-  const std::vector<double> x_ticks = nice_ticks(xs.lo, xs.hi, (std::max)(4, chart.width / 100), 1);
+  std::vector<double> x_ticks;
+  if (log_x) {
+    for (double tick = std::exp2(std::ceil(std::log2(xs.lo))); tick <= xs.hi; tick *= 2) {
+      x_ticks.push_back(tick);
+    }
+  } else {
+    x_ticks = nice_ticks(xs.lo, xs.hi, (std::max)(4, chart.width / 100), 1);
+  }
+  const auto along = [log_x](double value) { return log_x ? std::log(value) : value; };
 
   std::size_t widest = 0;
   for (const double tick : y_ticks) {
@@ -322,7 +332,7 @@ inline std::string draw(const line_chart& chart) {
   const double left = 12 + 7.5 * static_cast<double>(widest);
   const double right = chart.width - 52.0, top = 30, bottom = chart.height - 42.0;
   const auto x = [&](double value) {
-    return left + (value - xs.lo) / (xs.hi - xs.lo) * (right - left);
+    return left + (along(value) - along(xs.lo)) / (along(xs.hi) - along(xs.lo)) * (right - left);
   };
   const auto y = [&](double value) {
     return bottom -

@@ -144,6 +144,24 @@ TEST_CASE("a logarithmic chart of values that are not positive is linear") {
   CHECK_FALSE(contains(svg, "nan"));
 }
 
+TEST_CASE("a chart over powers of two has a tick at each, equally far apart") {
+  example::line_chart chart = falling_curve(0);
+  for (const double x : {32.0, 64.0, 128.0, 256.0}) chart.series[0].thick.push_back({x, x});
+  for (const bool log_x : {false, true}) {
+    chart.log_x = log_x;
+    const std::string svg = draw(chart);
+    CHECK(markup_fault(svg) == "");
+    CHECK(contains(svg, ">32<") == log_x);
+    std::vector<double> at;
+    const std::string before = "cx=\"";
+    for (std::size_t i = svg.find(before); i != std::string::npos; i = svg.find(before, i + 1)) {
+      at.push_back(std::stod(svg.substr(i + before.size())));
+    }
+    REQUIRE(at.size() == 4);
+    CHECK((std::abs((at[1] - at[0]) - (at[3] - at[2])) < 0.2) == log_x);
+  }
+}
+
 TEST_CASE("many points are thinned to what is visible") {
   std::vector<example::chart_point> points;
   for (int i = 0; i < 100000; ++i) points.push_back({1.0 * i, std::sin(i * 0.7)});

@@ -1,0 +1,420 @@
+// Writes docs/performance.md and its pictures from what the benchmarks measured.
+//
+//   report_page RESULTS DOCS    reads RESULTS/*.json, writes DOCS/performance.md and DOCS/pictures
+//
+// Every figure of the page is read from these files. What is missing is left out, and named.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "picture.hpp"
+#include "results.hpp"
+
+namespace {
+
+using example::chart_series;
+using example::line_chart;
+using report::json;
+using report::measured;
+using report::program_results;
+
+/// A page that grows, and the folder for its pictures.
+struct page {
+  std::filesystem::path docs;
+  std::string text;
+
+  template <class... Arguments>
+  void add(fmt::format_string<Arguments...> form, Arguments&&... arguments) {
+    text += fmt::format(form, std::forward<Arguments>(arguments)...);
+  }
+  void picture(const std::string& name, const line_chart& chart) {
+    if (report::write_picture(docs / "pictures" / (name + ".svg"), chart)) {
+      add("![{}](pictures/{}.svg)\n\n", chart.description, name);
+    }
+  }
+};
+
+std::string number(std::optional<double> value, int digits) {
+  return value ? fmt::format("{:.{}f}", *value, digits) : "";
+}
+/// With three significant digits, so that small and large ones stand in one column.
+std::string figure(std::optional<double> value) {
+  if (!value) return "";
+  return *value >= 100 ? fmt::format("{:.0f}", *value)
+                       : fmt::format("{:.{}f}", *value, *value >= 10 ? 1 : 2);
+}
+std::string percent(std::optional<double> value) {
+  return value ? fmt::format("{:.0f} %", 100 * *value) : "";
+}
+std::string sizes(const measured& benchmark) {
+  std::string text;
+  for (const long size : benchmark.arguments) {
+    text += (text.empty() ? "" : " x ") + std::to_string(size);
+  }
+  return text;
+}
+
+/// The last part of a name, after the slash.
+std::string ending(const std::string& name) {
+  return name.substr(name.rfind('/') + 1);
+}
+
+// ---- how it was measured ------------------------------------------------------------------------
+void add_source(page& to, const char* what, const std::string& file, const json& context) {
+  to.add("| {} | {} | `{}` | `{}` | [{}](../benchmarks/results/{}) |\n",
+         what,
+         context.value("date", "").substr(0, 10),
+         context.value("commit", "unknown"),
+         context.value("command", ""),
+         file,
+         file);
+}
+
+void add_peer_source(page& to, const char* what, const std::string& file, const json& results) {
+  json context = {{"date", results.value("date", "")}};
+  context["commit"] = results["versions"].value("ours", "unknown");
+  context["command"] = results["commands"].value("ours", "");
+  add_source(to, what, file, context);
+}
+
+void add_machine(page& to, const program_results& operations) {
+  const json& context = operations.context;
+  const auto text = [&](const char* key) { return context.value(key, std::string("unknown")); };
+  to.add("| | |\n|---|---|\n");
+  to.add("| Processor | {}, {} threads |\n", text("processor"), text("threads"));
+  to.add("| Instructions | {} |\n", text("instructions"));
+  to.add("| Compiler | {}; Eigen {} |\n", text("compiler"), text("eigen"));
+  to.add("| Multiply-adds of f32 in registers | {} GFLOP/s |\n", text("peak_gflops"));
+  to.add("| Copy, triad beyond the caches | {}, {} GB/s |\n",
+         text("copy_gbytes"),
+         text("triad_gbytes"));
+  if (const auto load = context.find("load_avg"); load != context.end() && !load->empty()) {
+    to.add("| Load average before | {:.2f} |\n", load->at(0).get<double>());
+  }
+  to.add(
+      "\nPeaks are those of all threads together, the best of several tries at the start of the "
+      "program whose shares they serve.\n\n");
+}
+
+// ---- operations ---------------------------------------------------------------------------------
+void add_products(page& to, const program_results& operations) {
+  line_chart chart;
+  chart.description = "GFLOP/s of square products over their size";
+  chart.x_label = "rows, columns and inputs";
+  chart.y_label = "GFLOP/s";
+  chart.log_x = true;
+  chart_series ours{"linear_forward", {}, {}}, eigen{"Eigen's product", {}, {}},
+      peak{"peak of this run", {}, {}};
+  std::map<std::string, const measured*> eigen_of;
+  for (const measured* each : operations.of("eigen_product")) {
+    eigen_of[sizes(*each)] = each;
+  }
+  std::string rows;
+  for (const measured* each : operations.of("linear_forward")) {
+    const auto other = eigen_of.find(sizes(*each));
+    if (each->arguments.size() != 3 || other == eigen_of.end()) continue;
+    const auto rate = each->value("GFLOP/s"), eigen_rate = other->second->value("GFLOP/s");
+    if (!rate || !eigen_rate) continue;
+    const auto& at = each->arguments;
+    if (at[0] == at[1] && at[1] == at[2]) {
+      const auto size = static_cast<double>(at[0]);
+      ours.thick.push_back({size, *rate});
+      eigen.thick.push_back({size, *eigen_rate});
+      if (const auto share = each->value("share_of_peak"); share && *share > 0) {
+        peak.thick.push_back({size, *rate / *share});
+      }
+    }
+    rows += fmt::format("| {} | {} | {} | {} | {} | {:.2f} |\n",
+                        sizes(*each),
+                        figure(each->microseconds()),
+                        figure(rate),
+                        percent(each->value("share_of_peak")),
+                        figure(eigen_rate),
+                        *rate / *eigen_rate);
+  }
+  chart.series = {ours, eigen, peak};
+  to.add(
+      "## Products\n\nSizes are rows x outputs x inputs. Eigen's product has the weight in rows, "
+      "and each thread computes an equal share of the outputs. Small products run on one "
+      "thread, whose share of the peak of all threads is accordingly small.\n\n");
+  to.picture("products", chart);
+  to.add(
+      "| `linear_forward` | us | GFLOP/s | of peak | Eigen GFLOP/s | ours / Eigen |\n"
+      "|---|--:|--:|--:|--:|--:|\n{}\n",
+      rows);
+}
+
+void add_operations(page& to, const program_results& operations) {
+  to.add(
+      "## Every operation\n\nf32. Rates count what an operation must compute or move at least. "
+      "Operands that fit into a cache move faster than the copy beyond the caches that shares "
+      "refer to.\n\n| Operation | Sizes | us | GFLOP/s | of peak | GB/s | of copy |\n"
+      "|---|---|--:|--:|--:|--:|--:|\n");
+  for (const measured& each : operations.benchmarks) {
+    if (each.name == "eigen_product" || each.name == "linear_forward") continue;
+    to.add("| `{}` | {} | {} | {} | {} | {} | {} |\n",
+           each.name,
+           sizes(each),
+           figure(each.microseconds()),
+           figure(each.value("GFLOP/s")),
+           percent(each.value("share_of_peak")),
+           figure(each.value("GB/s")),
+           percent(each.value("share_of_copy")));
+  }
+  to.add("\n");
+}
+
+// ---- models -------------------------------------------------------------------------------------
+void add_training(page& to, const program_results& models) {
+  line_chart chart;
+  chart.description = "Time of a training step over that of depth 0";
+  chart.x_label = "depth";
+  chart.y_label = "time of a step, depth 0 = 1";
+  std::vector<chart_series> measured_series, counted_series;
+  std::string rows;
+  const auto none = models.of("train_step/none");
+  for (const measured* each : none) {
+    rows += fmt::format("| none | 0 | {} | {} | {} | {} | 1 | 1 |\n",
+                        figure(each->value("ms")),
+                        number(each->value("tokens_per_second"), 0),
+                        figure(each->value("GFLOP/s")),
+                        percent(each->value("share_of_peak")));
+  }
+  for (const char* head : {"sequential", "parallel", "recurrent", "independent", "shared_logit"}) {
+    chart_series time{fmt::format("{}, time", head), {}, {{0, 1}}};
+    chart_series flops{fmt::format("{}, operations counted", head), {{0, 1}}, {}};
+    for (const measured* each : models.of(std::string("train_step/") + head)) {
+      const auto ratio = each->value("time_over_depth_0"),
+                 counted = each->value("flops_over_depth_0");
+      if (!ratio || !counted || each->arguments.empty()) continue;
+      const long depth = each->arguments.back();
+      time.thick.push_back({static_cast<double>(depth), *ratio});
+      flops.thin.push_back({static_cast<double>(depth), *counted});
+      rows += fmt::format("| {} | {} | {} | {} | {} | {} | {:.2f} | {:.2f} |\n",
+                          head,
+                          depth,
+                          figure(each->value("ms")),
+                          number(each->value("tokens_per_second"), 0),
+                          figure(each->value("GFLOP/s")),
+                          percent(each->value("share_of_peak")),
+                          *ratio,
+                          *counted);
+    }
+    if (time.thick.size() > 2) {
+      chart.series.push_back(time);
+      chart.series.push_back(flops);
+    }
+  }
+  if (rows.empty()) return;
+  to.add(
+      "## A training step\n\nThe small model of [models.hpp](../benchmarks/models/models.hpp): "
+      "width 256, 4 layers, a vocabulary of bytes; 16 rows of 256 tokens, f32, with clipping and "
+      "AdamW. Each step takes turns with one of the model without heads; the ratio is the "
+      "median over these turns. Operations are counted by "
+      "[model_cost.hpp](../benchmarks/support/model_cost.hpp).\n\n");
+  to.picture("depth", chart);
+  to.add(
+      "| Heads | D | ms | tokens/s | GFLOP/s | of peak | time over D = 0 | operations over D = 0 "
+      "|\n|---|--:|--:|--:|--:|--:|--:|--:|\n{}\n",
+      rows);
+}
+
+void add_decoding(page& to, const program_results& models) {
+  line_chart chart;
+  chart.description = "Time of a pass over M rows, over that of a pass over one row";
+  chart.x_label = "rows M";
+  chart.y_label = "time, one row = 1";
+  std::string rows;
+  for (const char* size : {"small", "large"}) {
+    chart_series series{fmt::format("{} model", size), {}, {}};
+    for (const measured* each : models.of(std::string("verify_pass/") + size)) {
+      const auto ratio = each->value("ratio_to_1_row");
+      if (!ratio || each->arguments.empty()) continue;
+      series.thick.push_back({static_cast<double>(each->arguments.back()), *ratio});
+      rows += fmt::format("| {} | {} | {} | {:.2f} | {} | {} |\n",
+                          size,
+                          each->arguments.back(),
+                          number(each->value("ms"), 3),
+                          *ratio,
+                          figure(each->value("GB/s")),
+                          percent(each->value("share_of_copy")));
+    }
+    chart.series.push_back(series);
+  }
+  if (!rows.empty()) {
+    to.add(
+        "## Verifying M tokens in one pass\n\nPasses over one row and over M rows take turns; the "
+        "ratio is the median over these turns. GB/s counts each weight of the trunk once. The "
+        "small model has 13 MB of weights, the large one (width 512, 8 layers, a vocabulary of "
+        "32000) 168 MB.\n\n");
+    to.picture("verify", chart);
+    to.add("| Model | M | ms | over M = 1 | GB/s | of copy |\n|---|--:|--:|--:|--:|--:|\n{}\n",
+           rows);
+  }
+
+  std::string cycles;
+  for (const measured& each : models.benchmarks) {
+    if (!each.name.starts_with("decode_cycle/")) continue;
+    cycles += fmt::format("| {} | {} | {} | {} | {} |\n",
+                          ending(each.name),
+                          each.arguments.empty() ? 0 : each.arguments.back(),
+                          number(each.value("ms_token_plain"), 3),
+                          number(each.value("ms_cycle"), 3),
+                          number(each.value("cycle_over_plain"), 2));
+  }
+  if (!cycles.empty()) {
+    to.add(
+        "## A cycle of speculative decoding\n\nThe large model with random parameters, in turns "
+        "with plain decoding, whose text is the same. A cycle drafts D tokens and verifies them "
+        "in one pass. What it costs does not depend on how many drafts are right, so it pays "
+        "where a trained model's cycle yields more tokens than the last column says.\n\n"
+        "| Heads | D | ms for a token, plain | ms for a cycle | cycle over plain |\n"
+        "|---|--:|--:|--:|--:|\n{}\n",
+        cycles);
+  }
+}
+
+// ---- peers --------------------------------------------------------------------------------------
+std::string peer_row(const std::string& name, const json& result) {
+  const json& ratio = result.at("ratio_pytorch_over_ours");
+  return fmt::format("| {} | {} | {} | {:.2f} ({:.2f} .. {:.2f}) |\n",
+                     name,
+                     figure(result.at("ours").at("ms_median").get<double>()),
+                     figure(result.at("pytorch").at("ms_median").get<double>()),
+                     ratio.at("median").get<double>(),
+                     ratio.at("min").get<double>(),
+                     ratio.at("max").get<double>());
+}
+
+void add_peers(page& to, const std::optional<json>& training, const std::optional<json>& decoding) {
+  if (!training && !decoding) {
+    to.add("## Against PyTorch\n\nNot measured: there was no PyTorch.\n\n");
+    return;
+  }
+  const json& any = training ? *training : *decoding;
+  to.add(
+      "## Against PyTorch\n\nPyTorch {} on the CPU, eager, {} threads. Both programs are in "
+      "memory at once and take turns, {} rounds; the ratio is PyTorch's time over this library's, "
+      "taken in each round: median (smallest .. largest). Above 1, this library is faster. "
+      "[How](../benchmarks/peers/README.md).\n\n",
+      any["versions"].value("torch", "unknown"),
+      any.value("threads", 0),
+      any.value("rounds", 0));
+  line_chart chart;
+  chart.description = "Time of PyTorch over that of this library, for passes over M rows";
+  chart.x_label = "rows M of a decoding pass";
+  chart.y_label = "PyTorch / mtp";
+  const char* const heading = "| {} | mtp ms | PyTorch ms | PyTorch / mtp |\n|---|--:|--:|--:|\n";
+  if (training) {
+    to.add("Training steps of the small model:\n\n");
+    to.add(fmt::runtime(heading), "Heads");
+    for (const json& result : training->at("results")) {
+      const std::string head = result.at("head");
+      const int depth = result.at("depth");
+      to.text += peer_row(depth == 0 ? head : fmt::format("{}, D = {}", head, depth), result);
+    }
+    to.add("\n");
+  }
+  if (decoding) {
+    to.add(
+        "Decoding at batch 1 with the same parameters, for which heads make no difference: a text "
+        "token by token, and passes over M rows behind 64 tokens, as verification needs them. "
+        "Both texts agreed for the number of tokens in brackets.\n\n");
+    to.add(fmt::runtime(heading), "Model");
+    std::map<std::string, chart_series> by_model;
+    for (const json& result : decoding->at("results")) {
+      const std::string model = result.at("model"), question = result.at("question");
+      const std::string count = question.substr(question.find(' ') + 1);
+      const bool is_text = question.starts_with("tokens");
+      to.text += peer_row(
+          is_text ? fmt::format("{}, {} tokens ({})", model, count, result.value("same_tokens", 0))
+                  : fmt::format("{}, pass over {}", model, count),
+          result);
+      auto& series = by_model[model];
+      series.name = model + " model";
+      if (!is_text) {
+        series.thick.push_back(
+            {std::stod(count), result.at("ratio_pytorch_over_ours").at("median").get<double>()});
+      }
+    }
+    to.add("\n");
+    for (const auto& [model, series] : by_model) {
+      chart.series.push_back(series);
+    }
+    to.picture("pytorch", chart);
+  }
+}
+
+// -------------------------------------------------------------------------------------------------
+void write_page(const std::filesystem::path& results, const std::filesystem::path& docs) {
+  const auto operations = report::read_program(results / "operations.json");
+  const auto models = report::read_program(results / "models.json");
+  const auto training = report::read_json(results / "train_vs_torch.json");
+  const auto decoding = report::read_json(results / "decode_vs_torch.json");
+  if (!operations && !models && !training && !decoding) {
+    throw std::runtime_error("there are no results in " + results.string());
+  }
+  const auto is_quick = [](const std::optional<json>& part) {
+    return part && part->value("mode", "full") == "quick";
+  };
+  const auto context_of = [](const std::optional<program_results>& part) {
+    return part ? std::optional<json>(part->context) : std::nullopt;
+  };
+
+  page to{docs, {}};
+  to.add(
+      "# Performance\n\nWritten by `benchmarks/report`, which builds, measures and writes this "
+      "page; every figure comes from the JSON files below. "
+      "[benchmarks/README.md](../benchmarks/README.md) says what is where.\n\n");
+  if (is_quick(context_of(operations)) || is_quick(context_of(models)) || is_quick(training) ||
+      is_quick(decoding)) {
+    to.add(
+        "> **Some of these figures are of a quick run (`benchmarks/report --quick`), in which "
+        "each benchmark ran for an instant. They show that everything runs and no more.**\n\n");
+  }
+  to.add(
+      "The machine was virtual and shared with others, who are felt in every time. Ratios say more "
+      "than times: both sides of a ratio took turns within one run. Before an operation is timed, "
+      "some elements of its result are compared with plain loops.\n\n");
+  if (operations) add_machine(to, *operations);
+  to.add("| What | Date | Commit | Command | Results |\n|---|---|---|---|---|\n");
+  if (operations) add_source(to, "operations", "operations.json", operations->context);
+  if (models) add_source(to, "models", "models.json", models->context);
+  if (training) {
+    add_peer_source(to, "training against PyTorch", "train_vs_torch.json", *training);
+  }
+  if (decoding) {
+    add_peer_source(to, "decoding against PyTorch", "decode_vs_torch.json", *decoding);
+  }
+  to.add("\n");
+  if (models) add_training(to, *models);
+  if (models) add_decoding(to, *models);
+  add_peers(to, training, decoding);
+  if (operations) add_products(to, *operations);
+  if (operations) add_operations(to, *operations);
+  while (to.text.ends_with("\n\n")) to.text.pop_back();
+  report::write_file(docs / "performance.md", to.text);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 3) {
+    std::fprintf(stderr, "usage: report_page RESULTS DOCS\n");
+    return 2;
+  }
+  try {
+    write_page(argv[1], argv[2]);
+  } catch (const std::exception& fault) {
+    std::fprintf(stderr, "report_page: %s\n", fault.what());
+    return 1;
+  }
+  return 0;
+}

@@ -1,0 +1,71 @@
+// Runs the benchmarks of one program and says on what: processor, compiler, and the peaks that
+// shares refer to.
+#include <benchmark/benchmark.h>
+
+#include <Eigen/Core>
+#include <cstdio>
+#include <exception>
+#include <fstream>
+#include <string>
+
+#include "bench.hpp"
+
+namespace {
+
+std::string processor() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    const auto colon = line.find(": ");
+    if (line.starts_with("model name") && colon != std::string::npos) {
+      return line.substr(colon + 2);
+    }
+  }
+  return "unknown";
+}
+
+std::string giga(double rate) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.1f", rate / 1e9);
+  return text;
+}
+
+/// The command, without where results go and what is said about them.
+std::string command(int argc, char** argv) {
+  std::string text = argv[0];
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    if (!argument.starts_with("--benchmark_out") && !argument.starts_with("--benchmark_context")) {
+      text += " " + argument;
+    }
+  }
+  return text;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  benchmark::AddCustomContext("command", command(argc, argv));
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) {
+    return 1;
+  }
+  const auto& peaks = mtp::bench::measured_peaks();
+  benchmark::AddCustomContext("processor", processor());
+  benchmark::AddCustomContext("compiler", MTP_BENCH_COMPILER);
+  benchmark::AddCustomContext("eigen",
+                              std::to_string(EIGEN_WORLD_VERSION) + "." +
+                                  std::to_string(EIGEN_MAJOR_VERSION) + "." +
+                                  std::to_string(EIGEN_MINOR_VERSION));
+  benchmark::AddCustomContext("instructions", Eigen::SimdInstructionSetsInUse());
+  benchmark::AddCustomContext("threads", std::to_string(mtp::bench::context().threads()));
+  benchmark::AddCustomContext("peak_gflops", giga(peaks.multiply_add));
+  benchmark::AddCustomContext("copy_gbytes", giga(peaks.copy_bytes));
+  benchmark::AddCustomContext("triad_gbytes", giga(peaks.triad_bytes));
+  benchmark::AddCustomContext("peak_memory_mbytes", std::to_string(peaks.memory_bytes >> 20));
+  benchmark::RunSpecifiedBenchmarks();
+  benchmark::Shutdown();
+  return 0;
+} catch (const std::exception& fault) {
+  std::fprintf(stderr, "%s\n", fault.what());
+  return 1;
+}
