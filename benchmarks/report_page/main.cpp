@@ -5,13 +5,14 @@
 // Every figure of the page is read from these files. What is missing is left out, and named.
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "picture.hpp"
@@ -355,10 +356,11 @@ void add_peers(page& to, const std::optional<json>& training, const std::optiona
 // -------------------------------------------------------------------------------------------------
 void write_page(const std::filesystem::path& results, const std::filesystem::path& docs) {
   const auto operations = report::read_program(results / "operations.json");
-  const auto models = report::read_program(results / "models.json");
-  const auto training = report::read_json(results / "train_vs_torch.json");
-  const auto decoding = report::read_json(results / "decode_vs_torch.json");
-  if (!operations && !models && !training && !decoding) {
+  const auto training = report::read_program(results / "training.json");
+  const auto decoding = report::read_program(results / "decoding.json");
+  const auto training_peer = report::read_json(results / "train_vs_torch.json");
+  const auto decoding_peer = report::read_json(results / "decode_vs_torch.json");
+  if (!operations && !training && !decoding && !training_peer && !decoding_peer) {
     throw std::runtime_error("there are no results in " + results.string());
   }
   const auto is_quick = [](const std::optional<json>& part) {
@@ -373,8 +375,8 @@ void write_page(const std::filesystem::path& results, const std::filesystem::pat
       "# Performance\n\nWritten by `benchmarks/report`, which builds, measures and writes this "
       "page; every figure comes from the JSON files below. "
       "[benchmarks/README.md](../benchmarks/README.md) says what is where.\n\n");
-  if (is_quick(context_of(operations)) || is_quick(context_of(models)) || is_quick(training) ||
-      is_quick(decoding)) {
+  if (is_quick(context_of(operations)) || is_quick(context_of(training)) ||
+      is_quick(context_of(decoding)) || is_quick(training_peer) || is_quick(decoding_peer)) {
     to.add(
         "> **Some of these figures are of a quick run (`benchmarks/report --quick`), in which "
         "each benchmark ran for an instant. They show that everything runs and no more.**\n\n");
@@ -386,17 +388,18 @@ void write_page(const std::filesystem::path& results, const std::filesystem::pat
   if (operations) add_machine(to, *operations);
   to.add("| What | Date | Commit | Command | Results |\n|---|---|---|---|---|\n");
   if (operations) add_source(to, "operations", "operations.json", operations->context);
-  if (models) add_source(to, "models", "models.json", models->context);
-  if (training) {
-    add_peer_source(to, "training against PyTorch", "train_vs_torch.json", *training);
+  if (training) add_source(to, "training steps", "training.json", training->context);
+  if (decoding) add_source(to, "decoding", "decoding.json", decoding->context);
+  if (training_peer) {
+    add_peer_source(to, "training against PyTorch", "train_vs_torch.json", *training_peer);
   }
-  if (decoding) {
-    add_peer_source(to, "decoding against PyTorch", "decode_vs_torch.json", *decoding);
+  if (decoding_peer) {
+    add_peer_source(to, "decoding against PyTorch", "decode_vs_torch.json", *decoding_peer);
   }
   to.add("\n");
-  if (models) add_training(to, *models);
-  if (models) add_decoding(to, *models);
-  add_peers(to, training, decoding);
+  if (training) add_training(to, *training);
+  if (decoding) add_decoding(to, *decoding);
+  add_peers(to, training_peer, decoding_peer);
   if (operations) add_products(to, *operations);
   if (operations) add_operations(to, *operations);
   while (to.text.ends_with("\n\n")) to.text.pop_back();

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "checks.hpp"
 #include "mtp/backend/cpu.hpp"
@@ -27,19 +28,32 @@ inline cpu_context& context() {
   return shared;
 }
 
-/// Numbers in [-scale, scale), the same in every run.
-inline void fill_random(float* x, index_t count, std::uint64_t stream, double scale = 1) {
-  const random_stream random(seed{1}, stream);
-  for (index_t i = 0; i < count; ++i) {
-    x[i] = static_cast<float>(scale * (2 * random.uniform(static_cast<std::uint64_t>(i)) - 1));
+/// Numbers in [-1, 1), the same in every run; after 65521 of them (a prime, so that rows differ)
+/// they begin again, because large operands would take longer to make than to work on.
+class random_pattern {
+ public:
+  explicit random_pattern(std::uint64_t stream) : values_(65521) {
+    const random_stream random(seed{1}, stream);
+    for (std::size_t i = 0; i < values_.size(); ++i) {
+      values_[i] = static_cast<float>(2 * random.uniform(i) - 1);
+    }
   }
-}
+  float operator()(index_t i) const {
+    return values_[static_cast<std::size_t>(i) % values_.size()];
+  }
+
+ private:
+  std::vector<float> values_;
+};
 
 template <class... Sizes>
 auto random_tensor(std::uint64_t stream, Sizes... sizes) {
   tensor<float, dims<static_cast<int>(sizeof...(Sizes))>, cpu> made(
       dims<static_cast<int>(sizeof...(Sizes))>{sizes...});
-  fill_random(made.data(), made.count(), stream);
+  const random_pattern random(stream);
+  for (index_t i = 0; i < made.count(); ++i) {
+    made.data()[i] = random(i);
+  }
   return made;
 }
 
@@ -53,11 +67,11 @@ struct weight_of {
         N(outputs),
         K(inputs) {}
   weight_of(std::uint64_t stream, index_t outputs, index_t inputs) : weight_of(outputs, inputs) {
-    const random_stream random(seed{1}, stream);
+    const random_pattern random(stream);
     const auto w = view();
     for (index_t n = 0; n < N; ++n) {
       for (index_t k = 0; k < K; ++k) {
-        w(n, k) = static_cast<float>(2 * random.uniform(static_cast<std::uint64_t>(n * K + k)) - 1);
+        w(n, k) = random(n * K + k);
       }
     }
   }
