@@ -12,17 +12,13 @@
 namespace mtp::bench {
 namespace {
 
-double real(float x) {
-  return static_cast<double>(x);
-}
-
 /// B sequences of T positions, H heads of width E, each with its own key and value.
-struct operands {
+struct attention_operands {
   index_t B, T, H, E;
   heads_of q, k, v, out, dout, dq, dk, dv;  // [B T, H, E]
   matrix_of statistics, table;              // [B T, 2H], [T, E]
 
-  operands(index_t batch, index_t length, index_t heads, index_t width)
+  attention_operands(index_t batch, index_t length, index_t heads, index_t width)
       : B(batch),
         T(length),
         H(heads),
@@ -48,8 +44,8 @@ struct operands {
     context().reserve(
         ops_of<cpu>::attention_workspace<float>(B * T, T, H * E, H * E, E, context().threads()));
   }
-  explicit operands(const benchmark::State& state)
-      : operands(state.range(0), state.range(1), state.range(2), state.range(3)) {}
+  explicit attention_operands(const benchmark::State& state)
+      : attention_operands(state.range(0), state.range(1), state.range(2), state.range(3)) {}
 
   void forward() {
     attention_forward(context(), out.view(), statistics.view(), q.view(), k.view(), v.view(), B);
@@ -145,7 +141,7 @@ struct operands {
 };
 
 void attention_forward_bench(benchmark::State& state) {
-  operands o(state);
+  attention_operands o(state);
   o.forward();
   if (o.is_right(state, o.out, [&](index_t n, index_t h, index_t e) {
         return o.element_of_out(n, h, e);
@@ -156,7 +152,7 @@ void attention_forward_bench(benchmark::State& state) {
 }
 
 void attention_backward_bench(benchmark::State& state) {
-  operands o(state);
+  attention_operands o(state);
   o.forward();
   o.backward();
   if (o.is_right(
@@ -169,7 +165,7 @@ void attention_backward_bench(benchmark::State& state) {
 /// The forward operation leaves rotated queries and keys behind, on which expectations rest. Timed
 /// calls rotate them further.
 void rope_attention_forward_bench(benchmark::State& state) {
-  operands o(state);
+  attention_operands o(state);
   o.rotate_forward();
   if (o.is_right(state, o.out, [&](index_t n, index_t h, index_t e) {
         return o.element_of_out(n, h, e);
@@ -180,7 +176,7 @@ void rope_attention_forward_bench(benchmark::State& state) {
 }
 
 void rope_attention_backward_bench(benchmark::State& state) {
-  operands o(state);
+  attention_operands o(state);
   o.rotate_forward();
   o.rotate_backward();
   const index_t half = o.E / 2;
@@ -200,7 +196,7 @@ void rope_attention_backward_bench(benchmark::State& state) {
 template <class Run>
 void cached_bench(benchmark::State& state, const Run& run) {
   const index_t M = state.range(0), T = state.range(1), H = state.range(2), E = state.range(3);
-  operands o(1, T, H, E);
+  attention_operands o(1, T, H, E);
   buffer<float, cpu> storage(ops_of<cpu>::kv_storage<float>(T, H, E));
   const cache_view<float, cpu> cache{storage.data(), T, H, E};
   tensor<index_t, dims<1>, cpu> positions(dims<1>{T});
@@ -218,28 +214,30 @@ void cached_bench(benchmark::State& state, const Run& run) {
 }
 
 void attention_cached_forward_bench(benchmark::State& state) {
-  cached_bench(state, [](operands& o, auto cache, auto positions, index_t first, index_t count) {
-    attention_cached_forward(context(),
-                             o.out.view().slice(0, first, count),
-                             cache,
-                             o.q.view().slice(0, first, count),
-                             o.k.view().slice(0, first, count),
-                             o.v.view().slice(0, first, count),
-                             positions.slice(0, first, count));
-  });
+  cached_bench(state,
+               [](attention_operands& o, auto cache, auto positions, index_t first, index_t count) {
+                 attention_cached_forward(context(),
+                                          o.out.view().slice(0, first, count),
+                                          cache,
+                                          o.q.view().slice(0, first, count),
+                                          o.k.view().slice(0, first, count),
+                                          o.v.view().slice(0, first, count),
+                                          positions.slice(0, first, count));
+               });
 }
 
 void rope_attention_cached_forward_bench(benchmark::State& state) {
-  cached_bench(state, [](operands& o, auto cache, auto positions, index_t first, index_t count) {
-    rope_attention_cached_forward(context(),
-                                  o.out.view().slice(0, first, count),
-                                  cache,
-                                  o.q.view().slice(0, first, count),
-                                  o.k.view().slice(0, first, count),
-                                  o.v.view().slice(0, first, count),
-                                  o.table.view(),
-                                  positions.slice(0, first, count));
-  });
+  cached_bench(state,
+               [](attention_operands& o, auto cache, auto positions, index_t first, index_t count) {
+                 rope_attention_cached_forward(context(),
+                                               o.out.view().slice(0, first, count),
+                                               cache,
+                                               o.q.view().slice(0, first, count),
+                                               o.k.view().slice(0, first, count),
+                                               o.v.view().slice(0, first, count),
+                                               o.table.view(),
+                                               positions.slice(0, first, count));
+               });
 }
 
 /// Sequences, positions, heads, width: a small model's and a larger one's.

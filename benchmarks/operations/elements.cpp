@@ -12,10 +12,6 @@
 namespace mtp::bench {
 namespace {
 
-double real(float x) {
-  return static_cast<double>(x);
-}
-
 /// run(y, a, b), all of state.range(0) elements, must give expected(y, a, b) of the elements
 /// before; `moved` elements move for each of them.
 template <class Run, class Expected>
@@ -349,10 +345,6 @@ void accept_drafts_bench(benchmark::State& state) {
 void counts(benchmark::internal::Benchmark* bench) {
   bench->Arg(1 << 12)->Arg(1 << 18)->Arg(1 << 25)->UseRealTime();
 }
-void row_shapes(benchmark::internal::Benchmark* bench) {
-  bench->Args({1, 1024})->Args({4096, 256})->Args({16384, 1024})->UseRealTime();
-}
-
 BENCHMARK(fill_bench)->Name("fill")->Apply(counts);
 BENCHMARK(copy_bench)->Name("copy")->Apply(counts);
 BENCHMARK(add_bench)->Name("add")->Apply(counts);

@@ -10,12 +10,6 @@
 namespace mtp::bench {
 namespace {
 
-constexpr double epsilon = 1e-5;
-
-double real(float x) {
-  return static_cast<double>(x);
-}
-
 /// R rows of width C, a vocabulary of V, one target each.
 struct loss_operands {
   index_t R, V, C;
@@ -170,7 +164,7 @@ struct combine_operands {
                     embedding_scale.view(),
                     projection.view(),
                     true,
-                    epsilon);
+                    norm_epsilon);
   }
   void backward() {
     combine_backward(context(),
@@ -202,7 +196,7 @@ struct combine_operands {
       squares += element(j) * element(j);
     }
     return element(at) * real(first ? hidden_scale(at) : embedding_scale(at)) /
-           std::sqrt(squares / static_cast<double>(C) + epsilon);
+           std::sqrt(squares / static_cast<double>(C) + norm_epsilon);
   }
   double flops(double products) const {
     return products * 4 * static_cast<double>(N) * static_cast<double>(C) * static_cast<double>(C);

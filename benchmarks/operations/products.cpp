@@ -10,12 +10,12 @@
 namespace mtp::bench {
 namespace {
 
-struct operands {
+struct product_operands {
   index_t M, N, K;
   matrix_of x, y;  // [M, K], [M, N]
   weight_of w;     // [N, K]
 
-  explicit operands(const benchmark::State& state)
+  explicit product_operands(const benchmark::State& state)
       : M(state.range(0)),
         N(state.range(1)),
         K(state.range(2)),
@@ -63,23 +63,23 @@ void product_bench(benchmark::State& state,
   }
 }
 
-double element_of_forward(operands& o, index_t m, index_t n) {
+double element_of_forward(product_operands& o, index_t m, index_t n) {
   const auto w = o.w.view();
   return dot(
       o.K, [&](index_t k) { return o.x(m, k); }, [&](index_t k) { return w(n, k); });
 }
-double element_of_backward_input(operands& o, index_t m, index_t k) {
+double element_of_backward_input(product_operands& o, index_t m, index_t k) {
   const auto w = o.w.view();
   return dot(
       o.N, [&](index_t n) { return o.y(m, n); }, [&](index_t n) { return w(n, k); });
 }
-double element_of_backward_weight(operands& o, index_t n, index_t k) {
+double element_of_backward_weight(product_operands& o, index_t n, index_t k) {
   return dot(
       o.M, [&](index_t m) { return o.y(m, n); }, [&](index_t m) { return o.x(m, k); });
 }
 
 void linear_forward_bench(benchmark::State& state) {
-  operands o(state);
+  product_operands o(state);
   product_bench(
       state,
       [&] { linear_forward(context(), o.y.view(), o.x.view(), o.w.view()); },
@@ -90,7 +90,7 @@ void linear_forward_bench(benchmark::State& state) {
 }
 
 void linear_bias_forward_bench(benchmark::State& state) {
-  operands o(state);
+  product_operands o(state);
   const vector_of bias = random_tensor(4, o.N);
   product_bench(
       state,
@@ -104,7 +104,7 @@ void linear_bias_forward_bench(benchmark::State& state) {
 }
 
 void linear_add_forward_bench(benchmark::State& state) {
-  operands o(state);
+  product_operands o(state);
   const matrix_of residual = random_tensor(4, o.M, o.N);
   product_bench(
       state,
@@ -118,7 +118,7 @@ void linear_add_forward_bench(benchmark::State& state) {
 }
 
 void linear_backward_input_bench(benchmark::State& state) {
-  operands o(state);
+  product_operands o(state);
   product_bench(
       state,
       [&] { linear_backward_input(context(), o.x.view(), o.y.view(), o.w.view()); },
@@ -129,7 +129,7 @@ void linear_backward_input_bench(benchmark::State& state) {
 }
 
 void linear_add_backward_input_bench(benchmark::State& state) {
-  operands o(state);
+  product_operands o(state);
   const matrix_of residual = random_tensor(4, o.M, o.K);
   product_bench(
       state,
@@ -145,7 +145,7 @@ void linear_add_backward_input_bench(benchmark::State& state) {
 }
 
 void linear_backward_weight_bench(benchmark::State& state) {
-  operands o(state);
+  product_operands o(state);
   weight_of dw(o.N, o.K);
   product_bench(
       state,
@@ -200,7 +200,7 @@ using eigen_matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen:
 /// y = x W^T with Eigen's product and W in rows: each thread computes an equal share of the columns
 /// of y.
 void eigen_product_bench(benchmark::State& state) {
-  operands o(state);
+  product_operands o(state);
   eigen_matrix w(o.N, o.K);
   const auto panels = o.w.view();
   for (index_t n = 0; n < o.N; ++n) {

@@ -12,11 +12,6 @@
 namespace mtp::bench {
 namespace {
 
-constexpr double epsilon = 1e-5;
-
-double real(float x) {
-  return static_cast<double>(x);
-}
 double sigmoid(double x) {
   return 1 / (1 + std::exp(-x));
 }
@@ -54,14 +49,14 @@ struct norm_operands {
         dweight(dims<1>{C}),
         inv_rms(dims<1>{N}) {}
   void forward() {
-    rms_norm_forward(context(), y.view(), inv_rms.view(), x.view(), weight.view(), epsilon);
+    rms_norm_forward(context(), y.view(), inv_rms.view(), x.view(), weight.view(), norm_epsilon);
   }
   double scale_of(index_t n) const {
     double squares = 0;
     for (index_t c = 0; c < x.extent(1); ++c) {
       squares += real(x.view()(n, c)) * real(x.view()(n, c));
     }
-    return 1 / std::sqrt(squares / static_cast<double>(x.extent(1)) + epsilon);
+    return 1 / std::sqrt(squares / static_cast<double>(x.extent(1)) + norm_epsilon);
   }
 };
 
@@ -281,10 +276,6 @@ void embedding_backward_bench(benchmark::State& state) {
   }
 }
 
-/// One token, 4096 tokens of a model of width 256, and more than most caches hold.
-void row_shapes(benchmark::internal::Benchmark* bench) {
-  bench->Args({1, 1024})->Args({4096, 256})->Args({16384, 1024})->UseRealTime();
-}
 void rope_shapes(benchmark::internal::Benchmark* bench) {
   bench->Args({1, 16, 64})->Args({4096, 4, 64})->Args({16384, 16, 64})->UseRealTime();
 }

@@ -114,6 +114,18 @@ bool near_at_samples(benchmark::State& state,
   return true;
 }
 
+/// For expectations, which are computed in double.
+inline double real(float x) {
+  return static_cast<double>(x);
+}
+
+inline constexpr double norm_epsilon = 1e-5;
+
+/// Shapes of rows: one token, 4096 tokens of a model of width 256, and more than most caches hold.
+inline void row_shapes(benchmark::internal::Benchmark* bench) {
+  bench->Args({1, 1024})->Args({4096, 256})->Args({16384, 1024})->UseRealTime();
+}
+
 /// Times body(), which has run before, so that its memory is there.
 template <class Body>
 void measure(benchmark::State& state, const Body& body) {
