@@ -67,13 +67,21 @@ std::string ending(const std::string& name) {
   return name.substr(name.rfind('/') + 1);
 }
 
+/// For a cell of a table, where a bar would end it.
+std::string cell(std::string text) {
+  for (std::size_t i = text.find('|'); i != std::string::npos; i = text.find('|', i + 2)) {
+    text.insert(i, 1, '\\');
+  }
+  return text;
+}
+
 // ---- how it was measured ------------------------------------------------------------------------
 void add_source(page& to, const char* what, const std::string& file, const json& context) {
   to.add("| {} | {} | `{}` | `{}` | [{}](../benchmarks/results/{}) |\n",
          what,
          context.value("date", "").substr(0, 10),
          context.value("commit", "unknown"),
-         context.value("command", ""),
+         cell(context.value("command", "")),
          file,
          file);
 }
@@ -296,7 +304,7 @@ std::string peer_row(const std::string& name, const json& result) {
 
 void add_peers(page& to, const std::optional<json>& training, const std::optional<json>& decoding) {
   if (!training && !decoding) {
-    to.add("## Against PyTorch\n\nNot measured: there was no PyTorch.\n\n");
+    to.add("## Against PyTorch\n\nNot measured.\n\n");
     return;
   }
   const json& any = training ? *training : *decoding;
