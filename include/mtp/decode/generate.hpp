@@ -132,7 +132,7 @@ class generator {
     if (options.max_new_tokens > 0) {
       run_cycles(options, speculative);
     }
-    decoder_.set_length(std::max<index_t>(count_ - 1, 0));
+    decoder_.set_length((std::max<index_t>)(count_ - 1, 0));
     result_.prefill_seconds = std::chrono::duration<double>(prefilled - start).count();
     result_.decode_seconds = std::chrono::duration<double>(clock::now() - prefilled).count();
     return result_;
@@ -223,7 +223,7 @@ class generator {
   // All of the prompt but its last token, which the first cycle takes.
   void prefill(bool speculative) {
     for (index_t first = 0; first < count_ - 1;) {
-      const index_t rows = std::min(decoder_type::max_step_rows, count_ - 1 - first);
+      const index_t rows = (std::min)(decoder_type::max_step_rows, count_ - 1 - first);
       decoder_.forward(text_->text, {first - count_, rows}, speculative, false);
       first += rows;
       if constexpr (Config.drafts()) {

@@ -188,11 +188,11 @@ class trainer {
   [[nodiscard("trainer::validate: nothing but the report comes of it")]] loss_report<Config.depth>
   validate(index_t windows) {
     loss_report<Config.depth> total;
-    const index_t count = std::min(windows, data_->validation_windows());
+    const index_t count = (std::min)(windows, data_->validation_windows());
     auto loss = options_.loss;
     loss.normalization = loss_normalization::valid_targets;
     for (index_t first = 0; first < count; first += options_.batch) {
-      const index_t rows = std::min(options_.batch, count - first);
+      const index_t rows = (std::min)(options_.batch, count - first);
       for (index_t b = 0; b < rows; ++b) {
         data_->validation_sample(first + b, tokens_of(b), segments_of(b));
       }
@@ -205,7 +205,7 @@ class trainer {
       }
     }
     for (std::size_t k = 0; k < total.depths.size(); ++k) {
-      const auto targets = static_cast<double>(std::max<index_t>(total.depths[k].targets, 1));
+      const auto targets = static_cast<double>((std::max<index_t>)(total.depths[k].targets, 1));
       total.depths[k].loss /= targets;
       total.depths[k].agreement /= targets;
       total.total += loss.weight(k) * total.depths[k].loss;
