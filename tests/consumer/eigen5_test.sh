@@ -13,5 +13,5 @@ grep -qr 'EIGEN_MAJOR_VERSION 5' "$(eigen_headers)"/Eigen/{Version,src/Core/util
 install_library "$scratch/prefix"
 export CMAKE_PREFIX_PATH=$scratch/prefix:$CMAKE_PREFIX_PATH
 cp "$consumer"/find_package/* .
-build_and_run -DCMAKE_CXX_FLAGS_INIT=-O1
+build_and_run -DCMAKE_BUILD_TYPE=Release
 nm --demangle build/program | grep -q 'eigen_3_5_' || fail "the program was not compiled with Eigen 5"

@@ -9,4 +9,4 @@ copy_library mtp
 tar -czf mtp.tar.gz mtp
 rm -r mtp
 cp "$consumer"/fetch_content/* .
-build_and_run
+build_and_run "$@"

@@ -13,9 +13,11 @@ rm -rf "$scratch"
 mkdir -p "$scratch"
 cd "$scratch" || exit
 
-# What a compilation by hand begins with, and what CMake takes for one.
+# What a compilation by hand begins with.
+# shellcheck disable=SC2034  # used by those who source this file
 compiler=("${CXX:=c++}")
 if command -v ccache >/dev/null; then
+  # shellcheck disable=SC2034  # likewise
   compiler=(ccache "$CXX")
   export CMAKE_CXX_COMPILER_LAUNCHER=ccache
 fi

@@ -33,6 +33,28 @@ if [[ ${#other[@]} != 0 ]]; then
     fail "these are shared and should not be"
 fi
 
+# An object of the backend does not cross over.
+cat >object.cpp <<'END'
+#include "mtp/backend/cpu/context.hpp"
+int use(mtp::cpu_context& context);
+#ifdef USER
+int main() {
+  mtp::cpu_context context({.threads = 1});
+  return use(context);
+}
+#else
+int use(mtp::cpu_context& context) { return context.threads() - 1; }
+#endif
+END
+quietly "${compile[@]}" -DUSER -c object.cpp -o user.o
+quietly "${compile[@]}" -c object.cpp -o same.o
+quietly "$CXX" user.o same.o -o same -pthread
+if [[ ${#other[@]} != 0 ]]; then
+  quietly "${compile[@]}" "${other[@]}" -c object.cpp -o other.o
+  ! "$CXX" user.o other.o -o other -pthread 2>errors.txt || fail "an object went into the other unit"
+  grep -q 'undefined reference.*use(' errors.txt || fail "$(cat errors.txt)"
+fi
+
 # ---- extern template ----------------------------------------------------------------------------
 quietly "${compile[@]}" -c "$consumer/extern_template/model.cpp" -o model.o
 quietly "${compile[@]}" -O2 -c "$consumer/extern_template/program.cpp" -o user.o
