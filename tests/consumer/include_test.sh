@@ -14,6 +14,8 @@ compile=("${compiler[@]}" -std=c++20 -Iinclude -isystem "$eigen")
 quietly "${compile[@]}" -O1 -march=native "${warnings[@]}" -c "$consumer/main.cpp" -o main.o
 quietly "$CXX" main.o -o program -pthread
 [[ $(./program) == consumed ]] || fail "the program did not run to its end"
+# g++ 12 warns about some concatenations of strings, and only at -O3.
+quietly "${compile[@]}" -O3 "${warnings[@]}" -c "$consumer/find_package/checkpoint.cpp" -o checkpoint.o
 
 # ---- macros min and max ------------------------------------------------------------------------
 # On platforms that have them, the standard library and nlohmann's bear them. These here need not, so they come first;
