@@ -14,4 +14,6 @@ install_library "$scratch/prefix"
 export CMAKE_PREFIX_PATH=$scratch/prefix:$CMAKE_PREFIX_PATH
 cp "$consumer"/find_package/* .
 build_and_run -DCMAKE_BUILD_TYPE=Release
-nm --demangle build/program | grep -q 'eigen_3_5_' || fail "the program was not compiled with Eigen 5"
+build/checkpoint || fail "the checkpoint was not read as it was written"
+nm --demangle build/program >symbols.txt
+grep -q 'eigen_3_5_' symbols.txt || fail "the program was not compiled with Eigen 5"

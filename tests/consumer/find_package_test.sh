@@ -36,7 +36,7 @@ find_package(mtp $* REQUIRED)
 END
   ! cmake -S refused -B refused/build "${configuration[@]}" >output.txt 2>&1 ||
     fail "find_package accepted: $*"
-  tr -s ' \n' ' ' <output.txt | grep -q -e "$sentence" ||
+  grep -q -e "$sentence" <<<"$(tr -s ' \n' ' ' <output.txt)" ||
     fail "find_package($*) does not say \"$sentence\": $(cat output.txt)"
 }
 configuration=()
