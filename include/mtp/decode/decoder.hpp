@@ -39,7 +39,7 @@ class decoder {
 
   /// Rows that one step may take: a piece of a prompt, or a verification.
   static constexpr index_t max_step_rows =
-      std::max<index_t>(backend_traits<Backend>::prefill_rows, Config.depth + 1);
+      (std::max<index_t>)(backend_traits<Backend>::prefill_rows, Config.depth + 1);
   /// Rows that one step gives logits for.
   static constexpr index_t max_logit_rows = Config.depth + 1;
 
@@ -58,15 +58,15 @@ class decoder {
     index_t bytes = ops::template linear_workspace<S>(max_logit_rows, V, C, threads);
     for (const auto& [outputs, inputs] :
          {std::array<index_t, 2>{Config.qkv_size(), C}, {C, HE}, {2 * F, C}, {C, F}, {C, C}}) {
-      bytes = std::max(bytes, ops::template linear_workspace<S>(M, outputs, inputs, threads));
+      bytes = (std::max)(bytes, ops::template linear_workspace<S>(M, outputs, inputs, threads));
     }
     for (const index_t other :
          {ops::template attention_workspace<S>(
               M, Config.max_positions, HE, GE, Config.head_width(), threads),
           ops::template combine_workspace<S>(M, C, C, V, threads),
           ops::template predict_workspace<S>(max_logit_rows, V, threads),
-          ops::template row_workspace<S>(M, std::max({C, 2 * F, Config.qkv_size()}), threads)}) {
-      bytes = std::max(bytes, other);
+          ops::template row_workspace<S>(M, (std::max)({C, 2 * F, Config.qkv_size()}), threads)}) {
+      bytes = (std::max)(bytes, other);
     }
     return bytes;
   }

@@ -95,12 +95,7 @@ class generator {
   using logit_type = accumulate_t<S>;                     ///< what logits are kept in
 
   /// Context and model must outlive the generator. Throws mtp::error where memory is used up.
-  generator(context<Backend>& context, const model_type& model)
-      : decoder_(context, model), storage_(text_bytes()), letters_(context, report_bytes, slots) {
-    arena whole(storage_.data(), storage_.count());
-    text_.emplace(lay_out(whole));
-    result_.tokens.reserve(static_cast<std::size_t>(Config.max_positions));
-  }
+  generator(context<Backend>& context, const model_type& model);
 
   /// Refuses other models.
   template <class Call = void>
@@ -114,29 +109,7 @@ class generator {
   /// Continues `prompt`. The result lives until the next call. Throws mtp::error for an empty
   /// prompt, one longer than max_positions, tokens outside the vocabulary, or a negative
   /// max_new_tokens.
-  const generation_type& generate(std::span<const token_t> prompt, const options_type& options) {
-    check_arguments(prompt, options);
-    const bool speculative = options.mode == decode_mode::speculative && Config.drafts();
-    result_.tokens.clear();
-    result_.forward_passes = 0;
-    result_.drafted.fill(0);
-    result_.accepted.fill(0);
-    result_.end = end_reason::length;
-    decoder_.reset();
-    count_ = static_cast<index_t>(prompt.size());
-
-    const auto start = clock::now();
-    send(prompt);
-    prefill(speculative);
-    const auto prefilled = clock::now();
-    if (options.max_new_tokens > 0) {
-      run_cycles(options, speculative);
-    }
-    decoder_.set_length(std::max<index_t>(count_ - 1, 0));
-    result_.prefill_seconds = std::chrono::duration<double>(prefilled - start).count();
-    result_.decode_seconds = std::chrono::duration<double>(clock::now() - prefilled).count();
-    return result_;
-  }
+  const generation_type& generate(std::span<const token_t> prompt, const options_type& options);
 
   /// The caches that generation works on, for inspection.
   decoder_type& sequence() { return decoder_; }
@@ -223,7 +196,7 @@ class generator {
   // All of the prompt but its last token, which the first cycle takes.
   void prefill(bool speculative) {
     for (index_t first = 0; first < count_ - 1;) {
-      const index_t rows = std::min(decoder_type::max_step_rows, count_ - 1 - first);
+      const index_t rows = (std::min)(decoder_type::max_step_rows, count_ - 1 - first);
       decoder_.forward(text_->text, {first - count_, rows}, speculative, false);
       first += rows;
       if constexpr (Config.drafts()) {
@@ -338,5 +311,40 @@ class generator {
   index_t count_ = 0;  // certain tokens, as far as the host has read
   generation_type result_;
 };
+
+template <model_config Config, class Backend, scalar S>
+generator<Config, Backend, S>::generator(context<Backend>& context, const model_type& model)
+    : decoder_(context, model), storage_(text_bytes()), letters_(context, report_bytes, slots) {
+  arena whole(storage_.data(), storage_.count());
+  text_.emplace(lay_out(whole));
+  result_.tokens.reserve(static_cast<std::size_t>(Config.max_positions));
+}
+
+template <model_config Config, class Backend, scalar S>
+auto generator<Config, Backend, S>::generate(std::span<const token_t> prompt,
+                                             const options_type& options)
+    -> const generation_type& {
+  check_arguments(prompt, options);
+  const bool speculative = options.mode == decode_mode::speculative && Config.drafts();
+  result_.tokens.clear();
+  result_.forward_passes = 0;
+  result_.drafted.fill(0);
+  result_.accepted.fill(0);
+  result_.end = end_reason::length;
+  decoder_.reset();
+  count_ = static_cast<index_t>(prompt.size());
+
+  const auto start = clock::now();
+  send(prompt);
+  prefill(speculative);
+  const auto prefilled = clock::now();
+  if (options.max_new_tokens > 0) {
+    run_cycles(options, speculative);
+  }
+  decoder_.set_length((std::max<index_t>)(count_ - 1, 0));
+  result_.prefill_seconds = std::chrono::duration<double>(prefilled - start).count();
+  result_.decode_seconds = std::chrono::duration<double>(clock::now() - prefilled).count();
+  return result_;
+}
 
 }  // namespace mtp::inline MTP_ABI

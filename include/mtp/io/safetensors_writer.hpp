@@ -116,7 +116,8 @@ inline written_header compose_header(const std::string& where,
     text += element_name(tensor.type);
     text += "\",\"shape\":[";
     for (std::size_t i = 0; i < tensor.shape.size(); ++i) {
-      text += (i > 0 ? "," : "") + std::to_string(tensor.shape[i]);
+      text += i > 0 ? "," : "";
+      text += std::to_string(tensor.shape[i]);
     }
     text += "],\"data_offsets\":[" + std::to_string(tensor.begin) + ',' +
             std::to_string(tensor.end) + "]}";

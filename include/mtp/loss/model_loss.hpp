@@ -85,14 +85,14 @@ class model_loss {
     index_t bytes = ops::template linear_cross_entropy_workspace<S>(scored, V, C, threads);
     for (const auto& [outputs, inputs] :
          {std::array<index_t, 2>{Config.qkv_size(), C}, {C, HE}, {2 * F, C}, {C, F}, {C, C}}) {
-      bytes = std::max(bytes, ops::template linear_workspace<S>(N, outputs, inputs, threads));
+      bytes = (std::max)(bytes, ops::template linear_workspace<S>(N, outputs, inputs, threads));
     }
     for (const index_t other :
          {ops::template attention_workspace<S>(N, length, HE, GE, Config.head_width(), threads),
           ops::template combine_workspace<S>(N, C, C, V, threads),
           ops::template embedding_workspace<S>(N, V, C, threads),
-          ops::template row_workspace<S>(N, std::max({C, 2 * F, Config.qkv_size()}), threads)}) {
-      bytes = std::max(bytes, other);
+          ops::template row_workspace<S>(N, (std::max)({C, 2 * F, Config.qkv_size()}), threads)}) {
+      bytes = (std::max)(bytes, other);
     }
     return bytes;
   }
@@ -458,7 +458,7 @@ class model_loss {
 
   static double divisor(index_t valid, index_t N, const loss_options<Config.depth>& options) {
     return static_cast<double>(
-        options.normalization == loss_normalization::positions ? N : std::max<index_t>(valid, 1));
+        options.normalization == loss_normalization::positions ? N : (std::max<index_t>)(valid, 1));
   }
 
   static void summarize(const exchange<host_memory>& host,
@@ -477,7 +477,7 @@ class model_loss {
       }
       depth.loss = sum / divisor(depth.targets, N, options);
       depth.agreement =
-          static_cast<double>(agreed) / static_cast<double>(std::max<index_t>(depth.targets, 1));
+          static_cast<double>(agreed) / static_cast<double>((std::max<index_t>)(depth.targets, 1));
       report.total += options.weight(k) * depth.loss;
     }
   }

@@ -117,15 +117,15 @@ class draft_progress {
   /// The rows up to position `end`, not yet run, of a text of which the host knows the `count`
   /// certain tokens.
   row_range up_to(index_t end, index_t count) {
-    const row_range range{valid_ - count, std::max<index_t>(end - valid_, 0)};
-    valid_ = std::max(valid_, end);
+    const row_range range{valid_ - count, (std::max<index_t>)(end - valid_, 0)};
+    valid_ = (std::max)(valid_, end);
     return range;
   }
 
   /// Of a text of `count` certain tokens, the last `behind` positions may rest on drafts that were
   /// not accepted: they count as not run.
   void rewind(index_t count, index_t behind) {
-    valid_ = std::min(valid_, std::max<index_t>(count - behind, 0));
+    valid_ = (std::min)(valid_, (std::max<index_t>)(count - behind, 0));
   }
 
   /// The rows to run for a draft, the last of them at position count - 2, after a rewind.

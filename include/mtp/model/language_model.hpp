@@ -73,12 +73,7 @@ class language_model {
   /// residual stream smaller by sqrt(2 L), embeddings with variance 1 / C; norms one, biases and
   /// Medusa's residual matrices zero. The same seed gives the same parameters, whatever the layout
   /// of the backend.
-  language_model(context<Backend>& context, seed seed)
-      : values_(layout.storage), rope_(dims<2>{Config.max_positions, Config.head_width()}) {
-    static_cast<void>(context);
-    initialize(seed);
-    fill_rope();
-  }
+  language_model(context<Backend>& context, seed seed);
 
   /// Places of the trunk's parameters.
   static constexpr const trunk_layout<Config>& trunk() { return layout.trunk; }
@@ -157,5 +152,13 @@ class language_model {
   buffer<S, Backend> values_;
   tensor<sum_type, dims<2>, Backend> rope_;  // [P, E]
 };
+
+template <model_config Config, class Backend, scalar S>
+language_model<Config, Backend, S>::language_model(context<Backend>& context, mtp::seed seed)
+    : values_(layout.storage), rope_(dims<2>{Config.max_positions, Config.head_width()}) {
+  static_cast<void>(context);
+  initialize(seed);
+  fill_rope();
+}
 
 }  // namespace mtp::inline MTP_ABI

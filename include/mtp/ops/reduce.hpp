@@ -135,7 +135,7 @@ void argmax(context<Backend>& context, view<Index, Shape, Backend> y, view<X, Sh
   if constexpr (Shape::rank > 0) {
     candidates = x.extent(ShapeX::rank - 1);
   }
-  check(candidates - 1 <= static_cast<index_t>(std::numeric_limits<Index>::max()),
+  check(candidates - 1 <= static_cast<index_t>((std::numeric_limits<Index>::max)()),
         "argmax: the elements of y cannot hold indices of ",
         candidates,
         " candidates");

@@ -130,7 +130,7 @@ class adamw {
     std::vector<adamw_range> ranges;
     model_type::layout.visit([&](const std::string&, const parameter& p) {
       for (index_t first = 0; first < p.storage; first += adamw_range_elements) {
-        const index_t count = std::min(adamw_range_elements, p.storage - first);
+        const index_t count = (std::min)(adamw_range_elements, p.storage - first);
         ranges.push_back({p.offset + first, static_cast<std::int32_t>(count), p.decays() ? 1 : 0});
         begins_.push_back(p.offset + first);
       }

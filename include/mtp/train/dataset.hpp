@@ -122,7 +122,7 @@ class dataset {
   // crosses the border.
   void split() {
     const index_t n = size(), window = options_.window;
-    const auto held = std::max(
+    const auto held = (std::max)(
         window,
         static_cast<index_t>(std::llround(options_.validation_share * static_cast<double>(n))));
     if (options_.validation_share == 0) {

@@ -28,8 +28,8 @@ struct learning_rate_schedule {
     if (step < warmup_steps) {
       return peak * static_cast<double>(step + 1) / static_cast<double>(warmup_steps);
     }
-    const auto length = static_cast<double>(std::max<index_t>(total_steps - warmup_steps, 1));
-    const double progress = std::min(static_cast<double>(step - warmup_steps) / length, 1.0);
+    const auto length = static_cast<double>((std::max<index_t>)(total_steps - warmup_steps, 1));
+    const double progress = (std::min)(static_cast<double>(step - warmup_steps) / length, 1.0);
     return floor + (peak - floor) * 0.5 * (1 + std::cos(std::numbers::pi * progress));
   }
 };
@@ -44,7 +44,7 @@ struct lambda_schedule {
   /// The factor of step `step` of `total_steps`, counted from 0.
   double at(index_t step, index_t total_steps) const {
     const auto share =
-        static_cast<double>(step) / static_cast<double>(std::max<index_t>(total_steps, 1));
+        static_cast<double>(step) / static_cast<double>((std::max<index_t>)(total_steps, 1));
     return share < switch_at ? first : second;
   }
 

@@ -83,25 +83,7 @@ class trainer {
   trainer(context<Backend>& context,
           model_type& model,
           const dataset_type& data,
-          const options_type& options)
-      : context_(&context),
-        model_(&model),
-        data_(&data),
-        options_(checked(options)),
-        loss_(context, options.batch, options.length),
-        optimizer_(context, model, options.optimizer),
-        gradients_(model_type::layout.storage),
-        squares_(1) {
-    check(data.window() == window_of(options.length),
-          "trainer: expected a dataset with windows of ",
-          window_of(options.length),
-          " tokens (length + 1 + depth), got ",
-          data.window());
-    const auto count = static_cast<std::size_t>(options.batch * data.window());
-    tokens_.resize(count);
-    segments_.resize(count);
-    context.reserve(ops_of<Backend>::sum_of_squares_workspace(model_type::layout.storage));
-  }
+          const options_type& options);
 
   /// Refuses other models and datasets.
   template <class Call = void>
@@ -135,83 +117,12 @@ class trainer {
   }
 
   /// One step. Throws mtp::error when max_bad_steps steps in a row had NaN or infinity.
-  report_type step() {
-    report_type report;
-    report.lambda = options_.lambda.at(state_.step, options_.learning_rate.total_steps);
-    report.learning_rate = options_.learning_rate.at(state_.step);
-    fill(*context_,
-         vector_view<sum_type, Backend>(gradients_.data(), dims<1>{gradients_.count()}),
-         sum_type{0});
-    auto loss = options_.loss;
-    loss.lambda = report.lambda * options_.loss.lambda;
-    const auto passes = static_cast<double>(options_.accumulation);
-    for (auto& weight : loss.weights) {
-      weight /= passes;
-    }
-    for (index_t pass = 0; pass < options_.accumulation; ++pass) {
-      load_training_batch(pass);
-      add_pass(
-          report.loss,
-          loss_.with_gradients(*context_, *model_, gradients(), batch_of(options_.batch), loss),
-          passes);
-    }
-    const index_t begin = trained_from();
-    report.gradient_norm = norm_of_gradients(begin);
-    report.skipped = !std::isfinite(report.gradient_norm) || !std::isfinite(report.loss.total);
-    ++state_.step;
-    report.step = state_.step;
-    if (report.skipped) {
-      ++state_.skipped;
-      ++state_.skipped_in_a_row;
-      check(state_.skipped_in_a_row < options_.max_bad_steps,
-            "trainer: ",
-            state_.skipped_in_a_row,
-            " steps in a row had NaN or infinity (loss ",
-            report.loss.total,
-            ", gradient norm ",
-            report.gradient_norm,
-            ") at step ",
-            state_.step,
-            "; parameters are those before them");
-      return report;
-    }
-    state_.skipped_in_a_row = 0;
-    const double clip = options_.clip_norm;
-    const double scale =
-        clip > 0 && report.gradient_norm > clip ? clip / report.gradient_norm : 1.0;
-    optimizer_.update(*context_, *model_, gradients(), report.learning_rate, scale, begin);
-    return report;
-  }
+  report_type step();
 
   /// Losses over the first `windows` held-out windows, all of them if fewer. Per valid target and
   /// with the weights of the options alone: the lambda schedule does not enter.
   [[nodiscard("trainer::validate: nothing but the report comes of it")]] loss_report<Config.depth>
-  validate(index_t windows) {
-    loss_report<Config.depth> total;
-    const index_t count = std::min(windows, data_->validation_windows());
-    auto loss = options_.loss;
-    loss.normalization = loss_normalization::valid_targets;
-    for (index_t first = 0; first < count; first += options_.batch) {
-      const index_t rows = std::min(options_.batch, count - first);
-      for (index_t b = 0; b < rows; ++b) {
-        data_->validation_sample(first + b, tokens_of(b), segments_of(b));
-      }
-      const auto report = loss_.without_gradients(*context_, *model_, batch_of(rows), loss);
-      for (std::size_t k = 0; k < report.depths.size(); ++k) {
-        const auto targets = static_cast<double>(report.depths[k].targets);
-        total.depths[k].loss += report.depths[k].loss * targets;
-        total.depths[k].agreement += report.depths[k].agreement * targets;
-        total.depths[k].targets += report.depths[k].targets;
-      }
-    }
-    for (std::size_t k = 0; k < total.depths.size(); ++k) {
-      const auto targets = static_cast<double>(std::max<index_t>(total.depths[k].targets, 1));
-      total.depths[k].loss /= targets;
-      total.depths[k].agreement /= targets;
-      total.total += loss.weight(k) * total.depths[k].loss;
-    }
-    return total;
-  }
+  validate(index_t windows);
 
  private:
   static const options_type& checked(const options_type& options) {
@@ -305,5 +216,104 @@ class trainer {
   std::vector<token_t> tokens_;         // [B, T + 1 + D]
   std::vector<std::int32_t> segments_;  // [B, T + 1 + D]
 };
+
+template <model_config Config, class Backend, scalar S, class Element>
+trainer<Config, Backend, S, Element>::trainer(context<Backend>& context,
+                                              model_type& model,
+                                              const dataset_type& data,
+                                              const options_type& options)
+    : context_(&context),
+      model_(&model),
+      data_(&data),
+      options_(checked(options)),
+      loss_(context, options.batch, options.length),
+      optimizer_(context, model, options.optimizer),
+      gradients_(model_type::layout.storage),
+      squares_(1) {
+  check(data.window() == window_of(options.length),
+        "trainer: expected a dataset with windows of ",
+        window_of(options.length),
+        " tokens (length + 1 + depth), got ",
+        data.window());
+  const auto count = static_cast<std::size_t>(options.batch * data.window());
+  tokens_.resize(count);
+  segments_.resize(count);
+  context.reserve(ops_of<Backend>::sum_of_squares_workspace(model_type::layout.storage));
+}
+
+template <model_config Config, class Backend, scalar S, class Element>
+auto trainer<Config, Backend, S, Element>::step() -> report_type {
+  report_type report;
+  report.lambda = options_.lambda.at(state_.step, options_.learning_rate.total_steps);
+  report.learning_rate = options_.learning_rate.at(state_.step);
+  fill(*context_,
+       vector_view<sum_type, Backend>(gradients_.data(), dims<1>{gradients_.count()}),
+       sum_type{0});
+  auto loss = options_.loss;
+  loss.lambda = report.lambda * options_.loss.lambda;
+  const auto passes = static_cast<double>(options_.accumulation);
+  for (auto& weight : loss.weights) {
+    weight /= passes;
+  }
+  for (index_t pass = 0; pass < options_.accumulation; ++pass) {
+    load_training_batch(pass);
+    add_pass(report.loss,
+             loss_.with_gradients(*context_, *model_, gradients(), batch_of(options_.batch), loss),
+             passes);
+  }
+  const index_t begin = trained_from();
+  report.gradient_norm = norm_of_gradients(begin);
+  report.skipped = !std::isfinite(report.gradient_norm) || !std::isfinite(report.loss.total);
+  ++state_.step;
+  report.step = state_.step;
+  if (report.skipped) {
+    ++state_.skipped;
+    ++state_.skipped_in_a_row;
+    check(state_.skipped_in_a_row < options_.max_bad_steps,
+          "trainer: ",
+          state_.skipped_in_a_row,
+          " steps in a row had NaN or infinity (loss ",
+          report.loss.total,
+          ", gradient norm ",
+          report.gradient_norm,
+          ") at step ",
+          state_.step,
+          "; parameters are those before them");
+    return report;
+  }
+  state_.skipped_in_a_row = 0;
+  const double clip = options_.clip_norm;
+  const double scale = clip > 0 && report.gradient_norm > clip ? clip / report.gradient_norm : 1.0;
+  optimizer_.update(*context_, *model_, gradients(), report.learning_rate, scale, begin);
+  return report;
+}
+
+template <model_config Config, class Backend, scalar S, class Element>
+loss_report<Config.depth> trainer<Config, Backend, S, Element>::validate(index_t windows) {
+  loss_report<Config.depth> total;
+  const index_t count = (std::min)(windows, data_->validation_windows());
+  auto loss = options_.loss;
+  loss.normalization = loss_normalization::valid_targets;
+  for (index_t first = 0; first < count; first += options_.batch) {
+    const index_t rows = (std::min)(options_.batch, count - first);
+    for (index_t b = 0; b < rows; ++b) {
+      data_->validation_sample(first + b, tokens_of(b), segments_of(b));
+    }
+    const auto report = loss_.without_gradients(*context_, *model_, batch_of(rows), loss);
+    for (std::size_t k = 0; k < report.depths.size(); ++k) {
+      const auto targets = static_cast<double>(report.depths[k].targets);
+      total.depths[k].loss += report.depths[k].loss * targets;
+      total.depths[k].agreement += report.depths[k].agreement * targets;
+      total.depths[k].targets += report.depths[k].targets;
+    }
+  }
+  for (std::size_t k = 0; k < total.depths.size(); ++k) {
+    const auto targets = static_cast<double>((std::max<index_t>)(total.depths[k].targets, 1));
+    total.depths[k].loss /= targets;
+    total.depths[k].agreement /= targets;
+    total.total += loss.weight(k) * total.depths[k].loss;
+  }
+  return total;
+}
 
 }  // namespace mtp::inline MTP_ABI

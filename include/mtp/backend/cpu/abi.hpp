@@ -1,8 +1,7 @@
 // The part of the CPU backend's names that tells linkers how it was compiled.
 #pragma once
 
-#include <Eigen/Core>
-
+#include "mtp/backend/cpu/eigen.hpp"
 #include "mtp/core/config.hpp"
 
 /// The words that MTP_CPU_ABI is made of, as one name.

@@ -82,8 +82,8 @@ struct cpu_attention_ops {
                                                index_t head_dim,
                                                index_t threads) {
     using A = accumulate_t<S>;
-    return arena_bytes(threads * std::max(forward_scratch<A>(length, head_dim),
-                                          backward_scratch<A>{length, head_dim}.total()),
+    return arena_bytes(threads * (std::max)(forward_scratch<A>(length, head_dim),
+                                            backward_scratch<A>{length, head_dim}.total()),
                        sizeof(A)) +
            4 * (widened_bytes<S>(rows * query_size) + widened_bytes<S>(rows * key_value_size)) +
            widened_bytes<S>(kv_storage<S>(length, key_value_size / head_dim, head_dim));
@@ -113,7 +113,7 @@ struct cpu_attention_ops {
       }
       for (index_t h = g * (H / G); h < (g + 1) * (H / G); ++h) {
         for (index_t t = 0; t < T; t += tile_rows) {
-          const index_t rows = std::min<index_t>(tile_rows, T - t);
+          const index_t rows = (std::min<index_t>)(tile_rows, T - t);
           attend<S>(head,
                     rows,
                     t,
@@ -160,7 +160,7 @@ struct cpu_attention_ops {
     const auto run = [&](index_t task, int thread) {
       const index_t h = task / tiles, m = task % tiles * tile_rows;
       attend<S>(head_of(h / (H / G)),
-                std::min<index_t>(tile_rows, M - m),
+                (std::min<index_t>)(tile_rows, M - m),
                 first + m,
                 score_scale<S>(E),
                 &q(m, h, 0),
@@ -211,8 +211,17 @@ struct cpu_attention_ops {
       std::fill_n(own + plan.dk(), 2 * T * plan.head_width(), S{0});
       for (index_t h = g * (H / G); h < (g + 1) * (H / G); ++h) {
         for (index_t t = 0; t < T; t += backward_rows) {
-          backward_block<S>(
-              plan, own, std::min(backward_rows, T - t), row0, t, h, dq, dout, q, out, statistics);
+          backward_block<S>(plan,
+                            own,
+                            (std::min)(backward_rows, T - t),
+                            row0,
+                            t,
+                            h,
+                            dq,
+                            dout,
+                            q,
+                            out,
+                            statistics);
         }
       }
       for (index_t t = 0; t < T; ++t) {
@@ -269,7 +278,7 @@ struct cpu_attention_ops {
     constexpr index_t width = panel_width<S>;
     const index_t E = x.extent(2);
     for (index_t e = 0; e < E; e += width) {
-      pack_panel<S>(to + e * T, &x(row0, g, e), x.stride(0), std::min(width, E - e), T);
+      pack_panel<S>(to + e * T, &x(row0, g, e), x.stride(0), (std::min)(width, E - e), T);
     }
   }
 

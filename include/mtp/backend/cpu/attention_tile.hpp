@@ -48,7 +48,7 @@ struct packed_head {
     }
     for (index_t e = 0; e < head_dim; e += width) {
       S* lane = values + (e / width * capacity + position) * width;
-      const index_t count = std::min(width, head_dim - e);
+      const index_t count = (std::min)(width, head_dim - e);
       std::copy_n(value + e, count, lane);
       std::fill(lane + count, lane + width, S{0});
     }

@@ -77,12 +77,12 @@ inline void map(cpu_context& context, const Function& function, const Y& y, cons
     const bool flat = y.is_contiguous() && (x.is_contiguous() && ...);
     const index_t columns = flat ? y.count() : y.extent(Y::rank - 1);
     const index_t rows = flat ? 1 : y.count() / columns;
-    const index_t pieces = ceil_div(columns, elements_per_task);              // of one row
-    const index_t group = std::max<index_t>(1, elements_per_task / columns);  // rows in one task
+    const index_t pieces = ceil_div(columns, elements_per_task);                // of one row
+    const index_t group = (std::max<index_t>)(1, elements_per_task / columns);  // rows in one task
     context.parallel(ceil_div(rows, group) * pieces, [&](index_t task, int) {
       const index_t first = task % pieces * elements_per_task;
-      const index_t count = std::min(elements_per_task, columns - first);
-      const index_t row_end = std::min(rows, (task / pieces + 1) * group);
+      const index_t count = (std::min)(elements_per_task, columns - first);
+      const index_t row_end = (std::min)(rows, (task / pieces + 1) * group);
       for (index_t row = task / pieces * group; row < row_end; ++row) {
         const auto line_of = [&]<class View>(const View& view) {
           const index_t step = flat ? 1 : view.stride(View::rank - 1);

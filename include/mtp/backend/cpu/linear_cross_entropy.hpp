@@ -187,7 +187,7 @@ struct cpu_linear_cross_entropy_ops {
     const index_t chunk = linear_cross_entropy_chunk(V);
     S* const memory = context.workspace().template take<S>(chunk * V);
     for (index_t first = 0; first < R; first += chunk) {
-      const index_t rows = std::min(chunk, R - first);
+      const index_t rows = (std::min)(chunk, R - first);
       const matrix_view<S, cpu> logits(memory, {rows, V});  // [rows, V]
       run_product(context,
                   cpu_linear_ops::forward_product<S>(logits, hidden.slice(0, first, rows), w));

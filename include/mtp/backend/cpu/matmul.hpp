@@ -44,7 +44,7 @@ void widen_block(
 template <class B, real Real>
 void pack_panel(Real* to, const B& b, index_t k, index_t depth, index_t j) {
   constexpr index_t width = panel_width<Real>;
-  const index_t columns = std::min(width, b.extent(1) - j);
+  const index_t columns = (std::min)(width, b.extent(1) - j);
   if (columns < width) {
     std::fill_n(to, depth * width, Real{0});
   }
@@ -62,9 +62,9 @@ class matmul_run {
  public:
   matmul_run(cpu_context& context, const C& c, const A& a, const B& b, update mode)
       : context_(context), scope_(context.workspace()), c_(c), a_(a), b_(b), mode_(mode) {
-    const index_t rows = std::min(blocks::rows, c.extent(0));
-    const index_t depth = std::min(blocks::depth, a.extent(1));
-    const index_t panels = std::min(blocks::panels, ceil_div(c.extent(1), width));
+    const index_t rows = (std::min)(blocks::rows, c.extent(0));
+    const index_t depth = (std::min)(blocks::depth, a.extent(1));
+    const index_t panels = (std::min)(blocks::panels, ceil_div(c.extent(1), width));
     arena& workspace = context.workspace();
     packed_b_ = workspace.template take<real_type>(panels * depth * width);
     scratch_ = workspace.template take<real_type>(context.threads() * product_scratch<real_type>);
@@ -80,7 +80,7 @@ class matmul_run {
     const index_t M = c_.extent(0), N = c_.extent(1);
     for (index_t i = 0; i < M; i += blocks::rows) {
       for (index_t j = 0; j < N; j += blocks::panels * width) {
-        run_block(i, std::min(blocks::rows, M - i), j, std::min(blocks::panels * width, N - j));
+        run_block(i, (std::min)(blocks::rows, M - i), j, (std::min)(blocks::panels * width, N - j));
       }
     }
   }
@@ -106,7 +106,7 @@ class matmul_run {
     const index_t K = a_.extent(1);
     for (index_t k = 0; k < K || k == 0; k += blocks::depth) {
       const bool start = mode_ == update::accumulate || k > 0;
-      multiply(i, rows, j, columns, k, std::min(blocks::depth, K - k), sums, row, start);
+      multiply(i, rows, j, columns, k, (std::min)(blocks::depth, K - k), sums, row, start);
     }
     if (!in_place()) {
       auto* to = c_.data() + i * c_.stride(0) + j * c_.stride(1);
@@ -157,9 +157,9 @@ class matmul_run {
       const index_t first = task / groups * blocks::task_rows;
       multiply_block(whole,
                      first,
-                     std::min(first + blocks::task_rows, rows),
+                     (std::min)(first + blocks::task_rows, rows),
                      panel,
-                     std::min(panel + blocks::task_panels, panels),
+                     (std::min)(panel + blocks::task_panels, panels),
                      scratch_ + thread * product_scratch<real_type>);
     });
   }

@@ -28,7 +28,7 @@ struct cpu_optimizer_ops {
       constexpr index_t width = 16;
       double sums[width] = {};
       const index_t begin = chunk * sum_chunk;
-      const index_t end = std::min(begin + sum_chunk, x.extent(0));
+      const index_t end = (std::min)(begin + sum_chunk, x.extent(0));
       index_t i = begin;
       for (; i + width <= end; i += width) {
         for (index_t l = 0; l < width; ++l) {

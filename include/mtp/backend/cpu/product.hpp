@@ -257,7 +257,7 @@ inline void multiply_few_rows(const product<Real, Weight>& p,
   constexpr index_t width = panel_width<Real>;
   constexpr int most_rows = tile_rows / Panels;
   const rows_of<Real> a{p.a.data + row * p.a.row, p.a.row, p.a.step};
-  const index_t whole_end = std::min(panel_end, p.columns / width);
+  const index_t whole_end = (std::min)(panel_end, p.columns / width);
   const auto init_at = [&](index_t panel) {
     return p.init.data != nullptr ? p.init.at(row, panel) : p.init;
   };
@@ -330,7 +330,7 @@ inline void multiply_block(const product<Real, Weight>& p,
   const bool pack_b = p.packs_b();
   if ((rows <= tile_rows && !pack_a && !pack_b) || p.depth == 0) {
     for (index_t i = row_begin; i < row_end; i += tile_rows) {
-      const index_t count = std::min<index_t>(tile_rows, row_end - i);
+      const index_t count = (std::min<index_t>)(tile_rows, row_end - i);
       switch (neighbours(count)) {
         case 4:
           multiply_few_rows<4>(p, i, count, panel_begin, panel_end);
@@ -350,9 +350,9 @@ inline void multiply_block(const product<Real, Weight>& p,
   const index_t step_rows = pack_a ? packed_rows : block_rows;
   Real* const packed_b = pack_b ? scratch + packed_rows * block_depth<Real> : nullptr;
   for (index_t block = row_begin; block < row_end; block += step_rows) {
-    const index_t block_end = std::min(block + step_rows, row_end);
+    const index_t block_end = (std::min)(block + step_rows, row_end);
     for (index_t k = 0; k < p.depth; k += block_depth<Real>) {
-      const index_t depth = std::min(block_depth<Real>, p.depth - k);
+      const index_t depth = (std::min)(block_depth<Real>, p.depth - k);
       if (pack_a) {
         pack_rows<Real>(scratch,
                         {p.a.data + block * p.a.row + k * p.a.step, p.a.row, p.a.step},
@@ -360,7 +360,7 @@ inline void multiply_block(const product<Real, Weight>& p,
                         depth);
       }
       for (index_t j = panel_begin; j < panel_end; ++j) {
-        const index_t valid = std::min(width, p.columns - j * width);
+        const index_t valid = (std::min)(width, p.columns - j * width);
         const Weight* b = p.b + j * p.b_panel + k * p.b_step;
         if constexpr (std::is_same_v<Weight, Real>) {
           if (pack_b) {
@@ -369,7 +369,7 @@ inline void multiply_block(const product<Real, Weight>& p,
           }
         }
         for (index_t i = block; i < block_end; i += tile_rows) {
-          const index_t count = std::min<index_t>(tile_rows, block_end - i);
+          const index_t count = (std::min<index_t>)(tile_rows, block_end - i);
           const rows_of<Real> a = pack_a
                                       ? rows_of<Real>{scratch + (i - block) * depth, 1, tile_rows}
                                       : rows_of<Real>{p.a.data + i * p.a.row + k, p.a.row, 1};

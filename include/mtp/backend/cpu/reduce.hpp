@@ -120,7 +120,7 @@ const Real* gather(const X& x, index_t begin, index_t end, Real* buffer) {
     const index_t columns = x.extent(X::rank - 1), step = x.stride(X::rank - 1);
     for (index_t i = begin; i < end;) {
       const index_t column = i % columns;
-      const index_t count = std::min(end - i, columns - column);
+      const index_t count = (std::min)(end - i, columns - column);
       const element* from = x.data() + leading_offset(x, X::rank - 1, i / columns) + column * step;
       if constexpr (std::same_as<element, Real>) {
         if (step == 1 && count == end - begin) {
@@ -156,7 +156,7 @@ typename Reduction::partial reduce_range(const X& x, index_t begin, index_t coun
   return combine_pairs<Reduction>(0, ceil_div(count, reduce_block), [&](index_t block) {
     const index_t first = block * reduce_block;
     return reduce_one_block<Reduction>(
-        x, begin + first, begin + std::min(first + reduce_block, count), first);
+        x, begin + first, begin + (std::min)(first + reduce_block, count), first);
   });
 }
 
@@ -175,7 +175,7 @@ typename Reduction::partial reduce_all(cpu_context& context, const X& x) {
     for (index_t block = begin; block < end; ++block) {
       const index_t first = block * reduce_block;
       partials[block] =
-          reduce_one_block<Reduction>(x, first, std::min(first + reduce_block, count), first);
+          reduce_one_block<Reduction>(x, first, (std::min)(first + reduce_block, count), first);
     }
   });
   return combine_pairs<Reduction>(0, blocks, [&](index_t block) { return partials[block]; });
@@ -188,7 +188,8 @@ void reduce(cpu_context& context, const Y& y, const X& x) {
     *y.data() = narrow<element>(Reduction::finish(reduce_all<Reduction>(context, x), x.count()));
   } else {
     const index_t columns = x.extent(X::rank - 1);
-    const index_t grain = std::max<index_t>(1, elements_per_task / std::max<index_t>(1, columns));
+    const index_t grain =
+        (std::max<index_t>)(1, elements_per_task / (std::max<index_t>)(1, columns));
     context.parallel_ranges(y.count(), grain, [&](index_t begin, index_t end, int) {
       for (index_t row = begin; row < end; ++row) {
         const auto result = reduce_range<Reduction>(x, row * columns, columns);

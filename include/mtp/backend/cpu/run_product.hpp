@@ -37,16 +37,17 @@ inline void run_product(cpu_context& context, const product<Real, Weight>& p) {
   const index_t units = ceil_div(panels, unit);
   // Packing is done anew in every task of the same rows, so those that pack are fewer.
   const index_t per_thread = packs ? 2 : 4;
-  const index_t wanted = std::max<index_t>(1, ceil_div(context.threads() * per_thread, row_tasks));
-  const index_t panel_tasks = std::min(units, wanted);
+  const index_t wanted =
+      (std::max<index_t>)(1, ceil_div(context.threads() * per_thread, row_tasks));
+  const index_t panel_tasks = (std::min)(units, wanted);
   context.parallel(row_tasks * panel_tasks, [&](index_t task, int thread) {
     const index_t row = task / panel_tasks * row_step;
     const index_t part = task % panel_tasks;
     multiply_block(p,
                    row,
-                   std::min(row + row_step, p.rows),
+                   (std::min)(row + row_step, p.rows),
                    units * part / panel_tasks * unit,
-                   std::min(panels, units * (part + 1) / panel_tasks * unit),
+                   (std::min)(panels, units * (part + 1) / panel_tasks * unit),
                    scratch_of(thread));
   });
 }

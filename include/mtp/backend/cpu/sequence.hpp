@@ -57,7 +57,7 @@ struct cpu_sequence_ops {
     for (index_t j = 0; j < drafts.extent(0); ++j) {
       const index_t at = text.state(text_count) + ahead + j;
       if (at >= 0 && at < text.tokens.extent(0)) {
-        text.tokens(at) = std::max(drafts(j), token_t{0});
+        text.tokens(at) = (std::max)(drafts(j), token_t{0});
       }
     }
   }

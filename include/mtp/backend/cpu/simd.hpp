@@ -1,11 +1,11 @@
 // Vectors of lanes, on Eigen's packet primitives. The one place that decides how wide a vector is.
 #pragma once
 
-#include <Eigen/Core>
 #include <cmath>
 #include <cstddef>
 
 #include "mtp/backend/cpu/abi.hpp"
+#include "mtp/backend/cpu/eigen.hpp"
 #include "mtp/core/scalar.hpp"
 
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {

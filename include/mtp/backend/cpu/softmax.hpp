@@ -18,7 +18,7 @@ template <real Real>
 Real sum_row(const Real* x, index_t count) {
   return combine_pairs<sum_reduction<Real>>(0, ceil_div(count, reduce_block), [&](index_t block) {
     const index_t first = block * reduce_block;
-    return sum_block(x + first, std::min(reduce_block, count - first));
+    return sum_block(x + first, (std::min)(reduce_block, count - first));
   });
 }
 
@@ -34,7 +34,7 @@ void softmax_row(Real* row, index_t count) {
     store(row, exponential<Real>(subtract(load(row), broadcast<Real>(largest))));
   });
   // exponential() ends at a tiny positive number where the true value goes on to zero.
-  constexpr Real smallest = 2 * std::numeric_limits<Real>::min();
+  constexpr Real smallest = 2 * (std::numeric_limits<Real>::min)();
   for (index_t c = 0; c < count; ++c) {
     row[c] = row[c] < smallest ? Real{0} : row[c];
   }
@@ -64,7 +64,7 @@ void for_each_row(cpu_context& context, const View& shape, index_t buffers, cons
     return;
   }
   const index_t columns = shape.extent(View::rank - 1);
-  const index_t grain = std::max<index_t>(1, elements_per_task / columns);
+  const index_t grain = (std::max<index_t>)(1, elements_per_task / columns);
   const index_t piece = round_up(buffers * columns, arena_alignment);  // no shared cache lines
   const arena::scope scope(context.workspace());
   auto* scratch = context.workspace().template take<real_type>(context.threads() * piece);

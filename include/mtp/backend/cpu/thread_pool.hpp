@@ -14,7 +14,7 @@
 #include "mtp/core/scalar.hpp"
 
 #if defined(__x86_64__) || defined(__i386__)
-#include <immintrin.h>
+#include <xmmintrin.h>
 #endif
 
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {

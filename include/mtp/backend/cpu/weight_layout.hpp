@@ -29,10 +29,10 @@ inline void transpose_weight(
   constexpr index_t width = panel_width<S>;
   context.parallel(ceil_div(inputs, width), [&](index_t panel, int) {
     const index_t first = panel * width;
-    const index_t valid = std::min(width, inputs - first);
+    const index_t valid = (std::min)(width, inputs - first);
     S* const rows = to + first * outputs;
     for (index_t n0 = 0; n0 < outputs; n0 += width) {
-      const index_t count = std::min(width, outputs - n0);
+      const index_t count = (std::min)(width, outputs - n0);
       const S* tile = from + (n0 * inputs + first * width);
       for (index_t n = 0; n < count; ++n) {
         S* row = rows + (n0 + n) * width;

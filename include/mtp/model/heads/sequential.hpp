@@ -254,7 +254,7 @@ struct sequential_head {
                  index_t count,
                  index_t seen) {
       for (std::size_t k = 1; k <= D; ++k) {
-        const index_t end = std::min(seen, count - static_cast<index_t>(k));
+        const index_t end = (std::min)(seen, count - static_cast<index_t>(k));
         run(context, model, text, k, progress_[k - 1].up_to(end, count));
       }
     }
