@@ -219,15 +219,20 @@ bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
-TEST_CASE("a text that is too short is refused with the number of tokens that it needs") {
+TEST_CASE("a text that is too short is refused with the windows that it needs") {
   CHECK(refusal(20, {}, {.window = 10}).empty());
   const std::string message = refusal(19, {}, {.window = 10});
-  CHECK(contains(message, "at least 20"));
+  CHECK(contains(message, "at least 2 windows of 10 tokens"));
   CHECK(contains(message, "got 19"));
   CHECK(refusal(10, {}, {.window = 10, .validation_share = 0}).empty());
-  CHECK(contains(refusal(9, {}, {.window = 10, .validation_share = 0}), "at least 10"));
+  CHECK(contains(refusal(9, {}, {.window = 10, .validation_share = 0}),
+                 "at least 1 window of 10 tokens"));
   CHECK(contains(refusal(0, {}, {.window = 10}), "got 0"));
   CHECK(contains(refusal(100, {}, {.window = 10, .validation_share = 0.95}), "no training window"));
+  constexpr index_t most = std::numeric_limits<index_t>::max();
+  for (const index_t window : {most, most / 2 + 1}) {  // two of them wrap around
+    CHECK(contains(refusal(100, {}, {.window = window}), "got 100 tokens"));
+  }
 }
 
 TEST_CASE("windows without a target are refused") {

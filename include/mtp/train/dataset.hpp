@@ -44,14 +44,16 @@ class dataset {
     check(options.validation_share >= 0 && options.validation_share < 1,
           "dataset: expected a validation share in [0, 1), got ",
           options.validation_share);
-    const index_t wanted = options.window * (options.validation_share > 0 ? 2 : 1);
-    check(n >= wanted,
+    // By division: so many windows may be more tokens than index_t can count.
+    const index_t windows = options.validation_share > 0 ? 2 : 1;
+    check(options.window <= n / windows,
           "dataset: expected a text of at least ",
-          wanted,
-          " tokens (windows of ",
+          windows,
+          windows == 1 ? " window of " : " windows of ",
           options.window,
-          "), got ",
-          n);
+          " tokens, got ",
+          n,
+          " tokens");
     if (starts_.empty()) {
       starts_.push_back(0);
     }
