@@ -41,6 +41,10 @@ check_presets() {
 # sources_of PROGRAM: the files in which its options stand
 sources_of() {
   case $1 in
+    build/*/benchmarks/*_bench) # with the options of Google Benchmark
+      local folder=${1##*/}
+      [[ ! -d benchmarks/${folder%_bench} ]] || printf '%s\n' benchmarks/report
+      ;;
     build/*/examples/* | build/*/benchmarks/*)
       local below=${1#build/*/}
       find "${below%/*}" \( -path "$below/*" -o -path "$below.*" \) -type f 2>/dev/null || true
