@@ -26,9 +26,9 @@ struct testing<cuda> {
     return cuda_context({.workspace_bytes = workspace_bytes, .product_bytes = 1 << 16});
   }
 
-  /// Where races are counted, each access of each thread costs. One way shows them: what is
-  /// unordered is so in any schedule.
-#if MTP_EMULATION_TSAN
+  /// Where a sanitizer looks at each access of each thread, accesses cost. One way shows what it
+  /// looks for: what is unordered is so in any schedule.
+#if MTP_EMULATION_TSAN || MTP_EMULATION_ASAN
   static constexpr int ways = 1;
   static constexpr bool at_full_size = false;
 #else

@@ -147,7 +147,7 @@ __global__ void __launch_bounds__(combine_rows_threads)
   const S* const from = rows.source(m, half, 0);
   S* const row = to + (index_t{2} * m + half) * C;
   const auto read = [&](index_t c) {
-    return load_elements<false>(from, c, from != nullptr ? C : 0);
+    return from != nullptr ? load_elements<false>(from, c, C) : pack<S>{};
   };
   const auto write = [&](index_t c, const pack<S>& values) {
     store_elements<false>(row, c, C, values);
