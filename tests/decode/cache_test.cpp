@@ -225,7 +225,7 @@ void check_after_nan() {
   const auto spoilt = cached(reused.sequence);
   REQUIRE(std::all_of(spoilt.begin(), spoilt.end(), [](float x) { return !(x == x); }));
   std::copy(sane.begin(), sane.end(), values.data());
-  for (const index_t length : {2, 31, 65}) {
+  for (const index_t length : {65, 31, 2}) {  // the longest first: NaN is still there
     dice random(static_cast<std::uint64_t>(length));
     const auto prompt = random_tokens(length, Config.vocab_size, 9);
     reused.begin(prompt, 64);

@@ -109,7 +109,8 @@ TEST_CASE_TEMPLATE_DEFINE("matmul is right across all its blocks", Case, blocks)
   using B = typename Case::backend;
   if constexpr (std::is_same_v<typename Case::scalar, float>) {
     auto context = testing<B>::make_context();
-    for (const sizes& s : {sizes{1030, 33, 3}, sizes{3, 1100, 9}, sizes{3, 33, 2500}}) {
+    for (const sizes& s :
+         {sizes{1030, 33, 3}, sizes{3, 1100, 9}, sizes{3, 33, 2500}, sizes{30, 33, 600}}) {
       const index_t M = s.M, N = s.N, K = s.K;
       CAPTURE(M);
       const guarded<float, 2, B> a(dims<2>(M, K), normal(M * K, 4));  // [M, K]
