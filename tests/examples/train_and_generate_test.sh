@@ -173,7 +173,7 @@ mkdir "$text"
 expect_refusal "a folder without texts" "$text holds no text" 1 "$whole"
 text=$scratch/short.txt
 echo "This text is too short." >"$text"
-expect_refusal "a text that is too short" "at least $((2 * (32 + 1 + depth))) tokens" 1 "$whole"
+expect_refusal "a text that is too short" "at least 2 windows of $((32 + 1 + depth)) tokens" 1 "$whole"
 text=$scratch/text.txt
 
 expect_refusal "--resume with another seed" "run.data.seed differs" 1 "$whole" --resume --seed 2
