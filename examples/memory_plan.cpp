@@ -60,8 +60,8 @@ constexpr plan plan_of() {
 // not fit does not compile.
 static_assert(plan_of<head_kind::sequential, 1>().training < 32 * gib,
               "a model with one sequential module trains within 32 GiB");
-static_assert(plan_of<head_kind::sequential, 4>().decoding < 3 * gib,
-              "a model with four sequential modules decodes within 3 GiB");
+static_assert(plan_of<head_kind::sequential, 4>().decoding < 2 * gib,
+              "a model with four sequential modules decodes within 2 GiB");
 
 template <head_kind Head, int Depth>
 void print_row() {

@@ -1,5 +1,6 @@
 // Training steps and decoding of whole models: per head kind, against depth, and the price of
-// verifying several tokens in one pass. Times are medians of steps that ran one by one.
+// verifying several tokens in one pass. The time of an iteration is that of both sides of a
+// comparison together; counters have medians of steps that ran one by one.
 #include <benchmark/benchmark.h>
 
 #include <chrono>
@@ -35,14 +36,13 @@ void train_step_bench(benchmark::State& state, head_kind head, int depth) {
     const double base = seconds_of_step(*plain);
     times.push_back(seconds_of_step(*run));
     ratios.push_back(times.back() / base);
-    state.SetIterationTime(times.back());
   }
   const double seconds = median(times);
   state.counters["ms"] = 1e3 * seconds;
   state.counters["tokens_per_second"] =
       static_cast<double>(training_run::batch * training_run::length) / seconds;
   state.counters["GFLOP/s"] = run->flops() / seconds / 1e9;
-  state.counters["share_of_peak"] = run->flops() / seconds / measured_peaks().multiply_add;
+  state.counters["share_of_peak"] = run->flops() / seconds / multiply_add_peak();
   state.counters["time_over_depth_0"] = median(ratios);
   state.counters["flops_over_depth_0"] = run->flops() / plain->flops();
   state.counters["parameters"] = static_cast<double>(run->parameters());
@@ -71,14 +71,13 @@ void verify_pass_bench(benchmark::State& state, const model_config& config) {
     one.push_back(run.pass(1));
     many.push_back(run.pass(rows));
     ratios.push_back(many.back() / one.back());
-    state.SetIterationTime(many.back());
   }
   const double bytes = 4 * trunk_weights(config);
   state.counters["ms"] = 1e3 * median(many);
   state.counters["ms_1_row"] = 1e3 * median(one);
   state.counters["ratio_to_1_row"] = median(ratios);
   state.counters["GB/s"] = bytes / median(many) / 1e9;
-  state.counters["share_of_copy"] = bytes / median(many) / measured_peaks().copy_bytes;
+  state.counters["share_of_bandwidth"] = bytes / median(many) / bandwidth_peak(bytes).best();
 }
 
 /// Text of a model that has learned nothing: what a cycle costs does not depend on how many drafts
@@ -99,7 +98,6 @@ void decode_cycle_bench(benchmark::State& state, const model_config& config) {
     cycle_times.push_back(fast.seconds / static_cast<double>(fast.passes));
     ratios.push_back(cycle_times.back() / plain_times.back());
     right = static_cast<double>(count) / static_cast<double>(fast.passes);
-    state.SetIterationTime(cycle_times.back());
   }
   state.counters["ms_token_plain"] = 1e3 * median(plain_times);
   state.counters["ms_cycle"] = 1e3 * median(cycle_times);
@@ -111,7 +109,7 @@ void add_train_step(head_kind head, int depth) {
   const std::string name = "train_step/" + std::string(name_of(head)) + "/" + std::to_string(depth);
   benchmark::RegisterBenchmark(
       name.c_str(), [=](benchmark::State& state) { train_step_bench(state, head, depth); })
-      ->UseManualTime()
+      ->UseRealTime()
       ->Unit(benchmark::kMillisecond);
 }
 
@@ -121,7 +119,7 @@ void add_decoding(const char* size, const model_config& config) {
         "decode_cycle/" + std::string(name_of(config.head)) + "/" + std::to_string(config.depth);
     benchmark::RegisterBenchmark(
         name.c_str(), [=](benchmark::State& state) { decode_cycle_bench(state, config); })
-        ->UseManualTime()
+        ->UseRealTime()
         ->Unit(benchmark::kMillisecond);
     return;
   }
@@ -131,7 +129,7 @@ void add_decoding(const char* size, const model_config& config) {
   for (const index_t rows : {1, 2, 3, 4, 5, 6, 8}) {
     passes->Arg(rows);
   }
-  passes->UseManualTime()->Unit(benchmark::kMillisecond);
+  passes->UseRealTime()->Unit(benchmark::kMillisecond);
 }
 
 [[maybe_unused]] const bool registered = [] {

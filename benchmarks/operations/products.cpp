@@ -35,14 +35,16 @@ double dot(index_t count, const A& a, const B& b) {
 }
 
 /// Runs once, compares `result`, whose rows have `columns` elements, with expected(row, column),
-/// and times run(). Of few rows the bytes count: each weight is read once.
+/// and times run(). Of few rows the bytes count: each weight, of `weight_bytes`, is read once.
 template <class Run, class Result, class Expected>
 void product_bench(benchmark::State& state,
                    const Run& run,
                    index_t rows,
                    index_t columns,
                    const Result& result,
-                   const Expected& expected) {
+                   const Expected& expected,
+                   double weight_bytes = sizeof(float),
+                   double tolerance = 1e-4) {
   run();
   const bool right = near_at_samples(
       state,
@@ -50,7 +52,7 @@ void product_bench(benchmark::State& state,
       rows * columns,
       [&](index_t i) { return result(i / columns, i % columns); },
       [&](index_t i) { return expected(i / columns, i % columns); },
-      1e-4);
+      tolerance);
   if (!right) {
     return;
   }
@@ -59,7 +61,7 @@ void product_bench(benchmark::State& state,
              K = static_cast<double>(state.range(2));
   report_flops(state, 2 * M * N * K);
   if (M <= 8) {
-    report_bytes(state, 4 * N * K);
+    report_bytes(state, weight_bytes * N * K);
   }
 }
 
@@ -87,6 +89,33 @@ void linear_forward_bench(benchmark::State& state) {
       o.N,
       o.y.view(),
       [&](index_t m, index_t n) { return element_of_forward(o, m, n); });
+}
+
+/// Rows and weights of bf16, as a model for decoding may have them.
+void linear_forward_bf16_bench(benchmark::State& state) {
+  product_operands o(state);
+  tensor<bf16, dims<2>, cpu> x(dims<2>(o.M, o.K)), y(dims<2>(o.M, o.N));  // [M, K], [M, N]
+  buffer<bf16, cpu> elements(backend_traits<cpu>::weight_storage<bf16>(o.N, o.K));
+  const weight_view<bf16, cpu> w(elements.data(), o.N, o.K);
+  for (index_t i = 0; i < x.count(); ++i) {
+    x.data()[i] = bf16(o.x.data()[i]);
+    o.x.data()[i] = x.data()[i];
+  }
+  for (index_t n = 0; n < o.N; ++n) {
+    for (index_t k = 0; k < o.K; ++k) {
+      w(n, k) = bf16(o.w.view()(n, k));
+      o.w.view()(n, k) = w(n, k);
+    }
+  }
+  product_bench(
+      state,
+      [&] { linear_forward(context(), y.view(), x.view(), weight_view<const bf16, cpu>(w)); },
+      o.M,
+      o.N,
+      y.view(),
+      [&](index_t m, index_t n) { return element_of_forward(o, m, n); },
+      sizeof(bf16),
+      5e-3);  // the result is rounded to 8 bits
 }
 
 void linear_bias_forward_bench(benchmark::State& state) {
@@ -255,6 +284,10 @@ BENCHMARK(linear_forward_bench)
     ->Name("linear_forward")
     ->Apply(squares)
     ->Apply(training_shapes)
+    ->Apply(decoding_shapes)
+    ->UseRealTime();
+BENCHMARK(linear_forward_bf16_bench)
+    ->Name("linear_forward_bf16")
     ->Apply(decoding_shapes)
     ->UseRealTime();
 BENCHMARK(eigen_product_bench)

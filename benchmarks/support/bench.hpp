@@ -139,15 +139,17 @@ void measure(benchmark::State& state, const Body& body) {
 inline void report_flops(benchmark::State& state, double flops) {
   constexpr auto rate = benchmark::Counter::kIsIterationInvariantRate;
   state.counters["GFLOP/s"] = benchmark::Counter(flops / 1e9, rate);
-  state.counters["share_of_peak"] = benchmark::Counter(flops / measured_peaks().multiply_add, rate);
+  state.counters["share_of_peak"] = benchmark::Counter(flops / multiply_add_peak(), rate);
 }
 
-/// For an operation that is bound by memory: bytes that it has to move, at least. Operands that lie
-/// in a cache may move faster than a copy beyond the caches.
+/// For an operation that is bound by memory: bytes that it has to move, at least. The share is that
+/// of the best rate at which arrays of so many bytes are read, copied or added, wherever in the
+/// caches they lie.
 inline void report_bytes(benchmark::State& state, double bytes) {
   constexpr auto rate = benchmark::Counter::kIsIterationInvariantRate;
   state.counters["GB/s"] = benchmark::Counter(bytes / 1e9, rate);
-  state.counters["share_of_copy"] = benchmark::Counter(bytes / measured_peaks().copy_bytes, rate);
+  state.counters["share_of_bandwidth"] =
+      benchmark::Counter(bytes / bandwidth_peak(bytes).best(), rate);
 }
 inline void report_elements(benchmark::State& state, index_t elements) {
   report_bytes(state, static_cast<double>(elements) * sizeof(float));

@@ -49,7 +49,6 @@ int main(int argc, char** argv) try {
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) {
     return 1;
   }
-  const auto& peaks = mtp::bench::measured_peaks();
   benchmark::AddCustomContext("processor", processor());
   benchmark::AddCustomContext("compiler", MTP_BENCH_COMPILER);
   benchmark::AddCustomContext("eigen",
@@ -58,10 +57,13 @@ int main(int argc, char** argv) try {
                                   std::to_string(EIGEN_MINOR_VERSION));
   benchmark::AddCustomContext("instructions", Eigen::SimdInstructionSetsInUse());
   benchmark::AddCustomContext("threads", std::to_string(mtp::bench::context().threads()));
-  benchmark::AddCustomContext("peak_gflops", giga(peaks.multiply_add));
-  benchmark::AddCustomContext("copy_gbytes", giga(peaks.copy_bytes));
-  benchmark::AddCustomContext("triad_gbytes", giga(peaks.triad_bytes));
-  benchmark::AddCustomContext("peak_memory_mbytes", std::to_string(peaks.memory_bytes >> 20));
+  const std::size_t beyond = mtp::bench::bytes_beyond_caches();
+  const mtp::bench::bandwidth memory = mtp::bench::bandwidth_peak(static_cast<double>(beyond));
+  benchmark::AddCustomContext("peak_gflops", giga(mtp::bench::multiply_add_peak()));
+  benchmark::AddCustomContext("read_gbytes", giga(memory.read));
+  benchmark::AddCustomContext("copy_gbytes", giga(memory.copy));
+  benchmark::AddCustomContext("triad_gbytes", giga(memory.triad));
+  benchmark::AddCustomContext("peak_memory_mbytes", std::to_string(beyond >> 20));
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();
   return 0;

@@ -1,19 +1,33 @@
 // What this processor reaches at best, measured in the same run: what shares are shares of.
+//
+// A machine that is shared reaches less at some moments than at others. So each peak is measured
+// again whenever a benchmark asks for it, and the best so far counts.
 #pragma once
 
 #include <cstddef>
 
 namespace mtp::bench {
 
-/// All threads of context() together; the best of several tries each.
-struct peaks {
-  double multiply_add;       ///< flop/s of independent chains of f32 multiply-adds in registers
-  double copy_bytes;         ///< bytes read and written per second by memcpy, beyond the caches
-  double triad_bytes;        ///< bytes per second of a[i] = b[i] + s c[i], beyond the caches
-  std::size_t memory_bytes;  ///< of the arrays of copy and triad together
+/// flop/s of independent chains of f32 multiply-adds in registers, all threads of context()
+/// together.
+double multiply_add_peak();
+
+/// Rates in bytes per second, read and written ones together, by one thread or by all, whichever is
+/// faster.
+struct bandwidth {
+  double read = 0;   ///< sums up one array
+  double copy = 0;   ///< b[i] = a[i], by memcpy
+  double triad = 0;  ///< a[i] = b[i] + s c[i]
+
+  /// What no operation on so many bytes should exceed.
+  double best() const;
 };
 
-/// Measured by the first call.
-const peaks& measured_peaks();
+/// Of arrays that have about `bytes` together, again and again: those that fit into a cache move
+/// faster.
+bandwidth bandwidth_peak(double bytes);
+
+/// Bytes of arrays that exceed the last-level cache several times.
+std::size_t bytes_beyond_caches();
 
 }  // namespace mtp::bench

@@ -59,11 +59,11 @@ TEST_CASE_TEMPLATE_DEFINE("attention_cached_forward matches the reference", Case
   using S = typename Case::scalar;
   const random_stream random(mtp::seed{5}, 1);
   auto context = testing<B>::make_context();
-  for (index_t number = 0; number < static_cast<index_t>(std::size(matrix_sizes)); ++number) {
-    const attention_sizes& sizes = matrix_sizes[number];
+  index_t number = 0;
+  for (const attention_sizes& sizes : some_of<B>(matrix_sizes)) {
     CAPTURE(sizes.T);
     CAPTURE(sizes.heads.E);
-    sequences<S, B> a(1, sizes.T, sizes.heads, 1, number);
+    sequences<S, B> a(1, sizes.T, sizes.heads, 1, number++);
     const expected_forward<Case> expected(
         array_of(a.q.view()), array_of(a.k.view()), array_of(a.v.view()), 1);
     for (const std::uint64_t most : {17u, 100u}) {

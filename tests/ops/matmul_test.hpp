@@ -86,7 +86,7 @@ TEST_CASE_TEMPLATE_DEFINE("matmul matches the reference in any layout", Case, la
   using B = typename Case::backend;
   using S = typename Case::scalar;
   auto context = testing<B>::make_context();
-  for (const sizes& s : all_sizes) {
+  for (const sizes& s : some_of<B>(all_sizes)) {
     check_all_layouts<S, S, S, B>(context, s);
   }
   CHECK(workspace_is_idle(context));

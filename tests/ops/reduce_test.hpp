@@ -53,7 +53,7 @@ TEST_CASE_TEMPLATE_DEFINE("reductions over the last dimension match the referenc
   using B = typename Case::backend;
   using S = typename Case::scalar;
   auto context = testing<B>::make_context(1 << 20);
-  for (const layout& each : layouts) {
+  for (const layout& each : some_of<B>(layouts)) {
     const auto& shape = each.shape;
     const auto& strides = each.strides;
     CAPTURE(shape);
@@ -96,7 +96,7 @@ TEST_CASE_TEMPLATE_DEFINE("reductions over everything match the reference in any
   using B = typename Case::backend;
   using S = typename Case::scalar;
   auto context = testing<B>::make_context(1 << 20);
-  for (const layout& each : layouts) {
+  for (const layout& each : some_of<B>(layouts)) {
     const auto& shape = each.shape;
     const auto& strides = each.strides;
     CAPTURE(shape);

@@ -62,7 +62,7 @@ TEST_CASE_TEMPLATE_DEFINE("rms_norm_forward matches the reference", Case, forwar
   using S = typename Case::scalar;
   using A = accumulate_t<S>;
   auto context = testing<B>::make_context();
-  for (const norm_sizes& s : sizes_and({{1, 1, 33001, 2}, {1, 1, 32800, 8}})) {
+  for (const norm_sizes& s : some_of<B>(sizes_and({{1, 1, 33001, 2}, {1, 1, 32800, 8}}))) {
     CAPTURE(s.N);
     CAPTURE(s.C);
     auto x = random_heads<S, B>(s, 1);
@@ -92,7 +92,7 @@ TEST_CASE_TEMPLATE_DEFINE("rms_norm_backward matches the reference", Case, backw
   using S = typename Case::scalar;
   using A = accumulate_t<S>;
   auto context = testing<B>::make_context();
-  for (const norm_sizes& s : sizes_and({{1, 1, 16391, 2}, {1, 1, 16400, 8}})) {
+  for (const norm_sizes& s : some_of<B>(sizes_and({{1, 1, 16391, 2}, {1, 1, 16400, 8}}))) {
     CAPTURE(s.N);
     CAPTURE(s.C);
     const dims<3> shape{s.N, s.H, s.C};

@@ -99,7 +99,7 @@ TEST_CASE_TEMPLATE_DEFINE("rope_attention_forward is rope_forward, then attentio
   using S = typename Case::scalar;
   auto context = testing<B>::make_context();
   index_t number = 0;
-  for (const attention_sizes& some : sizes) {
+  for (const attention_sizes& some : some_of<B>(sizes)) {
     CAPTURE(some.T);
     CAPTURE(some.heads.E);
     rotating_sequences<S, B> a(some, number), parts(some, number);
@@ -139,7 +139,7 @@ TEST_CASE_TEMPLATE_DEFINE("rope_attention_backward matches the reference", Case,
   using S = typename Case::scalar;
   auto context = testing<B>::make_context();
   index_t number = 0;
-  for (const attention_sizes& some : sizes) {
+  for (const attention_sizes& some : some_of<B>(sizes)) {
     CAPTURE(some.T);
     CAPTURE(some.heads.E);
     rotating_sequences<S, B> a(some, number++);
@@ -229,7 +229,7 @@ TEST_CASE_TEMPLATE_DEFINE(
   auto context = testing<B>::make_context();
   const random_stream random(mtp::seed{5}, 2);
   index_t number = 0;
-  for (const attention_sizes& some : sizes) {
+  for (const attention_sizes& some : some_of<B>(sizes)) {
     for (const std::uint64_t most : {1u, 6u, 90u}) {
       CAPTURE(some.T);
       CAPTURE(some.heads.E);

@@ -68,7 +68,7 @@ TEST_CASE_TEMPLATE_DEFINE("softmax_forward matches the reference in any layout, 
   using B = typename Case::backend;
   using S = typename Case::scalar;
   auto context = testing<B>::make_context();
-  for (const layout& each : layouts) {
+  for (const layout& each : some_of<B>(layouts)) {
     const auto& shape = each.shape;
     const auto& strides = each.strides;
     CAPTURE(shape);
@@ -181,7 +181,7 @@ TEST_CASE_TEMPLATE_DEFINE("softmax_backward matches the reference in any layout,
   using B = typename Case::backend;
   using S = typename Case::scalar;
   auto context = testing<B>::make_context();
-  for (const layout& each : layouts) {
+  for (const layout& each : some_of<B>(layouts)) {
     const auto& shape = each.shape;
     const auto& strides = each.strides;
     CAPTURE(shape);

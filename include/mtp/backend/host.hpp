@@ -117,6 +117,11 @@ struct no_workspace {
   }
   /// None.
   template <scalar S, class... Sizes>
+  static constexpr index_t linear_forward_workspace(Sizes...) {
+    return 0;
+  }
+  /// None.
+  template <scalar S, class... Sizes>
   static constexpr index_t linear_cross_entropy_workspace(Sizes...) {
     return 0;
   }

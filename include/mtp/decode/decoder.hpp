@@ -55,10 +55,11 @@ class decoder {
     using ops = ops_of<Backend>;
     const index_t C = Config.hidden_size, F = Config.intermediate_size, V = Config.vocab_size;
     const index_t HE = Config.query_size(), GE = Config.key_value_size(), M = max_draft_rows;
-    index_t bytes = ops::template linear_workspace<S>(max_logit_rows, V, C, threads);
+    index_t bytes = ops::template linear_forward_workspace<S>(max_logit_rows, V, C, threads);
     for (const auto& [outputs, inputs] :
          {std::array<index_t, 2>{Config.qkv_size(), C}, {C, HE}, {2 * F, C}, {C, F}, {C, C}}) {
-      bytes = (std::max)(bytes, ops::template linear_workspace<S>(M, outputs, inputs, threads));
+      bytes =
+          (std::max)(bytes, ops::template linear_forward_workspace<S>(M, outputs, inputs, threads));
     }
     for (const index_t other :
          {ops::template attention_workspace<S>(

@@ -40,25 +40,6 @@ struct backward_scratch {
   constexpr index_t total() const { return products() + product_scratch<S>; }
 };
 
-template <>
-class widened<cache_view<bf16, cpu>> {
- public:
-  widened(cpu_context& context, const cache_view<bf16, cpu>& cache)
-      : cache_(cache),
-        storage_(context,
-                 cache.data,
-                 cache.num_key_value_heads *
-                     packed_head<bf16>::storage(cache.capacity, cache.head_dim)) {}
-  cache_view<float, cpu> get() const {
-    return {storage_.data(), cache_.capacity, cache_.num_key_value_heads, cache_.head_dim};
-  }
-  void store(cpu_context& context) const { storage_.store(context); }
-
- private:
-  cache_view<bf16, cpu> cache_;
-  widened_storage<bf16> storage_;
-};
-
 struct cpu_attention_ops {
   template <class S>
   using heads = view<S, dims<3>, cpu>;
@@ -85,8 +66,7 @@ struct cpu_attention_ops {
     return arena_bytes(threads * (std::max)(forward_scratch<A>(length, head_dim),
                                             backward_scratch<A>{length, head_dim}.total()),
                        sizeof(A)) +
-           4 * (widened_bytes<S>(rows * query_size) + widened_bytes<S>(rows * key_value_size)) +
-           widened_bytes<S>(kv_storage<S>(length, key_value_size / head_dim, head_dim));
+           4 * (widened_bytes<S>(rows * query_size) + widened_bytes<S>(rows * key_value_size));
   }
 
   template <real S>
@@ -131,10 +111,10 @@ struct cpu_attention_ops {
     });
   }
 
-  template <real S>
+  template <real S, scalar Stored>
   static void attention_cached_forward(cpu_context& context,
                                        heads<S> out,
-                                       cache_view<S, cpu> cache,
+                                       cache_view<Stored, cpu> cache,
                                        heads<const S> q,
                                        heads<const S> k,
                                        heads<const S> v,
@@ -148,8 +128,8 @@ struct cpu_attention_ops {
     const index_t scratch_count = attend_scratch<S>(first + M, E);
     S* const scratch = context.workspace().template take<S>(context.threads() * scratch_count);
     const auto head_of = [&](index_t g) {
-      return packed_head<S>(
-          cache.data + g * packed_head<S>::storage(cache.capacity, E), cache.capacity, E);
+      return packed_head<Stored>(
+          cache.data + g * packed_head<Stored>::storage(cache.capacity, E), cache.capacity, E);
     };
     for (index_t g = 0; g < G; ++g) {
       for (index_t m = 0; m < M; ++m) {
@@ -238,11 +218,17 @@ struct cpu_attention_ops {
         context, [&](auto... each) { attention_forward(context, each...); }, views...);
   }
 
-  template <class... Views>
-  requires some_bf16<Views...>
-  static void attention_cached_forward(cpu_context& context, Views... views) {
+  /// The cache is read as it is: each step reads all of it once.
+  template <class Out, class Cache, class... Views>
+  requires some_bf16<Out, Views...>
+  static void attention_cached_forward(cpu_context& context, Out out, Cache cache, Views... views) {
     in_float(
-        context, [&](auto... each) { attention_cached_forward(context, each...); }, views...);
+        context,
+        [&](auto wide_out, auto... wide) {
+          attention_cached_forward(context, wide_out, cache, wide...);
+        },
+        out,
+        views...);
   }
 
   template <class... Views>

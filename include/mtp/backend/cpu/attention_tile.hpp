@@ -41,16 +41,17 @@ struct packed_head {
         capacity(positions),
         head_dim(head_width) {}
 
-  void write(index_t position, const S* key, const S* value) const {
+  template <real Real>
+  void write(index_t position, const Real* key, const Real* value) const {
     S* to = keys + position / width * width * head_dim + position % width;
     for (index_t e = 0; e < head_dim; ++e) {
-      to[e * width] = key[e];
+      to[e * width] = static_cast<S>(key[e]);
     }
     for (index_t e = 0; e < head_dim; e += width) {
       S* lane = values + (e / width * capacity + position) * width;
-      const index_t count = (std::min)(width, head_dim - e);
-      std::copy_n(value + e, count, lane);
-      std::fill(lane + count, lane + width, S{0});
+      for (index_t l = 0; l < width; ++l) {
+        lane[l] = static_cast<S>(e + l < head_dim ? value[e + l] : Real{0});
+      }
     }
   }
 };
@@ -67,8 +68,8 @@ constexpr index_t attend_scratch(index_t length, index_t head_dim) {
 ///
 /// The bits of row r depend on q[r] and positions 0 .. first + r alone: scores are separate lanes,
 /// the softmax goes in whole packets from position 0, and the product with v ends in a triangle.
-template <real S>
-inline void attend(const packed_head<S>& head,
+template <real S, scalar Stored>
+inline void attend(const packed_head<Stored>& head,
                    index_t rows,
                    index_t first,
                    S scale,
@@ -87,7 +88,7 @@ inline void attend(const packed_head<S>& head,
   S* const scores = scratch;
   S* const sums = scratch + rows * score_row;
 
-  product<S> qk;
+  product<S, Stored> qk;
   qk.rows = rows;
   qk.columns = score_row;
   qk.depth = E;
@@ -133,7 +134,7 @@ inline void attend(const packed_head<S>& head,
         rows,
         first + 1,
         rows_of<S>{scores, score_row, 1},
-        static_cast<const S*>(head.values + e * head.capacity),
+        static_cast<const Stored*>(head.values + e * head.capacity),
         index_t{0},
         panels_of<const S>{nullptr, 0, 0},
         panels_of<S>::row_major(sums + e, out_width));

@@ -12,30 +12,30 @@
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
 struct cpu_linear_ops {
-  template <real S>
+  template <real S, class Weight>
   static void linear_forward(cpu_context& context,
                              matrix_view<S, cpu> y,
                              matrix_view<const S, cpu> x,
-                             weight_view<const S, cpu> w) {
+                             weight_view<const Weight, cpu> w) {
     run_product(context, forward_product(y, x, w));
   }
 
-  template <real S>
+  template <real S, class Weight>
   static void linear_bias_forward(cpu_context& context,
                                   matrix_view<S, cpu> y,
                                   matrix_view<const S, cpu> x,
-                                  weight_view<const S, cpu> w,
+                                  weight_view<const Weight, cpu> w,
                                   vector_view<const S, cpu> bias) {
     auto p = forward_product(y, x, w);
     p.init = panels_of<const S>::row_major(bias.data(), 0);
     run_product(context, p);
   }
 
-  template <real S>
+  template <real S, class Weight>
   static void linear_add_forward(cpu_context& context,
                                  matrix_view<S, cpu> y,
                                  matrix_view<const S, cpu> x,
-                                 weight_view<const S, cpu> w,
+                                 weight_view<const Weight, cpu> w,
                                  matrix_view<const S, cpu> residual) {
     auto p = forward_product(y, x, w);
     p.init = panels_of<const S>::row_major(residual.data(), residual.stride(0));
@@ -97,25 +97,25 @@ struct cpu_linear_ops {
     });
   }
 
-  template <class... Views>
-  requires some_bf16<Views...>
-  static void linear_forward(cpu_context& context, Views... views) {
-    in_float(
-        context, [&](auto... each) { linear_forward(context, each...); }, views...);
+  template <class Y, class X, class W>
+  requires some_bf16<Y, X>
+  static void linear_forward(cpu_context& context, Y y, X x, W w) {
+    map_in_float(
+        context, [&](auto... each) { linear_forward(context, each...); }, y, x, w);
   }
 
-  template <class... Views>
-  requires some_bf16<Views...>
-  static void linear_bias_forward(cpu_context& context, Views... views) {
-    in_float(
-        context, [&](auto... each) { linear_bias_forward(context, each...); }, views...);
+  template <class Y, class X, class W, class Addend>
+  requires some_bf16<Y, X, Addend>
+  static void linear_bias_forward(cpu_context& context, Y y, X x, W w, Addend addend) {
+    map_in_float(
+        context, [&](auto... each) { linear_bias_forward(context, each...); }, y, x, w, addend);
   }
 
-  template <class... Views>
-  requires some_bf16<Views...>
-  static void linear_add_forward(cpu_context& context, Views... views) {
-    in_float(
-        context, [&](auto... each) { linear_add_forward(context, each...); }, views...);
+  template <class Y, class X, class W, class Addend>
+  requires some_bf16<Y, X, Addend>
+  static void linear_add_forward(cpu_context& context, Y y, X x, W w, Addend addend) {
+    map_in_float(
+        context, [&](auto... each) { linear_add_forward(context, each...); }, y, x, w, addend);
   }
 
   template <class... Views>
@@ -147,11 +147,11 @@ struct cpu_linear_ops {
   }
 
   /// x W^T as a product: W's panels are what products read.
-  template <real S>
-  static product<S> forward_product(matrix_view<S, cpu> y,
-                                    matrix_view<const S, cpu> x,
-                                    weight_view<const S, cpu> w) {
-    product<S> p;
+  template <real S, class Weight>
+  static product<S, Weight> forward_product(matrix_view<S, cpu> y,
+                                            matrix_view<const S, cpu> x,
+                                            weight_view<const Weight, cpu> w) {
+    product<S, Weight> p;
     p.rows = x.extent(0);
     p.columns = w.outputs;
     p.depth = w.inputs;
@@ -168,14 +168,40 @@ struct cpu_linear_ops {
                                             index_t outputs,
                                             index_t inputs,
                                             index_t threads) {
-    using real_type = accumulate_t<S>;
-    return arena_bytes(weight_storage<S>(inputs, outputs), sizeof(real_type)) +
-           arena_bytes(threads * product_scratch<real_type>, sizeof(real_type)) +
-           widened_bytes<S>(weight_storage<S>(outputs, inputs)) + widened_bytes<S>(rows * inputs) +
-           2 * widened_bytes<S>(rows * outputs);
+    return arena_bytes(weight_storage<S>(inputs, outputs), sizeof(accumulate_t<S>)) +
+           linear_forward_workspace<S>(
+               (std::max<index_t>)(rows, tile_rows + 1), outputs, inputs, threads);
+  }
+
+  /// Bytes of workspace that the forward operations on `rows` rows and such a weight want at most.
+  template <scalar S>
+  static constexpr index_t linear_forward_workspace(index_t rows,
+                                                    index_t outputs,
+                                                    index_t inputs,
+                                                    index_t threads) {
+    return arena_bytes(threads * product_scratch<accumulate_t<S>>, sizeof(accumulate_t<S>)) +
+           (rows <= tile_rows ? 0 : widened_bytes<S>(weight_storage<S>(outputs, inputs))) +
+           widened_bytes<S>(rows * inputs) + 2 * widened_bytes<S>(rows * outputs);
   }
 
  private:
+  /// A forward operation with rows in f32. A few rows read each element of the weight once, so they
+  /// read it as it is; for many a copy in f32 is worth its while.
+  template <class Operation, class Y, class X, class W, class... Addend>
+  static void map_in_float(
+      cpu_context& context, const Operation& operation, Y y, X x, W w, Addend... addend) {
+    if (x.extent(0) > tile_rows) {
+      in_float(context, operation, y, x, w, addend...);
+      return;
+    }
+    in_float(
+        context,
+        [&](auto wide_y, auto wide_x, auto... wide) { operation(wide_y, wide_x, w, wide...); },
+        y,
+        x,
+        addend...);
+  }
+
   template <real S>
   static void backward_input(cpu_context& context,
                              matrix_view<S, cpu> dx,

@@ -63,7 +63,7 @@ struct panels_of {
 
 /// body(0), body(1), ..., with the number as a compile-time constant.
 template <int Count, class Body>
-inline __attribute__((always_inline)) void for_rows(Body&& body) {
+inline __attribute__((always_inline)) void unroll(Body&& body) {
   [&]<std::size_t... Index>(std::index_sequence<Index...>) __attribute__((always_inline)) {
     (body(std::integral_constant<int, static_cast<int>(Index)>{}), ...);
   }
@@ -115,12 +115,12 @@ inline void multiply_tile(index_t depth,
     const Weight* b_step = b;
     for (index_t p = 0; p < depth; ++p) {
       packet<Real> right[columns];
-      for (int q = 0; q < columns; ++q) {
+      unroll<columns>([&](auto q) __attribute__((always_inline)) {
         if constexpr (Rows < tile_rows) {
           __builtin_prefetch(b_step + offset(q, b_panel) + prefetch_steps * panel_width<Real>);
         }
         right[q] = load<Real>(b_step + offset(q, b_panel));
-      }
+      });
       for_tile(
           tile, [&](auto r, auto q) __attribute__((always_inline)) {
             sum[r][q] = multiply_add(broadcast<Real>(a_step[r * a_row]), right[q], sum[r][q]);
@@ -129,11 +129,11 @@ inline void multiply_tile(index_t depth,
       b_step += panel_width<Real>;
     }
     if constexpr (Shape == tile_shape::triangle) {
-      for_rows<Rows - 1>([&](auto step) __attribute__((always_inline)) {
+      unroll<Rows - 1>([&](auto step) __attribute__((always_inline)) {
         packet<Real> right[columns];
-        for (int q = 0; q < columns; ++q) {
+        unroll<columns>([&](auto q) __attribute__((always_inline)) {
           right[q] = load<Real>(b_step + offset(q, b_panel));
-        }
+        });
         for_tile(
             tile, [&](auto r, auto q) __attribute__((always_inline)) {
               if constexpr (std::remove_reference_t<decltype(r)>::value >
@@ -193,6 +193,7 @@ struct product {
   index_t b_step = panel_width<Real>;  // and from one step to the next; else B is packed on the way
   panels_of<const Real> init{nullptr, 0, 0};
   panels_of<Real> c{nullptr, 0, 0};
+  bool copies_rows = false;  // pack rows of A even where they could be read as they lie
 
   index_t panels() const { return ceil_div(columns, panel_width<Real>); }
   /// Rows that lie a panel apart can be read as they are only if the panel has no tail: beyond the
@@ -201,7 +202,16 @@ struct product {
     constexpr index_t width = panel_width<Real>;
     return b_step != width || (b_panel == width && columns % width != 0);
   }
+  bool packs_a() const { return a.step != 1 || copies_rows; }
 };
+
+/// Whether the rows that a tile reads side by side meet in few sets of the first-level cache and
+/// drive each other out.
+template <real Real>
+constexpr bool rows_collide(index_t row) {
+  constexpr index_t bytes_of_a_way = 4096;
+  return row * static_cast<index_t>(sizeof(Real)) % (bytes_of_a_way / 2) == 0;
+}
 
 // Rows of A that stay in the second-level cache while all panels pass, as they lie and packed;
 // steps that keep a panel in the first-level cache.
@@ -283,18 +293,31 @@ inline void multiply_few_rows(const product<Real, Weight>& p,
 }
 
 /// [tile][depth][tile_rows]: what one tile reads of A lies in one piece. A is read in the order in
-/// which it lies: one step of all rows after the other where neighbouring rows are neighbours in
-/// memory.
+/// which it lies: row after row, or one step of all rows after the other where neighbouring rows
+/// are neighbours in memory.
 template <real Real>
 inline void pack_rows(Real* to, rows_of<Real> a, index_t rows, index_t depth) {
+  const auto place = [&](index_t i, index_t d) {
+    return to + i / tile_rows * tile_rows * depth + d * tile_rows + i % tile_rows;
+  };
+  if (a.step == 1) {
+    for (index_t i = 0; i < rows; ++i) {
+      const Real* const from = a.data + i * a.row;
+      Real* const column = place(i, 0);
+      for (index_t d = 0; d < depth; ++d) {
+        column[d * tile_rows] = from[d];
+      }
+    }
+    return;
+  }
   for (index_t d = 0; d < depth; ++d) {
     const Real* from = a.data + d * a.step;
     index_t i = 0;
     for (; i + tile_rows <= rows && a.row == 1; i += tile_rows) {
-      std::memcpy(to + i * depth + d * tile_rows, from + i, tile_rows * sizeof(Real));
+      std::memcpy(place(i, d), from + i, tile_rows * sizeof(Real));
     }
     for (; i < rows; ++i) {
-      to[i / tile_rows * tile_rows * depth + d * tile_rows + i % tile_rows] = from[i * a.row];
+      *place(i, d) = from[i * a.row];
     }
   }
 }
@@ -326,7 +349,7 @@ inline void multiply_block(const product<Real, Weight>& p,
                            Real* scratch) {
   constexpr index_t width = panel_width<Real>;
   const index_t rows = row_end - row_begin;
-  const bool pack_a = p.a.step != 1;
+  const bool pack_a = p.packs_a();
   const bool pack_b = p.packs_b();
   if ((rows <= tile_rows && !pack_a && !pack_b) || p.depth == 0) {
     for (index_t i = row_begin; i < row_end; i += tile_rows) {

@@ -56,6 +56,53 @@ struct mean_reduction : sum_reduction<Real> {
   static Real finish(Real sum, index_t count) { return sum / static_cast<Real>(count); }
 };
 
+/// The largest number of x with Sign 1, the smallest with -1; infinite where there is none. Which
+/// of two zeros it is is left open, and NaN is passed over: chains that compilers turn into vectors
+/// cannot tell.
+template <int Sign, real Real>
+inline Real extreme_number(const Real* x, index_t count) {
+  constexpr index_t chains = 16;
+  Real best[chains];
+  std::fill_n(best, chains, -Sign * std::numeric_limits<Real>::infinity());
+  const auto better = [](Real a, Real b) { return Sign > 0 ? a > b : a < b; };
+  index_t i = 0;
+  for (; i + chains <= count; i += chains) {
+    for (index_t j = 0; j < chains; ++j) {
+      best[j] = better(x[i + j], best[j]) ? x[i + j] : best[j];
+    }
+  }
+  for (; i < count; ++i) {
+    best[0] = better(x[i], best[0]) ? x[i] : best[0];
+  }
+  return *std::max_element(best, best + chains, [&](Real a, Real b) { return better(b, a); });
+}
+
+template <real Real>
+inline bool has_nan(const Real* x, index_t count) {
+  int found = 0;
+  for (index_t i = 0; i < count; ++i) {
+    found |= x[i] != x[i];
+  }
+  return found != 0;
+}
+
+/// Index of the first element that equals `wanted`, or count.
+template <real Real>
+inline index_t find_first(const Real* x, index_t count, Real wanted) {
+  constexpr index_t step = 64;
+  index_t i = 0;
+  for (; i + step <= count; i += step) {
+    int found = 0;
+    for (index_t j = 0; j < step; ++j) {
+      found |= x[i + j] == wanted;
+    }
+    if (found != 0) {
+      break;
+    }
+  }
+  return std::find(x + i, x + count, wanted) - x;
+}
+
 /// Sign 1: the largest element, sign -1: the smallest. NaN stays once it has come; the first of
 /// equals stays.
 template <real Real, int Sign>
@@ -67,6 +114,10 @@ struct extreme_reduction {
     return better || b != b ? b : a;
   }
   static Real block(const Real* x, index_t, index_t count) {
+    const Real number = extreme_number<Sign>(x, count);
+    if (number != 0 && !has_nan(x, count)) {
+      return number;
+    }
     Real best = nothing();
     for (index_t i = 0; i < count; ++i) {
       best = combine(best, x[i]);
@@ -84,14 +135,11 @@ struct argmax_reduction {
   };
   static partial nothing() { return {-std::numeric_limits<Real>::infinity(), -1}; }
   static partial block(const Real* x, index_t first, index_t count) {
-    partial best = nothing();
-    for (index_t i = 0; i < count; ++i) {
-      // The first number wins even where it is -inf.
-      if (x[i] > best.value || (best.index < 0 && x[i] == x[i])) {
-        best = {x[i], first + i};
-      }
-    }
-    return best;
+    const Real largest = extreme_number<1>(x, count);
+    // Equal to -inf where there is nothing larger: the first number wins even then, and NaN equals
+    // nothing.
+    const index_t at = find_first(x, count, largest);
+    return at < count ? partial{x[at], first + at} : nothing();
   }
   static partial combine(partial a, partial b) { return b.value > a.value || a.index < 0 ? b : a; }
   static index_t finish(partial best, index_t) { return best.index; }

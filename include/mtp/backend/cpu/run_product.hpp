@@ -11,15 +11,21 @@ namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 /// Multiply-adds below which a second thread costs more than it gives: about 2 us of one core.
 inline constexpr index_t serial_work = 1 << 16;
 
+/// Panels from which on copying rows costs less than what it saves: about a hundredth of the
+/// product.
+inline constexpr index_t panels_worth_copying = 8;
+
 /// Runs the product. The division into tasks shows in no bit of the result: each element is one
 /// chain.
 template <real Real, class Weight>
-inline void run_product(cpu_context& context, const product<Real, Weight>& p) {
+inline void run_product(cpu_context& context, product<Real, Weight> p) {
   if (p.rows == 0 || p.columns == 0) {
     return;
   }
   const index_t panels = p.panels();
-  const bool packs = p.a.step != 1 || p.packs_b();
+  p.copies_rows =
+      p.rows > tile_rows && panels >= panels_worth_copying && rows_collide<Real>(p.a.row);
+  const bool packs = p.packs_a() || p.packs_b();
   const arena::scope scope(context.workspace());
   Real* const scratch =
       packs ? context.workspace().take<Real>(context.threads() * product_scratch<Real>) : nullptr;

@@ -212,6 +212,11 @@ struct cuda_linear_ops {
   static constexpr index_t linear_workspace(index_t rows, index_t outputs, index_t, index_t) {
     return arena_bytes(ceil_div(rows, linear_policy::bias_rows) * outputs, sizeof(accumulate_t<S>));
   }
+  /// Bytes of workspace that the forward operations want: none.
+  template <scalar S>
+  static constexpr index_t linear_forward_workspace(index_t, index_t, index_t, index_t) {
+    return 0;
+  }
 
  private:
   template <scalar Y, scalar S>
