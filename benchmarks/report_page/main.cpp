@@ -184,9 +184,8 @@ void add_products(page& to, const program_results& operations) {
 void add_operations(page& to, const program_results& operations) {
   const double peak = peak_of(operations);
   to.add(
-      "## Every operation\n\nf32. Rates count what an operation must compute or move at least. "
-      "Operands that fit into a cache move faster than the copy beyond the caches that shares "
-      "refer to.\n\n| Operation | Sizes | us | GFLOP/s | of peak | GB/s | of bandwidth |\n"
+      "## Every operation\n\nf32. Rates count what an operation must compute or move at "
+      "least.\n\n| Operation | Sizes | us | GFLOP/s | of peak | GB/s | of bandwidth |\n"
       "|---|---|--:|--:|--:|--:|--:|\n");
   for (const measured& each : operations.benchmarks) {
     if (each.name == "eigen_product" || each.name == "linear_forward") continue;
