@@ -79,6 +79,20 @@ TEST_CASE("configurations are equal if all their fields are") {
   }());
 }
 
+/// The head of a configuration that is a template argument, as a program reads it while it runs.
+template <model_config Config>
+head_kind head_at_run_time() {
+  return Config.head;
+}
+
+TEST_CASE("the head of a template argument is the same while a program runs") {
+  CHECK(head_at_run_time<with_head(head_kind::sequential, 2)>() == head_kind::sequential);
+  CHECK(head_at_run_time<with_head(head_kind::recurrent, 2)>() == head_kind::recurrent);
+  const head_kind read = head_at_run_time<with_head(head_kind::parallel, 1)>();
+  CHECK(name_of(read) == "parallel");
+  CHECK(read.owns_last_block);
+}
+
 TEST_CASE("a configuration that makes a model is valid") {
   static_assert(validate<model_config{}>());
   static_assert(validate<with_head(head_kind::sequential, 2)>());

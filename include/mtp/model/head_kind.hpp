@@ -9,7 +9,7 @@
 namespace mtp::inline MTP_ABI {
 
 /// How many sets of parameters a head has.
-enum class head_parameters {
+enum class head_parameters : unsigned char {
   none,       ///< nothing of its own
   one,        ///< one set, for all depths
   per_depth,  ///< a set for each depth
@@ -43,6 +43,10 @@ struct head_kind {
   /// Name and facts.
   friend constexpr bool operator==(const head_kind&, const head_kind&) = default;
 };
+
+// clang 14 reads a member of class type that stands behind padding in a template argument from the
+// wrong place. Aligned to a byte, a kind needs no padding in front of it in model_config.
+static_assert(alignof(head_kind) == 1, "head_kind: its members must be bytes");
 
 inline constexpr head_kind head_kind::none{
     .name = "none", .drafts = false, .parameters = head_parameters::none};
