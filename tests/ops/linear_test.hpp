@@ -33,13 +33,13 @@ struct linear_sizes {
 };
 
 // Around the widths of vectors, packs and panels, the rows of a tile, the steps that warps share,
-// and the blocks of rows and of depth.
+// the blocks of rows and of depth, and rows of A so far apart that the CPU copies them.
 inline const linear_sizes sizes[] = {
     {1, 1, 1},     {2, 3, 5},     {3, 15, 7},    {3, 16, 8},     {4, 17, 9},    {1, 31, 16},
     {5, 32, 17},   {6, 33, 31},   {7, 64, 33},   {11, 65, 2},    {12, 127, 37}, {13, 129, 64},
     {12, 15, 257}, {5, 100, 600}, {97, 41, 13},  {130, 70, 259}, {385, 17, 9},  {0, 5, 3},
     {3, 4, 0},     {25, 1, 1},    {3, 20, 1},    {40, 20, 1},    {16, 33, 72},  {17, 33, 72},
-    {8, 40, 264},  {9, 40, 520},  {2, 24, 1032}, {20, 4, 0}};
+    {8, 40, 264},  {9, 40, 520},  {2, 24, 1032}, {25, 270, 512}, {20, 4, 0}};
 
 /// Rows that lie side by side, apart, and exactly a panel of the CPU's weights apart.
 template <class S>
