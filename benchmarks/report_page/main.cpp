@@ -124,10 +124,9 @@ void add_machine(page& to, const program_results& operations) {
   }
   to.add(
       "\nPeaks are measured by the program whose shares they serve, of all threads together, again "
-      "before each "
-      "benchmark; the best of them counts. A bandwidth is the best rate at which one or all "
-      "threads read, copy or add "
-      "arrays of as many bytes as the operation moves: what fits into a cache moves faster.\n\n");
+      "with each benchmark; the best of them counts. A bandwidth is the best rate at which one or "
+      "all threads read, copy or add arrays of as many bytes as the operation moves: what fits "
+      "into a cache moves faster.\n\n");
 }
 
 // ---- operations ---------------------------------------------------------------------------------

@@ -230,6 +230,27 @@ TEST_CASE_TEMPLATE_DEFINE("no row of a cached step changes a bit of what stands 
   }
 }
 
+TEST_CASE_TEMPLATE_DEFINE("attention_cached_forward of no rows leaves the cache alone",
+                          Case,
+                          no_rows) {
+  using B = typename Case::backend;
+  using S = typename Case::scalar;
+  auto context = testing<B>::make_context();
+  sequences<S, B> a(1, 0, {2, 1, 16});
+  test_cache<S, B> cache(a, 8);
+  const std::vector<S> before = cache.elements();
+  auto out = a.like_queries();
+  attention_cached_forward(context,
+                           out.view(),
+                           cache.view(),
+                           a.q.view(),
+                           a.k.view(),
+                           a.v.view(),
+                           positions_at<B>(3, 0).view());
+  CHECK(out.intact());
+  CHECK(same_bits(cache.elements(), before));
+}
+
 TEST_CASE_TEMPLATE_DEFINE("attention_cached_forward rejects wrong shapes and changes nothing",
                           Case,
                           rejections) {
@@ -276,6 +297,7 @@ TEST_CASE_TEMPLATE_APPLY(chunks_of_sequences, cases);
 TEST_CASE_TEMPLATE_APPLY(rows_alone, cases);
 TEST_CASE_TEMPLATE_APPLY(roll_back, cases);
 TEST_CASE_TEMPLATE_APPLY(causality, cases);
+TEST_CASE_TEMPLATE_APPLY(no_rows, cases);
 TEST_CASE_TEMPLATE_APPLY(rejections, cases);
 
 }  // namespace mtp::test::attention_cached

@@ -23,18 +23,20 @@ struct on {
 ///   settle()              returns when the host may read what operations wrote
 ///   make_context([bytes]) a context for ordinary tests, with `bytes` of workspace
 ///   each_way(body)        body(context, name) in every way in which results must be the same
-///   at_full_size          false where large sizes, or all of many, would take too long
+///   at_full_size          false where large sizes would take too long
+///   at_all_sizes          false where all of many sizes would
 template <class Backend>
 struct testing;
 
-/// All of `sizes`, or every third where that would take too long: with sanitizers, which look at
-/// accesses and not at values. Guard zones and poisoned memory watch the others in other builds.
+/// All of `sizes`, or every third where that would take too long: of emulated kernels with
+/// sanitizers, and without optimization. There accesses are looked at; guard zones and poisoned
+/// memory watch all sizes in other builds.
 template <class Backend, class Sizes>
 auto some_of(const Sizes& sizes) {
   std::vector<std::remove_cvref_t<decltype(*std::begin(sizes))>> chosen;
   std::size_t i = 0;
   for (const auto& each : sizes) {
-    if (testing<Backend>::at_full_size || i++ % 3 == 0) {
+    if (testing<Backend>::at_all_sizes || i++ % 3 == 0) {
       chosen.push_back(each);
     }
   }

@@ -34,6 +34,8 @@ struct testing<cpu> {
   static constexpr int most_threads = 4;
 #endif
 
+  static constexpr bool at_all_sizes = at_full_size;
+
   template <class Body>
   static void each_way(const Body& body) {
     for (int threads = 1; threads <= most_threads; ++threads) {

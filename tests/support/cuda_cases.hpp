@@ -36,6 +36,8 @@ struct testing<cuda> {
   static constexpr bool at_full_size = true;
 #endif
 
+  static constexpr bool at_all_sizes = at_full_size;
+
   template <class Body>
   static void each_way(const Body& body) {
     for (int run = 0; run < ways; ++run) {

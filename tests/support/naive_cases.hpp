@@ -20,6 +20,7 @@ struct testing<naive> {
   static naive_context make_context(index_t = 0) { return {}; }
 
   static constexpr bool at_full_size = false;
+  static constexpr bool at_all_sizes = true;
 
   template <class Body>
   static void each_way(const Body& body) {

@@ -192,9 +192,6 @@ class atomic_file {
     if (!renamed_) ::unlinkat(directory_.get(), temporary_.c_str(), 0);
   }
 
-  /// The file that commit() replaces.
-  const std::filesystem::path& target() const { return target_; }
-
   /// The name of the temporary file, without its directory.
   const std::string& temporary() const { return temporary_; }
 

@@ -168,6 +168,7 @@ struct cpu_linear_ops {
                                             index_t outputs,
                                             index_t inputs,
                                             index_t threads) {
+    // Backward, the weight is transposed, and widened for any number of rows.
     return arena_bytes(weight_storage<S>(inputs, outputs), sizeof(accumulate_t<S>)) +
            linear_forward_workspace<S>(
                (std::max<index_t>)(rows, tile_rows + 1), outputs, inputs, threads);

@@ -11,8 +11,7 @@ namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 /// Multiply-adds below which a second thread costs more than it gives: about 2 us of one core.
 inline constexpr index_t serial_work = 1 << 16;
 
-/// Panels from which on copying rows costs less than what it saves: about a hundredth of the
-/// product.
+/// Panels from which on rows are copied where they collide: each copy serves all of them.
 inline constexpr index_t panels_worth_copying = 8;
 
 /// Runs the product. The division into tasks shows in no bit of the result: each element is one
