@@ -1,12 +1,25 @@
 // Runs the benchmarks of one program. Says on which device, and ends with status 77 if there is
 // none.
+//
+//   --lines=FILE  appends what each benchmark measured to FILE, see line_reporter.hpp
 #include <benchmark/benchmark.h>
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <string>
 
+#include "line_reporter.hpp"
+
 int main(int argc, char** argv) {
+  std::string lines;
+  const auto takes_lines = [&](const char* argument) {
+    const bool taken = std::strncmp(argument, "--lines=", 8) == 0;
+    lines = taken ? argument + 8 : lines;
+    return taken;
+  };
+  argc = static_cast<int>(std::remove_if(argv + 1, argv + argc, takes_lines) - argv);
   int count = 0;
   if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) {
     std::fprintf(stderr, "skipped: there is no CUDA device\n");
@@ -31,7 +44,16 @@ int main(int argc, char** argv) {
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) {
     return 1;
   }
-  benchmark::RunSpecifiedBenchmarks();
+  if (lines.empty()) {
+    benchmark::RunSpecifiedBenchmarks();
+  } else {
+    mtp::bench::line_reporter reporter(lines);
+    if (!reporter.is_open()) {
+      std::fprintf(stderr, "--lines: %s cannot be opened\n", lines.c_str());
+      return 1;
+    }
+    benchmark::RunSpecifiedBenchmarks(&reporter);
+  }
   benchmark::Shutdown();
   return 0;
 }

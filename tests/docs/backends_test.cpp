@@ -10,7 +10,6 @@ namespace mtp::test::docs_backends_cases {
 
 namespace {
 
-using backend_table::folder;
 using backend_table::names_in_table;
 using backend_table::offered;
 
@@ -19,7 +18,7 @@ std::string text_of_models() {
   std::string text;
   for (const char* part : {"model", "loss", "train", "decode"}) {
     for (const auto& entry :
-         std::filesystem::recursive_directory_iterator(folder() + "/include/mtp/" + part)) {
+         std::filesystem::recursive_directory_iterator(source_folder() / "include/mtp" / part)) {
       std::ifstream file(entry.path());
       for (std::string line; entry.is_regular_file() && std::getline(file, line);) {
         text += line.substr(0, line.find("//")) + '\n';

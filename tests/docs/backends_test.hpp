@@ -19,6 +19,7 @@
 #include "mtp/ops/optimizer.hpp"
 #include "mtp/ops/sequence.hpp"
 #include "support/backends.hpp"
+#include "support/places.hpp"
 
 namespace mtp::test::backend_table {
 
@@ -196,12 +197,8 @@ inline std::vector<std::string> cells_of(const std::string& line) {
   return cells;
 }
 
-inline std::string folder() {
-  return std::string(MTP_GOLDEN_DIR) + "/../..";
-}
-
 inline table read_table() {
-  std::ifstream file(folder() + "/docs/backends.md");
+  std::ifstream file(source_folder() / "docs/backends.md");
   REQUIRE(file.good());
   table made;
   for (std::string line; std::getline(file, line);) {
@@ -220,7 +217,7 @@ inline table read_table() {
 
 /// Names in backticks in the column `column` of the table whose head begins with `head`.
 inline std::set<std::string> names_in_table(const std::string& head, std::size_t column) {
-  std::ifstream file(folder() + "/docs/backends.md");
+  std::ifstream file(source_folder() / "docs/backends.md");
   REQUIRE(file.good());
   std::set<std::string> names;
   bool inside = false;

@@ -7,10 +7,11 @@
 #include <string>
 
 #include "examples/tags.hpp"
+#include "support/places.hpp"
 
 TEST_CASE("pictures are well formed, have a title and text, and colours for dark pages") {
   int pictures = 0;
-  const auto folder = std::filesystem::path(MTP_GOLDEN_DIR) / "../../docs/pictures";
+  const auto folder = mtp::test::source_folder() / "docs/pictures";
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     CAPTURE(entry.path().filename().string());
     REQUIRE(entry.path().extension() == ".svg");

@@ -10,13 +10,16 @@
 #include <string>
 #include <vector>
 
+#include "support/places.hpp"
+
 namespace mtp::fuzz {
 
 /// Every file of tests/fuzz/corpus/<name>; fails if there is none.
 template <class Harness>
 void replay(const std::string& name, const Harness& fuzz_one) {
+  const auto corpus = test::tests_folder() / "fuzz/corpus" / name;
   std::vector<std::filesystem::path> files;
-  for (const auto& entry : std::filesystem::directory_iterator(MTP_FUZZ_CORPUS "/" + name)) {
+  for (const auto& entry : std::filesystem::directory_iterator(corpus)) {
     files.push_back(entry.path());
   }
   std::sort(files.begin(), files.end());

@@ -14,7 +14,7 @@ namespace {
 // All tests of this folder are one executable; its golden cases register before main begins.
 TEST_CASE("the golden files of the folder are those that tests compare with") {
   std::set<std::string> found;
-  for (const auto& entry : std::filesystem::directory_iterator(MTP_GOLDEN_DIR)) {
+  for (const auto& entry : std::filesystem::directory_iterator(golden_folder())) {
     if (entry.path().extension() == ".safetensors") {
       found.insert(entry.path().stem().string());
     }

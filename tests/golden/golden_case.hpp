@@ -18,6 +18,7 @@
 #include "mtp/io/safetensors.hpp"
 #include "support/compare.hpp"
 #include "support/model.hpp"
+#include "support/places.hpp"
 
 namespace mtp::test {
 
@@ -229,7 +230,7 @@ class golden_case {
 
  private:
   io::safetensors_file file() const {
-    return io::safetensors_file(std::filesystem::path(MTP_GOLDEN_DIR) / (name_ + ".safetensors"));
+    return io::safetensors_file(golden_folder() / (name_ + ".safetensors"));
   }
   nlohmann::json metadata() const { return nlohmann::json::parse(file().metadata().at("config")); }
 

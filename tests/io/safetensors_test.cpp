@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "io/scratch.hpp"
+#include "support/places.hpp"
 
 namespace mtp::test::io_safetensors_cases {
 
@@ -320,7 +321,7 @@ TEST_CASE("any text may be a name or metadata, also what looks like a checksum")
 
 TEST_CASE("the golden files, written by another program, are read") {
   int files = 0;
-  for (const auto& place : std::filesystem::directory_iterator(MTP_GOLDEN_DIR)) {
+  for (const auto& place : std::filesystem::directory_iterator(test::golden_folder())) {
     if (place.path().extension() != ".safetensors") continue;
     ++files;
     const safetensors_file file(place.path());

@@ -1,0 +1,207 @@
+# shellcheck shell=bash disable=SC2154  # who sources it sets what stands in small letters
+# What scripts/gpu_check does in its two stages. Sourced by it, behind steps.sh and machine.sh.
+#
+# Programs are those that were built ahead, or those of this build folder. A dry run takes the same steps: tests run their
+# first cases under the emulation, benchmarks list what they have, tools say what they are.
+
+# program NAME: where it is
+program() {
+  local place
+  for place in "$programs/$1" "$programs"/{tests/gpu,tests,benchmarks/cuda,examples}/"$1"; do
+    if [[ -x $place && ! -d $place ]]; then
+      printf '%s\n' "$place"
+      return
+    fi
+  done
+  return 1
+}
+
+missing() {
+  printf '%s was not built\n' "$1"
+  return 77
+}
+export -f missing
+
+# tests NAME SECONDS: the cases of tests/NAME_test.cu, with all that is printed about failures
+start_tests() {
+  local name=$1 limit=$2 suffix=gpu_test options=() test
+  if $dry_run; then
+    suffix=emulated_test
+    options=(--last=3)
+  fi
+  if test=$(program "${name%%/*}_$suffix"); then
+    start "$name" "$limit" "$test" "--source-file=*/tests/${name}_test.*" "${options[@]}"
+  else
+    start "$name" "$limit" bash -c "missing ${name%%/*}_$suffix"
+  fi
+}
+
+run_tests() {
+  if start_tests "$@"; then
+    one_of_the_running
+    failing_cases_alone "$1"
+  fi
+}
+
+# The cases that failed in the tests NAME, once more, one by one, with a wait behind each launch.
+failing_cases_alone() {
+  local name=$1 log test case number=0
+  $dry_run && return
+  [[ " ${failed[*]} " == *" $name "* ]] || return 0
+  log=$scratch/${name//\//_}.log
+  test=$(program "${name%%/*}_gpu_test") || return 0
+  while IFS= read -r case; do
+    ((++number <= 3)) || break
+    step "$name, alone $number" 15 env CUDA_LAUNCH_BLOCKING=1 "$test" "--source-file=*/tests/${name}_test.*" \
+      "--test-case=${case//[,*]/?}" || true
+  done < <(grep -a '^TEST CASE:' "$log" | sed 's/^TEST CASE: *//' | sort -u)
+}
+
+# All operations, four at a time; a hang costs its own limit only.
+operation_tests() {
+  local file name names=() limit=20
+  for file in tests/ops/*_test.cu; do
+    name=${file#tests/}
+    names+=("${name%_test.cu}")
+  done
+  for name in "${names[@]}"; do
+    while ((${#running[@]} >= 4)); do
+      one_of_the_running
+    done
+    start_tests "$name" "$limit" || true
+  done
+  while ((${#running[@]} > 0)); do
+    one_of_the_running
+  done
+  for name in "${names[@]}"; do
+    failing_cases_alone "$name"
+  done
+}
+
+# bench NAME SECONDS PROGRAM FILTER [OPTIONS...]
+bench() {
+  local name=$1 limit=$2 file=$3 filter=$4 executable
+  shift 4
+  if ! executable=$(program "$file"); then
+    step "$name" "$limit" bash -c "missing $file" || true
+  elif $dry_run; then
+    step "$name" "$limit" "$executable" --benchmark_list_tests "--benchmark_filter=$filter" || true
+  else
+    step "$name" "$limit" "$executable" "--lines=$out/measured.jsonl" "--benchmark_filter=$filter" \
+      --benchmark_min_time=0.05 "$@" || true
+  fi
+}
+
+# Ceilings are measured once; other programs are told.
+ceilings() {
+  bench ceilings 30 ceilings_bench .
+  local values
+  values=$(awk -F '"' '/"name": "(copy|read|product)/ {
+      value = $0
+      sub(/.*(bytes|flops)_per_second": /, "", value)
+      sub(/[,}].*/, "", value)
+      printf "%s%s", separator, value
+      separator = ","
+    }' "$out/measured.jsonl")
+  [[ $values != *,*,* ]] || export MTP_BENCH_CEILINGS=$values
+}
+
+stage_1() {
+  run_tests cuda/context 20
+  run_tests cuda/mailbox 20
+  run_tests model/agreement 45
+  operation_tests
+  ceilings
+  bench attention 25 attention_bench '^attention_(forward|backward)_bench/4096/128/1/'
+  bench linear_cross_entropy 25 linear_cross_entropy_bench '^linear_cross_entropy_bench/8192/'
+  bench few_rows 20 decode_bench '^row_product_bench/(1|5)/(11264|2048|131072)/'
+  bench rows 25 rows_bench '^(rms_norm_forward_bench/4096|rms_norm_backward_bench/4096/0|swiglu_.*_bench/5632|adamw_update_bench/16777216)/'
+  bench train_step 40 train_step_bench '(none, 0|sequential, 4)>'
+  bench decode 45 decode_bench 'decode_cycle_bench<.*(none, 0>/0/128|sequential, 4>/[01]/128)'
+}
+
+# Kernels whose next change hangs on what bounds them.
+profile() { # profile NAME KERNEL PROGRAM FILTER
+  local executable sections=()
+  for section in SpeedOfLight LaunchStats Occupancy WarpStateStats MemoryWorkloadAnalysis SchedulerStats; do
+    sections+=(--section "$section")
+  done
+  if [[ -z $profiler ]]; then
+    step "profile_$1" 10 bash -c 'missing ncu' || true
+  elif $dry_run; then
+    step "profile_$1" 10 "$profiler" --version || true
+  elif executable=$(program "$3"); then
+    step "profile_$1" 40 "$profiler" --clock-control none --kernel-name "regex:$2" --launch-skip 2 --launch-count 1 \
+      "${sections[@]}" "$executable" "--benchmark_filter=$4" --benchmark_min_time=0.001 || true
+  fi
+}
+
+sanitize() { # sanitize TOOL
+  local test
+  if [[ -z $sanitizer ]]; then
+    step "$1" 5 bash -c 'missing compute-sanitizer' || true
+  elif $dry_run; then
+    step "$1" 10 "$sanitizer" --version || true
+  elif test=$(program ops_gpu_test); then
+    step "$1" 45 "$sanitizer" --tool "$1" --error-exitcode 9 --print-limit 5 "$test" \
+      '--source-file=*/tests/ops/*' '--test-case=*match*reference*bf16*' --last=6 || true
+  fi
+}
+
+peer() { # peer NAME SECONDS
+  if [[ -z $python ]]; then
+    step "peer_$1" 5 bash -c 'missing PyTorch' || true
+  elif $dry_run; then
+    step "peer_$1" 60 "$python" benchmarks/peers/gpu_operations.py --help || true
+  else
+    step "peer_$1" "$2" "$python" benchmarks/peers/gpu_operations.py --only "$1" "$out/peers.jsonl" || true
+  fi
+}
+
+demo() { # demo HEAD
+  local executable
+  if ! executable=$(program train_and_generate); then
+    step "demo_$1" 5 bash -c 'missing train_and_generate' || true
+  elif $dry_run; then
+    step "demo_$1" 10 "$executable" --help || true
+  else
+    step "demo_$1" 40 "$executable" --backend cuda --head "$1" --steps 150 --batch 16 --length 512 --save-every 0 \
+      --new-tokens 256 --text include docs --out "$scratch/demo_$1" || true
+  fi
+}
+
+# failed_before: the tests that the newest record of stage 1 calls failed
+failed_before() {
+  local newest
+  newest=$(find benchmarks/results -name 'gpu_check_*_stage1.json' 2>/dev/null | sort | tail -n 1)
+  [[ -n $newest ]] || return 0
+  sed -nE 's/^\{"step": "((cuda|model|ops)\/[a-z_]+)", "verdict": "(failed|stopped).*/\1/p' "$newest"
+}
+
+stage_2() {
+  local name
+  for name in $(failed_before); do
+    run_tests "$name" 30
+  done
+  run_tests model/agreement 45
+  ceilings
+  profile attention_forward attention_forward attention_bench '^attention_forward_bench/4096/128/1/'
+  profile attention_backward attention_backward_key attention_bench '^attention_backward_bench/4096/128/1/'
+  profile row_product row_product_mma decode_bench '^row_product_bench/5/11264/'
+  profile rms_norm_backward rms_norm_backward rows_bench '^rms_norm_backward_bench/4096/0'
+  profile cross_entropy cross_entropy linear_cross_entropy_bench '^linear_cross_entropy_bench/8192/'
+  peer attention 45
+  bench attention 60 attention_bench .
+  peer train_step 60
+  bench train_step 60 train_step_bench .
+  bench decode 60 decode_bench .
+  peer linear_cross_entropy 45
+  bench linear_cross_entropy 45 linear_cross_entropy_bench .
+  bench rows 45 rows_bench .
+  peer rows 45
+  sanitize memcheck
+  sanitize racecheck
+  sanitize synccheck
+  demo sequential
+  demo parallel
+}
