@@ -6,13 +6,14 @@
 #include <cstdint>
 #include <vector>
 
-#include "mtp/backend/cuda/launch.cuh"
-#include "support/cuda_cases.hpp"
+#include "mtp/backend/cuda.cuh"
+// The backend comes first.
+#include "mtp/core/tensor.hpp"
 
 namespace mtp::test::core_random_cases {
 
 template <class T>
-using shared_vector = std::vector<T, shared_allocator<T, cuda>>;
+using device_vector = tensor<T, dims<1>, cuda>;
 
 /// Thread i draws at the i-th position.
 template <int Block>
@@ -34,7 +35,7 @@ __global__ void __launch_bounds__(Block) draw_kernel(std::uint32_t* bits,       
 }
 
 TEST_CASE("random numbers have the same bits on the device and on the host") {
-  cuda_context context = testing<cuda>::make_context();
+  cuda_context context;
   constexpr index_t N = 3000;
   constexpr int block = 128;
   const struct {
@@ -42,9 +43,7 @@ TEST_CASE("random numbers have the same bits on the device and on the host") {
   } generators[] = {{0, 0}, {42, 7}, {0x299f31d0a4093822, 0x0370734413198a2e}, {~0ull, ~0ull}};
   for (const auto& g : generators) {
     const random_stream random(mtp::seed{g.seed}, g.stream);
-    shared_vector<std::uint64_t> positions, counts, below(N, 0);
-    shared_vector<std::uint32_t> bits(N, 0);
-    shared_vector<double> uniform(N, -1);
+    std::vector<std::uint64_t> positions, counts;
     for (index_t i = 0; i < N; ++i) {
       const auto n = static_cast<std::uint64_t>(i);
       // From the beginning, around the limit of the lower word, and far away.
@@ -53,21 +52,29 @@ TEST_CASE("random numbers have the same bits on the device and on the host") {
                                        : n * 0x9e3779b97f4a7c15);
       counts.push_back(n % 2 == 0 ? n / 2 + 1 : ~n);
     }
+    const dims<1> shape{N};
+    const device_vector<std::uint64_t> on_positions(shape, positions), on_counts(shape, counts);
+    device_vector<std::uint32_t> on_bits(shape);
+    device_vector<double> on_uniform(shape);
+    device_vector<std::uint64_t> on_below(shape);
     cuda_detail::launch(context,
                         "draw",
                         dim3(cuda_detail::extent_of(ceil_div(N, block), "draw")),
                         dim3(block),
                         0,
                         draw_kernel<block>,
-                        bits.data(),
-                        uniform.data(),
-                        below.data(),
-                        positions.data(),
-                        counts.data(),
+                        on_bits.data(),
+                        on_uniform.data(),
+                        on_below.data(),
+                        on_positions.data(),
+                        on_counts.data(),
                         N,
                         g.seed,
                         g.stream);
     context.synchronize();
+    const auto bits = on_bits.to_host();
+    const auto uniform = on_uniform.to_host();
+    const auto below = on_below.to_host();
     int faults = 0;
     for (index_t i = 0; i < N; ++i) {
       const auto at = static_cast<std::size_t>(i);

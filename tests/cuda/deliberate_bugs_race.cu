@@ -49,7 +49,7 @@ template <class Run>
 std::string needless_waits(std::size_t least, const Run& run) {
   const emulation::options before = emulation::settings();
   const auto results = [&] {
-    auto context = testing<cuda>::make_context();
+    auto context = testing<staged>::make_context();
     return run(context);
   };
   const std::vector<double> expected = results();
@@ -82,10 +82,10 @@ const std::string none;
 
 TEST_CASE("products in tiles need every barrier") {
   const index_t M = 33, N = 20, K = 40;
-  guarded<float, 2, cuda> a(dims<2>{M, K}, strides(1, M), uniform(M * K, 1));
-  guarded<float, 2, cuda> b(dims<2>{K, N}, uniform(K * N, 2));
+  guarded<float, 2, staged> a(dims<2>{M, K}, strides(1, M), uniform(M * K, 1));
+  guarded<float, 2, staged> b(dims<2>{K, N}, uniform(K * N, 2));
   CHECK(needless_waits(2, [&](auto& context) {
-          guarded<float, 2, cuda> c(dims<2>{M, N});
+          guarded<float, 2, staged> c(dims<2>{M, N});
           matmul(context, c.view(), a.view(), b.view());
           return numbers(c.view());
         }) == none);
@@ -94,10 +94,10 @@ TEST_CASE("products in tiles need every barrier") {
 TEST_CASE("products of few rows on tensor cores need every barrier") {
   using S = bf16;
   const index_t M = 5, N = 3, K = 4360;
-  guarded<S, 2, cuda> x(dims<2>{M, K}, uniform(M * K, 1));
-  guarded_weight<S, cuda> w(N, K, uniform(N * K, 2));
+  guarded<S, 2, staged> x(dims<2>{M, K}, uniform(M * K, 1));
+  guarded_weight<S, staged> w(N, K, uniform(N * K, 2));
   CHECK(needless_waits(1, [&](auto& context) {
-          guarded<S, 2, cuda> y(dims<2>{M, N});
+          guarded<S, 2, staged> y(dims<2>{M, N});
           linear_forward(context, y.view(), x.view(), w.view());
           return numbers(y.view());
         }) == none);
@@ -107,13 +107,13 @@ TEST_CASE_TEMPLATE("RMSNorm needs every barrier", S, float, bf16) {
   for (const index_t C : {index_t{40}, index_t{1100}}) {
     const index_t N = 3;
     const dims<3> shape{N, 1, C};
-    guarded<S, 3, cuda> x(shape, uniform(N * C, 1)), dy(shape, uniform(N * C, 2));
-    guarded<S, 1, cuda> scale(dims<1>{C}, uniform(C, 3));
+    guarded<S, 3, staged> x(shape, uniform(N * C, 1)), dy(shape, uniform(N * C, 2));
+    guarded<S, 1, staged> scale(dims<1>{C}, uniform(C, 3));
     CHECK(needless_waits(1, [&](auto& context) {
-            guarded<S, 3, cuda> y(shape), dx(shape);
-            guarded<float, 2, cuda> inverse(dims<2>{N, 1});
-            guarded<float, 1, cuda> dscale(dims<1>{C},
-                                           std::vector<double>(static_cast<std::size_t>(C), 0.0));
+            guarded<S, 3, staged> y(shape), dx(shape);
+            guarded<float, 2, staged> inverse(dims<2>{N, 1});
+            guarded<float, 1, staged> dscale(dims<1>{C},
+                                             std::vector<double>(static_cast<std::size_t>(C), 0.0));
             rms_norm_forward(context, y.view(), inverse.view(), x.view(), scale.view(), 1e-5);
             rms_norm_backward(context,
                               dx.view(),
@@ -122,7 +122,7 @@ TEST_CASE_TEMPLATE("RMSNorm needs every barrier", S, float, bf16) {
                               x.view(),
                               inverse.view(),
                               scale.view(),
-                              view<const S, dims<3>, cuda>(nullptr, {0, 0, 0}));
+                              view<const S, dims<3>, staged>(nullptr, {0, 0, 0}));
             return numbers(y.view(), dx.view(), dscale.view());
           }) == none);
   }
@@ -130,9 +130,9 @@ TEST_CASE_TEMPLATE("RMSNorm needs every barrier", S, float, bf16) {
 
 TEST_CASE("sums need every barrier") {
   const index_t N = 2, C = 5000;
-  guarded<float, 2, cuda> x(dims<2>{N, C}, uniform(N * C, 1));
+  guarded<float, 2, staged> x(dims<2>{N, C}, uniform(N * C, 1));
   CHECK(needless_waits(1, [&](auto& context) {
-          guarded<float, 1, cuda> y(dims<1>{N});
+          guarded<float, 1, staged> y(dims<1>{N});
           sum(context, y.view(), x.view());
           return numbers(y.view());
         }) == none);
@@ -142,11 +142,11 @@ const head_sizes few_heads_of_matrices{2, 1, 16};
 
 /// Rows 0 .. T - 1 through a cache, all but the last ones at once, and rows before its beginning.
 template <class S>
-std::vector<double> through_cache(cuda_context& context, sequences<S, cuda>& a, index_t last) {
-  test_cache<S, cuda> cache(a, a.T);
+std::vector<double> through_cache(staged_context& context, sequences<S, staged>& a, index_t last) {
+  test_cache<S, staged> cache(a, a.T);
   auto out = a.like_queries();
   const auto attend = [&](index_t row, index_t count, index_t position) {
-    auto positions = positions_at<cuda>(position, count);
+    auto positions = positions_at<staged>(position, count);
     attention_cached_forward(context,
                              out.view().slice(0, row, count),
                              cache.view(),
@@ -163,9 +163,9 @@ std::vector<double> through_cache(cuda_context& context, sequences<S, cuda>& a, 
 }
 
 TEST_CASE_TEMPLATE("attention needs every barrier and every wait", S, float, bf16) {
-  sequences<S, cuda> a(1, 70, few_heads_of_matrices, 1, 1);
+  sequences<S, staged> a(1, 70, few_heads_of_matrices, 1, 1);
   CHECK(needless_waits(2, [&](auto& context) {
-          attended<S, cuda> forward(a);
+          attended<S, staged> forward(a);
           forward.forward(context, a);
           std::vector<double> all = numbers(forward.out.view(), forward.statistics.view());
           const auto cached = through_cache<S>(context, a, 12);
@@ -176,17 +176,17 @@ TEST_CASE_TEMPLATE("attention needs every barrier and every wait", S, float, bf1
 
 TEST_CASE_TEMPLATE("gradients of attention need every barrier and every wait", S, float, bf16) {
   // Of two lengths, so that the ring of tiles ends in either slot.
-  sequences<S, cuda> shorter(1, 70, few_heads_of_matrices, 1, 1),
+  sequences<S, staged> shorter(1, 70, few_heads_of_matrices, 1, 1),
       longer(1, 140, few_heads_of_matrices, 1, 1);
-  attended<S, cuda> shorter_forward(shorter), longer_forward(longer);
+  attended<S, staged> shorter_forward(shorter), longer_forward(longer);
   {
-    auto context = testing<cuda>::make_context();
+    auto context = testing<staged>::make_context();
     shorter_forward.forward(context, shorter);
     longer_forward.forward(context, longer);
     context.synchronize();
   }
   CHECK(needless_waits(2, [&](auto& context) {
-          attention_gradients<S, cuda> of_shorter(shorter), of_longer(longer);
+          attention_gradients<S, staged> of_shorter(shorter), of_longer(longer);
           of_shorter.backward(context, shorter, shorter_forward);
           of_longer.backward(context, longer, longer_forward);
           return numbers(of_shorter.dq.view(),
@@ -204,10 +204,10 @@ TEST_CASE("the gradient of an embedding needs every barrier") {
   for (index_t n = 0; n < N; ++n) {
     list.push_back(static_cast<double>(n % 7 == 0 ? 3 : 1));
   }
-  guarded<token_t, 1, cuda> tokens(dims<1>{N}, list);
-  guarded<bf16, 2, cuda> dx(dims<2>{N, C}, uniform(N * C, 1));
+  guarded<token_t, 1, staged> tokens(dims<1>{N}, list);
+  guarded<bf16, 2, staged> dx(dims<2>{N, C}, uniform(N * C, 1));
   CHECK(needless_waits(1, [&](auto& context) {
-          guarded_weight<float, cuda> dtable(
+          guarded_weight<float, staged> dtable(
               V, C, std::vector<double>(static_cast<std::size_t>(V * C), 0.0));
           embedding_backward(context, dtable.view(), dx.view(), tokens.view());
           context.synchronize();
@@ -217,15 +217,15 @@ TEST_CASE("the gradient of an embedding needs every barrier") {
 
 TEST_CASE("linear cross entropy needs every barrier") {
   const index_t R = 5, C = 16, V = 2500;
-  guarded<bf16, 2, cuda> hidden(dims<2>{R, C}, uniform(R * C, 1));
-  guarded_weight<bf16, cuda> w(V, C, uniform(V * C, 2));
-  guarded<token_t, 2, cuda> targets(dims<2>{R, 1}, std::vector<double>{3, 600, -1, 0, 2499});
-  guarded<float, 2, cuda> weights(dims<2>{R, 1}, uniform(R, 3, 0.5, 1.0));
+  guarded<bf16, 2, staged> hidden(dims<2>{R, C}, uniform(R * C, 1));
+  guarded_weight<bf16, staged> w(V, C, uniform(V * C, 2));
+  guarded<token_t, 2, staged> targets(dims<2>{R, 1}, std::vector<double>{3, 600, -1, 0, 2499});
+  guarded<float, 2, staged> weights(dims<2>{R, 1}, uniform(R, 3, 0.5, 1.0));
   CHECK(needless_waits(1, [&](auto& context) {
-          guarded<float, 2, cuda> losses(dims<2>{R, 1});
-          guarded<token_t, 1, cuda> predicted(dims<1>{R});
-          guarded<bf16, 2, cuda> dhidden(dims<2>{R, C});
-          guarded_weight<float, cuda> dw(
+          guarded<float, 2, staged> losses(dims<2>{R, 1});
+          guarded<token_t, 1, staged> predicted(dims<1>{R});
+          guarded<bf16, 2, staged> dhidden(dims<2>{R, C});
+          guarded_weight<float, staged> dw(
               V, C, std::vector<double>(static_cast<std::size_t>(V * C), 0.0));
           linear_cross_entropy(context,
                                losses.view(),

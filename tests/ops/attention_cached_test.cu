@@ -5,7 +5,7 @@
 namespace mtp::test::attention_cached {
 
 TEST_CASE_TEMPLATE("rows outside a cache write nothing and give zeros", S, float, bf16) {
-  cuda_context context = testing<cuda>::make_context();
+  staged_context context = testing<staged>::make_context();
   const index_t capacity = 20;
   for (const head_sizes& sizes : {head_sizes{4, 2, 16}, head_sizes{2, 1, 9}}) {
     for (const index_t M : {12, 40}) {
@@ -13,11 +13,11 @@ TEST_CASE_TEMPLATE("rows outside a cache write nothing and give zeros", S, float
         CAPTURE(sizes.E);
         CAPTURE(M);
         CAPTURE(first);
-        sequences<S, cuda> a(1, M, sizes);
-        test_cache<S, cuda> cache(a, capacity), expected(a, capacity);
+        sequences<S, staged> a(1, M, sizes);
+        test_cache<S, staged> cache(a, capacity), expected(a, capacity);
         auto out = a.like_queries(), inside = a.like_queries();
         // Positions before the first must have been written.
-        sequences<S, cuda> past(1, 15, sizes);
+        sequences<S, staged> past(1, 15, sizes);
         auto ignored = past.like_queries();
         for (auto* const one : {&cache, &expected}) {
           if (first == 15) {
@@ -25,7 +25,7 @@ TEST_CASE_TEMPLATE("rows outside a cache write nothing and give zeros", S, float
           }
         }
         const auto attend = [&](auto& to, auto& in, index_t skip, index_t rows) {
-          auto positions = positions_at<cuda>(first + skip, rows);
+          auto positions = positions_at<staged>(first + skip, rows);
           attention_cached_forward(context,
                                    to.view().slice(0, skip, rows),
                                    in.view(),
@@ -59,23 +59,23 @@ TEST_CASE_TEMPLATE("rows outside a cache write nothing and give zeros", S, float
 
 TEST_CASE("a recorded step of attention follows positions that change on the device") {
   using S = bf16;
-  cuda_context context = testing<cuda>::make_context();
+  staged_context context = testing<staged>::make_context();
   const index_t M = 3, T = 140;
-  sequences<S, cuda> a(1, T, {4, 2, 32}, 1, 1);
+  sequences<S, staged> a(1, T, {4, 2, 32}, 1, 1);
   auto expected = a.like_queries();
-  test_cache<S, cuda> direct(a, T), replayed(a, T);
+  test_cache<S, staged> direct(a, T), replayed(a, T);
   run_cached(context, a, direct.view(), expected, 0, T, [&](index_t) { return M; });
   // The same addresses each time, what they hold changes.
-  sequences<S, cuda> step(1, M, {4, 2, 32}, 1, 1);
-  guarded<S, 3, cuda> out(step.queries());
-  auto positions = positions_at<cuda>(0, M);
-  cuda_detail::recording recording;
+  sequences<S, staged> step(1, M, {4, 2, 32}, 1, 1);
+  guarded<S, 3, staged> out(step.queries());
+  auto positions = positions_at<staged>(0, M);
+  staged_recording recording;
   for (index_t t = 0; t + M <= T; t += M) {
     const auto part = [&](auto& x) { return values(x.view().slice(0, t, M)); };
     step.q.set(part(a.q));
     step.k.set(part(a.k));
     step.v.set(part(a.v));
-    positions.set(values(positions_at<cuda>(t, M).view()));
+    positions.set(values(positions_at<staged>(t, M).view()));
     const auto to = out.view();
     const auto q = step.q.view(), k = step.k.view(), v = step.v.view();
     const auto at = positions.view();
@@ -87,38 +87,38 @@ TEST_CASE("a recorded step of attention follows positions that change on the dev
 
 TEST_CASE("a piece of a prompt gives the bits of the whole sequence") {
   using S = bf16;
-  cuda_context context = testing<cuda>::make_context();
+  staged_context context = testing<staged>::make_context();
   for (const head_sizes& sizes : {head_sizes{2, 1, 64}, head_sizes{2, 2, 16}}) {
     const index_t T = 200;
-    sequences<S, cuda> a(1, T, sizes, 1, 1);
-    attended<S, cuda> whole(a);
+    sequences<S, staged> a(1, T, sizes, 1, 1);
+    attended<S, staged> whole(a);
     whole.forward(context, a);
     auto out = a.like_queries();
-    test_cache<S, cuda> cache(a, T);
+    test_cache<S, staged> cache(a, T);
     run_cached(context, a, cache.view(), out, 0, T, [](index_t t) { return t < 120 ? 60 : 40; });
     CHECK(same_bits(out.view(), whole.out.view()));
   }
 }
 
 TEST_CASE_TEMPLATE("attention needs no more workspace than it says", S, float, double, bf16) {
-  using ops = ops_of<cuda>;
+  using ops = ops_of<staged>;
   const index_t T = 70, capacity = 300;
   for (const head_sizes& sizes : {head_sizes{4, 2, 16}, head_sizes{3, 1, 5}}) {
     const auto bytes = [&](index_t rows, index_t length) {
       return ops::attention_workspace<S>(
           rows, length, sizes.H * sizes.E, sizes.G * sizes.E, sizes.E, 1);
     };
-    sequences<S, cuda> a(2, T, sizes);
-    cuda_context training({.workspace_bytes = bytes(2 * T, T)});
-    attended<S, cuda> forward(a);
-    attention_gradients<S, cuda> gradients(a);
+    sequences<S, staged> a(2, T, sizes);
+    staged_context training({.workspace_bytes = bytes(2 * T, T)});
+    attended<S, staged> forward(a);
+    attention_gradients<S, staged> gradients(a);
     forward.forward(training, a);
     CHECK_NOTHROW(gradients.backward(training, a, forward));
     for (const index_t M : {1, 32, 33, 70}) {
-      cuda_context decoding({.workspace_bytes = bytes(M, capacity)});
-      sequences<S, cuda> some(1, M, sizes);
+      staged_context decoding({.workspace_bytes = bytes(M, capacity)});
+      sequences<S, staged> some(1, M, sizes);
       auto out = some.like_queries();
-      test_cache<S, cuda> cache(some, capacity);
+      test_cache<S, staged> cache(some, capacity);
       CHECK_NOTHROW(
           run_cached(decoding, some, cache.view(), out, 0, M, [&](index_t) { return M; }));
     }
@@ -128,17 +128,17 @@ TEST_CASE_TEMPLATE("attention needs no more workspace than it says", S, float, d
 TEST_CASE("attention for a width that is known compiles and gives the same bits") {
   using S = bf16;
   using only = cuda_detail::head_widths<32>;
-  cuda_context context = testing<cuda>::make_context();
-  sequences<S, cuda> a(1, 40, {2, 1, 32}, 1, 1);
-  attended<S, cuda> expected(a), actual(a);
+  staged_context context = testing<staged>::make_context();
+  sequences<S, staged> a(1, 40, {2, 1, 32}, 1, 1);
+  attended<S, staged> expected(a), actual(a);
   expected.forward(context, a);
-  ops_of<cuda>::attention_forward<only>(context,
-                                        actual.out.view(),
-                                        actual.statistics.view(),
-                                        std::as_const(a.q).view(),
-                                        std::as_const(a.k).view(),
-                                        std::as_const(a.v).view(),
-                                        1);
+  context.on_device(
+      [&](const auto&... x) { ops_of<cuda>::attention_forward<only>(context, x..., 1); },
+      actual.out.view(),
+      actual.statistics.view(),
+      std::as_const(a.q).view(),
+      std::as_const(a.k).view(),
+      std::as_const(a.v).view());
   CHECK(same_bits(actual.elements(), expected.elements()));
 }
 

@@ -18,11 +18,11 @@ TEST_CASE_TEMPLATE(
     for (const token_t wrong : {-1, 3}) {
       CAPTURE(s.N);
       CAPTURE(wrong);
-      auto context = testing<cuda>::make_context();
-      problem<S, cuda> p(s, true), zero(s, true);
-      guarded<S, 2, cuda> y(dims<2>{s.N, s.outputs}), expected(dims<2>{s.N, s.outputs});
-      guarded<A, 1, cuda> inv_hidden(dims<1>{s.N}), inv_embedding(dims<1>{s.N});
-      guarded<A, 1, cuda> r(dims<1>{s.N}), q(dims<1>{s.N});
+      auto context = testing<staged>::make_context();
+      problem<S, staged> p(s, true), zero(s, true);
+      guarded<S, 2, staged> y(dims<2>{s.N, s.outputs}), expected(dims<2>{s.N, s.outputs});
+      guarded<A, 1, staged> inv_hidden(dims<1>{s.N}), inv_embedding(dims<1>{s.N});
+      guarded<A, 1, staged> r(dims<1>{s.N}), q(dims<1>{s.N});
       p.tokens.view()(2) = wrong;
       p.forward(context, y.view(), inv_hidden.view(), inv_embedding.view());
       CHECK_THROWS_WITH_AS(context.synchronize(),
@@ -33,7 +33,7 @@ TEST_CASE_TEMPLATE(
       context.synchronize();
 
       // A vocabulary whose last token has a row of zeros.
-      guarded_weight<S, cuda> table(
+      guarded_weight<S, staged> table(
           4,
           s.C,
           join(p.table.rows().elements, std::vector<double>(static_cast<std::size_t>(s.C))));
@@ -49,11 +49,11 @@ TEST_CASE_TEMPLATE(
 }
 
 TEST_CASE("on a GPU, combine_forward of few rows of bf16 is one kernel") {
-  auto context = testing<cuda>::make_context();
+  auto context = testing<staged>::make_context();
   const combine_sizes s{5, 64, 48, 6, 0};
-  problem<bf16, cuda> p(s, true);
-  guarded<bf16, 2, cuda> y(dims<2>{s.N, s.outputs});
-  guarded<float, 1, cuda> inv_hidden(dims<1>{s.N}), inv_embedding(dims<1>{s.N});
+  problem<bf16, staged> p(s, true);
+  guarded<bf16, 2, staged> y(dims<2>{s.N, s.outputs});
+  guarded<float, 1, staged> inv_hidden(dims<1>{s.N}), inv_embedding(dims<1>{s.N});
 #if defined(MTP_CUDA_EMULATION)
   const long launches = emulation::counts().launches;
   p.forward(context, y.view(), inv_hidden.view(), inv_embedding.view());

@@ -10,14 +10,14 @@ TEST_CASE_TEMPLATE(
     float,
     double,
     bf16) {
-  auto context = testing<cuda>::make_context();
+  auto context = testing<staged>::make_context();
   const index_t M = 5, N = 37, K = 136;
-  auto x = random_rows<S, cuda>(M, K, K, 1);
-  auto shifted_x = random_rows<S, cuda>(M, K, K + 1, 1);
-  guarded<S, 1, cuda> w(dims<1>{N * K + 1}, join({0.0}, uniform(N * K, 2)));
-  auto aligned_w = random_weight<S, cuda>(N, K, 2);
-  const weight_view<const S, cuda> shifted_w(w.view().data() + 1, N, K);
-  guarded<S, 2, cuda> y(dims<2>{M, N}), other(dims<2>{M, N}, strides(N + 2, 1));
+  auto x = random_rows<S, staged>(M, K, K, 1);
+  auto shifted_x = random_rows<S, staged>(M, K, K + 1, 1);
+  guarded<S, 1, staged> w(dims<1>{N * K + 1}, join({0.0}, uniform(N * K, 2)));
+  auto aligned_w = random_weight<S, staged>(N, K, 2);
+  const weight_view<const S, staged> shifted_w(w.view().data() + 1, N, K);
+  guarded<S, 2, staged> y(dims<2>{M, N}), other(dims<2>{M, N}, strides(N + 2, 1));
   linear_forward(context, y.view(), x.view(), aligned_w.view());
   linear_forward(context, other.view(), x.view(), shifted_w);
   CHECK(same_bits(other.view(), y.view()));
@@ -30,18 +30,17 @@ TEST_CASE_TEMPLATE(
 
 TEST_CASE_TEMPLATE("on a GPU, linear operations can be recorded", S, float, double, bf16) {
   using A = accumulate_t<S>;
-  auto context = testing<cuda>::make_context();
+  auto context = testing<staged>::make_context();
   const index_t N = 20, K = 24;
   for (const index_t M : {index_t{3}, index_t{40}}) {
     CAPTURE(M);
-    auto x = random_rows<S, cuda>(M, K, K, 1), dy = random_rows<S, cuda>(M, N, N, 2);
-    auto w = random_weight<S, cuda>(N, K, 3);
-    guarded<S, 1, cuda> bias(dims<1>{N}, uniform(N, 4));
+    auto x = random_rows<S, staged>(M, K, K, 1), dy = random_rows<S, staged>(M, N, N, 2);
+    auto w = random_weight<S, staged>(N, K, 3);
+    guarded<S, 1, staged> bias(dims<1>{N}, uniform(N, 4));
     const auto run = [&](const auto& repeat) {
-      guarded<S, 2, cuda> y(dims<2>{M, N}), dx(dims<2>{M, K});
-      guarded<A, 1, cuda> dbias(dims<1>{N}, uniform(N, 5));
-      auto dw = random_weight<A, cuda>(N, K, 6);
-      // Before anything is recorded: tests wait for the device where they take a view.
+      guarded<S, 2, staged> y(dims<2>{M, N}), dx(dims<2>{M, K});
+      guarded<A, 1, staged> dbias(dims<1>{N}, uniform(N, 5));
+      auto dw = random_weight<A, staged>(N, K, 6);
       const auto y_view = y.view(), dx_view = dx.view();
       const auto x_view = x.view(), dy_view = dy.view();
       const auto w_view = w.view();
@@ -63,7 +62,7 @@ TEST_CASE_TEMPLATE("on a GPU, linear operations can be recorded", S, float, doub
       }
     });
     CHECK(same_bits(run([&](const auto& operations) {
-                      cuda_detail::recording recording;
+                      staged_recording recording;
                       for (int i = 0; i < 4; ++i) {
                         recording.replay(context, operations);
                       }
@@ -83,17 +82,17 @@ TEST_CASE_TEMPLATE(
   for (const linear_sizes& s : {linear_sizes{9, 600, 40}, linear_sizes{9, 50, 1100}}) {
     const index_t M = s.M, N = s.N, K = s.K;
     CAPTURE(K);
-    auto x = random_rows<S, cuda>(M, K, K, 1);
-    auto w = random_weight<S, cuda>(N, K, 2);
+    auto x = random_rows<S, staged>(M, K, K, 1);
+    auto w = random_weight<S, staged>(N, K, 2);
     const array<2> product = reference::linear_forward(array_of(x.view()), w.rows());
     const array<2> absolute =
         reference::linear_forward(magnitude(array_of(x.view())), magnitude(w.rows()));
-    guarded<S, 2, cuda> expected(dims<2>{M, N});
+    guarded<S, 2, staged> expected(dims<2>{M, N});
     for (const int multiprocessors : {132, 4, 1}) {
       CAPTURE(multiprocessors);
       mtp::emulation::settings().multiprocessors = multiprocessors;
-      auto context = testing<cuda>::make_context();
-      guarded<S, 2, cuda> y(dims<2>{M, N});
+      auto context = testing<staged>::make_context();
+      guarded<S, 2, staged> y(dims<2>{M, N});
       linear_forward(context, y.view(), x.view(), w.view());
       CHECK(within(y.view(), product.elements, bounds<S>(K, absolute, product)));
       CHECK(y.intact());

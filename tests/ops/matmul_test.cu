@@ -6,36 +6,43 @@ namespace mtp::test::products {
 
 /// c = alpha op(a) op(b) + beta added through the library, with rows apart.
 template <class In, class Out>
-void check_library(cuda_context& context, bool a_turned, bool b_turned, bool adds) {
+void check_library(staged_context& context, bool a_turned, bool b_turned, bool adds) {
   using cuda_detail::library_product;
   const index_t M = 19, N = 33, K = 21, gap = 3;
   CAPTURE(a_turned);
   CAPTURE(b_turned);
   CAPTURE(adds);
   const auto matrix = [](index_t rows, index_t columns, std::uint64_t stream) {
-    return guarded<In, 2, cuda>(
+    return guarded<In, 2, staged>(
         dims<2>(rows, columns), strides(columns + gap, 1), normal(rows * columns, stream));
   };
   auto a = a_turned ? matrix(K, M, 1) : matrix(M, K, 1);
   auto b = b_turned ? matrix(N, K, 2) : matrix(K, N, 2);
-  guarded<Out, 2, cuda> added(dims<2>(M, N), strides(N + 5, 1), normal(M * N, 3));
-  guarded<Out, 2, cuda> c(dims<2>(M, N), strides(N + 1, 1));
+  guarded<Out, 2, staged> added(dims<2>(M, N), strides(N + 5, 1), normal(M * N, 3));
+  guarded<Out, 2, staged> c(dims<2>(M, N), strides(N + 1, 1));
   const double alpha = -0.5, beta = 2;
-  library_product<In, Out> p{.M = M,
-                             .N = N,
-                             .K = K,
-                             .a = {a.view().data(), a.view().stride(0), a_turned},
-                             .b = {b.view().data(), b.view().stride(0), b_turned},
-                             .c = c.view().data(),
-                             .c_stride = N + 1,
-                             .alpha = alpha};
-  if (adds) {
-    p.added = added.view().data();
-    p.added_stride = N + 5;
-    p.beta = beta;
-  }
-  REQUIRE(cuda_detail::library_takes(p));
-  cuda_detail::run_library_product(context, "products", p);
+  context.on_device(
+      [&](const auto& on_a, const auto& on_b, const auto& on_added, const auto& on_c) {
+        library_product<In, Out> p{.M = M,
+                                   .N = N,
+                                   .K = K,
+                                   .a = {on_a.data(), on_a.stride(0), a_turned},
+                                   .b = {on_b.data(), on_b.stride(0), b_turned},
+                                   .c = on_c.data(),
+                                   .c_stride = N + 1,
+                                   .alpha = alpha};
+        if (adds) {
+          p.added = on_added.data();
+          p.added_stride = N + 5;
+          p.beta = beta;
+        }
+        REQUIRE(cuda_detail::library_takes(p));
+        cuda_detail::run_library_product(context, "products", p);
+      },
+      a.view(),
+      b.view(),
+      added.view(),
+      c.view());
 
   const auto scaled = [](std::vector<double> x, double factor) {
     for (double& element : x) {
@@ -58,7 +65,7 @@ void check_library(cuda_context& context, bool a_turned, bool b_turned, bool add
 }
 
 TEST_CASE("a product by the library is what it says, transposed, scaled and added") {
-  auto context = testing<cuda>::make_context();
+  auto context = testing<staged>::make_context();
   for (int which = 0; which < 8; ++which) {
     const bool a_turned = (which & 1) != 0, b_turned = (which & 2) != 0, adds = (which & 4) != 0;
     check_library<float, float>(context, a_turned, b_turned, adds);
@@ -74,10 +81,11 @@ TEST_CASE_TEMPLATE("on a GPU, an element among up to 16 rows is one chain of mul
                    double,
                    bf16) {
   using A = accumulate_t<S>;
-  auto context = testing<cuda>::make_context();
+  auto context = testing<staged>::make_context();
   const index_t M = 16, N = 70, K = 75;
-  const guarded<S, 2, cuda> a(dims<2>(M, K), normal(M * K, 1)), b(dims<2>(K, N), normal(K * N, 2));
-  guarded<S, 2, cuda> c(dims<2>(M, N), normal(M * N, 3)), chains(dims<2>(M, N), normal(M * N, 3));
+  const guarded<S, 2, staged> a(dims<2>(M, K), normal(M * K, 1)),
+      b(dims<2>(K, N), normal(K * N, 2));
+  guarded<S, 2, staged> c(dims<2>(M, N), normal(M * N, 3)), chains(dims<2>(M, N), normal(M * N, 3));
   const auto left = a.view(), right = b.view();
   const auto chain = chains.view();
   for (index_t m = 0; m < M; ++m) {
@@ -93,9 +101,9 @@ TEST_CASE_TEMPLATE("on a GPU, an element among up to 16 rows is one chain of mul
   CHECK(same_bits(c.view(), chains.view()));
 
   // The chain ends with the last step: one more, with zeros, would turn -0 into +0.
-  const guarded<S, 2, cuda> minus(dims<2>(1, 3), std::vector<double>(3, -1)),
+  const guarded<S, 2, staged> minus(dims<2>(1, 3), std::vector<double>(3, -1)),
       zeros(dims<2>(3, 1), std::vector<double>(3, 0));
-  guarded<S, 2, cuda> sum(dims<2>(1, 1), std::vector<double>{-0.0});
+  guarded<S, 2, staged> sum(dims<2>(1, 1), std::vector<double>{-0.0});
   matmul(context, sum.view(), minus.view(), zeros.view(), update::accumulate);
   CHECK(sum.untouched());
 }
@@ -106,10 +114,11 @@ TEST_CASE("the library is asked for an algorithm once for each kind of product")
   const auto searches = [] { return emulation::calls("cublasLtMatmulAlgoGetHeuristic"); };
   const long objects = emulation::counts().live_objects;
   {
-    auto context = testing<cuda>::make_context();
+    auto context = testing<staged>::make_context();
     const index_t M = 64, N = 128, K = 136;
-    guarded<float, 2, cuda> a(dims<2>(M, K), normal(M * K, 1)), b(dims<2>(K, N), normal(K * N, 2));
-    guarded<float, 2, cuda> c(dims<2>(M, N)), other(dims<2>(M, N)),
+    guarded<float, 2, staged> a(dims<2>(M, K), normal(M * K, 1)),
+        b(dims<2>(K, N), normal(K * N, 2));
+    guarded<float, 2, staged> c(dims<2>(M, N)), other(dims<2>(M, N)),
         apart(dims<2>(M, N), strides(N + 4, 1)), odd(dims<2>(M, N), strides(N + 1, 1));
     const auto searches_of = [&](auto&& product, update mode) {
       const long before = searches();
@@ -123,7 +132,7 @@ TEST_CASE("the library is asked for an algorithm once for each kind of product")
     CHECK(searches_of(apart.view(), update::overwrite) == 1);
     CHECK(searches_of(odd.view(), update::overwrite) == 1);
     CHECK(searches_of(odd.view(), update::overwrite) == 0);
-    guarded<float, 2, cuda> turned(dims<2>(M, N), strides(1, M));
+    guarded<float, 2, staged> turned(dims<2>(M, N), strides(1, M));
     CHECK(searches_of(turned.view(), update::overwrite) == 1);
     // A quarter of the rows, and then rows that begin in the middle of 16 bytes.
     const auto few = [&](const auto& rows) { return rows.slice(0, 0, M / 4 + 1); };
@@ -140,10 +149,10 @@ TEST_CASE("the library is asked for an algorithm once for each kind of product")
 }
 
 TEST_CASE("what the library reports becomes mtp::error, and nothing is lost") {
-  auto context = testing<cuda>::make_context();
+  auto context = testing<staged>::make_context();
   const index_t M = 64, N = 128, K = 136;
-  guarded<float, 2, cuda> a(dims<2>(M, K), normal(M * K, 1)), b(dims<2>(K, N), normal(K * N, 2));
-  guarded<float, 2, cuda> c(dims<2>(M, N));
+  guarded<float, 2, staged> a(dims<2>(M, K), normal(M * K, 1)), b(dims<2>(K, N), normal(K * N, 2));
+  guarded<float, 2, staged> c(dims<2>(M, N));
   const long objects = emulation::counts().live_objects;
   for (const char* const call : {"cublasLtMatmulDescCreate",
                                  "cublasLtMatmulDescSetAttribute",

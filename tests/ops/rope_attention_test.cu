@@ -5,15 +5,15 @@
 namespace mtp::test::rope_attention {
 
 TEST_CASE_TEMPLATE("rows outside a cache are not looked up in the table", S, double, bf16) {
-  cuda_context context = testing<cuda>::make_context();
+  staged_context context = testing<staged>::make_context();
   for (const head_sizes& heads : {head_sizes{4, 2, 32}, head_sizes{2, 1, 10}}) {
     for (const index_t M : {9, 40}) {
       for (const index_t first : {-4, 35, 900}) {
-        rotating_sequences<S, cuda> a({1, M, heads}, 1);
-        auto table = rope_table<accumulate_t<S>, cuda>(39, heads.E, 4);
-        test_cache<S, cuda> cache(a, 39);
+        rotating_sequences<S, staged> a({1, M, heads}, 1);
+        auto table = rope_table<accumulate_t<S>, staged>(39, heads.E, 4);
+        test_cache<S, staged> cache(a, 39);
         auto out = a.like_queries();
-        auto positions = positions_at<cuda>(first, M);
+        auto positions = positions_at<staged>(first, M);
         rope_attention_cached_forward(context,
                                       out.view(),
                                       cache.view(),

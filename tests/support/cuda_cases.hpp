@@ -2,28 +2,22 @@
 // to be included before <op>_test.hpp.
 #pragma once
 
-#include <cuda_runtime.h>
-
+#include <cstddef>
 #include <string>
 #include <tuple>
 
-#include "mtp/backend/cuda.cuh"
 #include "support/backends.hpp"
+#include "support/staged.hpp"
 
 namespace mtp::test {
 
 template <>
-struct testing<cuda> {
-  /// Page-locked memory, which the GPU reaches under the same address.
-  static void* allocate(std::size_t bytes) {
-    void* memory = nullptr;
-    cuda_detail::check_cuda(cudaHostAlloc(&memory, bytes, cudaHostAllocMapped), "testing");
-    return memory;
-  }
-  static void deallocate(void* memory, std::size_t) { static_cast<void>(cudaFreeHost(memory)); }
-  static void settle() { cuda_detail::check_cuda(cudaDeviceSynchronize(), "testing"); }
-  static cuda_context make_context(index_t workspace_bytes = 1 << 24) {
-    return cuda_context({.workspace_bytes = workspace_bytes, .product_bytes = 1 << 16});
+struct testing<staged> {
+  static void* allocate(std::size_t bytes) { return staged_memory::all().allocate(bytes); }
+  static void deallocate(void* memory, std::size_t) { staged_memory::all().deallocate(memory); }
+  static void settle() {}  // operations have waited for the copies of their results
+  static staged_context make_context(index_t workspace_bytes = 1 << 24) {
+    return staged_context({.workspace_bytes = workspace_bytes, .product_bytes = 1 << 16});
   }
 
   /// Where a sanitizer looks at each access of each thread, accesses cost. One way shows what it
@@ -50,7 +44,7 @@ struct testing<cuda> {
       mtp::emulation::settings() = options;
 #endif
       {
-        cuda_context context = make_context();
+        staged_context context = make_context();
         body(context, "run " + std::to_string(run));
       }
 #if defined(MTP_CUDA_EMULATION)
@@ -62,10 +56,10 @@ struct testing<cuda> {
 
 #if MTP_EMULATION_TSAN || MTP_EMULATION_ASAN  // neither is defined on a GPU
 // f64 runs the kernels of f32.
-using cases = std::tuple<on<cuda, float>, on<cuda, bf16>>;
+using cases = std::tuple<on<staged, float>, on<staged, bf16>>;
 #else
-using cases = std::tuple<on<cuda, float>, on<cuda, double>, on<cuda, bf16>>;
+using cases = std::tuple<on<staged, float>, on<staged, double>, on<staged, bf16>>;
 #endif
-using one_case = std::tuple<on<cuda, float>>;  // where the element type does not matter
+using one_case = std::tuple<on<staged, float>>;  // where the element type does not matter
 
 }  // namespace mtp::test
