@@ -2,7 +2,9 @@
 // lost when something fails.
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "support/cuda_cases.hpp"
@@ -20,6 +22,35 @@ using cuda_detail::fault_record;
 
 __global__ void report_kernel(fault_record* record, index_t value) {
   cuda_detail::report_fault(record, cuda_detail::fault_token, threadIdx.x, value, 7);
+}
+
+inline constexpr int reports = 20000;
+
+/// Faults whose parts tell which of them belong together.
+__global__ void report_places_kernel(fault_record* record, int times) {
+  const index_t thread = static_cast<index_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  for (int i = 1; i <= times; ++i) {
+    const index_t place = thread * times + i;
+    cuda_detail::report_fault(record,
+                              place % 2 == 0 ? cuda_detail::fault_token : cuda_detail::fault_target,
+                              place,
+                              2 * place,
+                              3 * place);
+  }
+}
+
+/// Whether a message tells of one call of report_places_kernel.
+bool is_whole(const std::string& message) {
+  const std::size_t at = message.find(" in row ");
+  if (at == std::string::npos) {
+    return false;
+  }
+  const long place = std::stol(message.substr(at + 8));
+  const auto text = [](long number) { return std::to_string(number); };
+  return place > 0 && message.starts_with(
+                          (place % 2 == 0 ? "embedding: token " : "linear_cross_entropy: target ") +
+                          text(2 * place) + " in row " + text(place) + " does not lie in [0, " +
+                          text(3 * place) + ")");
 }
 
 void report(cuda_context& context, index_t value) {
@@ -78,6 +109,44 @@ TEST_CASE("what a kernel finds wrong in its data is thrown once, at the next syn
   CHECK(contains(
       message_of([&] { backend_traits<cuda>::download(context, host.data(), x.data(), 4); }),
       "token -3"));
+  context.synchronize();
+}
+
+TEST_CASE("of many faults at once, one is thrown whole") {
+  cuda_context context;
+  for (int again = 0; again < 3; ++again) {
+    cuda_detail::launch(
+        context, "report", dim3(3), dim3(64), 0, report_places_kernel, context.faults(), 1);
+    const std::string message = message_of([&] { context.synchronize(); });
+    CAPTURE(message);
+    CHECK(is_whole(message));
+    context.synchronize();
+  }
+}
+
+TEST_CASE("the host may look for faults while kernels report them") {
+  cuda_context context;
+  // Another thread, because where kernels are emulated they run in the call that launches them.
+  std::atomic<bool> running = true;
+  std::thread launching([&] {
+    const std::string message = message_of([&] {
+      cuda_detail::launch(
+          context, "report", dim3(1), dim3(1), 0, report_places_kernel, context.faults(), reports);
+      cuda_detail::check_cuda(cudaStreamSynchronize(context.stream()), "report");
+    });
+    CHECK(message.empty());
+    running = false;
+  });
+  index_t found = 0, halves = 0;
+  for (bool more = true; more;) {
+    more = running;
+    const std::string message = message_of([&] { context.raise_faults(); });
+    found += message.empty() ? 0 : 1;
+    halves += message.empty() || is_whole(message) ? 0 : 1;
+  }
+  launching.join();
+  CHECK(found > 0);
+  CHECK(halves == 0);
   context.synchronize();
 }
 

@@ -164,6 +164,20 @@ __device__ __forceinline__ void store_streaming_16(void* global, uint4 value) {
                : "memory");
 }
 
+// ---- memory that host and device share ----------------------------------------------------------
+
+/// A word that the host may be writing; what it wrote before is seen by whoever reads behind this.
+__device__ __forceinline__ std::uint32_t load_acquire_system(const std::uint32_t* word) {
+  std::uint32_t value;
+  asm volatile("ld.acquire.sys.u32 %0, [%1];" : "=r"(value) : "l"(word) : "memory");
+  return value;
+}
+
+/// A word that the host may be reading: whoever sees it there also sees what was written before.
+__device__ __forceinline__ void store_release_system(std::uint32_t* word, std::uint32_t value) {
+  asm volatile("st.release.sys.u32 [%0], %1;" ::"l"(word), "r"(value) : "memory");
+}
+
 #endif
 
 /// The halves of a pair of bf16, exactly.

@@ -4,6 +4,10 @@
 #include <cublasLt.h>
 #include <cuda_runtime.h>
 
+#include <atomic>
+#include <cstdint>
+
+#include "mtp/backend/cuda/device.cuh"
 #include "mtp/core/error.hpp"
 #include "mtp/core/scalar.hpp"
 
@@ -28,33 +32,35 @@ inline void check_cublas(cublasStatus_t status, const char* function) {
         cublasLtGetStatusString(status));
 }
 
-/// What a kernel found wrong in its data: the first of its kind since the host has looked.
+/// What a kernel found wrong in its data.
 enum fault_kind : int {
-  fault_none,
-  fault_token,     ///< a token outside the vocabulary
-  fault_target,    ///< a target outside the vocabulary
-  fault_position,  ///< a position outside the cache
+  fault_token,   ///< a token outside the vocabulary
+  fault_target,  ///< a target outside the vocabulary
 };
 
-/// In memory that host and device share.
+/// The first fault since the host has looked, in memory that host and device share. Reports have
+/// numbers. Each word has one side that writes it, because an atomic operation of the device does
+/// not exclude the host's: the device claims and publishes a number, the host says which it has
+/// seen, and only then may the next one be claimed.
 struct fault_record {
-  int kind;
-  index_t place;  ///< which row or position
+  std::uint32_t claimed;    ///< number of the latest report that a thread of the device writes
+  std::uint32_t published;  ///< number of the latest report that is whole
+  std::uint32_t seen;       ///< number of the latest report that the host has read
+  int kind;                 ///< a fault_kind
+  index_t place;            ///< row among the tokens or targets
   index_t value;
   index_t limit;  ///< the value should lie in [0, limit)
 };
 
-/// Throws what kernels have reported, once.
+/// Throws what kernels have reported, once. They may be running.
 inline void raise_fault(fault_record& record) {
-  const fault_record found = record;
-  if (found.kind == fault_none) [[likely]] {
+  const std::uint32_t published = std::atomic_ref(record.published).load(std::memory_order_acquire);
+  if (published == record.seen) [[likely]] {
     return;
   }
-  record = fault_record{};
-  const char* const what = found.kind == fault_token    ? "embedding: token "
-                           : found.kind == fault_target ? "linear_cross_entropy: target "
-                                                        : "attention: cache position ";
-  fail(what,
+  const fault_record found = {0, 0, 0, record.kind, record.place, record.value, record.limit};
+  std::atomic_ref(record.seen).store(published, std::memory_order_release);
+  fail(found.kind == fault_token ? "embedding: token " : "linear_cross_entropy: target ",
        found.value,
        " in row ",
        found.place,
@@ -63,16 +69,17 @@ inline void raise_fault(fault_record& record) {
        "); found on the device, results since the last synchronization are not valid");
 }
 
-#if defined(__CUDACC__) || defined(MTP_CUDA_EMULATION)
-/// Leaves a fault for the host, unless there is one already.
+/// Leaves a fault for the host, unless there is one that it has not seen.
 __device__ inline void report_fault(
-    fault_record* record, int kind, index_t place, index_t value, index_t limit) {
-  if (atomicCAS(&record->kind, static_cast<int>(fault_none), kind) == fault_none) {
+    fault_record* record, fault_kind kind, index_t place, index_t value, index_t limit) {
+  const std::uint32_t seen = load_acquire_system(&record->seen);
+  if (atomicCAS(&record->claimed, seen, seen + 1) == seen) {
+    record->kind = kind;
     record->place = place;
     record->value = value;
     record->limit = limit;
+    store_release_system(&record->published, seen + 1);
   }
 }
-#endif
 
 }  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -94,4 +94,13 @@ inline void store_streaming_16(void* global, uint4 value) {
   *static_cast<uint4*>(global) = value;
 }
 
+// ---- memory that host and device share ----------------------------------------------------------
+
+inline std::uint32_t load_acquire_system(const std::uint32_t* word) {
+  return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+}
+inline void store_release_system(std::uint32_t* word, std::uint32_t value) {
+  __atomic_store_n(word, value, __ATOMIC_RELEASE);
+}
+
 }  // namespace mtp::inline MTP_ABI::cuda_detail
