@@ -3,7 +3,6 @@
 // the same run.
 #include <cmath>
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "bench.cuh"
@@ -24,8 +23,11 @@ struct product_set {
 
 void row_product_bench(benchmark::State& state) {
   const index_t M = state.range(0), N = state.range(1), K = state.range(2);
-  rotation<product_set> sets(static_cast<std::size_t>(N * K * 2),
-                             [&](std::uint64_t stream) { return product_set(N, K, stream); });
+  const auto each = keep<rotation<product_set>>(
+      sizes_of({N, K}), static_cast<std::size_t>(N * K * 2), [&](std::uint64_t stream) {
+        return product_set(N, K, stream);
+      });
+  auto& sets = each.made;
   const auto run = [&](product_set& s) {
     linear_forward(context(),
                    s.y.view().slice(0, 0, M),
@@ -34,23 +36,21 @@ void row_product_bench(benchmark::State& state) {
   };
   auto& s = sets.first();
   run(s);
-  const auto w = s.w.to_host(), x = s.x.to_host();
-  const auto y = s.y.to_host();
   const index_t m = M - 1, n = N - 3;
+  const auto w = row_at(s.w, n), x = row_at(s.x, m);
   double expected = 0, magnitude = 0;
-  for (index_t k = 0; k < K; ++k) {
-    const double term = static_cast<double>(w[static_cast<std::size_t>(n * K + k)]) *
-                        static_cast<double>(x[static_cast<std::size_t>(m * K + k)]);
+  for (std::size_t k = 0; k < w.size(); ++k) {
+    const double term = static_cast<double>(w[k]) * static_cast<double>(x[k]);
     expected += term;
     magnitude += std::abs(term);
   }
   if (near_enough(state,
                   "an element of the product",
-                  static_cast<double>(y[static_cast<std::size_t>(m * N + n)]),
+                  static_cast<double>(row_at(s.y, m, n, 1)[0]),
                   expected,
                   1e-5 * magnitude)) {
-    measure(
-        state, [&] { run(sets.next()); }, 20);
+    measure_in_graph(
+        state, [&] { run(sets.next()); }, sets.calls(20));
     report_read_bytes(state, 2.0 * static_cast<double>(N * K));
   }
 }
@@ -68,16 +68,26 @@ constexpr model_config model_of(head_kind head, int depth) {
           .depth = depth};
 }
 
+/// A model, and what writes with it.
+template <head_kind Head, int Depth>
+struct writing {
+  static constexpr model_config config = model_of(Head, Depth);
+  using model_type = language_model<config, cuda, bf16>;
+  using writer_type = generator<config, cuda, bf16>;
+
+  model_type model{context(), seed{1}};
+  writer_type writer{context(), model};
+};
+
 /// Cycles of generation with a model that has learned nothing: what a cycle costs does not depend
 /// on what is accepted. Tokens per second of a trained model are cycles per second times its tokens
 /// per cycle.
 template <head_kind Head, int Depth>
 void decode_cycle_bench(benchmark::State& state) {
-  constexpr model_config config = model_of(Head, Depth);
-  using model_type = language_model<config, cuda, bf16>;
+  using writing_type = writing<Head, Depth>;
+  constexpr model_config config = writing_type::config;
   const auto mode = state.range(0) != 0 ? decode_mode::speculative : decode_mode::plain;
-  const auto model = std::make_unique<model_type>(context(), seed{1});
-  generator<config, cuda, bf16> writer(context(), *model);
+  auto& writer = keep<writing_type>("").made.writer;
   const std::vector<token_t> prompt(static_cast<std::size_t>(state.range(1)), 7);
   generate_options<bf16, cuda> options;
   options.max_new_tokens = 64;
@@ -94,28 +104,41 @@ void decode_cycle_bench(benchmark::State& state) {
     state.SetIterationTime(result.decode_seconds);
     passes += static_cast<double>(result.forward_passes);
   }
-  const double weights = 2.0 * static_cast<double>(model_type::layout.head_begin -
+  const double weights = 2.0 * static_cast<double>(writing_type::model_type::layout.head_begin -
                                                    config.vocab_size * config.hidden_size);
   state.counters["cycles_per_second"] = benchmark::Counter(passes, benchmark::Counter::kIsRate);
   state.counters["trunk_bytes"] = weights;
+  state.counters["trunk_bytes_per_second"] =
+      benchmark::Counter(passes * weights, benchmark::Counter::kIsRate);
   state.counters["trunk_share_of_read"] = benchmark::Counter(
-      passes * weights / measured_ceilings().read_bytes, benchmark::Counter::kIsRate);
+      passes * weights / known_ceilings().read_bytes, benchmark::Counter::kIsRate);
+}
+
+/// The prompt's length, plain or speculative.
+void modes(benchmark::internal::Benchmark* bench) {
+  bench->ArgNames({"speculative", "prompt"})->UseManualTime();
 }
 
 // Attention's and the feed-forward's shapes of width 2048, and the vocabulary.
-BENCHMARK(row_product_bench)
+BENCHMARK(reported<row_product_bench>)
+    ->Name("row_product")
     ->ArgsProduct({{1, 2, 4, 5, 8, 16}, {11264}, {2048}})
     ->ArgsProduct({{1, 5, 8}, {2048}, {5632}})
     ->ArgsProduct({{1, 5, 8}, {3072}, {2048}})
     ->ArgsProduct({{1, 5, 8}, {131072}, {2048}})
     ->UseManualTime();
-BENCHMARK(decode_cycle_bench<head_kind::none, 0>)->ArgsProduct({{0}, {128, 2048}})->UseManualTime();
-BENCHMARK(decode_cycle_bench<head_kind::sequential, 4>)
+BENCHMARK(reported<decode_cycle_bench<head_kind::none, 0>>)
+    ->Name("decode_cycle/none/0")
+    ->ArgsProduct({{0}, {128, 2048}})
+    ->Apply(modes);
+BENCHMARK(reported<decode_cycle_bench<head_kind::sequential, 4>>)
+    ->Name("decode_cycle/sequential/4")
     ->ArgsProduct({{0, 1}, {128, 2048}})
-    ->UseManualTime();
-BENCHMARK(decode_cycle_bench<head_kind::parallel, 4>)
+    ->Apply(modes);
+BENCHMARK(reported<decode_cycle_bench<head_kind::parallel, 4>>)
+    ->Name("decode_cycle/parallel/4")
     ->ArgsProduct({{0, 1}, {128}})
-    ->UseManualTime();
+    ->Apply(modes);
 
 }  // namespace
 }  // namespace mtp::bench

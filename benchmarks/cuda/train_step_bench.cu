@@ -54,10 +54,21 @@ void train_step_bench(benchmark::State& state) {
       flops / (tokens * training_flops_per_token(model_of(head_kind::none, 0), length));
 }
 
-BENCHMARK(train_step_bench<head_kind::none, 0>)->UseManualTime()->Iterations(20);
-BENCHMARK(train_step_bench<head_kind::sequential, 1>)->UseManualTime()->Iterations(20);
-BENCHMARK(train_step_bench<head_kind::sequential, 4>)->UseManualTime()->Iterations(20);
-BENCHMARK(train_step_bench<head_kind::parallel, 3>)->UseManualTime()->Iterations(20);
+// A fixed number of steps: the function, which makes a model, runs once.
+void steps(benchmark::internal::Benchmark* bench) {
+  bench->UseManualTime()->Iterations(10);
+}
+
+BENCHMARK(reported<train_step_bench<head_kind::none, 0>>)->Name("train_step/none/0")->Apply(steps);
+BENCHMARK(reported<train_step_bench<head_kind::sequential, 1>>)
+    ->Name("train_step/sequential/1")
+    ->Apply(steps);
+BENCHMARK(reported<train_step_bench<head_kind::sequential, 4>>)
+    ->Name("train_step/sequential/4")
+    ->Apply(steps);
+BENCHMARK(reported<train_step_bench<head_kind::parallel, 3>>)
+    ->Name("train_step/parallel/3")
+    ->Apply(steps);
 
 }  // namespace
 }  // namespace mtp::bench

@@ -31,6 +31,7 @@
 #include "mtp/ops/linear_cross_entropy.hpp"
 #include "mtp/ops/matmul.hpp"
 #include "mtp/ops/optimizer.hpp"
+#include "mtp/ops/random.hpp"
 #include "mtp/ops/reduce.hpp"
 #include "mtp/ops/rms_norm.hpp"
 #include "mtp/ops/rope.hpp"

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "mtp/core/cache_view.hpp"
+#include "mtp/core/random.hpp"
 #include "mtp/ops/elementwise.hpp"
 #include "mtp/ops/matmul.hpp"
 #include "mtp/ops/optimizer.hpp"
@@ -40,6 +41,7 @@ struct operands {
   view<S, dims<3>, B> h;
   view<const S, dims<3>, B> in_h;
   weight_view<const S, B> w;
+  weight_view<S, B> own_w;
   matrix_view<A, B> sums;
   matrix_view<const A, B> in_sums;
   vector_view<A, B> sums_v;
@@ -56,6 +58,7 @@ struct operands {
   text_view<B> text;
   adamw_coefficients k;
   identity f;
+  random_stream random;
   index_t n;
   A a;
 };
@@ -70,6 +73,7 @@ std::map<std::string, bool> offered() {
   using o = operands<B, S>;
   return {
       {"fill", requires(o x) { ops::fill(x.c, x.m, x.a); }},
+      {"fill_normal", requires(o x) { ops::fill_normal(x.c, x.own_w, 0.5, x.random); }},
       {"copy", requires(o x) { ops::copy(x.c, x.m, x.in); }},
       {"add", requires(o x) { ops::add(x.c, x.m, x.in, x.in); }},
       {"subtract", requires(o x) { ops::subtract(x.c, x.m, x.in, x.in); }},

@@ -1,11 +1,22 @@
-// Linear maps and the embedding. Contracts: mtp/ops/linear.hpp, embedding.hpp.
+// Linear maps, the embedding, and how weights begin. Contracts: mtp/ops/linear.hpp, embedding.hpp,
+// random.hpp.
 #pragma once
 
+#include <cstdint>
+
+#include "mtp/core/random.hpp"
 #include "naive.hpp"
 
 namespace naive_types {
 
 struct product_ops {
+  static void fill_normal(context&, weight w, double deviation, const mtp::random_stream& random) {
+    for (index_t n = 0; n < w.outputs; ++n) {
+      for (index_t k = 0; k < w.inputs; ++k) {
+        w(n, k) = deviation * random.normal(static_cast<std::uint64_t>(n * w.inputs + k));
+      }
+    }
+  }
   static void linear_forward(context&, matrix y, in_matrix x, in_weight w) {
     for (index_t m = 0; m < y.extent(0); ++m) {
       for (index_t n = 0; n < y.extent(1); ++n) y(m, n) = row_times(x, m, w, n);

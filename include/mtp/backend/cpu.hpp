@@ -14,6 +14,7 @@
 #include "mtp/backend/cpu/linear_cross_entropy.hpp"
 #include "mtp/backend/cpu/matmul.hpp"
 #include "mtp/backend/cpu/optimizer.hpp"
+#include "mtp/backend/cpu/random.hpp"
 #include "mtp/backend/cpu/reduce.hpp"
 #include "mtp/backend/cpu/rms_norm.hpp"
 #include "mtp/backend/cpu/rope.hpp"
@@ -51,6 +52,7 @@ struct backend_traits<cpu> : host_backend<cpu_context> {
                cpu_detail::cpu_embedding_ops,
                cpu_detail::cpu_linear_cross_entropy_ops,
                cpu_detail::cpu_optimizer_ops,
+               cpu_detail::cpu_random_ops,
                cpu_detail::cpu_sequence_ops {};
 
   /// Zeroed memory. Throws mtp::error when there is none.

@@ -22,6 +22,7 @@
 #include "mtp/backend/cuda/matmul.cuh"
 #include "mtp/backend/cuda/memory.cuh"
 #include "mtp/backend/cuda/optimizer.cuh"
+#include "mtp/backend/cuda/random.cuh"
 #include "mtp/backend/cuda/reduce.cuh"
 #include "mtp/backend/cuda/rms_norm.cuh"
 #include "mtp/backend/cuda/rope.cuh"
@@ -57,6 +58,7 @@ struct backend_traits<cuda> {
                cuda_detail::cuda_embedding_ops,
                cuda_detail::cuda_linear_cross_entropy_ops,
                cuda_detail::cuda_optimizer_ops,
+               cuda_detail::cuda_random_ops,
                cuda_detail::cuda_sequence_ops {};
   /// Letters are copied to page-locked memory of the host; an event tells when one is there.
   using mailbox = cuda_detail::mailbox;

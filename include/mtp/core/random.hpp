@@ -72,8 +72,10 @@ class random_stream {
     return static_cast<std::uint64_t>((static_cast<wide>(value) * count) >> 64);
   }
 
-  /// Standard normal by Box and Muller, from its own block of four words.
-  double normal(std::uint64_t position) const {
+  /// Standard normal by Box and Muller, from its own block of four words: sqrt(-2 ln u) cos(2 pi v)
+  /// with u in (0, 1) and v in [0, 1) of 32 bits each. Logarithm and cosine are those of the host
+  /// or the device that draws, and so are the last bits.
+  MTP_HOST_DEVICE double normal(std::uint64_t position) const {
     const auto block_of = block(position);
     const double u = (static_cast<double>(block_of.words[0]) + 0.5) * 0x1p-32;
     const double v = static_cast<double>(block_of.words[1]) * 0x1p-32;

@@ -15,6 +15,8 @@
 #include "mtp/model/model_config.hpp"
 #include "mtp/model/parameter.hpp"
 #include "mtp/model/trunk.hpp"
+#include "mtp/ops/elementwise.hpp"
+#include "mtp/ops/random.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -72,7 +74,7 @@ class language_model {
   /// Random parameters: matrices normal with variance 1 / inputs, those that write into the
   /// residual stream smaller by sqrt(2 L), embeddings with variance 1 / C; norms one, biases and
   /// Medusa's residual matrices zero. The same seed gives the same parameters, whatever the layout
-  /// of the backend.
+  /// of the backend; from one backend to the next, as exactly as fill_normal says.
   language_model(context<Backend>& context, seed seed);
 
   /// Places of the trunk's parameters.
@@ -96,29 +98,17 @@ class language_model {
   }
 
  private:
-  void initialize(seed seed) {
-    std::vector<S> host(static_cast<std::size_t>(layout.storage), static_cast<S>(sum_type{0}));
+  // The memory is zero: biases and matrices without a deviation stay so, and so does padding.
+  void initialize(context<Backend>& context, seed seed) {
     std::uint64_t stream = 0;
     layout.visit([&](const std::string&, const parameter& p) {
       const random_stream random(seed, stream++);
-      S* const at = host.data() + p.offset;
-      const double deviation = deviation_of(p);
-      if (p.is_vector()) {
-        for (index_t i = 0; i < p.outputs; ++i) {
-          at[i] = static_cast<S>(p.role == parameter_role::norm ? sum_type{1} : sum_type{0});
-        }
-      } else if (deviation > 0) {
-        const weight_view<S, Backend> matrix(at, p.outputs, p.inputs);
-        for (index_t n = 0; n < p.outputs; ++n) {
-          for (index_t k = 0; k < p.inputs; ++k) {
-            const auto position = static_cast<std::uint64_t>(n * p.inputs + k);
-            matrix(n, k) =
-                static_cast<S>(static_cast<sum_type>(deviation * random.normal(position)));
-          }
-        }
+      if (p.role == parameter_role::norm) {
+        fill(context, values().vector(p), sum_type{1});
+      } else if (const double deviation = deviation_of(p); deviation > 0) {
+        fill_normal(context, values().matrix(p), deviation, random);
       }
     });
-    backend_traits<Backend>::copy_from_host(values_.data(), host.data(), values_.bytes());
   }
 
   static double deviation_of(const parameter& p) {
@@ -156,9 +146,8 @@ class language_model {
 template <model_config Config, class Backend, scalar S>
 language_model<Config, Backend, S>::language_model(context<Backend>& context, mtp::seed seed)
     : values_(layout.storage), rope_(dims<2>{Config.max_positions, Config.head_width()}) {
-  static_cast<void>(context);
-  initialize(seed);
-  fill_rope();
+  initialize(context, seed);
+  fill_rope();  // waits for what the context was given, so that any other may use the parameters
 }
 
 }  // namespace mtp::inline MTP_ABI
