@@ -375,7 +375,7 @@ def cases():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", nargs="?", help="JSON lines; begun anew")
+    parser.add_argument("out", nargs="?", help="JSON lines, appended")
     groups = sorted({case[0] for case in cases()})
     parser.add_argument("--only", metavar="NAME,...", help=f"of {', '.join(groups)}")
     parser.add_argument("--seconds", type=float, help="ends after so long, in the middle of a case if need be")
@@ -409,7 +409,7 @@ def main():
         importlib.import_module("torch._functorch.config").donated_buffer = False
     except (ImportError, AttributeError):
         pass
-    with open(options.out, "w", encoding="utf-8") as out:
+    with open(options.out, "a", encoding="utf-8") as out:
 
         def write(line):
             out.write(json.dumps(line) + "\n")

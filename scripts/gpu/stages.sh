@@ -96,7 +96,7 @@ bench() {
 ceilings() {
   bench ceilings 30 ceilings_bench .
   local values
-  values=$(awk -F '"' '/"name": "(copy|read|product)/ {
+  values=$(awk -F '"' '/"name": "ceiling\/(copy|read|product)/ {
       value = $0
       sub(/.*(bytes|flops)_per_second": /, "", value)
       sub(/[,}].*/, "", value)
@@ -112,12 +112,12 @@ stage_1() {
   run_tests model/agreement 45
   operation_tests
   ceilings
-  bench attention 25 attention_bench '^attention_(forward|backward)_bench/4096/128/1/'
-  bench linear_cross_entropy 25 linear_cross_entropy_bench '^linear_cross_entropy_bench/8192/'
-  bench few_rows 20 decode_bench '^row_product_bench/(1|5)/(11264|2048|131072)/'
-  bench rows 25 rows_bench '^(rms_norm_forward_bench/4096|rms_norm_backward_bench/4096/0|swiglu_.*_bench/5632|adamw_update_bench/16777216)/'
-  bench train_step 40 train_step_bench '(none, 0|sequential, 4)>'
-  bench decode 45 decode_bench 'decode_cycle_bench<.*(none, 0>/0/128|sequential, 4>/[01]/128)'
+  bench attention 25 attention_bench '^attention_(forward|backward)/4096/128/1/'
+  bench linear_cross_entropy 25 linear_cross_entropy_bench '^linear_cross_entropy/8192/2048/131072/'
+  bench few_rows 20 decode_bench '^row_product/[15]/(11264/2048|2048/5632|131072/2048)/'
+  bench rows 25 rows_bench '^(rms_norm_(forward|backward)/4096|swiglu_(forward|backward)/5632|adamw_update)/'
+  bench train_step 40 train_step_bench '^train_step/(none/0|sequential/4)/'
+  bench decode 45 decode_bench '^decode_cycle/(none/0|sequential/4)/.*/prompt:128/'
 }
 
 # Kernels whose next change hangs on what bounds them.
@@ -154,7 +154,8 @@ peer() { # peer NAME SECONDS
   elif $dry_run; then
     step "peer_$1" 60 "$python" benchmarks/peers/gpu_operations.py --help || true
   else
-    step "peer_$1" "$2" "$python" benchmarks/peers/gpu_operations.py --only "$1" "$out/peers.jsonl" || true
+    step "peer_$1" "$2" "$python" benchmarks/peers/gpu_operations.py --only "$1" --seconds "$(($(allowance "$2") - 3))" \
+      "$out/peers.jsonl" || true
   fi
 }
 
@@ -185,11 +186,11 @@ stage_2() {
   done
   run_tests model/agreement 45
   ceilings
-  profile attention_forward attention_forward attention_bench '^attention_forward_bench/4096/128/1/'
-  profile attention_backward attention_backward_key attention_bench '^attention_backward_bench/4096/128/1/'
-  profile row_product row_product_mma decode_bench '^row_product_bench/5/11264/'
-  profile rms_norm_backward rms_norm_backward rows_bench '^rms_norm_backward_bench/4096/0'
-  profile cross_entropy cross_entropy linear_cross_entropy_bench '^linear_cross_entropy_bench/8192/'
+  profile attention_forward attention_forward attention_bench '^attention_forward/4096/128/1/'
+  profile attention_backward attention_backward_key attention_bench '^attention_backward/4096/128/1/'
+  profile row_product row_product_mma decode_bench '^row_product/5/11264/'
+  profile rms_norm_backward rms_norm_backward rows_bench '^rms_norm_backward/4096/'
+  profile cross_entropy cross_entropy linear_cross_entropy_bench '^linear_cross_entropy/8192/'
   peer attention 45
   bench attention 60 attention_bench .
   peer train_step 60
@@ -198,7 +199,7 @@ stage_2() {
   peer linear_cross_entropy 45
   bench linear_cross_entropy 45 linear_cross_entropy_bench .
   bench rows 45 rows_bench .
-  peer rows 45
+  peer rms_norm,swiglu,adamw 60
   sanitize memcheck
   sanitize racecheck
   sanitize synccheck

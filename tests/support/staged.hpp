@@ -253,6 +253,7 @@ struct staged_ops : private backend_traits<cuda>::ops {
   MTP_STAGED_OPERATION(predict)
   MTP_STAGED_OPERATION(sum_of_squares)
   MTP_STAGED_OPERATION(adamw_update)
+  MTP_STAGED_OPERATION(fill_normal)
   MTP_STAGED_OPERATION(select_rows)
   MTP_STAGED_OPERATION(store_rows)
   MTP_STAGED_OPERATION(load_rows)
