@@ -1,5 +1,5 @@
 // Runs the benchmarks of one program. Says on which device, and ends with status 77 if there is
-// none.
+// none. --benchmark_list_tests needs none.
 //
 //   --lines=FILE  appends what each benchmark measured to FILE, see line_reporter.hpp
 #include <benchmark/benchmark.h>
@@ -7,19 +7,57 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstring>
 #include <string>
 
 #include "line_reporter.hpp"
 
-int main(int argc, char** argv) {
-  std::string lines;
-  const auto takes_lines = [&](const char* argument) {
-    const bool taken = std::strncmp(argument, "--lines=", 8) == 0;
-    lines = taken ? argument + 8 : lines;
-    return taken;
+namespace {
+
+bool wants_a_list(int argc, char** argv) {
+  return std::any_of(argv + 1, argv + argc, [](const std::string& argument) {
+    return argument == "--benchmark_list_tests" || argument == "--benchmark_list_tests=true";
+  });
+}
+
+/// Takes --lines=FILE out of the arguments. Returns FILE, or nothing.
+std::string take_lines(int& argc, char** argv) {
+  const std::string option = "--lines=";
+  std::string file;
+  const auto is_option = [&](const std::string& argument) {
+    const bool found = argument.rfind(option, 0) == 0;
+    file = found ? argument.substr(option.size()) : file;
+    return found;
   };
-  argc = static_cast<int>(std::remove_if(argv + 1, argv + argc, takes_lines) - argv);
+  argc = static_cast<int>(std::remove_if(argv + 1, argv + argc, is_option) - argv);
+  return file;
+}
+
+int run(int argc, char** argv, const std::string& lines) {
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) {
+    return 1;
+  }
+  if (lines.empty()) {
+    benchmark::RunSpecifiedBenchmarks();
+  } else {
+    mtp::bench::line_reporter reporter(lines);
+    if (!reporter.is_open()) {
+      std::fprintf(stderr, "--lines: %s cannot be opened\n", lines.c_str());
+      return 1;
+    }
+    benchmark::RunSpecifiedBenchmarks(&reporter);
+  }
+  benchmark::Shutdown();
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::string lines = take_lines(argc, argv);
+  if (wants_a_list(argc, argv)) {
+    return run(argc, argv, "");
+  }
   int count = 0;
   if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) {
     std::fprintf(stderr, "skipped: there is no CUDA device\n");
@@ -40,20 +78,5 @@ int main(int argc, char** argv) {
   benchmark::AddCustomContext("cuda_driver", version(driver));
   benchmark::AddCustomContext("cuda_runtime", version(runtime));
   benchmark::AddCustomContext("multiprocessors", std::to_string(properties.multiProcessorCount));
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) {
-    return 1;
-  }
-  if (lines.empty()) {
-    benchmark::RunSpecifiedBenchmarks();
-  } else {
-    mtp::bench::line_reporter reporter(lines);
-    if (!reporter.is_open()) {
-      std::fprintf(stderr, "--lines: %s cannot be opened\n", lines.c_str());
-      return 1;
-    }
-    benchmark::RunSpecifiedBenchmarks(&reporter);
-  }
-  benchmark::Shutdown();
-  return 0;
+  return run(argc, argv, lines);
 }
