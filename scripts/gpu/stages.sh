@@ -107,8 +107,11 @@ ceilings() {
 }
 
 stage_1() {
-  run_tests cuda/context 20
-  run_tests cuda/mailbox 20
+  local file
+  for file in tests/{cuda,core,docs}/*_test.cu; do
+    file=${file#tests/}
+    run_tests "${file%_test.cu}" 20
+  done
   run_tests model/agreement 45
   operation_tests
   ceilings
@@ -176,7 +179,7 @@ failed_before() {
   local newest
   newest=$(find benchmarks/results -name 'gpu_check_*_stage1.json' 2>/dev/null | sort | tail -n 1)
   [[ -n $newest ]] || return 0
-  sed -nE 's/^\{"step": "((cuda|model|ops)\/[a-z_]+)", "verdict": "(failed|stopped).*/\1/p' "$newest"
+  sed -nE 's/^\{"step": "((cuda|core|docs|model|ops)\/[a-z_]+)", "verdict": "(failed|stopped).*/\1/p' "$newest"
 }
 
 stage_2() {

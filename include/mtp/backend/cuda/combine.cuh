@@ -142,13 +142,12 @@ struct cuda_combine_ops {
     }
   }
 
-  /// Bytes of workspace that these operations want at most for `rows` rows of width C, projected to
-  /// `outputs` elements, and a vocabulary of V tokens.
+  /// Bytes of workspace that these operations want at most for `rows` rows of width C and a
+  /// vocabulary of V tokens.
   template <scalar S>
   static constexpr index_t combine_workspace(
-      index_t rows, index_t C, index_t outputs, index_t V, index_t threads) {
+      index_t rows, index_t C, index_t, index_t V, index_t threads) {
     return 2 * arena_bytes(rows * C, sizeof(S)) +
-           cuda_linear_ops::linear_workspace<S>(rows, outputs, 2 * C, threads) +
            cuda_rms_norm_ops::row_workspace<S>(rows, C, threads) +
            cuda_embedding_ops::embedding_workspace<S>(rows, V, C, threads);
   }

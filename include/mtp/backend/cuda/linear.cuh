@@ -113,8 +113,10 @@ struct cuda_linear_ops {
       forward<S, S>(context, name, y, x, w, bias.data(), 0);
       return;
     }
+    const arena::scope scope(context.workspace());
+    const matrix<S> biases = adds_in_place<S> ? y : take_rows<S>(context, M, N);
     constexpr index_t columns = index_t{linear_policy::threads} * pack<S>::width;
-    const bool packed = in_packs(y.data(), y.stride(0), N) && in_packs(bias.data(), 0, N);
+    const bool packed = in_packs(biases.data(), biases.stride(0), N) && in_packs(bias.data(), 0, N);
     launch(context,
            name,
            dim3(extent_of(ceil_div(N, columns), name),
@@ -122,12 +124,12 @@ struct cuda_linear_ops {
            dim3(linear_policy::threads),
            0,
            packed ? linear_bias_kernel<S, true> : linear_bias_kernel<S, false>,
-           y.data(),
-           y.stride(0),
+           biases.data(),
+           biases.stride(0),
            bias.data(),
            M,
            N);
-    forward<S, S>(context, name, y, x, w, y.data(), y.stride(0));
+    forward<S, S>(context, name, y, x, w, biases.data(), biases.stride(0));
   }
 
   template <scalar S>
@@ -136,7 +138,11 @@ struct cuda_linear_ops {
                                  matrix<const S> x,
                                  weight_view<const S, cuda> w,
                                  matrix<const S> residual) {
-    forward<S, S>(context, "linear_add_forward", y, x, w, residual.data(), residual.stride(0));
+    const char* const name = "linear_add_forward";
+    const arena::scope scope(context.workspace());
+    const bool by_library = x.extent(0) > row_product_policy::max_rows;
+    const matrix<const S> added = by_library ? apart(context, name, residual, y) : residual;
+    forward<S, S>(context, name, y, x, w, added.data(), added.stride(0));
   }
 
   template <scalar S>
@@ -153,8 +159,10 @@ struct cuda_linear_ops {
                                         matrix<const S> dy,
                                         weight_view<const S, cuda> w,
                                         matrix<const S> residual) {
-    backward_input<S>(
-        context, "linear_add_backward_input", dx, dy, w, residual.data(), residual.stride(0));
+    const char* const name = "linear_add_backward_input";
+    const arena::scope scope(context.workspace());
+    const matrix<const S> added = apart(context, name, residual, dx);
+    backward_input<S>(context, name, dx, dy, w, added.data(), added.stride(0));
   }
 
   template <scalar S>
@@ -209,16 +217,64 @@ struct cuda_linear_ops {
 
   /// Bytes of workspace that the operations on `rows` rows and a weight of this size want at most.
   template <scalar S>
-  static constexpr index_t linear_workspace(index_t rows, index_t outputs, index_t, index_t) {
-    return arena_bytes(ceil_div(rows, linear_policy::bias_rows) * outputs, sizeof(accumulate_t<S>));
+  static constexpr index_t linear_workspace(index_t rows,
+                                            index_t outputs,
+                                            index_t inputs,
+                                            index_t) {
+    const index_t parts = ceil_div(rows, linear_policy::bias_rows);
+    return std::max(
+        arena_bytes(parts * outputs, sizeof(accumulate_t<S>)),
+        adds_in_place<S> ? 0 : arena_bytes(rows * std::max(outputs, inputs), sizeof(S)));
   }
-  /// Bytes of workspace that the forward operations want: none.
+  /// Bytes of workspace that the forward operations want at most.
   template <scalar S>
-  static constexpr index_t linear_forward_workspace(index_t, index_t, index_t, index_t) {
-    return 0;
+  static constexpr index_t linear_forward_workspace(index_t rows,
+                                                    index_t outputs,
+                                                    index_t,
+                                                    index_t) {
+    const bool by_library = rows > row_product_policy::max_rows;
+    return adds_in_place<S> || !by_library ? 0 : arena_bytes(rows * outputs, sizeof(S));
   }
 
  private:
+  /// Whether the library adds a product to what lies in its output without one rounding more. On
+  /// Hopper it leaves that to the copy engine, which adds numbers of the output's type: of bf16, a
+  /// product would be rounded before it is added. Seen on an H200 with cuBLASLt 13.1.
+  template <scalar S>
+  static constexpr bool adds_in_place = !std::is_same_v<S, bf16>;
+
+  /// Rows in the workspace.
+  template <scalar S>
+  static matrix<S> take_rows(cuda_context& context, index_t rows, index_t columns) {
+    return {context.workspace().template take<S>(rows * columns), {rows, columns}};
+  }
+
+  /// What is added to a product that is written to y: not y itself where that costs a rounding, but
+  /// a copy in the workspace.
+  template <scalar S>
+  static matrix<const S> apart(cuda_context& context,
+                               const char* function,
+                               matrix<const S> added,
+                               matrix<S> y) {
+    if (adds_in_place<S> || added.data() != y.data() || added.empty()) {
+      return added;
+    }
+    const matrix<S> copied = take_rows<S>(context, added.extent(0), added.extent(1));
+    const auto bytes = [](index_t elements) {
+      return static_cast<std::size_t>(elements) * sizeof(S);
+    };
+    check_cuda(cudaMemcpy2DAsync(copied.data(),
+                                 bytes(copied.stride(0)),
+                                 added.data(),
+                                 bytes(added.stride(0)),
+                                 bytes(added.extent(1)),
+                                 static_cast<std::size_t>(added.extent(0)),
+                                 cudaMemcpyDeviceToDevice,
+                                 context.stream()),
+               function);
+    return copied;
+  }
+
   template <scalar Y, scalar S>
   static void forward(cuda_context& context,
                       const char* function,

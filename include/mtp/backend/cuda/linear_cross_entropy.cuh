@@ -65,11 +65,10 @@ struct cuda_linear_cross_entropy_ops : cuda_predict_ops {
   template <scalar S>
   static constexpr index_t linear_cross_entropy_workspace(index_t rows,
                                                           index_t vocabulary,
-                                                          index_t width,
-                                                          index_t threads) {
+                                                          index_t,
+                                                          index_t) {
     const index_t chunk = std::min(rows, chunk_rows<S>(vocabulary));
-    return arena_bytes(chunk * row_stride<S>(vocabulary), sizeof(S)) +
-           cuda_linear_ops::linear_workspace<S>(chunk, vocabulary, width, threads);
+    return arena_bytes(chunk * row_stride<S>(vocabulary), sizeof(S));
   }
 
   /// Rows whose logits exist at a time. Each chunk reads and writes the gradient of the output

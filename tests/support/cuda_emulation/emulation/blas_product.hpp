@@ -131,7 +131,8 @@ struct blas_product {
   }
 
  private:
-  /// Sums in T over k in order, scaled at the end. Where beta is zero, C is not read.
+  /// Sums in T over k in order, scaled at the end. Where beta is zero, C is not read. Where C is D
+  /// and of bf16, the product is rounded before it is added, as on Hopper, whose copy engine adds.
   template <class T>
   void multiply() const {
     const std::uint64_t m = d.layout.rows, n = d.layout.columns, k = inner_size();
@@ -154,6 +155,10 @@ struct blas_product {
         }
         for (std::uint64_t i = 0; i < m; ++i) {
           T value = static_cast<T>(alpha) * sums[i];
+          if (beta != 0 && c.data == d.data && d.layout.type == CUDA_R_16BF) {
+            value = static_cast<T>(
+                bf16_value(static_cast<std::uint16_t>(bf16_bits(static_cast<float>(value)))));
+          }
           if (beta != 0) {
             value += static_cast<T>(beta) * c.load<T>(batch, i, j);
           }
