@@ -81,6 +81,8 @@ struct plain_rows {
 
   /// Element k of row m, and in packs those behind it. Null: zeros.
   __device__ __forceinline__ const bf16* at(int m, index_t k) const { return x + m * row + k; }
+  /// An element that exists, whatever M and K are.
+  __device__ __forceinline__ const bf16* origin() const { return x; }
   /// By all threads, when the rows are in shared memory.
   __device__ __forceinline__ void finish(bf16*, int) const {}
 };
@@ -104,7 +106,7 @@ __device__ __forceinline__ void stage_rows(
     bf16* const to = shared + i * W;
     if (rows.packed) {
       const bf16* const from = k < K ? rows.at(m, k) : nullptr;
-      copy_async_16(to, from, from != nullptr);
+      copy_async_16(to, from != nullptr ? from : rows.origin(), from != nullptr);
     } else {
       for (int e = 0; e < W; ++e) {
         const bf16* const from = k + e < K ? rows.at(m, k + e) : nullptr;
@@ -124,7 +126,7 @@ struct weight_step {
 template <bool Packed>
 __device__ __forceinline__ uint4 load_weights(const bf16* row, int k, int K, bool valid) {
   if constexpr (Packed) {
-    return valid && k < K ? load_streaming_16(row + k) : uint4{0, 0, 0, 0};
+    return load_streaming_16(row + k, valid && k < K);
   } else {
     return __builtin_bit_cast(uint4, load_elements<false>(row, k, valid ? K : 0));
   }
@@ -144,15 +146,16 @@ __device__ __forceinline__ void load_step(weight_step& step,
 }
 
 /// sums [16 outputs, 8 rows] += weights x^T over the 64 inputs of a step. `x` is this lane's place
-/// in the first block of 32 for row g. Where there is no such row, zeros stand for it: columns of
-/// the right factor do not mix, so they change nothing.
-__device__ __forceinline__ void multiply_step(
-    float (&sums)[4], const weight_step& step, const bf16* x, int block_size, bool row_exists) {
+/// in the first block of 32 for row g. Where there is no such row, it is that of another one:
+/// columns of the right factor do not mix, and nobody reads these sums.
+__device__ __forceinline__ void multiply_step(float (&sums)[4],
+                                              const weight_step& step,
+                                              const bf16* x,
+                                              int block_size) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const uint4 low = step.words[2 * half], high = step.words[2 * half + 1];
-    const uint4 row =
-        row_exists ? *reinterpret_cast<const uint4*>(x + half * block_size) : uint4{0, 0, 0, 0};
+    const uint4 row = *reinterpret_cast<const uint4*>(x + half * block_size);
     const std::uint32_t first[4] = {low.x, high.x, low.y, high.y}, first_row[2] = {row.x, row.y};
     const std::uint32_t second[4] = {low.z, high.z, low.w, high.w}, second_row[2] = {row.z, row.w};
     mma_m16n8k16(sums, first, first_row);
@@ -188,7 +191,11 @@ __global__ void __launch_bounds__(row_product_policy::max_threads, row_product_p
   const index_t tiles = ceil_div(N, policy::tile);
   const index_t stride = static_cast<index_t>(gridDim.x) * groups;  // between tiles of a group
   bf16* const x = dynamic_shared<bf16>();                           // [part / 32, M, 32]
-  const bf16* const own_x = x + shared_row_offset(g, 8 * t, M);
+  const bf16* own_x[Tiles];  // this lane's place for rows g, g + 8; the last row for those beyond
+#pragma unroll
+  for (int r = 0; r < Tiles; ++r) {
+    own_x[r] = x + shared_row_offset(min(r * 8 + g, M - 1), 8 * t, M);
+  }
   float* const all_sums = reinterpret_cast<float*>(x + part * M);  // [2, groups, splits, sums_size]
 
   index_t first = static_cast<index_t>(blockIdx.x) * groups;  // tile of the block's first group
@@ -241,14 +248,17 @@ __global__ void __launch_bounds__(row_product_policy::max_threads, row_product_p
       for (int p = 0; p < ahead; ++p) {
         const int step = (round * ahead + p) * splits + split;
         if (step < steps) {
-          const bf16* const at = own_x + (step * step_size - begin) * M;
+          const int offset = (step * step_size - begin) * M;
 #pragma unroll
           for (int r = 0; r < Tiles; ++r) {
-            multiply_step(sums[r], weights[p], at + r * 8 * 32, 32 * M, r * 8 + g < M);
+            multiply_step(sums[r], weights[p], own_x[r] + offset, 32 * M);
           }
         }
         load_step<Packed>(
             weights[p], low, high, input_of((next_round * ahead + p) * splits + split), K, valid);
+        if constexpr (!Packed) {
+          converge_warp();  // lanes have looked for the end of a row
+        }
       }
     }
     // Two sides take turns: who writes to one has passed the barrier behind which it was read.
@@ -275,6 +285,7 @@ __global__ void __launch_bounds__(row_product_policy::max_threads, row_product_p
         output.write(m, n, sum);
       }
     }
+    converge_warp();  // lanes had different numbers of outputs
   }
 }
 
