@@ -73,9 +73,8 @@ __global__ void __launch_bounds__(512)
     uint4 values[Ahead] = {};
 #pragma unroll
     for (int j = 0; j < Ahead; ++j) {
-      if (i + j * step < packs) {
-        values[j] = cuda_detail::load_streaming_16(x + i + j * step);
-      }
+      const index_t at = i + j * step;
+      values[j] = cuda_detail::load_streaming_16(x + (at < packs ? at : 0), at < packs);
     }
 #pragma unroll
     for (int j = 0; j < Ahead; ++j) {
