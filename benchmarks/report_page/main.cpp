@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "gpu.hpp"
 #include "picture.hpp"
 #include "results.hpp"
 
@@ -431,6 +432,7 @@ void write_page(const std::filesystem::path& results, const std::filesystem::pat
   add_peers(to, training_peer, decoding_peer);
   if (operations) add_products(to, *operations);
   if (operations) add_operations(to, *operations);
+  to.text += report::gpu_part(results);
   while (to.text.ends_with("\n\n")) to.text.pop_back();
   report::write_file(docs / "performance.md", to.text);
 }
