@@ -105,6 +105,20 @@ TEST_CASE_TEMPLATE(
   }
 }
 
+TEST_CASE_TEMPLATE(
+    "on a GPU, linear operations do what the product library does not", S, float, double, bf16) {
+  for_each_refusal([] {
+    auto context = testing<staged>::make_context();
+    for (const linear_sizes& s : {linear_sizes{40, 24, 32}, linear_sizes{25, 33, 17}}) {
+      const long products = emulation::counts().products;
+      check_forward<S, staged>(context, s.M, s.N, s.K, s.K + 8, s.N);
+      check_backward<S, staged>(context, s.M, s.N, s.K, s.K + 8, s.N);
+      CHECK((emulation::counts().products == products) ==
+            (emulation::settings().product_alignment == 0 || s.K == 17));
+    }
+  });
+}
+
 #endif
 
 }  // namespace mtp::test::linear

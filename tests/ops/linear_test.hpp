@@ -82,114 +82,128 @@ void for_all_sizes(const Body& body) {
   }
 }
 
+/// y = x w^T for M rows of K inputs, alone, with a bias and with a residual.
+template <class S, class B>
+void check_forward(
+    context<B>& context, index_t M, index_t N, index_t K, index_t x_stride, index_t y_stride) {
+  using A = accumulate_t<S>;
+  auto x = random_rows<S, B>(M, K, x_stride, 1);
+  auto w = random_weight<S, B>(N, K, 2);
+  guarded<S, 1, B> bias(dims<1>{N}, uniform(N, 3));
+  auto residual = random_rows<S, B>(M, N, y_stride, 4);
+  const array<2> xs = array_of(x.view()), ws = w.rows();
+  const array<2> product = reference::linear_forward(xs, ws);
+  const array<2> absolute = reference::linear_forward(magnitude(xs), magnitude(ws));
+
+  guarded<S, 2, B> y(dims<2>{M, N}, strides(y_stride, 1));
+  linear_forward(context, y.view(), x.view(), w.view());
+  CHECK(within(y.view(), product.elements, bounds<S>(K, absolute, product)));
+  CHECK(y.intact());
+
+  guarded<A, 2, B> wide(dims<2>{M, N}, strides(y_stride, 1));
+  linear_forward(context, wide.view(), x.view(), w.view());
+  CHECK(within(wide.view(), product.elements, bounds<S, A>(K, absolute, product)));
+  CHECK(wide.intact());
+
+  guarded<S, 2, B> biased(dims<2>{M, N}, strides(y_stride, 1));
+  linear_bias_forward(context, biased.view(), x.view(), w.view(), bias.view());
+  const array<1> biases = array_of(bias.view());
+  const array<2> with_bias = reference::add_bias(product, biases);
+  CHECK(within(biased.view(),
+               with_bias.elements,
+               bounds<S>(K, reference::add_bias(absolute, magnitude(biases)), with_bias)));
+  CHECK(biased.intact());
+
+  guarded<S, 2, B> added(dims<2>{M, N}, strides(y_stride, 1));
+  const array<2> residuals = array_of(residual.view());
+  linear_add_forward(context, added.view(), x.view(), w.view(), residual.view());
+  CHECK(within(added.view(),
+               (product + residuals).elements,
+               bounds<S>(K, absolute + magnitude(residuals), product + residuals)));
+  CHECK(added.intact());
+
+  linear_add_forward(context, residual.view(), x.view(), w.view(), residual.view());
+  CHECK(same_bits(residual.view(), added.view()));
+  CHECK(residual.intact());
+  CHECK(x.untouched());
+  CHECK(w.untouched());
+  CHECK(bias.untouched());
+}
+
 TEST_CASE_TEMPLATE_DEFINE("linear forward operations match the reference", Case, forward_values) {
   using B = typename Case::backend;
   using S = typename Case::scalar;
-  using A = accumulate_t<S>;
   auto context = testing<B>::make_context();
   for_all_sizes<Case>([&](index_t M, index_t N, index_t K, index_t x_stride, index_t y_stride) {
-    auto x = random_rows<S, B>(M, K, x_stride, 1);
-    auto w = random_weight<S, B>(N, K, 2);
-    guarded<S, 1, B> bias(dims<1>{N}, uniform(N, 3));
-    auto residual = random_rows<S, B>(M, N, y_stride, 4);
-    const array<2> xs = array_of(x.view()), ws = w.rows();
-    const array<2> product = reference::linear_forward(xs, ws);
-    const array<2> absolute = reference::linear_forward(magnitude(xs), magnitude(ws));
-
-    guarded<S, 2, B> y(dims<2>{M, N}, strides(y_stride, 1));
-    linear_forward(context, y.view(), x.view(), w.view());
-    CHECK(within(y.view(), product.elements, bounds<S>(K, absolute, product)));
-    CHECK(y.intact());
-
-    guarded<A, 2, B> wide(dims<2>{M, N}, strides(y_stride, 1));
-    linear_forward(context, wide.view(), x.view(), w.view());
-    CHECK(within(wide.view(), product.elements, bounds<S, A>(K, absolute, product)));
-    CHECK(wide.intact());
-
-    guarded<S, 2, B> biased(dims<2>{M, N}, strides(y_stride, 1));
-    linear_bias_forward(context, biased.view(), x.view(), w.view(), bias.view());
-    const array<1> biases = array_of(bias.view());
-    const array<2> with_bias = reference::add_bias(product, biases);
-    CHECK(within(biased.view(),
-                 with_bias.elements,
-                 bounds<S>(K, reference::add_bias(absolute, magnitude(biases)), with_bias)));
-    CHECK(biased.intact());
-
-    guarded<S, 2, B> added(dims<2>{M, N}, strides(y_stride, 1));
-    const array<2> residuals = array_of(residual.view());
-    linear_add_forward(context, added.view(), x.view(), w.view(), residual.view());
-    CHECK(within(added.view(),
-                 (product + residuals).elements,
-                 bounds<S>(K, absolute + magnitude(residuals), product + residuals)));
-    CHECK(added.intact());
-
-    linear_add_forward(context, residual.view(), x.view(), w.view(), residual.view());
-    CHECK(same_bits(residual.view(), added.view()));
-    CHECK(residual.intact());
-    CHECK(x.untouched());
-    CHECK(w.untouched());
-    CHECK(bias.untouched());
+    check_forward<S, B>(context, M, N, K, x_stride, y_stride);
   });
   CHECK(workspace_is_idle(context));
+}
+
+/// dx, with and without a residual, dw and dbias.
+template <class S, class B>
+void check_backward(
+    context<B>& context, index_t M, index_t N, index_t K, index_t x_stride, index_t y_stride) {
+  using A = accumulate_t<S>;
+  auto x = random_rows<S, B>(M, K, x_stride, 1);
+  auto w = random_weight<S, B>(N, K, 2);
+  auto dy = random_rows<S, B>(M, N, y_stride, 3);
+  auto residual = random_rows<S, B>(M, K, x_stride, 4);
+  const array<2> xs = array_of(x.view()), ws = w.rows(), dys = array_of(dy.view());
+
+  guarded<S, 2, B> dx(dims<2>{M, K}, strides(x_stride, 1));
+  linear_backward_input(context, dx.view(), dy.view(), w.view());
+  const array<2> product = reference::linear_backward_input(dys, ws);
+  const array<2> absolute = reference::linear_backward_input(magnitude(dys), magnitude(ws));
+  CHECK(within(dx.view(), product.elements, bounds<S>(N, absolute, product)));
+  CHECK(dx.intact());
+
+  guarded<S, 2, B> added(dims<2>{M, K}, strides(x_stride, 1));
+  const array<2> residuals = array_of(residual.view());
+  linear_add_backward_input(context, added.view(), dy.view(), w.view(), residual.view());
+  CHECK(within(added.view(),
+               (product + residuals).elements,
+               bounds<S>(N, absolute + magnitude(residuals), product + residuals)));
+  CHECK(added.intact());
+  linear_add_backward_input(context, residual.view(), dy.view(), w.view(), residual.view());
+  CHECK(same_bits(residual.view(), added.view()));
+  CHECK(residual.intact());
+
+  auto dw = random_weight<A, B>(N, K, 5);
+  const array<2> before = dw.rows();
+  linear_backward_weight(context, dw.view(), dy.view(), x.view());
+  const array<2> sum = before + reference::linear_backward_weight(dys, xs);
+  CHECK(within(dw.rows().elements,
+               sum.elements,
+               bounds<S, A>(M,
+                            magnitude(before) +
+                                reference::linear_backward_weight(magnitude(dys), magnitude(xs)),
+                            sum)));
+  CHECK(dw.padding_is_zero());
+  CHECK(dw.intact());
+
+  guarded<A, 1, B> dbias(dims<1>{N}, uniform(N, 6));
+  const array<1> bias_before = array_of(dbias.view());
+  linear_backward_bias(context, dbias.view(), dy.view());
+  const array<1> bias_sum = bias_before + reference::linear_backward_bias(dys);
+  CHECK(within(
+      dbias.view(),
+      bias_sum.elements,
+      result_bounds<A>(M + 1,
+                       magnitude(bias_before) + reference::linear_backward_bias(magnitude(dys)),
+                       bias_sum)));
+  CHECK(dbias.intact());
+  CHECK(x.untouched());
+  CHECK(dy.untouched());
+  CHECK(w.untouched());
 }
 
 TEST_CASE_TEMPLATE_DEFINE("linear gradients match the reference", Case, backward_values) {
   using B = typename Case::backend;
   using S = typename Case::scalar;
-  using A = accumulate_t<S>;
   auto context = testing<B>::make_context();
   for_all_sizes<Case>([&](index_t M, index_t N, index_t K, index_t x_stride, index_t y_stride) {
-    auto x = random_rows<S, B>(M, K, x_stride, 1);
-    auto w = random_weight<S, B>(N, K, 2);
-    auto dy = random_rows<S, B>(M, N, y_stride, 3);
-    auto residual = random_rows<S, B>(M, K, x_stride, 4);
-    const array<2> xs = array_of(x.view()), ws = w.rows(), dys = array_of(dy.view());
-
-    guarded<S, 2, B> dx(dims<2>{M, K}, strides(x_stride, 1));
-    linear_backward_input(context, dx.view(), dy.view(), w.view());
-    const array<2> product = reference::linear_backward_input(dys, ws);
-    const array<2> absolute = reference::linear_backward_input(magnitude(dys), magnitude(ws));
-    CHECK(within(dx.view(), product.elements, bounds<S>(N, absolute, product)));
-    CHECK(dx.intact());
-
-    guarded<S, 2, B> added(dims<2>{M, K}, strides(x_stride, 1));
-    const array<2> residuals = array_of(residual.view());
-    linear_add_backward_input(context, added.view(), dy.view(), w.view(), residual.view());
-    CHECK(within(added.view(),
-                 (product + residuals).elements,
-                 bounds<S>(N, absolute + magnitude(residuals), product + residuals)));
-    CHECK(added.intact());
-    linear_add_backward_input(context, residual.view(), dy.view(), w.view(), residual.view());
-    CHECK(same_bits(residual.view(), added.view()));
-    CHECK(residual.intact());
-
-    auto dw = random_weight<A, B>(N, K, 5);
-    const array<2> before = dw.rows();
-    linear_backward_weight(context, dw.view(), dy.view(), x.view());
-    const array<2> sum = before + reference::linear_backward_weight(dys, xs);
-    CHECK(within(dw.rows().elements,
-                 sum.elements,
-                 bounds<S, A>(M,
-                              magnitude(before) +
-                                  reference::linear_backward_weight(magnitude(dys), magnitude(xs)),
-                              sum)));
-    CHECK(dw.padding_is_zero());
-    CHECK(dw.intact());
-
-    guarded<A, 1, B> dbias(dims<1>{N}, uniform(N, 6));
-    const array<1> bias_before = array_of(dbias.view());
-    linear_backward_bias(context, dbias.view(), dy.view());
-    const array<1> bias_sum = bias_before + reference::linear_backward_bias(dys);
-    CHECK(within(
-        dbias.view(),
-        bias_sum.elements,
-        result_bounds<A>(M + 1,
-                         magnitude(bias_before) + reference::linear_backward_bias(magnitude(dys)),
-                         bias_sum)));
-    CHECK(dbias.intact());
-    CHECK(x.untouched());
-    CHECK(dy.untouched());
-    CHECK(w.untouched());
+    check_backward<S, B>(context, M, N, K, x_stride, y_stride);
   });
   CHECK(workspace_is_idle(context));
 }

@@ -4,7 +4,7 @@
 
 namespace mtp::test::products {
 
-/// c = alpha op(a) op(b) + beta added through the library, with rows apart.
+/// c = op(a) op(b) + added through the library, with rows apart.
 template <class In, class Out>
 void check_library(staged_context& context, bool a_turned, bool b_turned, bool adds) {
   using cuda_detail::library_product;
@@ -20,7 +20,6 @@ void check_library(staged_context& context, bool a_turned, bool b_turned, bool a
   auto b = b_turned ? matrix(N, K, 2) : matrix(K, N, 2);
   guarded<Out, 2, staged> added(dims<2>(M, N), strides(N + 5, 1), normal(M * N, 3));
   guarded<Out, 2, staged> c(dims<2>(M, N), strides(N + 1, 1));
-  const double alpha = -0.5, beta = 2;
   context.on_device(
       [&](const auto& on_a, const auto& on_b, const auto& on_added, const auto& on_c) {
         library_product<In, Out> p{.M = M,
@@ -29,42 +28,29 @@ void check_library(staged_context& context, bool a_turned, bool b_turned, bool a
                                    .a = {on_a.data(), on_a.stride(0), a_turned},
                                    .b = {on_b.data(), on_b.stride(0), b_turned},
                                    .c = on_c.data(),
-                                   .c_stride = N + 1,
-                                   .alpha = alpha};
+                                   .c_stride = N + 1};
         if (adds) {
           p.added = on_added.data();
           p.added_stride = N + 5;
-          p.beta = beta;
         }
         REQUIRE(cuda_detail::library_takes(p));
-        cuda_detail::run_library_product(context, "products", p);
+        REQUIRE(cuda_detail::run_library_product(context, "products", p));
       },
       a.view(),
       b.view(),
       added.view(),
       c.view());
 
-  const auto scaled = [](std::vector<double> x, double factor) {
-    for (double& element : x) {
-      element *= factor;
-    }
-    return x;
-  };
   const auto left = a_turned ? values(a.view().transpose()) : values(a.view());
   const auto right = b_turned ? values(b.view().transpose()) : values(b.view());
-  const auto expected =
-      mtp::reference::matmul(scaled(left, alpha),
-                             right,
-                             M,
-                             N,
-                             K,
-                             adds ? scaled(values(added.view()), beta) : std::vector<double>{});
-  CHECK(within(c.view(), expected.value, bounds<Out, In>(expected, K + 2)));
+  const auto expected = mtp::reference::matmul(
+      left, right, M, N, K, adds ? values(added.view()) : std::vector<double>{});
+  CHECK(within(c.view(), expected.value, bounds<Out, In>(expected, K)));
   CHECK(c.intact());
   CHECK(added.untouched());
 }
 
-TEST_CASE("a product by the library is what it says, transposed, scaled and added") {
+TEST_CASE("a product by the library is what it says, transposed and added") {
   auto context = testing<staged>::make_context();
   for (int which = 0; which < 8; ++which) {
     const bool a_turned = (which & 1) != 0, b_turned = (which & 2) != 0, adds = (which & 4) != 0;
@@ -148,6 +134,72 @@ TEST_CASE("the library is asked for an algorithm once for each kind of product")
   CHECK(emulation::counts().live_objects == objects);
 }
 
+TEST_CASE_TEMPLATE(
+    "a product that the library does not do is computed without it, and it is asked "
+    "once",
+    S,
+    float,
+    double,
+    bf16) {
+  for_each_refusal([] {
+    auto context = testing<staged>::make_context();
+    const bool all = emulation::settings().product_alignment == 0;
+    const long products = emulation::counts().products;
+    check_all_layouts<S, S, S, staged>(context, {64, 136, 128});
+    CHECK((emulation::counts().products == products) == all);
+
+    const index_t M = 65, N = 129, K = 127;  // no row but the first is aligned
+    const guarded<S, 2, staged> a(dims<2>(M, K), normal(M * K, 1)),
+        b(dims<2>(K, N), normal(K * N, 2));
+    guarded<S, 2, staged> c(dims<2>(M, N)), again(dims<2>(M, N)), tiled(dims<2>(M, N));
+    matmul(context, c.view(), a.view(), b.view());
+    const long searches = emulation::calls("cublasLtMatmulAlgoGetHeuristic"),
+               tries = emulation::calls("cublasLtMatmul");
+    matmul(context, again.view(), a.view(), b.view());
+    CHECK(emulation::calls("cublasLtMatmulAlgoGetHeuristic") == searches);
+    CHECK(emulation::calls("cublasLtMatmul") == tries);
+    CHECK(same_bits(again.view(), c.view()));
+    context.on_device(
+        [&](const auto& on_c, const auto& on_a, const auto& on_b) {
+          const auto matrix = [](auto* data, index_t row) {
+            return cuda_detail::strided_matrix<std::remove_pointer_t<decltype(data)>>{data, row, 1};
+          };
+          cuda_detail::run_tiled_product(context,
+                                         "tiled",
+                                         matrix(on_c.data(), N),
+                                         {},
+                                         matrix(on_a.data(), K),
+                                         matrix(on_b.data(), N),
+                                         M,
+                                         N,
+                                         K);
+        },
+        tiled.view(),
+        a.view(),
+        b.view());
+    CHECK(same_bits(tiled.view(), c.view()));
+  });
+}
+
+TEST_CASE("a product that the library does not do can be recorded") {
+  const emulation::options before = emulation::settings();
+  emulation::settings().product_alignment = 0;
+  emulation::settings().product_refusal = emulation::refusal::when_run;
+  auto context = testing<staged>::make_context();
+  const index_t M = 64, N = 128, K = 136;
+  guarded<float, 2, staged> a(dims<2>(M, K), normal(M * K, 1)), b(dims<2>(K, N), normal(K * N, 2));
+  guarded<float, 2, staged> c(dims<2>(M, N));
+  staged_recording recording;
+  for (int turn = 0; turn < 3; ++turn) {
+    CAPTURE(turn);
+    a.set(normal(M * K, static_cast<std::uint64_t>(turn + 1)));
+    recording.replay(context, [&] { matmul(context, c.view(), a.view(), b.view()); });
+    const auto expected = mtp::reference::matmul(values(a.view()), values(b.view()), M, N, K);
+    CHECK(within(c.view(), expected.value, bounds<float, float>(expected, K)));
+  }
+  emulation::settings() = before;
+}
+
 TEST_CASE("what the library reports becomes mtp::error, and nothing is lost") {
   auto context = testing<staged>::make_context();
   const index_t M = 64, N = 128, K = 136;
@@ -161,10 +213,10 @@ TEST_CASE("what the library reports becomes mtp::error, and nothing is lost") {
                                  "cublasLtMatmulPreferenceSetAttribute",
                                  "cublasLtMatmulAlgoGetHeuristic"}) {
     CAPTURE(call);
-    emulation::fail_next(call, CUBLAS_STATUS_NOT_SUPPORTED);
+    emulation::fail_next(call, CUBLAS_STATUS_INVALID_VALUE);
     CHECK_THROWS_WITH_AS(matmul(context, c.view(), a.view(), b.view()),
-                         "matmul: cuBLASLt reports CUBLAS_STATUS_NOT_SUPPORTED: "
-                         "CUBLAS_STATUS_NOT_SUPPORTED",
+                         "matmul: cuBLASLt reports CUBLAS_STATUS_INVALID_VALUE: "
+                         "CUBLAS_STATUS_INVALID_VALUE",
                          error);
     CHECK(emulation::counts().live_objects == objects);
     CHECK(c.untouched());

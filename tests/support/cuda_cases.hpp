@@ -2,7 +2,10 @@
 // to be included before <op>_test.hpp.
 #pragma once
 
+#include <doctest/doctest.h>
+
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <tuple>
 
@@ -53,6 +56,29 @@ struct testing<staged> {
     }
   }
 };
+
+#if defined(MTP_CUDA_EMULATION)
+/// body() once for each way in which the product library can say that it does not do a product, of
+/// any matrices or of those that are not aligned to 16 bytes.
+template <class Body>
+void for_each_refusal(const Body& body) {
+  using emulation::refusal;
+  struct restore {
+    emulation::options before = emulation::settings();
+    ~restore() { emulation::settings() = before; }
+  } const at_the_end;
+  for (const std::uint32_t alignment : {0, 16}) {
+    for (const refusal how :
+         {refusal::not_supported, refusal::no_algorithm, refusal::bad_state, refusal::when_run}) {
+      CAPTURE(alignment);
+      CAPTURE(static_cast<int>(how));
+      emulation::settings().product_alignment = alignment;
+      emulation::settings().product_refusal = how;
+      body();
+    }
+  }
+}
+#endif
 
 #if MTP_EMULATION_TSAN || MTP_EMULATION_ASAN  // neither is defined on a GPU
 // f64 runs the kernels of f32.

@@ -82,6 +82,19 @@ inline bool algorithm_fits(const cublasLtMatmulAlgo_t& algorithm, const blas_pro
   return true;
 }
 
+/// Whether settings() let cublasLt do a product of matrices that are so aligned.
+inline bool is_declined(const blas_product& product, const std::uint32_t alignments[4]) {
+  const std::uint32_t least = settings().product_alignment;
+  const blas_matrix* const matrices[] = {&product.a, &product.b, &product.c, &product.d};
+  bool aligned = least != 0;
+  for (unsigned i = 0; aligned && i < 4; ++i) {
+    const auto column = static_cast<std::uint64_t>(matrices[i]->layout.leading_dimension) *
+                        bytes_of_type(matrices[i]->layout.type);
+    aligned = alignments[i] % least == 0 && column % least == 0;
+  }
+  return settings().product_refusal != refusal::none && !aligned;
+}
+
 }  // namespace mtp::emulation
 
 // ---- handles and descriptors --------------------------------------------------------------------
@@ -219,6 +232,14 @@ inline cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle,
     if (const cublasStatus_t status = product.check(); status != CUBLAS_STATUS_SUCCESS) {
       return status;
     }
+    const refusal how =
+        is_declined(product, preference->alignments) ? settings().product_refusal : refusal::none;
+    if (how == refusal::not_supported) {
+      return CUBLAS_STATUS_NOT_SUPPORTED;
+    }
+    if (how == refusal::no_algorithm) {
+      return CUBLAS_STATUS_SUCCESS;
+    }
     constexpr std::uint64_t wanted_workspace = 1024;
     cublasLtMatmulHeuristicResult_t& result = results[0];
     result = {};
@@ -226,7 +247,7 @@ inline cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle,
     result.algo.data[purpose_word] = purpose_of(product);
     result.algo.data[workspace_word] = result.workspaceSize;
     std::copy_n(preference->alignments, 4, &result.algo.data[alignment_words]);
-    result.state = CUBLAS_STATUS_SUCCESS;
+    result.state = how == refusal::bad_state ? CUBLAS_STATUS_NOT_SUPPORTED : CUBLAS_STATUS_SUCCESS;
     result.wavesCount = 1;
     *found = 1;
     return CUBLAS_STATUS_SUCCESS;
@@ -276,6 +297,13 @@ inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle,
     }
     if (algorithm != nullptr && !algorithm_fits(*algorithm, product)) {
       return CUBLAS_STATUS_INVALID_VALUE;
+    }
+    if (algorithm != nullptr && settings().product_refusal == refusal::when_run) {
+      std::uint32_t alignments[4];
+      std::copy_n(&algorithm->data[alignment_words], 4, alignments);
+      if (is_declined(product, alignments)) {
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+      }
     }
     if (c == d && (c_layout->leading_dimension != d_layout->leading_dimension ||
                    c_layout->batch_stride != d_layout->batch_stride)) {

@@ -1,6 +1,7 @@
 // General matrix products on the GPU. Contract: ops/matmul.hpp.
 //
-// What the library can read goes to it if it is large enough to pay; the rest is computed by tiles.
+// What the library can read goes to it if it is large enough to pay. The rest, and what the library
+// says that it does not do, is computed by tiles.
 #pragma once
 
 #include <type_traits>
@@ -19,16 +20,12 @@ struct matmul_policy {
   static constexpr index_t library_work = index_t{1} << 20;
 };
 
-/// A product for the library, or by tiles where it does not take it: then alpha and beta are 1.
+/// A product by the library, or by tiles where it does not do it.
 template <scalar In, scalar Out>
 void run_product(cuda_context& context, const char* function, const library_product<In, Out>& p) {
-  if (library_takes(p)) {
-    run_library_product(context, function, p);
+  if (library_takes(p) && run_library_product(context, function, p)) {
     return;
   }
-  check(p.alpha == 1 && p.beta == 1,
-        function,
-        ": a product that is empty, or whose rows overlap, cannot be scaled");
   const auto factor = [](const product_factor<In>& x) {
     return x.transposed ? strided_matrix<const In>{x.data, 1, x.stride}
                         : strided_matrix<const In>{x.data, x.stride, 1};
@@ -69,7 +66,7 @@ struct cuda_matmul_ops {
   }
 
  private:
-  /// Whether the library was given the product.
+  /// Whether the library does the product.
   template <class C, class A, class B>
   static bool by_library(cuda_context& context, const C& c, const A& a, const B& b, update mode) {
     using Out = typename C::value_type;
@@ -84,10 +81,7 @@ struct cuda_matmul_ops {
       const bool turned = c.stride(1) != 1;  // then c^T = b^T a^T is row-major
       const auto p = turned ? describe<In, Out>(c.transpose(), b.transpose(), a.transpose(), mode)
                             : describe<In, Out>(c, a, b, mode);
-      if (library_takes(p)) {
-        run_library_product(context, "matmul", p);
-        return true;
-      }
+      return library_takes(p) && run_library_product(context, "matmul", p);
     }
     return false;
   }

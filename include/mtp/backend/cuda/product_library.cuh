@@ -17,7 +17,7 @@ struct product_factor {
   bool transposed = false;
 };
 
-/// c = alpha op(a) op(b) + beta added, row-major.
+/// c = op(a) op(b) + added, row-major.
 ///
 /// Out is In or accumulate_t<In>; sums are kept in accumulate_t<In>. `added` without data: nothing
 /// is added. It may be c, with the same stride.
@@ -30,8 +30,6 @@ struct library_product {
   index_t c_stride;
   const Out* added = nullptr;  // [M, N] stride (added_stride, 1)
   index_t added_stride = 0;
-  double alpha = 1;
-  double beta = 1;
 };
 
 template <scalar S>
@@ -62,7 +60,7 @@ lt_matrix lt_transposed(const S* data, index_t rows, index_t columns, index_t st
 
 }  // namespace detail
 
-/// Whether run_library_product can do it: nothing is empty, and rows do not overlap.
+/// Whether the library may be asked for it: nothing is empty, and rows do not overlap.
 template <scalar In, scalar Out>
 bool library_takes(const library_product<In, Out>& p) {
   const auto factor = [](const product_factor<In>& x, index_t rows, index_t columns) {
@@ -74,12 +72,13 @@ bool library_takes(const library_product<In, Out>& p) {
          (p.added == nullptr || detail::rows_lie_apart(p.M, p.N, p.added_stride));
 }
 
-/// Gives the product to the context's stream. For what library_takes. The order of sums depends on
-/// sizes, strides and on how the matrices are aligned up to 16 bytes, and on nothing else.
+/// Gives the product to the context's stream. For what library_takes. False, and nothing is given,
+/// where the library does not do it. That, and the order of sums, depend on sizes, strides and on
+/// how the matrices are aligned up to 16 bytes, and on nothing else.
 template <scalar In, scalar Out>
-void run_library_product(cuda_context& context,
-                         const char* function,
-                         const library_product<In, Out>& p) {
+[[nodiscard]] bool run_library_product(cuda_context& context,
+                                       const char* function,
+                                       const library_product<In, Out>& p) {
   static_assert(std::is_same_v<Out, In> || std::is_same_v<Out, accumulate_t<In>>,
                 "run_library_product: c has the element type of a and b, or that of their sums");
   using Scale = accumulate_t<In>;
@@ -101,26 +100,30 @@ void run_library_product(cuda_context& context,
       .b = factor(p.a, p.M, p.K),
       .c = adds ? detail::lt_transposed(p.added, p.M, p.N, p.added_stride) : c,
       .d = c};
-  const product_plan& plan =
+  product_plan& plan =
       context.plans().find(context.products(), function, product, context.product_bytes());
-  const auto alpha = static_cast<Scale>(p.alpha), beta = static_cast<Scale>(adds ? p.beta : 0);
-  check_cublas(cublasLtMatmul(context.products(),
-                              plan.operation.get(),
-                              &alpha,
-                              p.b.data,
-                              plan.a.get(),
-                              p.a.data,
-                              plan.b.get(),
-                              &beta,
-                              adds ? p.added : p.c,
-                              plan.c.get(),
-                              p.c,
-                              plan.d.get(),
-                              &plan.algorithm,
-                              context.product_memory(),
-                              context.product_bytes(),
-                              context.stream()),
-               function);
+  if (!plan.by_library) {
+    return false;
+  }
+  const Scale alpha = 1, beta = adds ? 1 : 0;
+  plan.by_library = product_plans::is_done(cublasLtMatmul(context.products(),
+                                                          plan.operation.get(),
+                                                          &alpha,
+                                                          p.b.data,
+                                                          plan.a.get(),
+                                                          p.a.data,
+                                                          plan.b.get(),
+                                                          &beta,
+                                                          adds ? p.added : p.c,
+                                                          plan.c.get(),
+                                                          p.c,
+                                                          plan.d.get(),
+                                                          &plan.algorithm,
+                                                          context.product_memory(),
+                                                          context.product_bytes(),
+                                                          context.stream()),
+                                           function);
+  return plan.by_library;
 }
 
 }  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -47,21 +47,23 @@ using lt_layout = lt_object<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>
 using lt_operation = lt_object<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>;
 using lt_preference = lt_object<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
 
-/// A product's description and its algorithm.
+/// A product's description and its algorithm, or that the library does not do it.
 struct product_plan {
+  bool by_library = true;  // else the rest is not used
   lt_operation operation;
   lt_layout a, b, c, d;
   cublasLtMatmulAlgo_t algorithm;
 };
 
 /// The plans of a context. There are as many as different products were asked for; finding one
-/// again takes no memory and no search for an algorithm.
+/// again takes no memory and no search for an algorithm. That the library does not do a product is
+/// remembered as well: which kernel computes it, and the order of its sums, stay the same.
 class product_plans {
  public:
-  const product_plan& find(cublasLtHandle_t library,
-                           const char* function,
-                           const lt_product& product,
-                           std::size_t workspace_bytes) {
+  product_plan& find(cublasLtHandle_t library,
+                     const char* function,
+                     const lt_product& product,
+                     std::size_t workspace_bytes) {
     auto found = plans_.find(product);
     if (found == plans_.end()) {
       found = plans_.emplace(product, make(library, function, product, workspace_bytes)).first;
@@ -70,6 +72,16 @@ class product_plans {
   }
 
   void clear() { plans_.clear(); }
+
+  /// Whether the library does a product, by what it reports: CUBLAS_STATUS_NOT_SUPPORTED is its
+  /// answer for types, sizes, strides and alignments that it has nothing for. Throws for all else.
+  static bool is_done(cublasStatus_t status, const char* function) {
+    if (status == CUBLAS_STATUS_NOT_SUPPORTED) {
+      return false;
+    }
+    check_cublas(status, function);
+    return true;
+  }
 
  private:
   static lt_layout make_layout(const char* function, const lt_matrix& matrix) {
@@ -126,7 +138,8 @@ class product_plans {
                            const char* function,
                            const lt_product& product,
                            std::size_t workspace_bytes) {
-    product_plan plan{.operation = make_operation(function, product),
+    product_plan plan{.by_library = true,
+                      .operation = make_operation(function, product),
                       .a = make_layout(function, product.a),
                       .b = make_layout(function, product.b),
                       .c = make_layout(function, product.c),
@@ -135,19 +148,17 @@ class product_plans {
     const lt_preference preference = make_preference(function, product, workspace_bytes);
     cublasLtMatmulHeuristicResult_t best{};
     int found = 0;
-    check_cublas(cublasLtMatmulAlgoGetHeuristic(library,
-                                                plan.operation.get(),
-                                                plan.a.get(),
-                                                plan.b.get(),
-                                                plan.c.get(),
-                                                plan.d.get(),
-                                                preference.get(),
-                                                1,
-                                                &best,
-                                                &found),
-                 function);
-    check(found > 0, function, ": cuBLASLt has no algorithm for this product");
-    check_cublas(best.state, function);
+    const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(library,
+                                                                 plan.operation.get(),
+                                                                 plan.a.get(),
+                                                                 plan.b.get(),
+                                                                 plan.c.get(),
+                                                                 plan.d.get(),
+                                                                 preference.get(),
+                                                                 1,
+                                                                 &best,
+                                                                 &found);
+    plan.by_library = is_done(status, function) && found > 0 && is_done(best.state, function);
     plan.algorithm = best.algo;
     return plan;
   }

@@ -16,12 +16,26 @@ enum class copy_mode {
   deferred  ///< when a wait asks for it: what is read without one is poison
 };
 
+/// How cublasLt says that it does not do a product.
+enum class refusal {
+  none,           ///< it does all of them
+  not_supported,  ///< the search for an algorithm reports CUBLAS_STATUS_NOT_SUPPORTED
+  no_algorithm,   ///< the search succeeds and finds none
+  bad_state,      ///< it finds one that is not supported
+  when_run        ///< it finds one, and cublasLtMatmul reports CUBLAS_STATUS_NOT_SUPPORTED
+};
+
 struct options {
   /// 0 runs blocks and threads in order; each other number is another order.
   std::uint64_t seed = 0;
   copy_mode copies = copy_mode::deferred;
   /// Fresh shared and device memory is NaN (all bits set) and not zero.
   bool poison = true;
+
+  /// Which products cublasLt does not do: those that give it less than so many bytes of alignment
+  /// for some matrix, for its first element or between columns. 0: none of them at all.
+  std::uint32_t product_alignment = 1;
+  refusal product_refusal = refusal::none;
 
   /// Behind about so many reports of races, the rest of a launch causes none: they take long.
   long reported_races = 4;
