@@ -4,6 +4,7 @@
 // one half at a time meets its columns of the projection.
 #pragma once
 
+#include <algorithm>
 #include <type_traits>
 
 #include "mtp/backend/cuda/combine_rows.cuh"
@@ -83,11 +84,13 @@ struct cuda_combine_ops {
     }
     const arena::scope scope(context.workspace());
     const matrix_view<S, cuda> normed = take_rows<S>(context, N, C);
+    const matrix_view<S, cuda> half =
+        library_adds_in_place<S> ? y : take_rows<S>(context, N, y.extent(1));
     norm(context, normed, inv_hidden, hidden, hidden_scale, epsilon);
-    add_half<S>(context, y, nullptr, normed, projection, hidden_first);
+    add_half<S>(context, half, {nullptr, {0, 0}}, normed, projection, hidden_first);
     cuda_embedding_ops::embedding_forward<S>(context, normed, table, tokens);
     norm(context, normed, inv_embedding, normed, embedding_scale, epsilon);
-    add_half<S>(context, y, y.data(), normed, projection, !hidden_first);
+    add_half<S>(context, y, half, normed, projection, !hidden_first);
   }
 
   template <scalar S>
@@ -142,12 +145,12 @@ struct cuda_combine_ops {
     }
   }
 
-  /// Bytes of workspace that these operations want at most for `rows` rows of width C and a
-  /// vocabulary of V tokens.
+  /// Bytes of workspace that these operations want at most for `rows` rows of width C, projected to
+  /// `outputs` elements, and a vocabulary of V tokens.
   template <scalar S>
   static constexpr index_t combine_workspace(
-      index_t rows, index_t C, index_t, index_t V, index_t threads) {
-    return 2 * arena_bytes(rows * C, sizeof(S)) +
+      index_t rows, index_t C, index_t outputs, index_t V, index_t threads) {
+    return arena_bytes(rows * C, sizeof(S)) + arena_bytes(rows * std::max(C, outputs), sizeof(S)) +
            cuda_rms_norm_ops::row_workspace<S>(rows, C, threads) +
            cuda_embedding_ops::embedding_workspace<S>(rows, V, C, threads);
   }
@@ -221,9 +224,9 @@ struct cuda_combine_ops {
   /// y = added + normed half^T
   template <scalar S>
   static void add_half(cuda_context& context,
-                       const matrix_view<S, cuda>& y,       // [N, C']
-                       const S* added,                      // y's elements, or null
-                       const matrix_view<S, cuda>& normed,  // [N, C]
+                       const matrix_view<S, cuda>& y,            // [N, C']
+                       const matrix_view<const S, cuda>& added,  // [N, C'], or nothing
+                       const matrix_view<S, cuda>& normed,       // [N, C]
                        const weight_view<const S, cuda>& projection,
                        bool first) {
     run_product(context,
@@ -235,8 +238,8 @@ struct cuda_combine_ops {
                                       .b = {half_of(projection, first), projection.inputs, true},
                                       .c = y.data(),
                                       .c_stride = y.stride(0),
-                                      .added = added,
-                                      .added_stride = y.stride(0)});
+                                      .added = added.data(),
+                                      .added_stride = added.stride(0)});
   }
 
   /// All gradients that go through one half: dx [N, C] may be scratch [N, C], which holds first the

@@ -114,7 +114,7 @@ struct cuda_linear_ops {
       return;
     }
     const arena::scope scope(context.workspace());
-    const matrix<S> biases = adds_in_place<S> ? y : take_rows<S>(context, M, N);
+    const matrix<S> biases = library_adds_in_place<S> ? y : take_rows<S>(context, M, N);
     constexpr index_t columns = index_t{linear_policy::threads} * pack<S>::width;
     const bool packed = in_packs(biases.data(), biases.stride(0), N) && in_packs(bias.data(), 0, N);
     launch(context,
@@ -224,7 +224,7 @@ struct cuda_linear_ops {
     const index_t parts = ceil_div(rows, linear_policy::bias_rows);
     return std::max(
         arena_bytes(parts * outputs, sizeof(accumulate_t<S>)),
-        adds_in_place<S> ? 0 : arena_bytes(rows * std::max(outputs, inputs), sizeof(S)));
+        library_adds_in_place<S> ? 0 : arena_bytes(rows * std::max(outputs, inputs), sizeof(S)));
   }
   /// Bytes of workspace that the forward operations want at most.
   template <scalar S>
@@ -233,16 +233,10 @@ struct cuda_linear_ops {
                                                     index_t,
                                                     index_t) {
     const bool by_library = rows > row_product_policy::max_rows;
-    return adds_in_place<S> || !by_library ? 0 : arena_bytes(rows * outputs, sizeof(S));
+    return library_adds_in_place<S> || !by_library ? 0 : arena_bytes(rows * outputs, sizeof(S));
   }
 
  private:
-  /// Whether the library adds a product to what lies in its output without one rounding more. On
-  /// Hopper it leaves that to the copy engine, which adds numbers of the output's type: of bf16, a
-  /// product would be rounded before it is added. Seen on an H200 with cuBLASLt 13.1.
-  template <scalar S>
-  static constexpr bool adds_in_place = !std::is_same_v<S, bf16>;
-
   /// Rows in the workspace.
   template <scalar S>
   static matrix<S> take_rows(cuda_context& context, index_t rows, index_t columns) {
@@ -256,7 +250,7 @@ struct cuda_linear_ops {
                                const char* function,
                                matrix<const S> added,
                                matrix<S> y) {
-    if (adds_in_place<S> || added.data() != y.data() || added.empty()) {
+    if (library_adds_in_place<S> || added.data() != y.data() || added.empty()) {
       return added;
     }
     const matrix<S> copied = take_rows<S>(context, added.extent(0), added.extent(1));

@@ -60,7 +60,14 @@ lt_matrix lt_transposed(const S* data, index_t rows, index_t columns, index_t st
 
 }  // namespace detail
 
-/// Whether the library may be asked for it: nothing is empty, and rows do not overlap.
+/// Whether the library adds a product to what lies in its output without one rounding more. On
+/// Hopper it leaves that to the copy engine, which adds numbers of the output's type: a product
+/// would be rounded to bf16 before it is added. Seen on an H200 with cuBLASLt 13.1.
+template <scalar Out>
+inline constexpr bool library_adds_in_place = !std::is_same_v<Out, bf16>;
+
+/// Whether the library may be asked for it: nothing is empty, rows do not overlap, and each element
+/// is rounded once.
 template <scalar In, scalar Out>
 bool library_takes(const library_product<In, Out>& p) {
   const auto factor = [](const product_factor<In>& x, index_t rows, index_t columns) {
@@ -69,7 +76,8 @@ bool library_takes(const library_product<In, Out>& p) {
   };
   return p.M > 0 && p.N > 0 && p.K > 0 && factor(p.a, p.M, p.K) && factor(p.b, p.K, p.N) &&
          detail::rows_lie_apart(p.M, p.N, p.c_stride) &&
-         (p.added == nullptr || detail::rows_lie_apart(p.M, p.N, p.added_stride));
+         (p.added == nullptr || detail::rows_lie_apart(p.M, p.N, p.added_stride)) &&
+         (p.added != p.c || library_adds_in_place<Out>);
 }
 
 /// Gives the product to the context's stream. For what library_takes. False, and nothing is given,
