@@ -18,14 +18,15 @@ std::vector<std::uint32_t> counting(std::uint32_t count) {
   return numbers;
 }
 
-/// Copies Bytes per lane; lanes from `valid` on get zeros, half of them without any address.
+/// Copies Bytes per lane; lanes from `valid` on get zeros, half of them under the address of lane
+/// 0.
 template <int Bytes>
 __global__ void copy_kernel(unsigned valid, const unsigned char* x, std::uint32_t* y) {
   unsigned char* const shared = cuda_detail::dynamic_shared<unsigned char>();
   const unsigned lane = threadIdx.x;
   const bool is_valid = lane < valid;
   cuda_detail::copy_async<Bytes>(
-      shared + lane * Bytes, is_valid || lane % 2 == 0 ? x + lane * Bytes : nullptr, is_valid);
+      shared + lane * Bytes, x + (is_valid || lane % 2 == 0 ? lane * Bytes : 0), is_valid);
   cuda_detail::copy_async_commit();
   cuda_detail::copy_async_wait<0>();
   for (unsigned word = 0; word < Bytes / 4; ++word) {

@@ -92,6 +92,13 @@ __global__ void types_kernel() {
     __shfl_sync(0xffffffffu, 1.0, 0);
   }
 }
+__global__ void converging_kernel() {
+  if (threadIdx.x < 16) {
+    cuda_detail::converge_warp();
+  } else {
+    __syncwarp();
+  }
+}
 __global__ void own_mask_kernel() {
   __syncwarp(0x0000fffeu);
 }
@@ -104,6 +111,7 @@ TEST_CASE("lanes must agree on the mask and on what they do") {
     contains(fault_of({1, 32}, masks_kernel), "disagree on the mask");
     contains(fault_of({1, 32}, operations_kernel), "disagree on what to do");
     contains(fault_of({1, 32}, types_kernel), "disagree on what to do");
+    contains(fault_of({1, 32}, converging_kernel), "disagree on what to do");
     contains(fault_of({1, 1}, own_mask_kernel), "lane 0 is not in its own mask");
     contains(fault_of({1, 32}, width_kernel, 12), "power of two");
   });
@@ -220,6 +228,11 @@ __global__ void copy_kernel(const char* from, std::ptrdiff_t to_offset, bool wai
     cuda_detail::copy_async_wait<0>();
   }
 }
+__global__ void copy_nothing_kernel(const char* from) {
+  cuda_detail::copy_async_16(dynamic_shared<char>(), from, false);
+  cuda_detail::copy_async_commit();
+  cuda_detail::copy_async_wait<0>();
+}
 __global__ void load_matrix_kernel(std::ptrdiff_t offset) {
   std::uint32_t words[4];
   cuda_detail::load_matrix_x4(words, dynamic_shared<char>() + offset);
@@ -238,6 +251,11 @@ TEST_CASE("copies and matrices must be where they can be, and waited for") {
              "device memory is not a multiple of 16");
     contains(fault_of({1, 1, 32}, copy_kernel, from, std::ptrdiff_t{0}, false),
              "exits with 1 copies that it never waited for");
+    CHECK(fault_of({1, 1, 32}, copy_nothing_kernel, from + 48).empty());
+    for (const char* const nowhere : {static_cast<const char*>(nullptr), from + 64, from + 4096}) {
+      contains(fault_of({1, 1, 32}, copy_nothing_kernel, nowhere),
+               "is not in memory of the device");
+    }
     CHECK(fault_of({1, 32, 32}, load_matrix_kernel, std::ptrdiff_t{16}).empty());
     contains(fault_of({1, 32, 32}, load_matrix_kernel, std::ptrdiff_t{32}), "not within the 32");
     contains(fault_of({1, 32, 32}, load_matrix_kernel, std::ptrdiff_t{4}), "multiple of 16");

@@ -147,7 +147,7 @@ __global__ void other_functions_kernel(const uint4* __restrict__ x,            /
   std::uint32_t pair[2], four[4];
   cuda_detail::load_matrix_x2_transposed(pair, shared + lane % 8 * 16 % (32 * Bytes));
   cuda_detail::load_matrix_x4_transposed(four, shared + lane % 8 * 16 % (32 * Bytes));
-  uint4 value = cuda_detail::load_streaming_16(x + lane);
+  uint4 value = cuda_detail::load_streaming_16(x + lane, true);
   value.x =
       cuda_detail::pack_bf16(cuda_detail::unpack_low(pair[0]), cuda_detail::unpack_high(four[3]));
   cuda_detail::store_streaming_16(y + lane, value);

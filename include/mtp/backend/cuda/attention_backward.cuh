@@ -232,6 +232,7 @@ __global__ void __launch_bounds__(attention_backward_policy<E>::threads, E <= 64
     copy_async_wait<0>();
     __syncthreads();
     load_keys(key + streamed);
+    converge_warp();  // lanes have started different copies
     const bf16* const keys = ring + key / streamed % policy::slots * slot_size;
     // The last key that the warp's first row sees, counted from the first key of the tile.
     const int behind = row0 + warp_row - key;
@@ -315,9 +316,10 @@ __global__ void __launch_bounds__(attention_backward_policy<E>::threads, E == 64
         to + streamed * tile::stride, a.dout, sequence + query, h, left, thread, a.packed);
     // Rows behind the end are zero throughout: their probability of 1 meets nothing but zeros.
     if (thread < unsigned{streamed}) {
-      copy_async<8>(ring_terms + slot * streamed + thread,
-                    a.terms + h * a.N + sequence + query + thread,
-                    static_cast<int>(thread) < left);
+      const int own = static_cast<int>(thread);
+      copy_async<8>(ring_terms + slot * streamed + own,
+                    a.terms + h * a.N + sequence + query + min(own, left - 1),
+                    own < left);
     }
   };
   const int first_query = key0 / streamed * streamed;
@@ -335,6 +337,7 @@ __global__ void __launch_bounds__(attention_backward_policy<E>::threads, E == 64
       load_queries(h + next_head, next_head ? first_query : query + streamed, 1 - slot);
     }
     copy_async_commit();
+    converge_warp();  // lanes have started different copies
     const bf16* const queries = ring + slot * slot_size;
     const bf16* const douts = queries + streamed * tile::stride;
     const float2* const terms = ring_terms + slot * streamed;

@@ -142,6 +142,7 @@ struct attention_rows {
   __device__ __forceinline__ void see_keys(
       const bf16* queries, const bf16* key_tile, float exponent_scale, int behind, int lane) {
     float s[tiles][keys / 8][4] = {};
+    converge_warp();  // lanes have started different copies
 #pragma unroll
     for (int step = 0; step < E / 16; ++step) {
       std::uint32_t a[tiles][4];
@@ -226,6 +227,7 @@ struct attention_rows {
 
   /// out += p times values.
   __device__ __forceinline__ void add_values(const bf16* values, int lane) {
+    converge_warp();  // lanes have started different copies
 #pragma unroll
     for (int j = 0; j < keys / 16; ++j) {
 #pragma unroll

@@ -139,13 +139,18 @@ struct head_tile {
                                                    unsigned thread,
                                                    bool packed) {
     constexpr int rows = rows_at_a_time<Threads>;
-    const bf16* from = x.at(n + thread / chunks, h) + thread % chunks * 8;
+    // Never beyond the last row that is valid, as far as there is one: what is behind it may not
+    // exist.
+    const index_t first = min(static_cast<int>(thread / chunks), max(valid, 1) - 1);
+    const bf16* from = x.at(n + first, h) + thread % chunks * 8;
     if (packed) {
       for_each_chunk<Rows, Threads>(thread, [&](int row, int chunk) {
         if (Fill || row < valid) {
           copy_async_16(tile + row * stride + chunk * 8, from, row < valid);
         }
-        from += rows * x.row;
+        if (row + rows < valid) {
+          from += rows * x.row;
+        }
       });
     } else if (thread / chunks < unsigned{rows}) {
 #pragma unroll 1
@@ -274,6 +279,7 @@ __device__ __forceinline__ void add_nonfinite(float (&out)[Tiles][E / 8][4],
       }
     }
   }
+  converge_warp();  // lanes have found something at different places
 }
 
 }  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -52,6 +52,7 @@ struct combined_rows {
   __device__ __forceinline__ const S* at(int m, index_t k) const {
     return k < C ? source(m, 0, k) : source(m, 1, k - C);
   }
+  __device__ __forceinline__ const S* origin() const { return hidden; }
   __device__ __forceinline__ void finish(S* shared, int M) const;
 };
 

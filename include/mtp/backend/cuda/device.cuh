@@ -96,13 +96,24 @@ __device__ __forceinline__ std::uint32_t pack_bf16(float low, float high) {
   return pair;
 }
 
+// ---- lanes together
+// --------------------------------------------------------------------------------
+
+/// Lanes that have gone different ways go on together, which an instruction with ".aligned" takes
+/// for granted: it stands between code that lanes may run one after the other and the next matrix
+/// instruction. (A condition on an assignment is a select and divides nobody.) Orders no memory.
+__device__ __forceinline__ void converge_warp() {
+  __syncwarp();
+}
+
 // ---- asynchronous copies ------------------------------------------------------------------------
 
 // A copy arrives some time before the wait for its group returns, and only the thread that started
 // it may then read it: the others need a barrier behind that wait. Every copy must be waited for.
 
 /// Starts a copy of Bytes (4, 8 or 16) to shared memory, through the L1 cache if Bytes < 16; both
-/// addresses are aligned to Bytes. Unless `valid`, zeros arrive and `global` is not read.
+/// addresses are aligned to Bytes. Unless `valid`, zeros arrive and `global` is not read; it must
+/// exist all the same.
 template <int Bytes>
 __device__ __forceinline__ void copy_async(void* shared, const void* global, bool valid) {
   static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16, "copy_async: 4, 8 or 16 bytes at a time");
@@ -145,12 +156,40 @@ __device__ __forceinline__ float exp2_approximate(float x) {
   return power;
 }
 
-/// 16 aligned bytes that nobody writes while the kernel runs and nobody reads again soon.
-__device__ __forceinline__ uint4 load_streaming_16(const void* global) {
+/// 16 aligned bytes of shared memory. Unless `valid`, zeros, and `shared` is not read: by a
+/// predicate and not by a branch, so that lanes stay together.
+__device__ __forceinline__ uint4 load_shared_16(const void* shared, bool valid) {
   uint4 value;
-  asm("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+  asm volatile(
+      "{\n"
+      ".reg .pred valid;\n"
+      "setp.ne.b32 valid, %5, 0;\n"
+      "mov.b32 %0, 0;\n"
+      "mov.b32 %1, 0;\n"
+      "mov.b32 %2, 0;\n"
+      "mov.b32 %3, 0;\n"
+      "@valid ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];\n"
+      "}"
       : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
-      : "l"(global));
+      : "r"(shared_address(shared)), "r"(static_cast<int>(valid))
+      : "memory");
+  return value;
+}
+
+/// The same of device memory that nobody writes while the kernel runs and nobody reads again soon.
+__device__ __forceinline__ uint4 load_streaming_16(const void* global, bool valid) {
+  uint4 value;
+  asm("{\n"
+      ".reg .pred valid;\n"
+      "setp.ne.b32 valid, %5, 0;\n"
+      "mov.b32 %0, 0;\n"
+      "mov.b32 %1, 0;\n"
+      "mov.b32 %2, 0;\n"
+      "mov.b32 %3, 0;\n"
+      "@valid ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];\n"
+      "}"
+      : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+      : "l"(global), "r"(static_cast<int>(valid)));
   return value;
 }
 

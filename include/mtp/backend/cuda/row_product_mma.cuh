@@ -81,6 +81,8 @@ struct plain_rows {
 
   /// Element k of row m, and in packs those behind it. Null: zeros.
   __device__ __forceinline__ const bf16* at(int m, index_t k) const { return x + m * row + k; }
+  /// An element that exists, whatever M and K are.
+  __device__ __forceinline__ const bf16* origin() const { return x; }
   /// By all threads, when the rows are in shared memory.
   __device__ __forceinline__ void finish(bf16*, int) const {}
 };
@@ -104,7 +106,7 @@ __device__ __forceinline__ void stage_rows(
     bf16* const to = shared + i * W;
     if (rows.packed) {
       const bf16* const from = k < K ? rows.at(m, k) : nullptr;
-      copy_async_16(to, from, from != nullptr);
+      copy_async_16(to, from != nullptr ? from : rows.origin(), from != nullptr);
     } else {
       for (int e = 0; e < W; ++e) {
         const bf16* const from = k + e < K ? rows.at(m, k + e) : nullptr;
@@ -124,7 +126,7 @@ struct weight_step {
 template <bool Packed>
 __device__ __forceinline__ uint4 load_weights(const bf16* row, int k, int K, bool valid) {
   if constexpr (Packed) {
-    return valid && k < K ? load_streaming_16(row + k) : uint4{0, 0, 0, 0};
+    return load_streaming_16(row + k, valid && k < K);
   } else {
     return __builtin_bit_cast(uint4, load_elements<false>(row, k, valid ? K : 0));
   }
@@ -151,8 +153,7 @@ __device__ __forceinline__ void multiply_step(
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const uint4 low = step.words[2 * half], high = step.words[2 * half + 1];
-    const uint4 row =
-        row_exists ? *reinterpret_cast<const uint4*>(x + half * block_size) : uint4{0, 0, 0, 0};
+    const uint4 row = load_shared_16(x + half * block_size, row_exists);
     const std::uint32_t first[4] = {low.x, high.x, low.y, high.y}, first_row[2] = {row.x, row.y};
     const std::uint32_t second[4] = {low.z, high.z, low.w, high.w}, second_row[2] = {row.z, row.w};
     mma_m16n8k16(sums, first, first_row);
@@ -249,6 +250,9 @@ __global__ void __launch_bounds__(row_product_policy::max_threads, row_product_p
         }
         load_step<Packed>(
             weights[p], low, high, input_of((next_round * ahead + p) * splits + split), K, valid);
+        if constexpr (!Packed) {
+          converge_warp();  // lanes have looked for the end of a row
+        }
       }
     }
     // Two sides take turns: who writes to one has passed the barrier behind which it was read.
@@ -275,6 +279,7 @@ __global__ void __launch_bounds__(row_product_policy::max_threads, row_product_p
         output.write(m, n, sum);
       }
     }
+    converge_warp();  // lanes had different numbers of outputs
   }
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "emulation/block.hpp"
+#include "emulation/device_heap.hpp"
 #include "emulation/sites.hpp"
 
 namespace mtp::emulation {
@@ -57,6 +58,14 @@ MTP_EMULATION_INTERNAL inline void check_device_alignment(const char* operation,
   }
 }
 
+/// Faults unless the address exists: an instruction may look it up although it reads nothing.
+inline void check_exists(const char* operation, const void* address, std::size_t bytes) {
+  if (!heap().contains(address, bytes)) {
+    raise_fault(std::string(operation) +
+                ": the address from which nothing is to be read is not in memory of the device");
+  }
+}
+
 template <class Word>
 MTP_EMULATION_INTERNAL inline void copy_word(void* to, const void* from) {
   *static_cast<Word*>(to) = from == nullptr ? Word{} : *static_cast<const Word*>(from);
@@ -103,8 +112,9 @@ template <unsigned Bytes>
 MTP_EMULATION_INTERNAL inline void start_copy(void* to, const void* from, bool valid) {
   device_thread& self = this_thread("copy_async");
   check_shared("copy_async", to, Bytes);
-  if (valid) {
-    check_device_alignment("copy_async", from, Bytes);
+  check_device_alignment("copy_async", from, Bytes);
+  if (!valid) {
+    check_exists("copy_async", from, Bytes);
   }
   copy_queue& copies = self.copies;
   if (copies.begin == copies.end) {

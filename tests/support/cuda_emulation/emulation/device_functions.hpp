@@ -51,6 +51,15 @@ inline void load_matrix_x2_transposed(std::uint32_t (&words)[2],
   emulation::load_matrices<2, true>(words, row, file, line);
 }
 
+// ---- lanes together
+// --------------------------------------------------------------------------------
+
+inline void converge_warp(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  emulation::lane_request request{
+      .execute = emulation::execute_meeting, .detail = 1, .mask = emulation::all_lanes};
+  emulation::join_collective("converge_warp", request, file, line);
+}
+
 // ---- asynchronous copies ------------------------------------------------------------------------
 
 template <int Bytes>
@@ -85,7 +94,17 @@ inline float exp2_approximate(float x) {
 
 // ---- streaming ----------------------------------------------------------------------------------
 
-inline uint4 load_streaming_16(const void* global) {
+inline uint4 load_shared_16(const void* shared, bool valid) {
+  if (!valid) {
+    return {};
+  }
+  emulation::check_shared("load_shared_16", shared, 16);
+  return *static_cast<const uint4*>(shared);
+}
+inline uint4 load_streaming_16(const void* global, bool valid) {
+  if (!valid) {
+    return {};
+  }
   emulation::check_device_alignment("load_streaming_16", global, 16);
   return *static_cast<const uint4*>(global);
 }

@@ -58,11 +58,14 @@ class device_heap {
   }
   std::size_t available() const { return total() - std::min(total(), device_bytes_); }
 
-  /// Whether all of [address, address + bytes) lies in one allocation of this kind.
+  /// Whether all of [address, address + bytes) lies in one allocation.
+  bool contains(const void* address, std::size_t bytes) const {
+    return contains(find(address), address, bytes);
+  }
+  /// Whether all of it lies in one allocation of this kind.
   bool contains(const void* address, std::size_t bytes, memory_kind kind) const {
     const allocation* const found = find(address);
-    return found != nullptr && found->kind == kind &&
-           key(address) - key(found->memory->data()) + bytes <= found->memory->bytes();
+    return contains(found, address, bytes) && found->kind == kind;
   }
   /// Whether it begins in device memory, to whatever length.
   bool on_device(const void* address) const {
@@ -89,6 +92,11 @@ class device_heap {
 
   static std::uintptr_t key(const void* address) {
     return reinterpret_cast<std::uintptr_t>(address);
+  }
+
+  static bool contains(const allocation* found, const void* address, std::size_t bytes) {
+    return found != nullptr &&
+           key(address) - key(found->memory->data()) + bytes <= found->memory->bytes();
   }
 
   const allocation* find(const void* address) const {
