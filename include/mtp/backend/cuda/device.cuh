@@ -156,16 +156,39 @@ __device__ __forceinline__ float exp2_approximate(float x) {
   return power;
 }
 
-/// 16 aligned bytes that nobody writes while the kernel runs and nobody reads again soon. Unless
-/// `valid`, zeros, and `global` is not read: by a predicate, so that lanes stay together.
+/// 16 aligned bytes of shared memory. Unless `valid`, zeros, and `shared` is not read: by a
+/// predicate and not by a branch, so that lanes stay together.
+__device__ __forceinline__ uint4 load_shared_16(const void* shared, bool valid) {
+  uint4 value;
+  asm volatile(
+      "{\n"
+      ".reg .pred valid;\n"
+      "setp.ne.b32 valid, %5, 0;\n"
+      "mov.b32 %0, 0;\n"
+      "mov.b32 %1, 0;\n"
+      "mov.b32 %2, 0;\n"
+      "mov.b32 %3, 0;\n"
+      "@valid ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];\n"
+      "}"
+      : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+      : "r"(shared_address(shared)), "r"(static_cast<int>(valid))
+      : "memory");
+  return value;
+}
+
+/// The same of device memory that nobody writes while the kernel runs and nobody reads again soon.
 __device__ __forceinline__ uint4 load_streaming_16(const void* global, bool valid) {
-  uint4 value{0, 0, 0, 0};
+  uint4 value;
   asm("{\n"
       ".reg .pred valid;\n"
       "setp.ne.b32 valid, %5, 0;\n"
+      "mov.b32 %0, 0;\n"
+      "mov.b32 %1, 0;\n"
+      "mov.b32 %2, 0;\n"
+      "mov.b32 %3, 0;\n"
       "@valid ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];\n"
       "}"
-      : "+r"(value.x), "+r"(value.y), "+r"(value.z), "+r"(value.w)
+      : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
       : "l"(global), "r"(static_cast<int>(valid)));
   return value;
 }

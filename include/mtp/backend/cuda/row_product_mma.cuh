@@ -155,7 +155,7 @@ __device__ __forceinline__ void multiply_step(float (&sums)[4],
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const uint4 low = step.words[2 * half], high = step.words[2 * half + 1];
-    const uint4 row = *reinterpret_cast<const uint4*>(x + half * block_size);
+    const uint4 row = load_shared_16(x + half * block_size, row_exists);
     const std::uint32_t first[4] = {low.x, high.x, low.y, high.y}, first_row[2] = {row.x, row.y};
     const std::uint32_t second[4] = {low.z, high.z, low.w, high.w}, second_row[2] = {row.z, row.w};
     mma_m16n8k16(sums, first, first_row);

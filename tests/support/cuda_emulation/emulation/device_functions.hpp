@@ -94,6 +94,13 @@ inline float exp2_approximate(float x) {
 
 // ---- streaming ----------------------------------------------------------------------------------
 
+inline uint4 load_shared_16(const void* shared, bool valid) {
+  if (!valid) {
+    return {};
+  }
+  emulation::check_shared("load_shared_16", shared, 16);
+  return *static_cast<const uint4*>(shared);
+}
 inline uint4 load_streaming_16(const void* global, bool valid) {
   if (!valid) {
     return {};
