@@ -146,12 +146,10 @@ __device__ __forceinline__ void load_step(weight_step& step,
 }
 
 /// sums [16 outputs, 8 rows] += weights x^T over the 64 inputs of a step. `x` is this lane's place
-/// in the first block of 32 for row g. Where there is no such row, it is that of another one:
-/// columns of the right factor do not mix, and nobody reads these sums.
-__device__ __forceinline__ void multiply_step(float (&sums)[4],
-                                              const weight_step& step,
-                                              const bf16* x,
-                                              int block_size) {
+/// in the first block of 32 for row g. Where there is no such row, zeros stand for it: columns of
+/// the right factor do not mix, so they change nothing.
+__device__ __forceinline__ void multiply_step(
+    float (&sums)[4], const weight_step& step, const bf16* x, int block_size, bool row_exists) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const uint4 low = step.words[2 * half], high = step.words[2 * half + 1];
@@ -191,11 +189,7 @@ __global__ void __launch_bounds__(row_product_policy::max_threads, row_product_p
   const index_t tiles = ceil_div(N, policy::tile);
   const index_t stride = static_cast<index_t>(gridDim.x) * groups;  // between tiles of a group
   bf16* const x = dynamic_shared<bf16>();                           // [part / 32, M, 32]
-  const bf16* own_x[Tiles];  // this lane's place for rows g, g + 8; the last row for those beyond
-#pragma unroll
-  for (int r = 0; r < Tiles; ++r) {
-    own_x[r] = x + shared_row_offset(min(r * 8 + g, M - 1), 8 * t, M);
-  }
+  const bf16* const own_x = x + shared_row_offset(g, 8 * t, M);
   float* const all_sums = reinterpret_cast<float*>(x + part * M);  // [2, groups, splits, sums_size]
 
   index_t first = static_cast<index_t>(blockIdx.x) * groups;  // tile of the block's first group
@@ -248,10 +242,10 @@ __global__ void __launch_bounds__(row_product_policy::max_threads, row_product_p
       for (int p = 0; p < ahead; ++p) {
         const int step = (round * ahead + p) * splits + split;
         if (step < steps) {
-          const int offset = (step * step_size - begin) * M;
+          const bf16* const at = own_x + (step * step_size - begin) * M;
 #pragma unroll
           for (int r = 0; r < Tiles; ++r) {
-            multiply_step(sums[r], weights[p], own_x[r] + offset, 32 * M);
+            multiply_step(sums[r], weights[p], at + r * 8 * 32, 32 * M, r * 8 + g < M);
           }
         }
         load_step<Packed>(
