@@ -79,8 +79,8 @@ END {
     else if (text_of(line, "error") != "") verdict = text_of(line, "error")
     else if (x == "") verdict = "no figure"
     else if (target_of[i] == "-") verdict = "measured"
-    else if (less ? x <= target_of[i] : x >= target_of[i]) verdict = "reached"
-    else if (less ? x <= floor_of[i] : x >= floor_of[i]) verdict = "above the floor"
+    else if (less ? x <= target_of[i] + 0 : x >= target_of[i] + 0) verdict = "reached"
+    else if (less ? x <= floor_of[i] + 0 : x >= floor_of[i] + 0) verdict = "above the floor"
     else verdict = "MISSED"
     peer = peer_of[i] == "-" ? "" : fastest_peer(peer_of[i])
     printf "%-38s %9s %6s %6s %-10s %-26s %6s  %s\n", figure_of[i], shown(x), floor_of[i], target_of[i], unit_of[i],
