@@ -23,6 +23,11 @@ struct options {
   /// Fresh shared and device memory is NaN (all bits set) and not zero.
   bool poison = true;
 
+  /// A kernel that is launched early finds memory as it was before the one in front of it until it
+  /// has waited, see early.hpp. Holds for memory that is allocated meanwhile, which is copied for
+  /// each block; not with ThreadSanitizer.
+  bool early_kernels_see_the_past = false;
+
   /// Behind about so many reports of races, the rest of a launch causes none: they take long.
   long reported_races = 4;
 
