@@ -30,14 +30,16 @@ bool gpu_can_overlap() {
   return major >= 9;
 }
 
-/// What is asked of the emulation while it lives.
+/// What is asked of the emulation while it lives. Copies to shared memory that begin in the past
+/// bring the past, because they arrive at once.
 struct past_is_seen {
 #if defined(MTP_CUDA_EMULATION)
   past_is_seen() {
     emulation::settings().early_kernels_see_the_past = true;
+    emulation::settings().copies = emulation::copy_mode::eager;
   }
   ~past_is_seen() {
-    emulation::settings().early_kernels_see_the_past = false;
+    emulation::reset();
   }
 #endif
 };
