@@ -41,10 +41,13 @@ void measure(benchmark::State& state, const Body& body, int calls = 10) {
 /// `calls` calls make a graph and an iteration, so that neither the host nor the driver is part of
 /// the time of small kernels. Operands that body() takes in turns are those of the graph.
 template <class Body>
-void measure_in_graph(benchmark::State& state, const Body& body, int calls) {
+void measure_in_graph(benchmark::State& state,
+                      const Body& body,
+                      int calls,
+                      cuda_context& context = bench::context()) {
   cuda_detail::recording graph;
   const auto replay = [&] {
-    graph.replay(context(), [&] {
+    graph.replay(context, [&] {
       for (int call = 0; call < calls; ++call) {
         body();
       }
@@ -52,7 +55,7 @@ void measure_in_graph(benchmark::State& state, const Body& body, int calls) {
   };
   replay();  // runs kernel by kernel, which loads them
   replay();  // records and launches
-  stopwatch watch;
+  stopwatch watch(context);
   for (auto _ : state) {
     state.SetIterationTime(watch.seconds(replay) / calls);
   }

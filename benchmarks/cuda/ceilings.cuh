@@ -15,10 +15,10 @@
 
 namespace mtp::bench {
 
-/// Two events around work on the stream of context().
+/// Two events around work on the stream of a context.
 class stopwatch {
  public:
-  stopwatch() {
+  explicit stopwatch(cuda_context& context = bench::context()) : context_(context) {
     cuda_detail::check_cuda(cudaEventCreate(&begin_), "stopwatch");
     cuda_detail::check_cuda(cudaEventCreate(&end_), "stopwatch");
   }
@@ -32,9 +32,9 @@ class stopwatch {
   /// Seconds that body() takes on the device.
   template <class Body>
   double seconds(const Body& body) {
-    cuda_detail::check_cuda(cudaEventRecord(begin_, context().stream()), "stopwatch");
+    cuda_detail::check_cuda(cudaEventRecord(begin_, context_.stream()), "stopwatch");
     body();
-    cuda_detail::check_cuda(cudaEventRecord(end_, context().stream()), "stopwatch");
+    cuda_detail::check_cuda(cudaEventRecord(end_, context_.stream()), "stopwatch");
     cuda_detail::check_cuda(cudaEventSynchronize(end_), "stopwatch");
     float milliseconds = 0;
     cuda_detail::check_cuda(cudaEventElapsedTime(&milliseconds, begin_, end_), "stopwatch");
@@ -42,6 +42,7 @@ class stopwatch {
   }
 
  private:
+  cuda_context& context_;
   cudaEvent_t begin_ = nullptr, end_ = nullptr;
 };
 

@@ -3,6 +3,7 @@
 // the same run.
 #include <cmath>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "bench.cuh"
@@ -21,7 +22,9 @@ struct product_set {
         y(dims<2>{16, N}) {}
 };
 
+template <bool DependentLaunch>
 void row_product_bench(benchmark::State& state) {
+  cuda_context& on = context_of(DependentLaunch);
   const index_t M = state.range(0), N = state.range(1), K = state.range(2);
   const auto each = keep<rotation<product_set>>(
       sizes_of({N, K}), static_cast<std::size_t>(N * K * 2), [&](std::uint64_t stream) {
@@ -29,13 +32,14 @@ void row_product_bench(benchmark::State& state) {
       });
   auto& sets = each.made;
   const auto run = [&](product_set& s) {
-    linear_forward(context(),
+    linear_forward(on,
                    s.y.view().slice(0, 0, M),
                    s.x.view().slice(0, 0, M),
                    weight_view<const bf16, cuda>(s.w.data(), N, K));
   };
   auto& s = sets.first();
   run(s);
+  on.synchronize();
   const index_t m = M - 1, n = N - 3;
   const auto w = row_at(s.w, n), x = row_at(s.x, m);
   double expected = 0, magnitude = 0;
@@ -50,7 +54,7 @@ void row_product_bench(benchmark::State& state) {
                   expected,
                   1e-5 * magnitude)) {
     measure_in_graph(
-        state, [&] { run(sets.next()); }, sets.calls(20));
+        state, [&] { run(sets.next()); }, sets.calls(20), on);
     report_read_bytes(state, 2.0 * static_cast<double>(N * K));
   }
 }
@@ -68,7 +72,7 @@ constexpr model_config model_of(head_kind head, int depth) {
           .depth = depth};
 }
 
-/// A model, and what writes with it.
+/// A model, and what writes with it, kernels in order or overlapped.
 template <head_kind Head, int Depth>
 struct writing {
   static constexpr model_config config = model_of(Head, Depth);
@@ -76,7 +80,15 @@ struct writing {
   using writer_type = generator<config, cuda, bf16>;
 
   model_type model{context(), seed{1}};
-  writer_type writer{context(), model};
+  std::unique_ptr<writer_type> writers[2] = {};
+
+  writer_type& writer(bool dependent_launch) {
+    auto& writer = writers[dependent_launch ? 1 : 0];
+    if (writer == nullptr) {
+      writer = std::make_unique<writer_type>(context_of(dependent_launch), model);
+    }
+    return *writer;
+  }
 };
 
 /// Cycles of generation with a model that has learned nothing: what a cycle costs does not depend
@@ -87,7 +99,7 @@ void decode_cycle_bench(benchmark::State& state) {
   using writing_type = writing<Head, Depth>;
   constexpr model_config config = writing_type::config;
   const auto mode = state.range(0) != 0 ? decode_mode::speculative : decode_mode::plain;
-  auto& writer = keep<writing_type>("").made.writer;
+  auto& writer = keep<writing_type>("").made.writer(state.range(2) != 0);
   const std::vector<token_t> prompt(static_cast<std::size_t>(state.range(1)), 7);
   generate_options<bf16, cuda> options;
   options.max_new_tokens = 64;
@@ -114,30 +126,35 @@ void decode_cycle_bench(benchmark::State& state) {
       passes * weights / known_ceilings().read_bytes, benchmark::Counter::kIsRate);
 }
 
-/// The prompt's length, plain or speculative.
 void modes(benchmark::internal::Benchmark* bench) {
-  bench->ArgNames({"speculative", "prompt"})->UseManualTime();
+  bench->ArgNames({"speculative", "prompt", "dependent_launch"})->UseManualTime();
 }
 
 // Attention's and the feed-forward's shapes of width 2048, and the vocabulary.
-BENCHMARK(reported<row_product_bench>)
+BENCHMARK(reported<row_product_bench<false>>)
     ->Name("row_product")
     ->ArgsProduct({{1, 2, 4, 5, 8, 16}, {11264}, {2048}})
     ->ArgsProduct({{1, 5, 8}, {2048}, {5632}})
     ->ArgsProduct({{1, 5, 8}, {3072}, {2048}})
     ->ArgsProduct({{1, 5, 8}, {131072}, {2048}})
     ->UseManualTime();
+BENCHMARK(reported<row_product_bench<true>>)
+    ->Name("row_product_dependent_launch")
+    ->ArgsProduct({{1, 5}, {11264}, {2048}})
+    ->ArgsProduct({{1, 5}, {2048}, {5632}})
+    ->ArgsProduct({{1, 5}, {131072}, {2048}})
+    ->UseManualTime();
 BENCHMARK(reported<decode_cycle_bench<head_kind::none, 0>>)
     ->Name("decode_cycle/none/0")
-    ->ArgsProduct({{0}, {128, 2048}})
+    ->ArgsProduct({{0}, {128, 2048}, {0, 1}})
     ->Apply(modes);
 BENCHMARK(reported<decode_cycle_bench<head_kind::sequential, 4>>)
     ->Name("decode_cycle/sequential/4")
-    ->ArgsProduct({{0, 1}, {128, 2048}})
+    ->ArgsProduct({{0, 1}, {128, 2048}, {0, 1}})
     ->Apply(modes);
 BENCHMARK(reported<decode_cycle_bench<head_kind::parallel, 4>>)
     ->Name("decode_cycle/parallel/4")
-    ->ArgsProduct({{0, 1}, {128}})
+    ->ArgsProduct({{0, 1}, {128}, {0, 1}})
     ->Apply(modes);
 
 }  // namespace

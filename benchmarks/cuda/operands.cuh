@@ -30,6 +30,17 @@ inline cuda_context& context() {
   return shared;
 }
 
+/// Another one, whose kernels may begin before the one in front of them has ended. It is made where
+/// it is wanted, and never destroyed, because what is kept may use it until the end.
+inline cuda_context& overlapping_context() {
+  static auto* const shared =
+      new cuda_context({.workspace_bytes = index_t{1} << 28, .dependent_launch = true});
+  return *shared;
+}
+inline cuda_context& context_of(bool dependent_launch) {
+  return dependent_launch ? overlapping_context() : context();
+}
+
 /// Numbers in [-1, 1), times `scale`: the same in every run, and never zero for a whole buffer,
 /// because zeros take less power and run faster.
 template <class S>
@@ -149,6 +160,7 @@ kept<Made> keep(const std::string& name, Arguments&&... arguments) {
   if (last.key != key) {
     last = {};
     last.made = std::make_shared<Made>(std::forward<Arguments>(arguments)...);
+    context().synchronize();  // other contexts may use it
     last.key = key;
   }
   return {*static_cast<Made*>(last.made.get()), last.is_right};

@@ -101,6 +101,8 @@ struct decode_rows {
 template <int E>
 __global__ void __launch_bounds__(attention_decode_policy::threads)
     attention_decode_kernel(const attention_decode_arguments a) {
+  wait_for_previous_kernels();
+  allow_next_kernel();
   using policy = attention_decode_policy;
   using tile = head_tile<E>;
   constexpr int keys = policy::keys, warps = policy::warps, rows = policy::rows;
@@ -285,6 +287,8 @@ __global__ void __launch_bounds__(attention_decode_policy::threads)
 template <class S>
 __global__ void __launch_bounds__(attention_decode_policy::threads)
     attention_combine_kernel(const attention_decode_arguments a) {
+  wait_for_previous_kernels();
+  allow_next_kernel();
   using policy = attention_decode_policy;
   constexpr int warps = policy::warps, widest = policy::widest, kept = widest / warp_size;
   float* const sums = dynamic_shared<float>();  // [warps, widest]

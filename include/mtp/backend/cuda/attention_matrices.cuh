@@ -93,20 +93,23 @@ class matrix_attention {
     a.capacity = positions_of(cache.capacity);
     a.exponent_scale = scale() * log2_of_e;
     a.packed = packed(out, q, k, v) && in_packs(cache.keys.data, E, E);
-    launch(context_,
-           function_,
-           grid(G, splits),
-           dim3(policy::threads),
-           policy::shared_bytes<E>(),
-           attention_decode_kernel<E>,
-           a);
-    launch(context_,
-           function_,
-           grid(H, M),
-           dim3(policy::threads),
-           policy::combine_shared_bytes,
-           attention_combine_kernel<bf16>,
-           a);
+    // Neither has constants, so nothing is said of what the first one writes.
+    launch_overlapped(context_,
+                      function_,
+                      {},
+                      grid(G, splits),
+                      dim3(policy::threads),
+                      policy::shared_bytes<E>(),
+                      attention_decode_kernel<E>,
+                      a);
+    launch_overlapped(context_,
+                      function_,
+                      {.written = {range_of(out), {}}},
+                      grid(H, M),
+                      dim3(policy::threads),
+                      policy::combine_shared_bytes,
+                      attention_combine_kernel<bf16>,
+                      a);
   }
 
   void backward(heads<bf16> dq,

@@ -8,6 +8,7 @@
 
 #include "mtp/backend/cuda/errors.cuh"
 #include "mtp/backend/cuda/memory.cuh"
+#include "mtp/backend/cuda/overlap.cuh"
 #include "mtp/backend/cuda/product_plans.cuh"
 #include "mtp/core/arena.hpp"
 #include "mtp/core/error.hpp"
@@ -21,6 +22,10 @@ struct cuda_options {
   int device = 0;                              ///< number of the GPU
   index_t workspace_bytes = index_t{1} << 26;  ///< scratch memory of operations
   index_t product_bytes = index_t{1} << 25;    ///< scratch memory of the product library
+  /// Kernels of decoding may begin before the one in front of them has ended, and read weights
+  /// meanwhile. Changes no bit. Work that others give to the stream by a handle that they kept must
+  /// not write weights. Needs a GPU of compute capability 9.0 and code for it.
+  bool dependent_launch = false;
 };
 
 /// The context of the CUDA backend: one stream of one GPU of compute capability 8.0 or newer.
@@ -34,10 +39,12 @@ struct cuda_options {
 class cuda_context {
  public:
   /// Makes the GPU current, a stream and the workspace. Throws mtp::error for a device that is not
-  /// there or too old, negative sizes, and where memory is used up.
+  /// there or too old, negative sizes, dependent_launch where it cannot be, and where memory is
+  /// used up.
   explicit cuda_context(const cuda_options& options = {})
       : capacity_(options.workspace_bytes),
-        product_bytes_(static_cast<std::size_t>(options.product_bytes)) {
+        product_bytes_(static_cast<std::size_t>(options.product_bytes)),
+        dependent_launch_(options.dependent_launch) {
     check(capacity_ >= 0, "cuda_context: workspace_bytes must not be negative, got ", capacity_);
     check(options.product_bytes >= 0,
           "cuda_context: product_bytes must not be negative, got ",
@@ -61,8 +68,16 @@ class cuda_context {
   /// Threads that sizes of workspace depend on: none here.
   int threads() const { return 1; }
 
-  /// The stream that operations are given to.
-  cudaStream_t stream() const { return stream_; }
+  /// The stream that operations are given to. Whoever asks may put anything on it: the next kernel
+  /// begins when that has ended.
+  cudaStream_t stream() const {
+    last_kernel_.forget();
+    return stream_;
+  }
+  /// Whether kernels may begin before the one in front of them has ended.
+  bool dependent_launch() const { return dependent_launch_; }
+  /// The kernel that was launched last.
+  cuda_detail::last_kernel& last_kernel() { return last_kernel_; }
   /// The product library.
   cublasLtHandle_t products() const { return products_; }
   /// Memory that the product library may use, 256-byte aligned.
@@ -147,6 +162,12 @@ class cuda_context {
           major,
           ".",
           minor);
+    check(!dependent_launch_ || (major >= 9 && cuda_detail::kernels_can_overlap()),
+          "cuda_context: dependent_launch needs a device of compute capability 9.0 or newer and "
+          "code that was compiled for it, got ",
+          major,
+          ".",
+          minor);
     multiprocessors_ = attribute(cudaDevAttrMultiProcessorCount, device);
     cudaDeviceProp properties{};
     cuda_detail::check_cuda(cudaGetDeviceProperties(&properties, device), "cuda_context");
@@ -200,6 +221,8 @@ class cuda_context {
   cuda_detail::product_plans plans_;
   void* product_memory_ = nullptr;
   std::size_t product_bytes_;
+  bool dependent_launch_;
+  mutable cuda_detail::last_kernel last_kernel_;
   cuda_detail::fault_record* faults_ = nullptr;
   std::byte* memory_ = nullptr;
   arena workspace_;

@@ -217,6 +217,27 @@ __device__ __forceinline__ void store_release_system(std::uint32_t* word, std::u
   asm volatile("st.release.sys.u32 [%0], %1;" ::"l"(word), "r"(value) : "memory");
 }
 
+// ---- neighbours on the stream -------------------------------------------------------------------
+
+// See overlap.cuh. Before compute capability 9.0, kernels run one after the other.
+
+/// Returns when all kernels in front of this one have ended and what they wrote is there. What they
+/// write must not be read through a pointer to const that is __restrict__: a compiler may load that
+/// before the wait.
+__device__ __forceinline__ void wait_for_previous_kernels() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/// Lets the next kernel begin once every block has called this or ended. Behind the wait, so that
+/// nothing in front of this kernel still runs beside the next one.
+__device__ __forceinline__ void allow_next_kernel() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
 #endif
 
 /// The halves of a pair of bf16, exactly.

@@ -23,16 +23,18 @@ inline unsigned extent_of(index_t count, const char* function) {
   return static_cast<unsigned>(count);
 }
 
-/// Runs kernel(arguments...) on `grid` blocks of `block` threads. No blocks: nothing happens.
-/// Throws mtp::error, which begins with the name of the operation, if CUDA does not take it.
+/// When a kernel begins: when the one in front of it has ended, or lets it.
+enum class begins { in_order, early };
+
 template <class... Parameters, class... Arguments>
-void launch(cuda_context& context,
-            const char* function,
-            dim3 grid,
-            dim3 block,
-            std::size_t shared_bytes,
-            void (*kernel)(Parameters...),
-            Arguments&&... arguments) {
+void launch_when(cuda_context& context,
+                 const char* function,
+                 begins when,
+                 dim3 grid,
+                 dim3 block,
+                 std::size_t shared_bytes,
+                 void (*kernel)(Parameters...),
+                 Arguments&&... arguments) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) {
     return;
   }
@@ -47,7 +49,59 @@ void launch(cuda_context& context,
   config.blockDim = block;
   config.dynamicSmemBytes = shared_bytes;
   config.stream = context.stream();
+  cudaLaunchAttribute attribute{};
+  if (when == begins::early) {
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+  }
   check_cuda(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...), function);
+}
+
+/// Runs kernel(arguments...) on `grid` blocks of `block` threads. No blocks: nothing happens.
+/// Throws mtp::error, which begins with the name of the operation, if CUDA does not take it.
+template <class... Parameters, class... Arguments>
+void launch(cuda_context& context,
+            const char* function,
+            dim3 grid,
+            dim3 block,
+            std::size_t shared_bytes,
+            void (*kernel)(Parameters...),
+            Arguments&&... arguments) {
+  launch_when(context,
+              function,
+              begins::in_order,
+              grid,
+              block,
+              shared_bytes,
+              kernel,
+              std::forward<Arguments>(arguments)...);
+}
+
+/// The same for a kernel that takes part in what overlap.cuh describes.
+template <class... Parameters, class... Arguments>
+void launch_overlapped(cuda_context& context,
+                       const char* function,
+                       const overlap& memory,
+                       dim3 grid,
+                       dim3 block,
+                       std::size_t shared_bytes,
+                       void (*kernel)(Parameters...),
+                       Arguments&&... arguments) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) {
+    return;
+  }
+  const bool early = context.dependent_launch() && context.last_kernel().allows(memory.constants);
+  launch_when(context,
+              function,
+              early ? begins::early : begins::in_order,
+              grid,
+              block,
+              shared_bytes,
+              kernel,
+              std::forward<Arguments>(arguments)...);
+  context.last_kernel().set(memory);
 }
 
 }  // namespace mtp::inline MTP_ABI::cuda_detail

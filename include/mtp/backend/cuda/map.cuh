@@ -141,6 +141,8 @@ __global__ void __launch_bounds__(map_policy::threads, 4) map_kernel(map_shape s
                                                                      index_t output_distance,
                                                                      row_places<Y> y,
                                                                      row_places<const X>... x) {
+  wait_for_previous_kernels();
+  allow_next_kernel();
   const int lanes = 1 << shape.lane_bits;
   const unsigned row = blockIdx.x / shape.pieces * (map_policy::threads >> shape.lane_bits) +
                        (threadIdx.x >> shape.lane_bits);
@@ -182,6 +184,7 @@ void run_map(cuda_context& context,
              const char* name,
              const Function& function,
              index_t output_distance,
+             const memory_range& first_output,
              const row_numbers& numbers,
              const row_places<Y>& y,
              const row_places<const X>&... x) {
@@ -196,17 +199,24 @@ void run_map(cuda_context& context,
   const index_t pieces = ceil_div(packs, map_policy::packs << shape.lane_bits);
   const index_t row_blocks = ceil_div(numbers.rows, map_policy::threads >> shape.lane_bits);
   shape.pieces = extent_of(pieces, name);
-  launch(context,
-         name,
-         dim3(extent_of(row_blocks * pieces, name)),
-         dim3(map_policy::threads),
-         0,
-         map_kernel<Width, Outputs, Function, Y, X...>,
-         shape,
-         function,
-         output_distance,
-         y,
-         x...);
+  static_assert(Outputs <= 2);
+  overlap memory{.constants = {}, .written = {first_output, {}}};
+  if constexpr (Outputs == 2) {
+    memory.written[1] = {static_cast<const Y*>(first_output.begin) + output_distance,
+                         static_cast<const Y*>(first_output.end) + output_distance};
+  }
+  launch_overlapped(context,
+                    name,
+                    memory,
+                    dim3(extent_of(row_blocks * pieces, name)),
+                    dim3(map_policy::threads),
+                    0,
+                    map_kernel<Width, Outputs, Function, Y, X...>,
+                    shape,
+                    function,
+                    output_distance,
+                    y,
+                    x...);
 }
 
 /// Runs the kernel on views of one shape. With several outputs, all lie like y, the next one
@@ -230,6 +240,7 @@ void map(cuda_context& context,
                             name,
                             function,
                             output_distance,
+                            range_of(y),
                             joined.numbers(name),
                             joined.places(0, y.data()),
                             joined.places(1 + V, mtp::detail::input(x).data())...);

@@ -28,20 +28,21 @@ struct cuda_rms_norm_ops {
     const team_shape teams = team_for(ceil_div(C, pack<S>::width),
                                       rms_norm_policy::forward_packs,
                                       rms_norm_policy::forward_threads);
-    launch(context,
-           name,
-           dim3(extent_of(ceil_div(rows, teams.teams), name)),
-           dim3(static_cast<unsigned>(teams.threads())),
-           sizeof(accumulate_t<S>) * team_reduction_size,
-           packed ? rms_norm_forward_kernel<S, true> : rms_norm_forward_kernel<S, false>,
-           head_rows<S>(y),
-           head_values<accumulate_t<S>>(inv_rms),
-           head_rows<const S>(x),
-           weight.data(),
-           rows,
-           C,
-           static_cast<accumulate_t<S>>(epsilon),
-           teams.size);
+    launch_overlapped(context,
+                      name,
+                      {.constants = range_of(weight), .written = {range_of(y), range_of(inv_rms)}},
+                      dim3(extent_of(ceil_div(rows, teams.teams), name)),
+                      dim3(static_cast<unsigned>(teams.threads())),
+                      sizeof(accumulate_t<S>) * team_reduction_size,
+                      packed ? rms_norm_forward_kernel<S, true> : rms_norm_forward_kernel<S, false>,
+                      head_rows<S>(y),
+                      head_values<accumulate_t<S>>(inv_rms),
+                      head_rows<const S>(x),
+                      weight.data(),
+                      rows,
+                      C,
+                      static_cast<accumulate_t<S>>(epsilon),
+                      teams.size);
   }
 
   template <scalar S>

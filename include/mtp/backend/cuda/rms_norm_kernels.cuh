@@ -83,6 +83,8 @@ __global__ void __launch_bounds__(most_threads, 1)
                             int C,
                             accumulate_t<S> epsilon,
                             int team_size) {
+  wait_for_previous_kernels();
+  allow_next_kernel();
   using A = accumulate_t<S>;
   constexpr int W = pack<S>::width;
   const team own(team_size);

@@ -60,6 +60,12 @@ struct row_product_output {
   const S* init;  // [M, N] stride (init_row, 1), or null; may be y
   index_t init_row;
 
+  /// Where M rows of N outputs go.
+  memory_range written(index_t M, index_t N) const {
+    const index_t count = M > 0 && N > 0 ? (M - 1) * row + N : 0;
+    return wide_y != nullptr ? memory_range{wide_y, wide_y + count} : memory_range{y, y + count};
+  }
+
   __device__ __forceinline__ void write(index_t m, index_t n, accumulate_t<S> sum) const {
     if (init != nullptr) {
       sum += widen(init[m * init_row + n]);
@@ -200,7 +206,6 @@ __global__ void __launch_bounds__(row_product_policy::max_threads, row_product_p
   };
   const auto input_of = [&](int step) { return step * step_size + 8 * t; };
 
-  stage_rows(x, rows, M, 0, part, K);
   weight_step weights[ahead];
   {
     const bool valid = first + group < tiles;
@@ -210,6 +215,10 @@ __global__ void __launch_bounds__(row_product_policy::max_threads, row_product_p
       load_step<Packed>(weights[p], low, high, input_of(p * splits + split), K, valid);
     }
   }
+  // Weights are constants, see overlap.cuh. The rows and `init` are not.
+  wait_for_previous_kernels();
+  allow_next_kernel();
+  stage_rows(x, rows, M, 0, part, K);
 
   int begin = -1;  // of the part of x that is in shared memory: none has arrived
   for (int side = 0; first < tiles; first += stride, side ^= 1) {
@@ -312,21 +321,22 @@ void run_row_product_mma(cuda_context& context,
   const index_t part = policy::part_of(K, M);
   const auto with = [&](auto kernel, index_t row_tiles) {
     const index_t sums = 2 * groups * splits * row_tiles * 8 * policy::sums_row;
-    launch(context,
-           function,
-           dim3(extent_of(grid, function)),
-           dim3(static_cast<unsigned>(groups * splits * warp_size)),
-           static_cast<std::size_t>(part * M) * sizeof(bf16) +
-               static_cast<std::size_t>(sums) * sizeof(float),
-           kernel,
-           output,
-           rows,
-           w,
-           static_cast<int>(M),
-           N,
-           static_cast<int>(K),
-           splits,
-           static_cast<int>(part));
+    launch_overlapped(context,
+                      function,
+                      {.constants = {w, w + N * K}, .written = {output.written(M, N), {}}},
+                      dim3(extent_of(grid, function)),
+                      dim3(static_cast<unsigned>(groups * splits * warp_size)),
+                      static_cast<std::size_t>(part * M) * sizeof(bf16) +
+                          static_cast<std::size_t>(sums) * sizeof(float),
+                      kernel,
+                      output,
+                      rows,
+                      w,
+                      static_cast<int>(M),
+                      N,
+                      static_cast<int>(K),
+                      splits,
+                      static_cast<int>(part));
   };
   if constexpr (!Rows::packed_only) {
     if (!in_packs(w, K, K)) {

@@ -40,6 +40,7 @@ struct device_thread {
   unsigned rank;  // in the block: x first, then y, then z
   thread_state state;
   bool started;
+  bool waited;            // has met a wait_for_previous_kernels
   bool fenced;            // has met a __threadfence
   bool ignored;           // by the race detector, see options
   const char* operation;  // what it waits in, where, and with which lanes

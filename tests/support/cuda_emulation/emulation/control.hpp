@@ -21,11 +21,12 @@ enum class device_state { available, none, driver_too_old };
 struct counters {
   long live_allocations = 0;  ///< of device memory and of pinned host memory
   std::size_t live_bytes = 0;
-  long live_objects = 0;  ///< streams, events, graphs, their instances, and objects of cublasLt
-  long allocations = 0;   ///< of device memory and of pinned host memory
-  long frees = 0;         ///< each of them makes the host wait for the device
-  long launches = 0;      ///< kernels launched, or recorded in a graph
-  long products = 0;      ///< the same for cublasLtMatmul
+  long live_objects = 0;    ///< streams, events, graphs, their instances, and objects of cublasLt
+  long allocations = 0;     ///< of device memory and of pinned host memory
+  long frees = 0;           ///< each of them makes the host wait for the device
+  long launches = 0;        ///< kernels launched, or recorded in a graph
+  long early_launches = 0;  ///< of these, kernels that may begin before the one in front has ended
+  long products = 0;        ///< the same for cublasLtMatmul
   long graph_launches = 0;
   long kernels_run = 0;       ///< kernels executed, also by graphs
   long synchronizations = 0;  ///< calls that make the host wait: also copies that are not Async

@@ -41,7 +41,21 @@ inline cudaError_t check_launch(const cudaLaunchConfig_t& config, const void* ke
   if (config.dynamicSmemBytes > shared_bytes_of_kernel(kernel)) {
     return cudaErrorInvalidValue;
   }
-  return config.numAttrs == 0 ? cudaSuccess : cudaErrorNotSupported;
+  for (unsigned i = 0; i < config.numAttrs; ++i) {
+    if (config.attrs[i].id != cudaLaunchAttributeProgrammaticStreamSerialization) {
+      return cudaErrorNotSupported;
+    }
+  }
+  return cudaSuccess;
+}
+
+/// Whether it may begin before the kernel in front of it has ended.
+inline bool begins_early(const cudaLaunchConfig_t& config) {
+  bool early = false;
+  for (unsigned i = 0; i < config.numAttrs; ++i) {
+    early = config.attrs[i].val.programmaticStreamSerializationAllowed != 0;
+  }
+  return early;
 }
 
 /// A kernel with its arguments.
@@ -74,16 +88,32 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config,
       return error;
     }
     ++detail::runtime().counts.launches;
-    return submit(config->stream,
-                  [grid = config->gridDim,
-                   block = config->blockDim,
-                   shared_bytes = config->dynamicSmemBytes,
-                   bound = bound_kernel<Parameters...>{
-                       kernel, {static_cast<Parameters>(std::forward<Arguments>(arguments))...}}] {
-                    ++detail::runtime().counts.kernels_run;
-                    run_grid({grid, block, shared_bytes, bound.run, &bound});
-                    heap().check_guards();
-                  });
+    const bool early = begins_early(*config);
+    detail::runtime().counts.early_launches += early;
+    return submit_kernel(
+        config->stream,
+        [grid = config->gridDim,
+         block = config->blockDim,
+         shared_bytes = config->dynamicSmemBytes,
+         early,
+         bound = bound_kernel<Parameters...>{
+             kernel, {static_cast<Parameters>(std::forward<Arguments>(arguments))...}}] {
+          ++detail::runtime().counts.kernels_run;
+          const overlapping_kernel kernel_runs(early);
+          run_grid({grid, block, shared_bytes, bound.run, &bound});
+          heap().check_guards();
+        });
+  });
+}
+
+template <class T>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, T* kernel) {
+  using namespace mtp::emulation;
+  static_cast<void>(kernel);
+  return call("cudaFuncGetAttributes", during_capture::allowed, [&] {
+    const int version = 10 * settings().compute_major + settings().compute_minor;
+    *attributes = {version, version};
+    return cudaSuccess;
   });
 }
 

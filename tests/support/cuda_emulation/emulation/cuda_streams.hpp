@@ -62,12 +62,14 @@ inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   using namespace mtp::emulation;
   return call("cudaStreamSynchronize", during_capture::allowed, [&] {
+    end_overlap();
     return waits_for_capture(stream) ? cudaErrorStreamCaptureUnsupported : synchronize();
   });
 }
 inline cudaError_t cudaDeviceSynchronize() {
   using namespace mtp::emulation;
   return call("cudaDeviceSynchronize", during_capture::allowed, [&] {
+    end_overlap();
     if (!active_captures().empty()) {
       invalidate_captures();
       return cudaErrorStreamCaptureUnsupported;
@@ -122,6 +124,7 @@ inline cudaError_t error_of(cudaEvent_t event) {
 inline cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   using namespace mtp::emulation;
   return call("cudaEventSynchronize", during_capture::allowed, [&] {
+    end_overlap();
     const cudaError_t error = error_of(event);
     return error == cudaSuccess ? synchronize() : error;
   });

@@ -140,7 +140,24 @@ using cudaEvent_t = struct CUevent_st*;
 using cudaGraph_t = struct CUgraph_st*;
 using cudaGraphExec_t = struct CUgraphExec_st*;
 
-struct cudaLaunchAttribute;  // none is emulated
+enum cudaLaunchAttributeID : int {
+  cudaLaunchAttributeIgnore = 0,
+  cudaLaunchAttributeProgrammaticStreamSerialization = 6
+};
+union cudaLaunchAttributeValue {
+  char pad[64];
+  int programmaticStreamSerializationAllowed;
+};
+struct cudaLaunchAttribute {
+  cudaLaunchAttributeID id;
+  cudaLaunchAttributeValue val;
+};
+
+/// What is asked of a kernel, as far as anybody does.
+struct cudaFuncAttributes {
+  int ptxVersion;
+  int binaryVersion;
+};
 
 struct cudaLaunchConfig_t {
   dim3 gridDim;

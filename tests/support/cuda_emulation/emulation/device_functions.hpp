@@ -5,6 +5,7 @@
 
 #include "emulation/async_copies.hpp"
 #include "emulation/bf16.hpp"
+#include "emulation/early.hpp"
 #include "emulation/matrices.hpp"
 #include "emulation/vector_types.hpp"
 #include "mtp/core/config.hpp"
@@ -77,6 +78,16 @@ template <int Pending>
 void copy_async_wait(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
   static_assert(Pending >= 0, "copy_async_wait: a number of groups");
   emulation::wait_for_copies(static_cast<unsigned>(Pending), file, line);
+}
+
+// ---- neighbours on the stream -------------------------------------------------------------------
+
+inline void wait_for_previous_kernels(const char* file = __builtin_FILE(),
+                                      int line = __builtin_LINE()) {
+  emulation::wait_for_previous_kernels(file, line);
+}
+inline void allow_next_kernel() {
+  emulation::allow_next_kernel();
 }
 
 // ---- numbers ------------------------------------------------------------------------------------

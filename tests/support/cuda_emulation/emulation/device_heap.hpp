@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "emulation/control.hpp"
 #include "emulation/fault.hpp"
@@ -29,7 +30,8 @@ class device_heap {
     auto memory = std::make_unique<guarded_memory>(bytes, alignment);
     memory->forget(settings().poison);
     void* const address = memory->data();
-    blocks_.emplace(key(address), allocation{kind, std::move(memory)});
+    blocks_.emplace(key(address),
+                    allocation{kind, settings().early_kernels_see_the_past, std::move(memory)});
     ++counts.allocations;
     ++counts.live_allocations;
     counts.live_bytes += bytes;
@@ -73,6 +75,36 @@ class device_heap {
     return found != nullptr && found->kind == memory_kind::device;
   }
 
+  /// What is in memory that was given away while early kernels see the past, by address.
+  using image = std::map<std::uintptr_t, std::vector<unsigned char>>;
+  image remember() const {
+    image bytes;
+    for (const auto& [address, block] : blocks_) {
+      if (block.has_past) {
+        const unsigned char* const data = block.memory->data();
+        bytes.emplace(address, std::vector<unsigned char>(data, data + block.memory->bytes()));
+      }
+    }
+    return bytes;
+  }
+  /// Memory that has been given away since then, or back, stays as it is.
+  void restore(const image& bytes) {
+    for (const auto& [address, saved] : bytes) {
+      const auto found = blocks_.find(address);
+      if (found != blocks_.end() && found->second.memory->bytes() == saved.size()) {
+        std::copy(saved.begin(), saved.end(), found->second.memory->data());
+      }
+    }
+  }
+  /// Whether memory is as it would be after restore.
+  bool equals(const image& bytes) const {
+    return std::all_of(bytes.begin(), bytes.end(), [&](const auto& entry) {
+      const auto found = blocks_.find(entry.first);
+      return found == blocks_.end() || found->second.memory->bytes() != entry.second.size() ||
+             std::equal(entry.second.begin(), entry.second.end(), found->second.memory->data());
+    });
+  }
+
   void check_guards() const {
     for (const auto& [address, block] : blocks_) {
       if (!block.memory->intact()) {
@@ -87,6 +119,7 @@ class device_heap {
 
   struct allocation {
     memory_kind kind;
+    bool has_past;
     std::unique_ptr<guarded_memory> memory;
   };
 

@@ -14,6 +14,7 @@
 #include "emulation/async_copies.hpp"
 #include "emulation/block.hpp"
 #include "emulation/collectives.hpp"
+#include "emulation/early.hpp"
 #include "emulation/guarded_memory.hpp"
 
 namespace mtp::emulation {
@@ -62,6 +63,7 @@ MTP_EMULATION_INTERNAL inline void arrive() {
   limit_races(self);
   run_body();
   check_no_copies_left();
+  check_waited(self);
   stop_ignoring(self);
   release(running.set->order);
   self.state = thread_state::exited;
@@ -94,7 +96,7 @@ MTP_EMULATION_INTERNAL inline void prepare_thread(unsigned rank) {
   thread.index = {rank % block_size.x,
                   rank / block_size.x % block_size.y,
                   rank / (block_size.x * block_size.y)};
-  thread.started = thread.fenced = false;
+  thread.started = thread.fenced = thread.waited = false;
   thread.seen_count = 0;
   thread.copies.begin = thread.copies.end = thread.copies.commits = 0;
 }
@@ -245,6 +247,7 @@ inline void run_grid(const grid_launch& launch) {
   for (std::uint64_t i = 0; i < blocks && completed && intact; ++i) {
     const auto set = static_cast<unsigned>(i % sets);
     memories[set].forget(how.poison);
+    show_past();
     completed = run_block(order[i], set_of_threads(set), memories[set].data(), how.seed);
     intact = memories[set].intact();
   }

@@ -37,6 +37,11 @@ struct options {
   std::uint32_t product_alignment = 1;
   refusal product_refusal = refusal::none;
 
+  /// A kernel that is launched early finds memory as it was before the one in front of it until it
+  /// has waited, see early.hpp. Holds for memory that is allocated meanwhile, which is copied for
+  /// each block; not with ThreadSanitizer.
+  bool early_kernels_see_the_past = false;
+
   /// Behind about so many reports of races, the rest of a launch causes none: they take long.
   long reported_races = 4;
 

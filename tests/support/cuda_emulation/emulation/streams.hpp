@@ -13,6 +13,7 @@
 
 #include "emulation/block.hpp"
 #include "emulation/control.hpp"
+#include "emulation/early.hpp"
 
 namespace mtp::emulation {
 
@@ -121,9 +122,9 @@ cudaError_t call(const char* name, during_capture rule, const Body& body) {
   return finish(body());
 }
 
-/// Does work or records it.
+/// Does a kernel's work or records it.
 template <class Work>
-cudaError_t submit(cudaStream_t handle, Work work) {
+cudaError_t submit_kernel(cudaStream_t handle, Work work) {
   CUstream_st& stream = stream_of(handle);
   if (handle == nullptr) {
     for (const auto& recording : active_captures()) {
@@ -146,6 +147,15 @@ cudaError_t submit(cudaStream_t handle, Work work) {
     stream.recording->unjoined.insert(&stream);
   }
   return cudaSuccess;
+}
+
+/// The same for work that waits for the kernels in front of it, and kernels for it.
+template <class Work>
+cudaError_t submit(cudaStream_t handle, Work work) {
+  return submit_kernel(handle, [work = std::move(work)] {
+    end_overlap();
+    work();
+  });
 }
 
 /// Whether the host would wait for a stream that captures. That ends the capture.
