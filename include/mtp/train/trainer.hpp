@@ -132,6 +132,15 @@ class trainer {
     check(options.accumulation > 0,
           "trainer: expected a positive accumulation, got ",
           options.accumulation);
+    constexpr index_t most = index_t{1} << 48;  // counts of tokens are multiplied further
+    check(options.length <= most / options.batch / options.accumulation,
+          "trainer: a step of batch ",
+          options.batch,
+          ", length ",
+          options.length,
+          " and accumulation ",
+          options.accumulation,
+          " has too many tokens");
     check(
         std::isfinite(rate.peak) && rate.peak >= 0 && std::isfinite(rate.floor) && rate.floor >= 0,
         "trainer: expected finite learning rates of at least 0, got ",
@@ -178,9 +187,12 @@ class trainer {
   }
 
   void load_training_batch(index_t pass) {
+    const auto unsigned_of = [](index_t value) { return static_cast<std::uint64_t>(value); };
+    const std::uint64_t passes =
+        unsigned_of(state_.step) * unsigned_of(options_.accumulation) + unsigned_of(pass);
     for (index_t b = 0; b < options_.batch; ++b) {
-      const auto number = (state_.step * options_.accumulation + pass) * options_.batch + b;
-      data_->training_sample(static_cast<std::uint64_t>(number), tokens_of(b), segments_of(b));
+      const std::uint64_t number = passes * unsigned_of(options_.batch) + unsigned_of(b);
+      data_->training_sample(number, tokens_of(b), segments_of(b));
     }
   }
 
