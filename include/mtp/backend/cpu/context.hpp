@@ -51,7 +51,7 @@ constexpr index_t task_rows(index_t width) {
 class cpu_context {
  public:
   /// Starts the threads. Throws mtp::error for a number of threads outside [0, 1024], a negative
-  /// workspace, and where memory is used up.
+  /// workspace, and where threads or memory are used up.
   explicit cpu_context(const cpu_options& options = {})
       : pool_(resolve(options.threads)), capacity_(options.workspace_bytes) {
     check(capacity_ >= 0, "cpu_context: workspace_bytes must not be negative, got ", capacity_);
