@@ -323,6 +323,24 @@ TEST_CASE("a batch that is refused does not change the next result") {
   CHECK(same_bits(tested.gradients(good, options), expected));
 }
 
+TEST_CASE("a visitor of logits that calls its own loss is refused, and changes no logits") {
+  subject<refusing_config, float> tested;
+  const auto options = default_loss_options<refusing_config>();
+  const token_batch batch = divided_batch(refusing_config, 2, 7, 59);
+  const auto expected = tested.logits(batch);
+  std::vector<std::vector<float>> seen;
+  int refused = 0;
+  tested.loss.visit_logits(
+      tested.context, tested.model, batch.view(), [&](std::size_t, const auto& logits) {
+        refused += rejects("model_loss", [&] { tested.losses(batch, options); }) ? 1 : 0;
+        refused += rejects("model_loss", [&] { tested.logits(batch); }) ? 1 : 0;
+        seen.push_back(elements(logits));
+      });
+  CHECK(refused == 6);
+  CHECK(seen == expected);
+  CHECK_NOTHROW(tested.losses(batch, options));
+}
+
 TEST_CASE("losses of impossible sizes are refused when they are made") {
   cpu_context context({.threads = 1});
   using loss = model_loss<refusing_config, cpu, float>;

@@ -11,6 +11,7 @@
 #include "mtp/core/arena.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/core/tensor.hpp"
+#include "mtp/core/turn.hpp"
 #include "mtp/core/view.hpp"
 #include "mtp/loss/batch.hpp"
 #include "mtp/loss/loss_options.hpp"
@@ -125,11 +126,13 @@ class model_loss {
   /// visitor(k, logits [N, V]) for every depth k that has logits of its own (depth 0
   /// alone where one row has all targets), in accumulate_t of the elements; the logits live until
   /// the visitor returns. For inspection and tests: here all logits of a depth exist at a time.
+  /// Throws mtp::error as with_gradients; the visitor may not call the same model_loss.
   template <class Visitor>
   void visit_logits(context<Backend>& context,
                     const model_type& model,
                     const batch_view& batch,
                     Visitor&& visitor) {
+    const detail::turn working(at_work_, called_from_visitor);
     check_batch(batch);
     const index_t N = batch.batch * batch.length;
     const memory m = lay_out(N);
@@ -151,6 +154,9 @@ class model_loss {
   }
 
  private:
+  static constexpr const char* called_from_visitor =
+      "model_loss: called from a visitor of the same model_loss";
+
   /// What host and backend exchange: what a pass is given, then what it gives. The same bytes on
   /// both sides.
   template <class Where>
@@ -374,6 +380,7 @@ class model_loss {
                                 gradient_array gradients,
                                 const batch_view& batch,
                                 const loss_options<Config.depth>& options) {
+    const detail::turn working(at_work_, called_from_visitor);
     check_batch(batch);
     const index_t N = batch.batch * batch.length;
     const memory m = lay_out(N);
@@ -485,6 +492,7 @@ class model_loss {
   index_t length_;
   buffer<std::byte, Backend> storage_;
   std::vector<std::byte> host_;  // what is exchanged with the storage
+  bool at_work_ = false;
 };
 
 }  // namespace mtp::inline MTP_ABI

@@ -85,6 +85,20 @@ class trainer {
           const dataset_type& data,
           const options_type& options);
 
+  /// Refuses temporaries, which would not outlive the trainer; a dataset in braces is one.
+  template <class Context, class Model, class Data = dataset_type>
+  requires(detail::temporary<Context, context<Backend>> || detail::temporary<Model, model_type> ||
+           detail::temporary<Data, dataset_type>)
+      trainer(Context&&, Model&&, Data&&, const options_type& options)
+      : trainer(detail::refused<context<Backend>&>(),
+                detail::refused<model_type&>(),
+                detail::refused<const dataset_type&>(),
+                options) {
+    static_assert(detail::never<Context>,
+                  "trainer: the context, the model and the dataset must outlive the trainer, so "
+                  "they need names");
+  }
+
   /// Refuses other models and datasets.
   template <class Call = void>
   trainer(detail::any, detail::any, detail::any, const options_type& options)
