@@ -53,6 +53,8 @@ class arena {
     return piece;
   }
 
+  /// The block.
+  std::byte* memory() const { return memory_; }
   /// Bytes handed out at present.
   index_t used() const { return used_; }
   /// Bytes of the block.
