@@ -16,6 +16,7 @@
 #include "mtp/core/weight.hpp"
 #include "mtp/decode/decoder.hpp"
 #include "mtp/decode/generate.hpp"
+#include "mtp/loss/batch.hpp"
 #include "mtp/loss/loss_options.hpp"
 #include "mtp/loss/model_loss.hpp"
 #include "mtp/model/head_kind.hpp"

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstddef>
+#include <limits>
 
 namespace mtp::test::core_arena_cases {
 
@@ -27,6 +28,24 @@ TEST_CASE("an arena that is used up throws and stays as it was") {
   CHECK_NOTHROW(pieces.take<float>(16));
   CHECK_NOTHROW(pieces.take<float>(0));
   CHECK_THROWS_AS(pieces.take<std::byte>(1), error);
+}
+
+TEST_CASE("numbers of elements whose bytes do not fit, or that are negative, throw") {
+  constexpr index_t most = std::numeric_limits<index_t>::max();
+  alignas(64) std::array<std::byte, 128> memory{};
+  arena pieces(memory.data(), 128);
+  CHECK_THROWS_AS(pieces.take<double>(index_t{1} << 61), error);
+  CHECK_THROWS_AS(pieces.take<std::byte>(most), error);
+  CHECK_THROWS_AS(pieces.take<float>(-1), error);
+  CHECK(pieces.used() == 0);
+  CHECK_THROWS_AS(arena(memory.data(), -1), error);
+  arena_plan plan;
+  plan.take<std::byte>(most / 2);
+  plan.take<std::byte>(most / 4);
+  const index_t before = plan.bytes();
+  CHECK_THROWS_AS(plan.take<std::byte>(most / 2), error);
+  CHECK_THROWS_AS(plan.take<float>(-1), error);
+  CHECK(plan.bytes() == before);
 }
 
 TEST_CASE("a scope gives back what was taken within it") {

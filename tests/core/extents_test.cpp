@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <limits>
 #include <sstream>
 
 namespace mtp::test::core_extents_cases {
@@ -32,6 +33,21 @@ TEST_CASE("a value that contradicts a static size throws") {
 
 TEST_CASE("a negative size throws") {
   CHECK_THROWS_AS(dims<2>(3, -1), error);
+}
+
+TEST_CASE("sizes whose product does not fit throw, also beside a size of zero") {
+  constexpr index_t big = index_t{1} << 32;
+  CHECK_THROWS_WITH_AS(dims<2>(big, big),
+                       "extents: the product of the sizes [4294967296, 4294967296] does not fit "
+                       "into 64 bits",
+                       error);
+  CHECK_THROWS_AS(dims<2>(big, big / 2), error);
+  CHECK_THROWS_AS(dims<3>(0, big, big), error);  // its strides would not fit
+  CHECK_THROWS_AS((extents<dynamic, 3>(std::numeric_limits<index_t>::max(), 3)), error);
+  CHECK(dims<2>(big, big / 4).count() == index_t{1} << 62);
+  CHECK(dims<1>(std::numeric_limits<index_t>::max()).count() ==
+        std::numeric_limits<index_t>::max());
+  CHECK(dims<2>(big, 0).count() == 0);
 }
 
 TEST_CASE("conversions forget static sizes, and check them on the way back") {

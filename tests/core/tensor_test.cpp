@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -33,6 +34,16 @@ TEST_CASE("a tensor takes its elements in row-major order") {
   CHECK_THROWS_WITH_AS((tensor<float, dims<2>, cpu>(dims<2>(2, 2), {1, 2, 3})),
                        "tensor: expected 4 elements for shape [2, 2], got 3",
                        error);
+}
+
+TEST_CASE("elements whose bytes do not fit into 64 bits throw before memory is asked for") {
+  using cpu_buffer = buffer<float, cpu>;
+  CHECK_THROWS_WITH_AS(cpu_buffer(index_t{1} << 62),
+                       "buffer: 4611686018427387904 elements of 4 bytes do not fit into memory",
+                       error);
+  CHECK_THROWS_AS(cpu_buffer(std::numeric_limits<index_t>::max()), error);
+  using matrix = tensor<float, dims<2>, cpu>;
+  CHECK_THROWS_AS(matrix(dims<2>(index_t{1} << 31, index_t{1} << 31)), error);
 }
 
 TEST_CASE("a tensor moves, and does not copy") {

@@ -1,9 +1,14 @@
 #include "mtp/backend/cpu/thread_pool.hpp"
 
 #include <doctest/doctest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <fstream>
 #include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -87,6 +92,46 @@ TEST_CASE("pools work side by side, also one within a task of the other") {
 TEST_CASE("a pool without a thread is refused") {
   CHECK_THROWS_AS(thread_pool(0), error);
 }
+
+// Sanitizers reserve more addresses than a limit leaves.
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define MTP_TEST_RESERVES_ADDRESSES
+#endif
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define MTP_TEST_RESERVES_ADDRESSES
+#endif
+
+#if !defined(MTP_TEST_RESERVES_ADDRESSES)
+TEST_CASE("fewer threads to be had than asked for are an error, and those that came end") {
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {  // limits stay with the process
+    rlim_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    const rlim_t bytes = pages * static_cast<rlim_t>(::sysconf(_SC_PAGESIZE)) + (rlim_t{1} << 28);
+    const rlimit limit{bytes, bytes};
+    int status = ::setrlimit(RLIMIT_AS, &limit) == 0 ? 1 : 2;
+    try {
+      const thread_pool many(1024);
+    } catch (const error& problem) {
+      const std::string message = problem.what();
+      status = message.rfind("thread_pool: the system gave ", 0) == 0 &&
+                       message.find(" of 1024 threads (") != std::string::npos
+                   ? 0
+                   : 3;
+    }
+    std::atomic<int> runs{0};
+    thread_pool few(2);
+    few.run(10, [&](index_t, int) { ++runs; });
+    ::_exit(runs == 10 ? status : 4);
+  }
+  int status = -1;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  REQUIRE(WIFEXITED(status));  // not by std::terminate
+  CHECK(WEXITSTATUS(status) == 0);
+}
+#endif
 
 TEST_CASE("pools come and go without having run") {
   for (int i = 0; i < 100; ++i) {

@@ -1,4 +1,5 @@
-// Generation in a steady state asks for no memory: every allocation of this executable is counted.
+// Generation in a steady state asks for no memory, and memory that is not there changes nothing:
+// every allocation of this executable is counted, and may fail.
 #include <doctest/doctest.h>
 
 #include <span>
@@ -74,6 +75,25 @@ TEST_CASE("steps of a decoder allocate nothing, the first one included") {
   sequence.reset();
   const long after = allocations;
   CHECK(after - before == 0);
+}
+
+TEST_CASE("generators that find no memory leave the one beside them as it was") {
+  constexpr auto config = flipped_spoken_config(head_kind::sequential, 2);
+  constexpr auto wide = spoken_config(head_kind::parallel, 3);
+  cpu_context context({.threads = 2, .workspace_bytes = 0});
+  const language_model<config, cpu> model(context, seed{1});
+  const language_model<wide, cpu, bf16> other(context, seed{1});
+  generator<config, cpu> writer(context, model);
+  const auto prompt = random_tokens(20, config.vocab_size, 1);
+  const auto options = options_of<float>(decode_mode::speculative, 20);
+  const auto expected = writer.generate(prompt, options).tokens;
+  const auto writes = [&] { return writer.generate(prompt, options).tokens == expected; };
+  CHECK(fail_each_allocation([&] { generator<wide, cpu, bf16> made(context, other); }, writes) > 3);
+  CHECK(fail_each_allocation([&] { decoder<wide, cpu, bf16> made(context, other); }, writes) > 1);
+  // The first call, too.
+  generator<config, cpu> fresh(context, model);
+  CHECK(fail_each_allocation([&] { fresh.generate(prompt, options); }, writes) == 0);
+  CHECK(fresh.generate(prompt, options).tokens == expected);
 }
 
 }  // namespace mtp::test::decode_allocations_cases

@@ -199,6 +199,46 @@ TEST_CASE("an exception from a callback passes through and leaves a usable gener
   }
 }
 
+TEST_CASE("generate is refused from its own callbacks, and the text goes on") {
+  writer w;
+  for (const auto mode : both_modes) {
+    int tokens = 0, logits = 0, refused = 0;
+    const auto again = [&] {
+      const comparison refusal =
+          fails_with("generate: called from a callback of the same generator",
+                     [&] { w.generator.generate(tokens_type{3}, options_of<float>(mode, 2)); });
+      refused += refusal ? 1 : 0;
+    };
+    auto options = options_of<float>(mode, 7);
+    options.on_token = [&](token_t) { return again(), ++tokens < 100; };  // ends at any rate
+    options.on_logits = [&](index_t, const auto&) { again(), ++logits; };
+    const tokens_type written = w.generator.generate(w.prompt, options).tokens;
+    CHECK(written == part(w.expected.tokens(), 0, 7));
+    CHECK(tokens == 7);
+    CHECK(logits == 7);
+    CHECK(refused == 14);
+    CHECK(w.is_well());
+  }
+}
+
+TEST_CASE("the last result may be the next prompt") {
+  writer w;
+  for (const auto mode : both_modes) {
+    const auto& result = w.generator.generate(w.prompt, options_of<float>(mode, 40));
+    const tokens_type first = result.tokens;
+    const tokens_type continued =
+        w.generator.generate(result.tokens, options_of<float>(mode, 30)).tokens;
+    const tokens_type expected = w.generator.generate(first, options_of<float>(mode, 30)).tokens;
+    CHECK(continued == expected);
+    CHECK(continued.size() == 30);
+    // A part of it as well.
+    w.generator.generate(w.prompt, options_of<float>(mode, 40));
+    const std::span<const token_t> end = std::span(result.tokens).last(11);
+    const tokens_type behind = w.generator.generate(end, options_of<float>(mode, 30)).tokens;
+    CHECK(behind == w.generator.generate(part(first, 29, 11), options_of<float>(mode, 30)).tokens);
+  }
+}
+
 TEST_CASE("equal logits give the lowest token") {
   writer w;
   fill(w.model, 0);

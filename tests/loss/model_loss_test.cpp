@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string>
 #include <vector>
@@ -270,6 +271,14 @@ TEST_CASE("batches and gradients that do not fit are refused before anything is 
     bad.batch = -2;
     bad.length = -7;
   }
+  SUBCASE("so many sequences that their product with the length fits again") {
+    bad.batch = (index_t{1} << 62) + 2;
+    bad.length = 4;
+  }
+  SUBCASE("a length that no index behind it has") {
+    bad.batch = 1;
+    bad.length = std::numeric_limits<index_t>::max();
+  }
   SUBCASE("a token too few") {
     bad.tokens.pop_back();
   }
@@ -314,6 +323,24 @@ TEST_CASE("a batch that is refused does not change the next result") {
   CHECK(same_bits(tested.gradients(good, options), expected));
 }
 
+TEST_CASE("a visitor of logits that calls its own loss is refused, and changes no logits") {
+  subject<refusing_config, float> tested;
+  const auto options = default_loss_options<refusing_config>();
+  const token_batch batch = divided_batch(refusing_config, 2, 7, 59);
+  const auto expected = tested.logits(batch);
+  std::vector<std::vector<float>> seen;
+  int refused = 0;
+  tested.loss.visit_logits(
+      tested.context, tested.model, batch.view(), [&](std::size_t, const auto& logits) {
+        refused += rejects("model_loss", [&] { tested.losses(batch, options); }) ? 1 : 0;
+        refused += rejects("model_loss", [&] { tested.logits(batch); }) ? 1 : 0;
+        seen.push_back(elements(logits));
+      });
+  CHECK(refused == 6);
+  CHECK(seen == expected);
+  CHECK_NOTHROW(tested.losses(batch, options));
+}
+
 TEST_CASE("losses of impossible sizes are refused when they are made") {
   cpu_context context({.threads = 1});
   using loss = model_loss<refusing_config, cpu, float>;
@@ -321,6 +348,19 @@ TEST_CASE("losses of impossible sizes are refused when they are made") {
   CHECK(rejects("model_loss", [&] { loss(context, 2, 0); }));
   CHECK(rejects("model_loss", [&] { loss(context, 1, -3); }));
   CHECK(rejects("model_loss", [&] { loss(context, 1, 49); }));
+  const index_t most = std::numeric_limits<index_t>::max();
+  CHECK(rejects("model_loss", [&] { loss(context, most, 48); }));
+  CHECK(rejects("model_loss", [&] { loss(context, (index_t{1} << 62) + 1, 4); }));
+  CHECK(rejects("model_loss", [&] { loss(context, 1, most); }));
+  CHECK(rejects("model_loss", [&] { loss::activation_bytes(most / 4, 8); }));
+  CHECK(rejects("model_loss", [&] { loss::workspace_bytes(most / 4, 8, 1); }));
+  // The largest number of sequences that may be planned has all sizes without an overflow.
+  index_t planned = most;
+  while (rejects("model_loss", [&] { loss::activation_bytes(planned, 1); })) {
+    planned /= 2;
+  }
+  CHECK(loss::activation_bytes(planned, 1) > index_t{1} << 46);
+  CHECK(loss::workspace_bytes(planned, 1, 1024) > 0);
   const loss longest(context, 2, 48);
   CHECK(longest.batch() == 2);
   CHECK(longest.length() == 48);

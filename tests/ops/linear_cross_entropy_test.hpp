@@ -567,6 +567,42 @@ TEST_CASE_TEMPLATE_DEFINE("a single logit that is not finite is noticed wherever
   }
 }
 
+TEST_CASE_TEMPLATE_DEFINE("a loss keeps its precision where all logits are large", Case, offset) {
+  using B = typename Case::backend;
+  using S = typename Case::scalar;
+  using A = accumulate_t<S>;
+  auto context = testing<B>::make_context();
+  // Multiples of 1/4 beside a power of two, small enough for every element type to hold.
+  const std::vector<double> small = {0, 0.25, -0.25, 0.5, -0.5};
+  for (const double common : {0.0, 16.0, -16.0, 128.0, -128.0, 4096.0, -4096.0, 1048576.0}) {
+    if (std::is_same_v<S, bf16> && std::abs(common) > 16) {
+      continue;  // logits of bf16 are too coarse
+    }
+    CAPTURE(common);
+    std::vector<double> w;
+    for (const double each : small) {
+      w.push_back(each);
+      w.push_back(common);
+    }
+    double sum = 0;
+    for (const double each : small) {
+      sum += std::exp(each);
+    }
+    for (token_t target = 0; target < 5; ++target) {
+      loss_case<S, B> a({1, 2, 5, 1});
+      a.hidden.set({1, 1});
+      a.set_targets({target});
+      a.weights.set({1});
+      a.w = guarded_weight<S, B>(5, 2, w);
+      a.dw = guarded_weight<A, B>(5, 2, std::vector<double>(10));
+      a.run(context);
+      const double expected = std::log(sum) - small[static_cast<std::size_t>(target)];
+      const double lost = std::abs(common) < 64 ? 64 * unit_roundoff<A> : 4 * unit_roundoff<A>;
+      CHECK(std::abs(static_cast<double>(a.losses.view()(0, 0)) - expected) <= lost * 2);
+    }
+  }
+}
+
 /// Rows of logits whose largest number stands at various places, among others that are not numbers.
 inline std::vector<std::vector<double>> rows_to_predict(index_t V) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
@@ -704,6 +740,7 @@ TEST_CASE_TEMPLATE_APPLY(no_gradient, cases);
 TEST_CASE_TEMPLATE_APPLY(equal_targets, cases);
 TEST_CASE_TEMPLATE_APPLY(not_finite, cases);
 TEST_CASE_TEMPLATE_APPLY(one_not_finite, cases);
+TEST_CASE_TEMPLATE_APPLY(offset, cases);
 TEST_CASE_TEMPLATE_APPLY(predictions, cases);
 TEST_CASE_TEMPLATE_APPLY(rejections, cases);
 

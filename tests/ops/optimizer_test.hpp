@@ -317,6 +317,78 @@ TEST_CASE_TEMPLATE_DEFINE("adamw_update leaves zeros with zero gradients as they
   CHECK(within(a.results(), zeros(4 * 37), 0.0));
 }
 
+TEST_CASE_TEMPLATE_DEFINE("adamw_update keeps values finite whatever finite gradients come",
+                          Case,
+                          rim) {
+  using B = typename Case::backend;
+  using S = typename Case::scalar;
+  using A = accumulate_t<S>;
+  using limits = std::numeric_limits<A>;
+  auto context = testing<B>::make_context();
+  const auto most = static_cast<double>(limits::max());
+  const auto least = static_cast<double>(limits::min());
+  const double square = std::sqrt(most);  // the square of more does not fit
+  const std::vector<double> gradients = {0,
+                                         -0.0,
+                                         least,
+                                         -least,
+                                         static_cast<double>(limits::denorm_min()),
+                                         least / 8,
+                                         1e-30,
+                                         1e-19,
+                                         1e-8,
+                                         -1,
+                                         1e18,
+                                         -square / 8,
+                                         square,
+                                         8 * square,
+                                         -1e3 * square,
+                                         most / 1e3,
+                                         most,
+                                         -most,
+                                         most,
+                                         -8 * square,
+                                         0,
+                                         1};
+  const auto P = static_cast<index_t>(gradients.size());
+  for (const double learning_rate : {1e-3, 100.0}) {
+    CAPTURE(learning_rate);
+    adamw_case<S, B> a(std::vector<double>(gradients.size(), 1.0), zeros(P), zeros(P));
+    auto c = coefficients_of(1, 0, 1);
+    c.learning_rate = learning_rate;
+    a.gradient.set(gradients);
+    a.update(context, c);
+    for (index_t p = 0; p < P; ++p) {
+      CAPTURE(p);
+      const double g = gradients[static_cast<std::size_t>(p)];
+      const auto value = static_cast<double>(a.master().view()(p));
+      const bool fits = std::abs(g) <= square;
+      CHECK(static_cast<double>(a.second.view()(p)) <= (fits ? most : HUGE_VAL));
+      CHECK(std::isinf(static_cast<double>(a.second.view()(p))) == (std::abs(g) > square));
+      // Far above epsilon, the first step is one of the learning rate; squares that do not fit move
+      // nothing.
+      const double step = !fits ? 0 : g / (std::abs(g) + 1e-8) * learning_rate;
+      CHECK(value == doctest::Approx(1 - step).epsilon(1e-5));
+    }
+    // Nor does any later step, whatever the moments have become.
+    for (int step = 2; step <= 4; ++step) {
+      a.gradient.set(step == 3 ? gradients : zeros(P));
+      c = coefficients_of(step, 0.1, 1);
+      a.update(context, c);
+      for (index_t p = 0; p < P; ++p) {
+        CAPTURE(p);
+        CHECK(std::isfinite(static_cast<double>(a.master().view()(p))));
+      }
+    }
+    CHECK(a.value_is_master());
+  }
+  // What is not a number is not hidden.
+  adamw_case<S, B> a(std::vector<double>(1, 1.0), zeros(1), zeros(1));
+  a.gradient.set({std::numeric_limits<double>::quiet_NaN()});
+  a.update(context, coefficients_of(1, 0, 1));
+  CHECK(std::isnan(static_cast<double>(a.master().view()(0))));
+}
+
 TEST_CASE_TEMPLATE_DEFINE(
     "adamw_update and sum_of_squares give the same bits however they are computed", Case, ways) {
   using B = typename Case::backend;
@@ -437,6 +509,7 @@ TEST_CASE_TEMPLATE_APPLY(ranges_alone, cases);
 TEST_CASE_TEMPLATE_APPLY(places, cases);
 TEST_CASE_TEMPLATE_APPLY(first_step, cases);
 TEST_CASE_TEMPLATE_APPLY(nothing_to_do, cases);
+TEST_CASE_TEMPLATE_APPLY(rim, cases);
 TEST_CASE_TEMPLATE_APPLY(ways, cases);
 TEST_CASE_TEMPLATE_APPLY(sums, cases);
 TEST_CASE_TEMPLATE_APPLY(not_a_number, cases);

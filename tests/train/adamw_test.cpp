@@ -254,6 +254,10 @@ TEST_CASE("options that make no optimizer are refused") {
     CHECK(refused({.weight_decay = value}));
   }
   CHECK(refused({.epsilon = 0}));
+  CHECK(refused({.epsilon = 1e-50}));  // 0 in f32
+  const double infinity = std::numeric_limits<double>::infinity();
+  CHECK(refused({.epsilon = infinity}));
+  CHECK(refused({.weight_decay = infinity}));
 }
 
 }  // namespace

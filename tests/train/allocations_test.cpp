@@ -1,8 +1,13 @@
-// A steady training step asks for no memory: every allocation of this executable is counted.
+// A steady training step asks for no memory, and memory that is not there changes nothing: every
+// allocation of this executable is counted, and may fail.
 #include <doctest/doctest.h>
 
+#include <cstdint>
+#include <cstring>
 #include <string>
+#include <vector>
 
+#include "mtp/model/transfer.hpp"
 #include "support/allocations.hpp"
 #include "train/small_run.hpp"
 
@@ -53,6 +58,102 @@ TEST_CASE("a skipped step allocates nothing") {
   const long after = allocations;
   CHECK(skipped);
   CHECK(after - before == 0);
+}
+
+// ---- memory that is not there -------------------------------------------------------------------
+
+namespace {
+
+constexpr model_config made = flipped_config(head_kind::sequential, 2);
+
+/// A run whose steps are those of another one that nothing has happened to.
+struct watched_run {
+  small_run<made> run, twin;
+
+  watched_run() {
+    run.advance(1);
+    twin.advance(1);
+  }
+  /// The next step has the bits of the undisturbed one.
+  bool goes_on() {
+    const auto report = run.training.step(), expected = twin.training.step();
+    return report.loss.total == expected.loss.total && same_run(run.state(), twin.state());
+  }
+};
+
+}  // namespace
+
+TEST_CASE("contexts, tensors and models that find no memory throw and leave none behind") {
+  const auto nothing_to_change = [] { return true; };
+  CHECK(fail_each_allocation([] { cpu_context({.threads = 1, .workspace_bytes = 1 << 10}); },
+                             nothing_to_change) == 1);
+  CHECK(fail_each_allocation([] { cpu_context({.threads = 4, .workspace_bytes = 1 << 10}); },
+                             nothing_to_change) >= 5);
+  CHECK(fail_each_allocation(
+            [] {
+              tensor<float, dims<1>, cpu>(dims<1>{3}, {1, 2, 3});
+            },
+            nothing_to_change) == 1);
+  cpu_context context({.threads = 2, .workspace_bytes = 0});
+  CHECK(fail_each_allocation([&] { language_model<made, cpu, bf16>(context, seed{1}); },
+                             nothing_to_change) > 3);
+  CHECK(fail_each_allocation(
+            [] {
+              dataset<>(std::vector<std::uint8_t>(600, 1), {0, 100}, {.window = 9});
+            },
+            nothing_to_change) > 2);
+}
+
+TEST_CASE("a workspace that cannot grow stays as it is") {
+  cpu_context context({.threads = 2, .workspace_bytes = 256});
+  {
+    const arena::scope scope(context.workspace());
+    context.workspace().take<float>(64)[63] = 1;
+  }
+  CHECK(fail_each_allocation([&] { context.reserve(1 << 12); },
+                             [&] {
+                               const bool same = context.workspace().capacity() == 256;
+                               const arena::scope scope(context.workspace());
+                               context.workspace().take<float>(64)[63] = 1;
+                               return same;
+                             }) == 1);
+  CHECK(context.workspace().capacity() == 1 << 12);
+}
+
+TEST_CASE("what cannot be made on a context leaves the run that uses it as it was") {
+  watched_run all;
+  const auto goes_on = [&] { return all.goes_on(); };
+  small_run<made>& run = all.run;
+  constexpr model_config large = tiny_config(head_kind::parallel, 2);
+  const dataset<> longer(small_text(), {}, {.window = trainer<large, cpu, bf16>::window_of(40)});
+  language_model<large, cpu, bf16> other(run.context, seed{3});
+  CHECK(fail_each_allocation(
+            [&] { const model_loss<large, cpu, bf16> losses(run.context, 16, 40); }, goes_on) > 2);
+  CHECK(fail_each_allocation(
+            [&] {
+              trainer<large, cpu, bf16> training(
+                  run.context, other, longer, {.batch = 20, .length = 40});
+            },
+            goes_on) > 5);
+  CHECK(fail_each_allocation([&] { static_cast<void>(run.training.validate(3)); }, goes_on) == 0);
+}
+
+TEST_CASE("a first step, skipped or not, needs no memory") {
+  small_run<made> run;
+  CHECK(fail_each_allocation([&] { run.training.step(); }, [] { return false; }) == 0);
+  CHECK(fail_each_allocation([&] { run.poisoned_step(); }, [] { return false; }) == 0);
+}
+
+TEST_CASE("parameters that find no memory on their way change no model") {
+  cpu_context context({.threads = 1});
+  const language_model<made, cpu> from(context, seed{1});
+  language_model<made, cpu, bf16> to(context, seed{2});
+  const auto values = to.values();
+  const std::vector<bf16> before(values.data(), values.data() + values.count());
+  const auto unchanged = [&] {
+    return std::memcmp(values.data(), before.data(), before.size() * sizeof(bf16)) == 0;
+  };
+  CHECK(fail_each_allocation([&] { copy_parameters(to, from); }, unchanged) > 2);
 }
 
 }  // namespace mtp::test::train_allocations_cases

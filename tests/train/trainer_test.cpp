@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cfenv>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -371,6 +372,54 @@ TEST_CASE("a step with NaN or infinity changes nothing but counters, and trainin
   }
 }
 
+TEST_CASE("gradients whose squares do not fit leave all parameters finite") {
+  usual_setup setup;
+  setup.options.clip_norm = 0;
+  setup.options.loss.weights[0] = 1e24;
+  usual_run run(setup);
+  for (int step = 0; step < 3; ++step) {
+    const auto report = run.training.step();
+    CHECK(report.gradient_norm > 1e20);
+    CHECK_FALSE(report.skipped);
+  }
+  CHECK(std::all_of(
+      run.values().begin(), run.values().end(), [](float value) { return std::isfinite(value); }));
+  // Clipped, they are gradients like others.
+  setup.options.clip_norm = 1;
+  usual_run clipped(setup);
+  clipped.training.step();
+  for (const float moment : clipped.second()) {
+    CHECK(std::isfinite(moment));
+  }
+}
+
+template <model_config Config, class S>
+void check_without_invalid_operations() {
+  cpu_context context({.threads = 1});  // flags belong to a thread
+  using trainer_type = trainer<Config, cpu, S>;
+  const dataset<> data(small_text(), {0, 150, 400}, {.window = trainer_type::window_of(7)});
+  std::feclearexcept(FE_ALL_EXCEPT);
+  typename trainer_type::model_type model(context, seed{2});
+  trainer_type training(
+      context, model, data, {.batch = 3, .length = 7, .learning_rate = {.total_steps = 40}});
+  for (int step = 0; step < 3; ++step) {
+    training.step();
+  }
+  CHECK(std::fetestexcept(FE_INVALID) == 0);
+  CHECK(std::fetestexcept(FE_DIVBYZERO) == 0);
+  CHECK(std::fetestexcept(FE_OVERFLOW) == 0);
+}
+
+TEST_CASE("an ordinary step is without invalid operations, divisions by zero and overflows") {
+  check_without_invalid_operations<tiny_config(head_kind::none, 0), float>();
+  check_without_invalid_operations<tiny_config(head_kind::none, 0), double>();
+  check_without_invalid_operations<tiny_config(head_kind::none, 0), bf16>();
+  check_without_invalid_operations<flipped_config(head_kind::sequential, 2), float>();
+  check_without_invalid_operations<tiny_config(head_kind::parallel, 2), bf16>();
+  check_without_invalid_operations<tiny_config(head_kind::independent, 2), float>();
+  check_without_invalid_operations<tiny_config(head_kind::shared_logit, 2), float>();
+}
+
 TEST_CASE("bad steps that are not in a row never end the training") {
   usual_setup setup;
   setup.options.max_bad_steps = 2;
@@ -432,6 +481,9 @@ TEST_CASE("options that make no training are refused by name") {
       {"max_positions", [](auto& o) { o.length = 49; }},
       {"windows", [](auto& o) { o.length = 6; }},
       {"accumulation", [](auto& o) { o.accumulation = 0; }},
+      {"accumulation", [](auto& o) { o.accumulation = std::numeric_limits<index_t>::max() / 2; }},
+      {"batch", [](auto& o) { o.batch = std::numeric_limits<index_t>::max() / 2; }},
+      {"length", [](auto& o) { o.length = std::numeric_limits<index_t>::max(); }},
       {"learning rate", [](auto& o) { o.learning_rate.peak = -1e-3; }},
       {"learning rate", [=](auto& o) { o.learning_rate.peak = nan; }},
       {"learning rate", [=](auto& o) { o.learning_rate.peak = infinity; }},

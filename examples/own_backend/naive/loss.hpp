@@ -84,7 +84,8 @@ struct loss_ops {
         second(p) = k.beta2 * second(p) + (1 - k.beta2) * g * g;
         const double step = first(p) / k.correction1;
         const double root = std::sqrt(second(p) / k.correction2);
-        value(p) -= k.learning_rate * (decay * value(p) + step / (root + k.epsilon));
+        const double delta = std::isinf(root) ? 0 : step / (root + k.epsilon);
+        value(p) -= k.learning_rate * (decay * value(p) + delta);
       }
     }
   }
@@ -118,10 +119,10 @@ struct loss_ops {
     }
     double sum = 0;
     for (const double logit : z) sum += std::exp(logit - largest);
-    const double log_sum = largest + std::log(sum);
+    const double log_sum = std::log(sum);
     for (index_t j = 0; j < targets.extent(1); ++j) {
       const token_t t = targets(r, j);
-      losses(r, j) = t < 0 ? 0 : log_sum - z[static_cast<std::size_t>(t)];
+      losses(r, j) = t < 0 ? 0 : log_sum - (z[static_cast<std::size_t>(t)] - largest);
     }
     for (double& logit : z) logit = std::exp(logit - largest) / sum;
     return z;

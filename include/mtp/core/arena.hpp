@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <limits>
 
 #include "mtp/core/error.hpp"
 #include "mtp/core/scalar.hpp"
@@ -11,8 +12,16 @@ namespace mtp::inline MTP_ABI {
 /// Alignment of everything that an arena hands out, in bytes: a cache line, and the widest vector.
 inline constexpr index_t arena_alignment = 64;
 
-/// Bytes that `count` elements of `element_bytes` bytes occupy in an arena.
+/// Bytes that `count` elements of `element_bytes` bytes occupy in an arena. Throws mtp::error for a
+/// negative number and for more bytes than index_t counts.
 constexpr index_t arena_bytes(index_t count, index_t element_bytes) {
+  constexpr index_t most = std::numeric_limits<index_t>::max() - arena_alignment;
+  check(count >= 0 && (count == 0 || element_bytes <= most / count),
+        "arena_bytes: ",
+        count,
+        " elements of ",
+        element_bytes,
+        " bytes do not fit into memory");
   return round_up(count * element_bytes, arena_alignment);
 }
 
@@ -21,11 +30,13 @@ class arena {
  public:
   arena() = default;
   /// Hands out `bytes` bytes at `memory`, which must be aligned to arena_alignment and outlive the
-  /// arena.
-  arena(std::byte* memory, index_t bytes) : memory_(memory), capacity_(bytes) {}
+  /// arena. Throws mtp::error for a negative number.
+  arena(std::byte* memory, index_t bytes) : memory_(memory), capacity_(bytes) {
+    check(bytes >= 0, "arena: the number of bytes must not be negative, got ", bytes);
+  }
 
-  /// `count` elements, not initialized. Throws when the block is used up: its size was planned
-  /// wrongly.
+  /// `count` elements, not initialized. Throws mtp::error for a negative number, and when the block
+  /// is used up: its size was planned wrongly.
   template <class Element>
   Element* take(index_t count) {
     const index_t bytes = arena_bytes(count, static_cast<index_t>(sizeof(Element)));
@@ -42,6 +53,8 @@ class arena {
     return piece;
   }
 
+  /// The block.
+  std::byte* memory() const { return memory_; }
   /// Bytes handed out at present.
   index_t used() const { return used_; }
   /// Bytes of the block.
@@ -72,10 +85,18 @@ class arena {
 /// activations in an arena tells their size when it is given a plan.
 class arena_plan {
  public:
-  /// Counts `count` elements; the pointer is null.
+  /// Counts `count` elements; the pointer is null. Throws mtp::error as arena_bytes, also for the
+  /// sum.
   template <class Element>
   constexpr Element* take(index_t count) {
-    bytes_ += arena_bytes(count, static_cast<index_t>(sizeof(Element)));
+    const index_t bytes = arena_bytes(count, static_cast<index_t>(sizeof(Element)));
+    check(bytes <= std::numeric_limits<index_t>::max() - bytes_,
+          "arena_plan: ",
+          bytes_,
+          " and ",
+          bytes,
+          " bytes do not fit into memory");
+    bytes_ += bytes;
     return nullptr;
   }
   /// Bytes counted so far.

@@ -4,6 +4,7 @@
 #include <array>
 #include <concepts>
 #include <cstddef>
+#include <limits>
 #include <ostream>
 #include <utility>
 
@@ -15,13 +16,36 @@ namespace mtp::inline MTP_ABI {
 /// Stands for a size that is known at run time only.
 inline constexpr index_t dynamic = -1;
 
+namespace detail {
+
+/// Whether the product of sizes fits into index_t, with ones in place of what is not positive: then
+/// the strides of a shape that has a size of zero fit as well.
+template <std::size_t Count>
+constexpr bool product_fits(const std::array<index_t, Count>& sizes) {
+  constexpr index_t half = index_t{1} << 31;  // of two factors below, no product is too large
+  index_t product = 1;
+  for (const index_t size : sizes) {
+    const index_t factor = size > 1 ? size : 1;
+    if ((product >= half || factor >= half) &&
+        factor > std::numeric_limits<index_t>::max() / product) {
+      return false;
+    }
+    product *= factor;
+  }
+  return true;
+}
+
+}  // namespace detail
+
 /// The shape of a tensor: one size per dimension, each either static or `dynamic`.
 /// `extents<dynamic, 256> shape{rows, 256}`; a value that contradicts a static size throws
-/// mtp::error.
+/// mtp::error, and so do sizes whose product does not fit into index_t.
 template <index_t... Sizes>
 class extents {
   static_assert(((Sizes >= 0 || Sizes == dynamic) && ...),
                 "extents: a static size must not be negative");
+  static_assert(detail::product_fits(std::array<index_t, sizeof...(Sizes)>{Sizes...}),
+                "extents: the product of the static sizes must fit into 64 bits");
 
  public:
   /// Number of dimensions.
@@ -41,8 +65,8 @@ class extents {
       extents(Values... values)
       : extents(std::array<index_t, sizeof...(Sizes)>{static_cast<index_t>(values)...}) {}
 
-  /// All sizes, static ones included. Throws mtp::error for a negative size and one that
-  /// contradicts a static size.
+  /// All sizes, static ones included. Throws mtp::error for a negative size, one that contradicts a
+  /// static size, and sizes whose product does not fit into index_t.
   constexpr explicit extents(const std::array<index_t, sizeof...(Sizes)>& values) : sizes_(values) {
     for (std::size_t d = 0; d < sizes_.size(); ++d) {
       check(sizes_[d] >= 0, "extents: size ", d, " must not be negative, got ", sizes_[d]);
@@ -54,6 +78,10 @@ class extents {
             ", got ",
             sizes_[d]);
     }
+    check(detail::product_fits(sizes_),
+          "extents: the product of the sizes ",
+          *this,
+          " does not fit into 64 bits");
   }
 
   /// From another shape of the same rank whose static sizes do not contradict ours.

@@ -2,6 +2,9 @@
 // not compile.
 #pragma once
 
+#include <concepts>
+#include <type_traits>
+
 #include "mtp/core/config.hpp"
 
 namespace mtp::inline MTP_ABI::detail {
@@ -17,6 +20,11 @@ struct any {
   template <class T>
   any(const T&) {}
 };
+
+/// T, as deduced by T&&, is a temporary of `Type` or one that is moved from: it would not outlive
+/// an object that keeps its address.
+template <class T, class Type>
+concept temporary = !std::is_reference_v<T> && std::derived_from<std::remove_const_t<T>, Type>;
 
 /// Stands for an argument where a constructor that only refuses has to call one that does not.
 template <class T>

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <initializer_list>
+#include <limits>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -28,9 +29,17 @@ class buffer {
  public:
   /// No elements.
   buffer() = default;
-  /// `count` elements. Throws mtp::error for a negative number and where memory is used up.
+  /// `count` elements. Throws mtp::error for a negative number, for more bytes than index_t counts,
+  /// and where memory is used up.
   explicit buffer(index_t count) : count_(count) {
+    constexpr auto size = static_cast<index_t>(sizeof(Element));
     check(count >= 0, "buffer: the number of elements must not be negative, got ", count);
+    check(count <= std::numeric_limits<index_t>::max() / size,
+          "buffer: ",
+          count,
+          " elements of ",
+          size,
+          " bytes do not fit into memory");
     if (count > 0) {
       data_ = static_cast<Element*>(backend_traits<Backend>::allocate(bytes()));
     }

@@ -10,6 +10,7 @@
 
 #include "mtp/core/arena.hpp"
 #include "mtp/core/error.hpp"
+#include "mtp/core/refusal.hpp"
 #include "mtp/core/tensor.hpp"
 #include "mtp/core/view.hpp"
 #include "mtp/model/decode_rows.hpp"
@@ -28,7 +29,7 @@ namespace mtp::inline MTP_ABI {
 /// step and prefill take tokens from the host and count positions themselves. forward takes rows of
 /// a text that lies in the backend's memory and asks the host for nothing: see generate.hpp.
 ///
-/// The model must outlive the decoder; its parameters may change between sequences.
+/// Context and model must outlive the decoder; the model's parameters may change between sequences.
 template <model_config Config, class Backend, scalar S = float>
 class decoder {
  public:
@@ -80,6 +81,16 @@ class decoder {
         }()) {
     context.reserve(workspace_bytes(context.threads()));
     host_positions_.resize(static_cast<std::size_t>(max_step_rows));
+  }
+
+  /// Refuses temporaries, which would not outlive the decoder.
+  template <class Context, class Model>
+  requires(detail::temporary<Context, context<Backend>> || detail::temporary<Model, model_type>)
+      decoder(Context&&, Model&&)
+      : decoder(detail::refused<context<Backend>&>(), detail::refused<const model_type&>()) {
+    static_assert(
+        detail::never<Context>,
+        "decoder: the context and the model must outlive the decoder, so they need names");
   }
 
   /// What its operations run on.

@@ -15,6 +15,7 @@
 #include "mtp/core/error.hpp"
 #include "mtp/core/refusal.hpp"
 #include "mtp/core/tensor.hpp"
+#include "mtp/core/turn.hpp"
 #include "mtp/core/view.hpp"
 #include "mtp/decode/decoder.hpp"
 #include "mtp/ops/linear_cross_entropy.hpp"
@@ -97,6 +98,16 @@ class generator {
   /// Context and model must outlive the generator. Throws mtp::error where memory is used up.
   generator(context<Backend>& context, const model_type& model);
 
+  /// Refuses temporaries, which would not outlive the generator.
+  template <class Context, class Model>
+  requires(detail::temporary<Context, context<Backend>> || detail::temporary<Model, model_type>)
+      generator(Context&&, Model&&)
+      : generator(detail::refused<context<Backend>&>(), detail::refused<const model_type&>()) {
+    static_assert(detail::never<Context>,
+                  "generator: the context and the model must outlive the generator, so they need "
+                  "names");
+  }
+
   /// Refuses other models.
   template <class Call = void>
   generator(detail::any, detail::any)
@@ -106,9 +117,9 @@ class generator {
                   "configuration, backend and element type");
   }
 
-  /// Continues `prompt`. The result lives until the next call. Throws mtp::error for an empty
-  /// prompt, one longer than max_positions, tokens outside the vocabulary, or a negative
-  /// max_new_tokens.
+  /// Continues `prompt`, which may be the last result's tokens. The result lives until the next
+  /// call. Throws mtp::error for an empty prompt, one longer than max_positions, tokens outside the
+  /// vocabulary, a negative max_new_tokens, or when it is called from its own callback.
   const generation_type& generate(std::span<const token_t> prompt, const options_type& options);
 
   /// The caches that generation works on, for inspection.
@@ -310,6 +321,7 @@ class generator {
   typename traits::mailbox letters_;
   index_t count_ = 0;  // certain tokens, as far as the host has read
   generation_type result_;
+  bool at_work_ = false;
 };
 
 template <model_config Config, class Backend, scalar S>
@@ -324,18 +336,18 @@ template <model_config Config, class Backend, scalar S>
 auto generator<Config, Backend, S>::generate(std::span<const token_t> prompt,
                                              const options_type& options)
     -> const generation_type& {
+  const detail::turn working(at_work_, "generate: called from a callback of the same generator");
   check_arguments(prompt, options);
   const bool speculative = options.mode == decode_mode::speculative && Config.drafts();
+  const auto start = clock::now();
+  count_ = static_cast<index_t>(prompt.size());
+  send(prompt);  // before the last result is cleared: the prompt may lie there
   result_.tokens.clear();
   result_.forward_passes = 0;
   result_.drafted.fill(0);
   result_.accepted.fill(0);
   result_.end = end_reason::length;
   decoder_.reset();
-  count_ = static_cast<index_t>(prompt.size());
-
-  const auto start = clock::now();
-  send(prompt);
   prefill(speculative);
   const auto prefilled = clock::now();
   if (options.max_new_tokens > 0) {

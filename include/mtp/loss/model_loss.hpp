@@ -11,7 +11,9 @@
 #include "mtp/core/arena.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/core/tensor.hpp"
+#include "mtp/core/turn.hpp"
 #include "mtp/core/view.hpp"
+#include "mtp/loss/batch.hpp"
 #include "mtp/loss/loss_options.hpp"
 #include "mtp/model/heads/head.hpp"
 #include "mtp/model/language_model.hpp"
@@ -22,29 +24,6 @@
 #include "mtp/ops/rms_norm.hpp"
 
 namespace mtp::inline MTP_ABI {
-
-/// B sequences of T positions, each with its next token and D more: [B, T + 1 + D], row by row.
-struct batch_view {
-  std::span<const token_t> tokens;         ///< [B, T + 1 + D]
-  std::span<const std::int32_t> segments;  ///< document of each token; empty: one  [B, T + 1 + D]
-  std::span<const std::uint8_t> mask;      ///< 0: never a target; empty: all are  [B, T + 1 + D]
-  index_t batch = 0;                       ///< B
-  index_t length = 0;                      ///< T
-};
-
-/// What a batch gave at one depth.
-struct depth_report {
-  double loss = 0;       ///< nats per target, divided as loss_normalization says
-  double agreement = 0;  ///< share of counted targets that were the most likely token
-  index_t targets = 0;   ///< targets that counted
-};
-
-/// What a batch gave.
-template <int Depth>
-struct loss_report {
-  double total = 0;  ///< weighted sum over depths, what gradients are of
-  std::array<depth_report, static_cast<std::size_t>(Depth) + 1> depths{};  ///< 0 .. D
-};
 
 /// Computes losses and gradients of batches of at most B sequences of T positions:
 ///
@@ -69,18 +48,19 @@ class model_loss {
   /// Whether a row of logits is scored against the targets of all depths.
   static constexpr bool one_row_has_all_targets = Config.head.one_row_has_all_targets;
 
-  /// Bytes of activations for B sequences of T positions.
+  /// Bytes of activations for B sequences of T positions. Throws mtp::error unless both are
+  /// positive and the bytes are fewer than an address space has.
   static constexpr index_t activation_bytes(index_t batch, index_t length) {
-    arena_plan plan;
-    static_cast<void>(memory::make(plan, batch * length));
-    return plan.bytes();
+    return bytes_of(positions_of(batch, length));
   }
 
   /// Bytes of workspace that the operations of a pass over B sequences of T positions want at most.
+  /// Throws as activation_bytes.
   static constexpr index_t workspace_bytes(index_t batch, index_t length, index_t threads) {
     using ops = ops_of<Backend>;
     const index_t C = Config.hidden_size, F = Config.intermediate_size, V = Config.vocab_size;
-    const index_t N = batch * length, scored = one_row_has_all_targets ? N : index_t{depths} * N;
+    const index_t N = positions_of(batch, length);
+    const index_t scored = one_row_has_all_targets ? N : index_t{depths} * N;
     const index_t HE = Config.query_size(), GE = Config.key_value_size();
     index_t bytes = ops::template linear_cross_entropy_workspace<S>(scored, V, C, threads);
     for (const auto& [outputs, inputs] :
@@ -98,21 +78,17 @@ class model_loss {
   }
 
   /// For batches of at most `batch` sequences of `length` positions. Throws mtp::error unless both
-  /// are positive and `length` is at most max_positions.
+  /// are positive and `length` is at most max_positions, and where memory is used up.
   model_loss(context<Backend>& context, index_t batch, index_t length)
       : batch_(batch), length_(length) {
-    check(batch > 0 && length > 0,
-          "model_loss: expected a positive batch and length, got ",
-          batch,
-          " and ",
-          length);
+    const index_t N = positions_of(batch, length);
     check(length <= Config.max_positions,
           "model_loss: length ",
           length,
           " exceeds max_positions ",
           Config.max_positions);
-    storage_ = buffer<std::byte, Backend>(activation_bytes(batch, length));
-    host_.resize(static_cast<std::size_t>(exchange<host_memory>::bytes(batch * length)));
+    storage_ = buffer<std::byte, Backend>(bytes_of(N));
+    host_.resize(static_cast<std::size_t>(exchange<host_memory>::bytes(N)));
     context.reserve(workspace_bytes(batch, length, context.threads()));
   }
 
@@ -150,11 +126,13 @@ class model_loss {
   /// visitor(k, logits [N, V]) for every depth k that has logits of its own (depth 0
   /// alone where one row has all targets), in accumulate_t of the elements; the logits live until
   /// the visitor returns. For inspection and tests: here all logits of a depth exist at a time.
+  /// Throws mtp::error as with_gradients; the visitor may not call the same model_loss.
   template <class Visitor>
   void visit_logits(context<Backend>& context,
                     const model_type& model,
                     const batch_view& batch,
                     Visitor&& visitor) {
+    const detail::turn working(at_work_, called_from_visitor);
     check_batch(batch);
     const index_t N = batch.batch * batch.length;
     const memory m = lay_out(N);
@@ -176,6 +154,9 @@ class model_loss {
   }
 
  private:
+  static constexpr const char* called_from_visitor =
+      "model_loss: called from a visitor of the same model_loss";
+
   /// What host and backend exchange: what a pass is given, then what it gives. The same bytes on
   /// both sides.
   template <class Where>
@@ -238,6 +219,29 @@ class model_loss {
     }
   };
 
+  static constexpr index_t bytes_of(index_t N) {
+    arena_plan plan;
+    static_cast<void>(memory::make(plan, N));
+    return plan.bytes();
+  }
+
+  /// N = B T, refused where products of N with widths and threads would wrap around.
+  static constexpr index_t positions_of(index_t batch, index_t length) {
+    constexpr index_t most = (index_t{1} << 48) / bytes_of(1);  // processors address 2^48 bytes
+    check(batch > 0 && length > 0,
+          "model_loss: expected a positive batch and length, got ",
+          batch,
+          " and ",
+          length);
+    check(length <= most / batch,
+          "model_loss: ",
+          batch,
+          " sequences of ",
+          length,
+          " positions do not fit into memory");
+    return batch * length;
+  }
+
   memory lay_out(index_t N) {
     arena whole(storage_.data(), storage_.count());
     return memory::make(whole, N);
@@ -265,9 +269,9 @@ class model_loss {
   }
 
   void check_batch(const batch_view& batch) const {
-    const index_t row = batch.length + static_cast<index_t>(depths);
-    check(batch.batch > 0 && batch.length > 0 && batch.batch * batch.length <= batch_ * length_ &&
-              batch.length <= length_,
+    // By division: the product of what a caller gives may not fit into index_t.
+    check(batch.batch > 0 && batch.length > 0 && batch.length <= length_ &&
+              batch.batch <= batch_ * length_ / batch.length,
           "model_loss: a batch of ",
           batch.batch,
           " x ",
@@ -276,6 +280,7 @@ class model_loss {
           batch_,
           " x ",
           length_);
+    const index_t row = batch.length + static_cast<index_t>(depths);
     const auto count = static_cast<std::size_t>(batch.batch * row);
     check(batch.tokens.size() == count,
           "model_loss: expected ",
@@ -375,6 +380,7 @@ class model_loss {
                                 gradient_array gradients,
                                 const batch_view& batch,
                                 const loss_options<Config.depth>& options) {
+    const detail::turn working(at_work_, called_from_visitor);
     check_batch(batch);
     const index_t N = batch.batch * batch.length;
     const memory m = lay_out(N);
@@ -486,6 +492,7 @@ class model_loss {
   index_t length_;
   buffer<std::byte, Backend> storage_;
   std::vector<std::byte> host_;  // what is exchanged with the storage
+  bool at_work_ = false;
 };
 
 }  // namespace mtp::inline MTP_ABI

@@ -7,6 +7,20 @@
 
 namespace mtp::inline MTP_ABI {
 
+namespace detail {
+
+/// -log softmax of a logit, of which the largest of its row and the logarithm of the sum of
+/// exp(logit - largest) are known. Where the largest is large, largest + log_sum would round away
+/// what the loss consists of; the difference of two logits is as exact as they are.
+template <real A>
+MTP_HOST_DEVICE A cross_entropy_of(A logit, A largest, A log_sum) {
+  constexpr A large = 64;  // below it, the sum costs 4e-6 nats of a loss in f32 at most
+  return largest > -large && largest < large ? largest + log_sum - logit
+                                             : log_sum - (logit - largest);
+}
+
+}  // namespace detail
+
 /// With logits z[r, v] = sum over c of hidden[r, c] W[v, c], for every row r and each of its J
 /// targets:
 ///

@@ -52,13 +52,15 @@ inline constexpr index_t adamw_range_elements = 16384;
 ///
 ///     first[p]  = beta1 first[p]  + (1 - beta1) g
 ///     second[p] = beta2 second[p] + (1 - beta2) g^2
-///     delta     = (first[p] / correction1) / (sqrt(second[p] / correction2) + epsilon)
+///     delta     = (first[p] / correction1) / (sqrt(second[p] / correction2) + epsilon),
+///                 0 where second[p] is infinite: g^2 did not fit into its type
 ///     master[p] -= learning_rate (weight_decay master[p] + delta)
 ///     value[p]  = master[p], rounded to value's element type
 ///
 /// All arrays [P], contiguous; master, moments and gradients in accumulate_t of value's elements.
-/// Where that is the element type itself, master is value. Ranges [R] lie within [0, P), do not
-/// overlap, and have at most adamw_range_elements elements each. One launch, however many
+/// Where that is the element type itself, master is value. Epsilon is positive in that type.
+/// A second moment below the smallest normal number counts as 0. Ranges [R] lie within [0, P), do
+/// not overlap, and have at most adamw_range_elements elements each. One launch, however many
 /// parameters.
 template <scalar S, detail::vector_shape Shape, class Backend>
 void adamw_update(context<Backend>& context,

@@ -44,7 +44,7 @@ class adamw {
 
   /// Moments of zero, for the model's parameters as they are. Model and context must outlive the
   /// optimizer's calls only. Throws mtp::error for betas outside [0, 1), an epsilon that is not
-  /// positive, or a negative weight decay.
+  /// positive or rounds to 0, or a weight decay that is negative or infinite.
   adamw(context<Backend>& context, model_type& model, const adamw_options& options)
       : options_(options),
         master_(has_master ? model_type::layout.storage : 0),
@@ -56,9 +56,11 @@ class adamw {
           options.beta1,
           " and ",
           options.beta2);
-    check(options.epsilon > 0, "adamw: expected a positive epsilon, got ", options.epsilon);
-    check(options.weight_decay >= 0,
-          "adamw: expected a weight_decay of at least 0, got ",
+    check(static_cast<sum_type>(options.epsilon) > 0 && std::isfinite(options.epsilon),
+          "adamw: expected a positive epsilon that the type of the moments can hold, got ",
+          options.epsilon);
+    check(options.weight_decay >= 0 && std::isfinite(options.weight_decay),
+          "adamw: expected a finite weight_decay of at least 0, got ",
           options.weight_decay);
     make_ranges();
     if constexpr (has_master) {

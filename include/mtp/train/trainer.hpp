@@ -85,6 +85,20 @@ class trainer {
           const dataset_type& data,
           const options_type& options);
 
+  /// Refuses temporaries, which would not outlive the trainer; a dataset in braces is one.
+  template <class Context, class Model, class Data = dataset_type>
+  requires(detail::temporary<Context, context<Backend>> || detail::temporary<Model, model_type> ||
+           detail::temporary<Data, dataset_type>)
+      trainer(Context&&, Model&&, Data&&, const options_type& options)
+      : trainer(detail::refused<context<Backend>&>(),
+                detail::refused<model_type&>(),
+                detail::refused<const dataset_type&>(),
+                options) {
+    static_assert(detail::never<Context>,
+                  "trainer: the context, the model and the dataset must outlive the trainer, so "
+                  "they need names");
+  }
+
   /// Refuses other models and datasets.
   template <class Call = void>
   trainer(detail::any, detail::any, detail::any, const options_type& options)
@@ -132,6 +146,15 @@ class trainer {
     check(options.accumulation > 0,
           "trainer: expected a positive accumulation, got ",
           options.accumulation);
+    constexpr index_t most = index_t{1} << 48;  // counts of tokens are multiplied further
+    check(options.length <= most / options.batch / options.accumulation,
+          "trainer: a step of batch ",
+          options.batch,
+          ", length ",
+          options.length,
+          " and accumulation ",
+          options.accumulation,
+          " has too many tokens");
     check(
         std::isfinite(rate.peak) && rate.peak >= 0 && std::isfinite(rate.floor) && rate.floor >= 0,
         "trainer: expected finite learning rates of at least 0, got ",
@@ -178,9 +201,12 @@ class trainer {
   }
 
   void load_training_batch(index_t pass) {
+    const auto unsigned_of = [](index_t value) { return static_cast<std::uint64_t>(value); };
+    const std::uint64_t passes =
+        unsigned_of(state_.step) * unsigned_of(options_.accumulation) + unsigned_of(pass);
     for (index_t b = 0; b < options_.batch; ++b) {
-      const auto number = (state_.step * options_.accumulation + pass) * options_.batch + b;
-      data_->training_sample(static_cast<std::uint64_t>(number), tokens_of(b), segments_of(b));
+      const std::uint64_t number = passes * unsigned_of(options_.batch) + unsigned_of(b);
+      data_->training_sample(number, tokens_of(b), segments_of(b));
     }
   }
 

@@ -51,11 +51,12 @@ constexpr index_t task_rows(index_t width) {
 class cpu_context {
  public:
   /// Starts the threads. Throws mtp::error for a number of threads outside [0, 1024], a negative
-  /// workspace, and where memory is used up.
-  explicit cpu_context(const cpu_options& options = {})
-      : pool_(resolve(options.threads)), capacity_(options.workspace_bytes) {
-    check(capacity_ >= 0, "cpu_context: workspace_bytes must not be negative, got ", capacity_);
-    allocate();
+  /// workspace, and where threads or memory are used up.
+  explicit cpu_context(const cpu_options& options = {}) : pool_(resolve(options.threads)) {
+    check(options.workspace_bytes >= 0,
+          "cpu_context: workspace_bytes must not be negative, got ",
+          options.workspace_bytes);
+    workspace_ = allocate(options.workspace_bytes);
   }
 
   ~cpu_context() { release(); }
@@ -68,13 +69,14 @@ class cpu_context {
   /// Scratch memory of the operation that is running.
   arena& workspace() { return workspace_; }
 
-  /// Makes the workspace at least `bytes` large. Throws mtp::error while an operation runs.
+  /// Makes the workspace at least `bytes` large. Throws mtp::error while an operation runs and
+  /// where memory is used up; the workspace is as before then.
   void reserve(index_t bytes) {
-    if (bytes > capacity_) {
+    if (bytes > workspace_.capacity()) {
       check(workspace_.used() == 0, "cpu_context::reserve: the workspace is in use");
+      const arena larger = allocate(bytes);  // before the old one goes: it may not be there
       release();
-      capacity_ = bytes;
-      allocate();
+      workspace_ = larger;
     }
   }
 
@@ -106,23 +108,20 @@ class cpu_context {
   }
 
   // Not zeroed: pages that no operation touches are never made.
-  void allocate() {
-    memory_ = static_cast<std::byte*>(
-        ::operator new (static_cast<std::size_t>(capacity_),
+  static arena allocate(index_t bytes) {
+    auto* const memory = static_cast<std::byte*>(
+        ::operator new (static_cast<std::size_t>(bytes),
                         std::align_val_t{static_cast<std::size_t>(arena_alignment)},
                         std::nothrow));
-    check(memory_ != nullptr,
-          "cpu_context: out of memory: ",
-          capacity_,
-          " bytes of workspace wanted");
-    workspace_ = arena(memory_, capacity_);
+    check(memory != nullptr, "cpu_context: out of memory: ", bytes, " bytes of workspace wanted");
+    return {memory, bytes};
   }
 
-  void release() { cpu_detail::deallocate(memory_, static_cast<std::size_t>(capacity_)); }
+  void release() {
+    cpu_detail::deallocate(workspace_.memory(), static_cast<std::size_t>(workspace_.capacity()));
+  }
 
   cpu_detail::thread_pool pool_;
-  index_t capacity_;
-  std::byte* memory_ = nullptr;
   arena workspace_;
 };
 

@@ -12,6 +12,7 @@
 #include "mtp/backend/cpu/widened.hpp"
 #include "mtp/core/view.hpp"
 #include "mtp/core/weight.hpp"
+#include "mtp/ops/linear_cross_entropy.hpp"
 
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
@@ -241,9 +242,11 @@ struct cpu_linear_cross_entropy_ops {
       logits[v] = std::exp(logits[v] - row.maximum);
       sum += logits[v];
     }
-    const S normalizer = row.maximum + std::log(sum);
+    const S log_sum = std::log(sum);
     for (index_t j = 0; j < J; ++j) {
-      losses(r, j) = targets(r, j) >= 0 ? normalizer - losses(r, j) : S{0};
+      losses(r, j) = targets(r, j) >= 0
+                         ? mtp::detail::cross_entropy_of(losses(r, j), row.maximum, log_sum)
+                         : S{0};
     }
     if (weights == nullptr) {
       return;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <concepts>
+#include <limits>
 
 #include "mtp/backend/cpu/context.hpp"
 #include "mtp/backend/cpu/elementwise.hpp"
@@ -76,6 +77,8 @@ struct cpu_optimizer_ops {
     const auto step = broadcast<A>(static_cast<A>(k.learning_rate / k.correction1));
     const auto root = broadcast<A>(static_cast<A>(1 / std::sqrt(k.correction2)));
     const auto epsilon = broadcast<A>(static_cast<A>(k.epsilon));
+    const auto largest = broadcast<A>((std::numeric_limits<A>::max)());
+    const auto nothing = broadcast<A>(A{0});
     const auto decayed = static_cast<A>(1 - k.learning_rate * k.weight_decay);
     context.parallel(ranges.extent(0), [&](index_t r, int) {
       const adamw_range range = ranges(r);
@@ -88,11 +91,13 @@ struct cpu_optimizer_ops {
         const auto g = multiply(scale, read(gradients));
         const auto m = multiply_add(rest1, g, multiply(beta1, read(firsts)));
         const auto v = multiply_add(rest2, multiply(g, g), multiply(beta2, read(seconds)));
-        const auto denominator = multiply_add(square_root(v), root, epsilon);
+        const auto denominator = multiply_add(square_root<A>(v), root, epsilon);
+        const auto quotient = divide(multiply(step, m), denominator);
+        // A moment that did not fit moves nothing; a product of it with the step may be infinite.
+        const auto delta = select_less(largest, denominator, nothing, quotient);
         write(firsts, m);
         write(seconds, v);
-        write(masters,
-              subtract(multiply(keep, read(masters)), divide(multiply(step, m), denominator)));
+        write(masters, subtract(multiply(keep, read(masters)), delta));
       });
       if constexpr (!std::same_as<S, A>) {
         for (index_t i = 0; i < range.count; ++i) {

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 #include "mtp/backend/cpu/abi.hpp"
 #include "mtp/backend/cpu/eigen.hpp"
@@ -87,9 +88,23 @@ inline Packet maximum(const Packet& a, const Packet& b) {
   return Eigen::internal::pmax(a, b);
 }
 
+/// b where a is less than c, else d; d where one of them is NaN.
 template <class Packet>
-inline Packet square_root(const Packet& a) {
-  return Eigen::internal::psqrt(a);
+inline Packet select_less(const Packet& a, const Packet& c, const Packet& b, const Packet& d) {
+  return Eigen::internal::pselect(Eigen::internal::pcmp_lt(a, c), b, d);
+}
+
+/// The root of numbers that are not negative; infinity and NaN are their own. Below the smallest
+/// normal number it is 0. Eigen makes roots of f32 from approximate reciprocals, which are NaN on
+/// the way for 0 and at the end for infinity: it gets neither.
+template <real Real>
+inline packet<Real> square_root(const packet<Real>& a) {
+  using limits = std::numeric_limits<Real>;
+  const auto smallest = broadcast<Real>((limits::min)());
+  const auto infinity = broadcast<Real>(limits::infinity());
+  const auto normal = select_less(a, smallest, smallest, select_less(a, infinity, a, smallest));
+  const auto root = Eigen::internal::psqrt(normal);
+  return select_less(a, smallest, broadcast<Real>(Real{0}), select_less(a, infinity, root, a));
 }
 
 /// Sum over the lanes, in an order that depends on the packet type alone.

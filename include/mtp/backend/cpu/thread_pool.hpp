@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <system_error>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -34,21 +35,31 @@ inline void spin_pause() {
 /// within microseconds), then sleep. No run allocates.
 class thread_pool {
  public:
+  /// Starts all but one of the threads; the caller is that one. Throws mtp::error where the system
+  /// gives fewer; those that it gave have ended then.
   explicit thread_pool(int threads) {
     check(threads >= 1, "thread_pool: expected at least 1 thread, got ", threads);
     workers_.reserve(static_cast<std::size_t>(threads - 1));
-    for (int i = 1; i < threads; ++i) {
-      workers_.emplace_back([this, i] { work(i); });
+    try {
+      for (int i = 1; i < threads; ++i) {
+        workers_.emplace_back([this, i] { work(i); });
+      }
+    } catch (const std::system_error& problem) {
+      stop();
+      fail("thread_pool: the system gave ",
+           this->threads(),
+           " of ",
+           threads,
+           " threads (",
+           problem.what(),
+           ")");
+    } catch (...) {  // a thread that is not joined ends the program
+      stop();
+      throw;
     }
   }
 
-  ~thread_pool() {
-    stopping_.store(true, std::memory_order_relaxed);
-    publish();
-    for (auto& worker : workers_) {
-      worker.join();
-    }
-  }
+  ~thread_pool() { stop(); }
 
   thread_pool(const thread_pool&) = delete;
   thread_pool& operator=(const thread_pool&) = delete;
@@ -85,6 +96,14 @@ class thread_pool {
   // lower. A claim is a compare-and-swap, so a worker that looked at an older run can never take a
   // task of a newer one, and what it read of the job is used only if the word still stands.
   static constexpr std::uint64_t closed = 0xffffffffu;
+
+  void stop() {
+    stopping_.store(true, std::memory_order_relaxed);
+    publish();
+    for (auto& worker : workers_) {
+      worker.join();
+    }
+  }
 
   void start(index_t count, const void* object, call_type call) {
     check(count < static_cast<index_t>(closed), "thread_pool::run: too many tasks: ", count);

@@ -12,6 +12,7 @@
 #include "mtp/backend/cuda/online_softmax.cuh"
 #include "mtp/backend/cuda/pack.cuh"
 #include "mtp/core/view.hpp"
+#include "mtp/ops/linear_cross_entropy.hpp"
 
 namespace mtp::inline MTP_ABI::cuda_detail {
 
@@ -158,10 +159,10 @@ __global__ void __launch_bounds__(cross_entropy_policy::most_threads<S>)
   if (thread == 0) {
     predicted[r] = argmax;
   }
-  const A normalizer = best.value + std::log(sum);
+  const A log_sum = std::log(sum);
   const A nan = static_cast<A>(__int_as_float(0x7fffffff));
   for (index_t j = thread; j < J; j += threads) {
-    const A loss = finite ? normalizer - logit_list[j] : nan;
+    const A loss = finite ? mtp::detail::cross_entropy_of(logit_list[j], best.value, log_sum) : nan;
     losses(r, j) = target_list[j] >= 0 ? loss : A(0);
   }
 

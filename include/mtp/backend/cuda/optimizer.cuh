@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #include "mtp/backend/cuda/launch.cuh"
@@ -93,6 +94,7 @@ template <class A>
 struct adamw_factors {
   A beta1, rest1, beta2, rest2, scale, step, root, epsilon;
   A decayed;  // what remains of a weight that decays
+  A largest;  // finite number
 
   explicit adamw_factors(const adamw_coefficients& k)
       : beta1(static_cast<A>(k.beta1)),
@@ -103,7 +105,8 @@ struct adamw_factors {
         step(static_cast<A>(k.learning_rate / k.correction1)),
         root(static_cast<A>(1 / std::sqrt(k.correction2))),
         epsilon(static_cast<A>(k.epsilon)),
-        decayed(static_cast<A>(1 - k.learning_rate * k.weight_decay)) {}
+        decayed(static_cast<A>(1 - k.learning_rate * k.weight_decay)),
+        largest((std::numeric_limits<A>::max)()) {}
 
   /// The new master weight; `keep` is decayed or 1.
   __device__ __forceinline__ A update(A keep, A master, A& first, A& second, A gradient) const {
@@ -111,7 +114,9 @@ struct adamw_factors {
     first = std::fma(rest1, g, beta1 * first);
     second = std::fma(rest2, g * g, beta2 * second);
     const A denominator = std::fma(std::sqrt(second), root, epsilon);
-    return std::fma(keep, master, -(step * first / denominator));
+    // A moment that did not fit moves nothing; a product of it with the step may be infinite.
+    const A delta = denominator > largest ? A(0) : step * first / denominator;
+    return std::fma(keep, master, -delta);
   }
 };
 

@@ -1,0 +1,78 @@
+// Files that meet a lack of memory on their way change nothing: every allocation of this executable
+// may fail.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "io/scratch.hpp"
+#include "mtp/io/checkpoint.hpp"
+#include "support/allocations.hpp"
+#include "train/small_run.hpp"
+
+namespace mtp::test::io_allocations_cases {
+
+namespace {
+
+constexpr model_config config = [] {
+  model_config small = tiny_config(head_kind::none, 0);
+  small.num_layers = 1;  // few tensors: a call is made for each of its allocations
+  return small;
+}();
+
+}  // namespace
+
+TEST_CASE("a checkpoint that finds no memory is not loaded, and the run goes on as it was") {
+  const testing::scratch_directory scratch;
+  small_run<config> saved;
+  saved.advance(3);
+  io::save_checkpoint(scratch / "run", saved.training);
+
+  small_run<config> run;
+  run.advance(1);
+  io::save_checkpoint(scratch / "before", run.training);
+  const run_state before = run.state();
+  const auto unchanged = [&] { return static_cast<bool>(same_run(run.state(), before)); };
+  CHECK(fail_each_allocation([&] { io::load_checkpoint(scratch / "run", run.training); },
+                             unchanged,
+                             [&] { io::load_checkpoint(scratch / "before", run.training); }) > 20);
+  CHECK(same_run(run.state(), saved.state()));
+}
+
+TEST_CASE("parameters that find no memory are not loaded, into bf16 neither") {
+  const testing::scratch_directory scratch;
+  small_run<config> saved;
+  saved.advance(3);
+  io::save_checkpoint(scratch / "run", saved.training);
+
+  cpu_context context({.threads = 1});
+  language_model<config, cpu, bf16> model(context, seed{7});
+  const auto values = model.values();
+  const std::vector<bf16> before(values.data(), values.data() + values.count());
+  CHECK(fail_each_allocation(
+            [&] { io::load_parameters(scratch / "run", model); },
+            [&] {
+              return std::memcmp(values.data(), before.data(), before.size() * sizeof(bf16)) == 0;
+            }) > 20);
+}
+
+TEST_CASE("a checkpoint that finds no memory is not written, and the one before it stays") {
+  const testing::scratch_directory scratch;
+  small_run<config> run;
+  run.advance(1);
+  io::save_checkpoint(scratch / "run", run.training);
+  const std::string before = testing::content(scratch / "run");
+  run.advance(2);
+  const run_state state = run.state();
+  CHECK(fail_each_allocation([&] { io::save_checkpoint(scratch / "run", run.training); },
+                             [&] {
+                               return testing::content(scratch / "run") == before &&
+                                      scratch.entries() == 1 &&
+                                      static_cast<bool>(same_run(run.state(), state));
+                             },
+                             [&] { testing::put(scratch / "run", before); }) > 20);
+}
+
+}  // namespace mtp::test::io_allocations_cases
