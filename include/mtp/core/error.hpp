@@ -1,6 +1,7 @@
 // What the library throws, and the checks that throw it.
 #pragma once
 
+#include <locale>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -16,10 +17,12 @@ class error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// Throws mtp::error with all parts written one after the other.
+/// Throws mtp::error with all parts written one after the other; numbers are written as in C,
+/// whatever the program's locale.
 template <class... Parts>
 [[noreturn]] void fail(const Parts&... parts) {
   std::ostringstream message;
+  message.imbue(std::locale::classic());
   (message << ... << parts);
   throw error(message.str());
 }
