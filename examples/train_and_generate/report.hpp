@@ -7,16 +7,15 @@
 #include <cmath>
 #include <cstddef>
 #include <filesystem>
-#include <fstream>
 #include <limits>
+#include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "markup.hpp"
-#include "mtp/core/error.hpp"
+#include "mtp/io/file.hpp"
 #include "svg.hpp"
 
 namespace example {
@@ -448,17 +447,9 @@ inline std::string report_html(const report_data& data) {
 
 inline void write_report(const std::filesystem::path& path, const report_data& data) {
   const std::string page = report_html(data);
-  const std::filesystem::path partial = path.string() + ".partial";
-  std::ofstream file(partial, std::ios::binary | std::ios::trunc);
-  file << page;
-  file.close();
-  std::error_code failure;
-  if (file) std::filesystem::rename(partial, path, failure);
-  if (!file || failure) {
-    std::error_code ignored;
-    std::filesystem::remove(partial, ignored);
-    mtp::fail("write_report: cannot write ", path.string());
-  }
+  mtp::io::atomic_file file(path);
+  file.write(std::as_bytes(std::span(page)));
+  file.commit();
 }
 
 }  // namespace example

@@ -10,6 +10,7 @@
 
 #include "examples/folder.hpp"
 #include "examples/tags.hpp"
+#include "io/scratch.hpp"
 
 namespace examples_report_cases {
 
@@ -168,6 +169,13 @@ TEST_CASE("the page is written whole or not at all") {
   example::write_report(folder / "report.html", {});
   CHECK(folder.read("report.html") == report_html({}));
   CHECK_THROWS_AS(example::write_report(folder / "missing/report.html", data), mtp::error);
+  std::string message;
+  {
+    const mtp::testing::file_size_limit full(1000);
+    message = mtp::testing::refusal([&] { write_report(folder / "report.html", data); });
+  }
+  CHECK_MESSAGE(contains(message, "report.html': File too large (errno 27)"), message);
+  CHECK(folder.read("report.html") == report_html({}));
   std::size_t files = 0;
   for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(folder.path()))
     ++files;
