@@ -12,6 +12,7 @@
 #include "mtp/mtp.hpp"
 #include "options.hpp"
 #include "outcome.hpp"
+#include "stopping.hpp"
 
 namespace example {
 
@@ -49,7 +50,7 @@ std::vector<std::string> held_out_prompts(const Dataset& data,
 
 /// Writes behind every prompt in both modes. First with a checksum over all logits, which is the
 /// proof and the warm-up; then against the clock, the modes taking turns, so that a change of the
-/// machine's mood meets both.
+/// machine's mood meets both. Ends where it is when the program is asked to stop.
 template <class Generator>
 decoding_outcome decode(const program_options& options,
                         Generator& generator,
@@ -61,8 +62,12 @@ decoding_outcome decode(const program_options& options,
   std::array<double, 2> tokens{};
   double speculative_passes = 0, speculative_tokens = 0;
   std::vector<double> drafted, accepted;
-  const auto mode_of = [](std::size_t mode) {
-    return mode == 0 ? mtp::decode_mode::plain : mtp::decode_mode::speculative;
+  const auto how_to = [&](std::size_t mode) {
+    options_type how;
+    how.mode = mode == 0 ? mtp::decode_mode::plain : mtp::decode_mode::speculative;
+    how.max_new_tokens = options.new_tokens;
+    how.on_token = [](mtp::token_t) { return stop_requested == 0; };
+    return how;
   };
   for (const auto& prompt : prompts) {
     const auto start = to_tokens(prompt);
@@ -71,9 +76,7 @@ decoding_outcome decode(const program_options& options,
     for (std::size_t mode = 0; mode < 2; ++mode) {
       mtp::io::xxh64 bits;
       std::vector<typename Generator::logit_type> row;
-      options_type how;
-      how.mode = mode_of(mode);
-      how.max_new_tokens = options.new_tokens;
+      options_type how = how_to(mode);
       how.on_logits = [&](mtp::index_t, auto logits) {
         row.resize(static_cast<std::size_t>(logits.extent(0)));
         generator.download(row, logits);
@@ -93,23 +96,23 @@ decoding_outcome decode(const program_options& options,
         }
       }
     }
+    if (stop_requested != 0) break;
     outcome.identical = outcome.identical && written[0] == written[1] && digests[0] == digests[1];
     outcome.samples.push_back({prompt, to_text(written[1])});
   }
-  for (int round = 0; round < timed_rounds; ++round) {
+  for (int round = 0; round < timed_rounds && stop_requested == 0; ++round) {
     for (const auto& prompt : prompts) {
       const auto start = to_tokens(prompt);
       for (std::size_t turn = 0; turn < 2; ++turn) {
         const std::size_t mode = (turn + static_cast<std::size_t>(round)) % 2;
-        options_type how;
-        how.mode = mode_of(mode);
-        how.max_new_tokens = options.new_tokens;
-        const auto& result = generator.generate(start, how);
+        const auto& result = generator.generate(start, how_to(mode));
         seconds[mode] += result.decode_seconds;
         tokens[mode] += static_cast<double>(result.tokens.size());
       }
     }
   }
+  outcome.interrupted = stop_requested != 0;
+  if (outcome.interrupted) return outcome;
   outcome.plain_tokens_per_s = tokens[0] / seconds[0];
   outcome.speculative_tokens_per_s = tokens[1] / seconds[1];
   outcome.tokens_per_forward = speculative_tokens / speculative_passes;
