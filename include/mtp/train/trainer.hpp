@@ -117,7 +117,8 @@ class trainer {
     return options_.batch * options_.length * options_.accumulation;
   }
 
-  /// One step. Throws mtp::error when max_bad_steps steps in a row had NaN or infinity.
+  /// One step. Throws mtp::error when max_bad_steps steps in a row had NaN or infinity: parameters
+  /// and moments are then those before the first of them, and state() has counted them all.
   report_type step();
 
   /// Losses over the first `windows` held-out windows, all of them if fewer. Per valid target and
