@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "measured.hpp"
 #include "options.hpp"
 #include "run_folder.hpp"
 
@@ -29,6 +30,7 @@ struct step_record {
 struct training_outcome {
   std::vector<step_record> curve;  // of the whole run, also of the part before --resume
   std::vector<double> val_loss;    // nats per byte, over all of the held-out text
+  long val_windows = 0;            // of it
   double tokens_per_s = 0;         // of training steps alone; 0 if none was ever made
   long tokens_per_step = 0;
   long steps = 0;
@@ -36,22 +38,22 @@ struct training_outcome {
   bool interrupted = false;
 };
 
+/// A text, and who wrote each of its bytes: 0 the trunk, k a draft k that was accepted.
 struct continuation {
   std::string prompt, text;
+  std::vector<int> writers;
 };
 
 struct decoding_outcome {
-  double plain_tokens_per_s = 0;
-  double speculative_tokens_per_s = 0;
+  measured plain_tokens_per_s;
+  measured speculative_tokens_per_s;
+  measured speedup;  // of the rounds, in each of which both took turns
+  int rounds = 0;
   double tokens_per_forward = 1;
   std::vector<double> acceptance;  // per draft position
   bool identical = true;           // tokens and logits, bit for bit
   bool interrupted = false;        // the rest is then of a part of the prompts
   std::vector<continuation> samples;
-
-  double speedup() const {
-    return plain_tokens_per_s > 0 ? speculative_tokens_per_s / plain_tokens_per_s : 0;
-  }
 };
 
 /// The model and the machine.
@@ -61,6 +63,7 @@ struct run_facts {
   std::int64_t parameters = 0;
   std::string text;
   std::int64_t text_bytes = 0;
+  std::string text_checksum;
   std::string backend;  // "2 threads", or the name of a GPU
 };
 

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
@@ -75,13 +76,43 @@ void print_table(const training_outcome& trained, const decoding_outcome& decode
   row("validation loss",
       fmt::format("{} nats per byte, by depth", joined(trained.val_loss, 3, "")));
   row("training", fmt::format("{:.0f} tokens/s", trained.tokens_per_s));
-  row("plain decoding", fmt::format("{:.0f} tokens/s", decoded.plain_tokens_per_s));
-  row("speculative decoding", fmt::format("{:.0f} tokens/s", decoded.speculative_tokens_per_s));
-  row("speed-up", fmt::format("{:.2f}", decoded.speedup()));
+  const auto with_spread = [](const measured& value, int decimals, const char* unit) {
+    return fmt::format("{:.{}f}{} ({:.{}f} to {:.{}f})",
+                       value.median,
+                       decimals,
+                       unit,
+                       value.lowest,
+                       decimals,
+                       value.highest,
+                       decimals);
+  };
+  row("plain decoding", with_spread(decoded.plain_tokens_per_s, 0, " tokens/s"));
+  row("speculative decoding", with_spread(decoded.speculative_tokens_per_s, 0, " tokens/s"));
+  row("speed-up", with_spread(decoded.speedup, 2, ""));
   row("tokens per forward pass", fmt::format("{:.2f}", decoded.tokens_per_forward));
   row("acceptance by position",
       decoded.acceptance.empty() ? "-" : joined(percent(decoded.acceptance), 0, " %"));
   row("identical", decoded.identical ? "yes" : "NO");
+}
+
+/// What the figures of a report were measured on.
+std::string basis_of(const program_options& options,
+                     const training_outcome& trained,
+                     const decoding_outcome& decoded) {
+  const std::size_t prompts = decoded.samples.size();
+  return fmt::format(
+      "Validation: {} window{} of {} bytes that training has never seen. Decoding: up to {} byte{} "
+      "behind each of {} prompt{} {}, plain and speculative in turns; of {} rounds the median, and "
+      "in brackets the slowest and the fastest.",
+      grouped(trained.val_windows),
+      trained.val_windows == 1 ? "" : "s",
+      options.length,
+      options.new_tokens,
+      options.new_tokens == 1 ? "" : "s",
+      prompts,
+      prompts == 1 ? "" : "s",
+      options.prompts.empty() ? "from such windows" : "of the command line",
+      decoded.rounds);
 }
 
 report_data report_of(const program_options& options,
@@ -98,6 +129,7 @@ report_data report_of(const program_options& options,
       {"depth", std::to_string(facts.depth)},
       {"parameters", grouped(static_cast<long>(facts.parameters))},
       {"text", facts.text},
+      {"checksum of the text", facts.text_checksum},
       {"training steps", grouped(trained.steps)},
       {"bytes per step", grouped(trained.tokens_per_step)},
       {"training speed", fmt::format("{:.0f} bytes/s", trained.tokens_per_s)},
@@ -120,10 +152,15 @@ report_data report_of(const program_options& options,
   report.acceptance = decoded.acceptance;
   report.plain_tokens_per_s = decoded.plain_tokens_per_s;
   report.speculative_tokens_per_s = decoded.speculative_tokens_per_s;
+  report.speedup = decoded.speedup;
+  report.basis = basis_of(options, trained, decoded);
   report.tokens_per_forward = decoded.tokens_per_forward;
   report.identical = decoded.identical;
-  for (const continuation& sample : decoded.samples) {
-    report.samples.push_back({sample.prompt, sample.text});
+  constexpr std::size_t shown = 4;  // spread over all of them
+  const std::size_t count = decoded.samples.size();
+  for (std::size_t i = 0; i < (std::min)(shown, count); ++i) {
+    const continuation& chosen = decoded.samples[i * count / (std::min)(shown, count)];
+    report.samples.push_back({chosen.prompt, chosen.text, chosen.writers});
   }
   return report;
 }
@@ -242,18 +279,20 @@ int present(const program_options& options,
   print_table(trained, decoded);
   write_report(folder.report(), report_of(options, facts, trained, decoded, rss));
   fmt::print("  {:<24}{}\n", "report", folder.report().string());
-  const nlohmann::ordered_json json{{"head", facts.head},
-                                    {"depth", facts.depth},
-                                    {"params", facts.parameters},
-                                    {"train_tokens_per_s", trained.tokens_per_s},
-                                    {"val_loss", trained.val_loss},
-                                    {"plain_tokens_per_s", decoded.plain_tokens_per_s},
-                                    {"speculative_tokens_per_s", decoded.speculative_tokens_per_s},
-                                    {"speedup", decoded.speedup()},
-                                    {"tokens_per_forward", decoded.tokens_per_forward},
-                                    {"acceptance", decoded.acceptance},
-                                    {"identical", decoded.identical},
-                                    {"peak_rss_bytes", rss}};
+  const nlohmann::ordered_json json{
+      {"head", facts.head},
+      {"depth", facts.depth},
+      {"params", facts.parameters},
+      {"train_tokens_per_s", trained.tokens_per_s},
+      {"val_loss", trained.val_loss},
+      {"plain_tokens_per_s", decoded.plain_tokens_per_s.median},
+      {"speculative_tokens_per_s", decoded.speculative_tokens_per_s.median},
+      {"speedup", decoded.speedup.median},
+      {"speedup_range", {decoded.speedup.lowest, decoded.speedup.highest}},
+      {"tokens_per_forward", decoded.tokens_per_forward},
+      {"acceptance", decoded.acceptance},
+      {"identical", decoded.identical},
+      {"peak_rss_bytes", rss}};
   fmt::print("{}\n", json.dump());
   if (std::fflush(stdout) != 0) mtp::io::fail_system("write", "standard output", errno);
   return decoded.identical ? 0 : 1;

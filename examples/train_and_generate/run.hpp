@@ -1,11 +1,15 @@
 // The program for one model: train, save, decode both ways, present.
 #pragma once
 
+#include <cstdint>
+#include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "decoding.hpp"
 #include "models.hpp"
+#include "mtp/io/checksum.hpp"
 #include "mtp/mtp.hpp"
 #include "options.hpp"
 #include "outcome.hpp"
@@ -13,6 +17,12 @@
 #include "training.hpp"
 
 namespace example {
+
+inline std::string checksum_of(const std::vector<std::uint8_t>& bytes) {
+  mtp::io::xxh64 checksum;
+  checksum.update(std::as_bytes(std::span(bytes)));
+  return "xxh64:" + mtp::io::to_hex(checksum.digest());
+}
 
 /// `backend` says in a few words what the context runs on.
 template <mtp::model_config Config, class Backend, mtp::scalar S>
@@ -28,6 +38,7 @@ int run(const program_options& options,
                         model_type::parameter_count(),
                         text.description,
                         static_cast<std::int64_t>(text.bytes.size()),
+                        checksum_of(text.bytes),
                         backend};
   const mtp::dataset<> data(
       std::move(text.bytes),

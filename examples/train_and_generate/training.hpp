@@ -109,6 +109,7 @@ training_outcome train(const program_options& options,
   outcome.warning = log.warning();
   outcome.steps = static_cast<long>(trainer.state().step);
   if (going()) {
+    outcome.val_windows = static_cast<long>(trainer.data().validation_windows());
     outcome.val_loss = losses_of(trainer.validate(trainer.data().validation_windows(), going));
   }
   outcome.interrupted = !going();

@@ -32,8 +32,9 @@ example::report_data report() {
   }
   data.validation = 1.25;
   data.acceptance = {0.815};
-  data.plain_tokens_per_s = 1000.5;
-  data.speculative_tokens_per_s = 12345.5;
+  data.plain_tokens_per_s = {1000.5, 999.25, 1234.5};
+  data.speculative_tokens_per_s = {12345.5, 12000.5, 13000.5};
+  data.speedup = {12.5, 11.25, 1234.5};
   data.tokens_per_forward = 1.75;
   return data;
 }

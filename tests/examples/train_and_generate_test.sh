@@ -105,18 +105,22 @@ expect_success "a whole run" "$scratch/whole" --threads 2 --new-tokens 24 \
 last_line=$(tail -n 1 "$scratch/stdout")
 keys=$(grep -o '"[a-z_]*":' <<<"$last_line" | tr -d '":' | tr '\n' ' ') || true
 expected_keys="head depth params train_tokens_per_s val_loss plain_tokens_per_s \
-speculative_tokens_per_s speedup tokens_per_forward acceptance identical peak_rss_bytes "
+speculative_tokens_per_s speedup speedup_range tokens_per_forward acceptance identical peak_rss_bytes "
 [[ $keys == "$expected_keys" ]] || fail "keys of the JSON line: $keys"
 number='[0-9][0-9.e+-]*'
 for part in "^{\"head\":\"$head\",\"depth\":$depth,\"params\":[1-9][0-9]*," \
   "\"train_tokens_per_s\":$number," "\"val_loss\":\[$number,$number\]," \
   "\"plain_tokens_per_s\":$number," "\"speculative_tokens_per_s\":$number," \
-  "\"speedup\":$number," "\"tokens_per_forward\":$number," "\"acceptance\":\[$number\]," \
+  "\"speedup\":$number," "\"speedup_range\":\[$number,$number\]," "\"tokens_per_forward\":$number," "\"acceptance\":\[$number\]," \
   '"identical":true,' '"peak_rss_bytes":[1-9][0-9]*}$'; do
   grep -q "$part" <<<"$last_line" || fail "the JSON line has no $part: $last_line"
 done
 grep -q "identical  *yes" "$scratch/stdout" || fail "the table does not say that texts are identical"
 grep -q "</html>" "$scratch/whole/report.html" || fail "report.html is not whole"
+for part in "behind each of 2 prompts of the command line" '<th scope="row">seed</th><td>1<' "--prompt .*Line 12 of" \
+  '<th scope="row">processor</th><td>..*' '<th scope="row">date</th><td>20[0-9][0-9]-[01][0-9]-[0-3][0-9]<'; do
+  grep -q -e "$part" "$scratch/whole/report.html" || fail "the report has no $part"
+done
 [[ -s $scratch/whole/checkpoint.safetensors ]] || fail "there is no checkpoint"
 expect_each_step_once "a whole run" "$scratch/whole"
 [[ $(find "$scratch/whole" -type f | wc -l) == 3 ]] || fail "files: $(ls -A "$scratch/whole")"
