@@ -112,8 +112,7 @@ inline std::vector<std::filesystem::path> text_files(const std::filesystem::path
       }
     }
   } catch (const fs::filesystem_error& failure) {
-    mtp::fail(
-        "load_corpus: cannot read ", failure.path1().string(), ": ", failure.code().message());
+    mtp::io::fail_system("read", failure.path1(), failure.code().value());
   }
   std::sort(found.begin(), found.end());
   std::vector<fs::path> paths;
