@@ -13,6 +13,7 @@ install(TARGETS mtp_cuda EXPORT mtpCudaTargets FILE_SET HEADERS)
 install(EXPORT mtpTargets NAMESPACE mtp:: DESTINATION "${config_dir}")
 install(EXPORT mtpCudaTargets NAMESPACE mtp:: DESTINATION "${config_dir}")
 install(FILES "${PROJECT_BINARY_DIR}/mtpConfig.cmake" "${PROJECT_BINARY_DIR}/mtpConfigVersion.cmake"
+              cmake/build_type.cmake
         DESTINATION "${config_dir}")
 install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DOCDIR}")
 

@@ -1,15 +1,16 @@
 // Reads the text to train on: one file, or all text files of a directory.
 #pragma once
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
-#include <ios>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -17,22 +18,34 @@
 #include <vector>
 
 #include "mtp/core/error.hpp"
+#include "mtp/io/descriptor.hpp"
 
 namespace example {
+
+/// A file that is called as texts are and was not read.
+struct left_out_file {
+  std::filesystem::path path;
+  std::string reason;
+};
 
 struct corpus {
   std::vector<std::uint8_t> bytes;
   std::vector<std::int64_t> document_starts;  // ascending, the first is 0
   std::string description;                    // what was read, in a few words
+  std::vector<left_out_file> left_out;
 };
+
+/// "path: reason", for the first few of them, and how many there are more.
+inline std::vector<std::string> lines_about(const std::vector<left_out_file>& left_out);
 
 /// Indentation of more than eight spaces becomes eight spaces. Long runs of spaces are easy to
 /// predict and to draft: a small model that writes them looks better than it is.
 inline std::string shorten_indentation(std::string_view text);
 
 /// Directories are read with all below them, in the order of the paths' bytes. Only text files
-/// count, by their extension; hidden names, the directories build*, .deps and demo, symbolic links,
-/// empty files, files of more than 4 MiB and files with a NUL byte are left out. Each file is one
+/// count, by their extension; hidden names, the directories build*, .deps and demo, symbolic links
+/// and empty files do not. Files of more than 4 MiB and files with a NUL byte are left out, and the
+/// result tells which. Each file is one
 /// document, and two newlines stand between two documents. A file that is named itself is read as
 /// it is. With `short_indentation`, all goes through shorten_indentation. Throws mtp::error if
 /// `path` does not exist, holds no text, or something in it cannot be read.
@@ -59,18 +72,29 @@ inline bool is_left_out_directory(const std::string& name) {
 }
 
 inline std::string read_bytes(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
+  const mtp::io::descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!file.is_open()) mtp::io::fail_system("read", path, errno);
   std::string bytes;
   std::array<char, 1 << 16> block;
-  while (file.read(block.data(), block.size()) || file.gcount() > 0) {
-    bytes.append(block.data(), static_cast<std::size_t>(file.gcount()));
+  while (true) {
+    const ::ssize_t got = ::read(file.get(), block.data(), block.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) mtp::io::fail_system("read", path, errno);
+    if (got == 0) return bytes;
+    bytes.append(block.data(), static_cast<std::size_t>(got));
   }
-  mtp::check(file.is_open() && !file.bad(), "load_corpus: cannot read ", path.string());
-  return bytes;
 }
 
-// The text files below `root`, by the bytes of their paths.
-inline std::vector<std::filesystem::path> text_files(const std::filesystem::path& root) {
+inline std::string size_text(std::size_t bytes) {
+  const auto size = static_cast<double>(bytes);
+  if (bytes < 1000) return fmt::format("{} B", bytes);
+  if (size < 999.5e3) return fmt::format("{:.0f} kB", size / 1e3);
+  return fmt::format("{:.1f} MB", size / 1e6);
+}
+
+// The text files below `root`, by the bytes of their paths. Counts those of other names.
+inline std::vector<std::filesystem::path> text_files(const std::filesystem::path& root,
+                                                     std::size_t& others) {
   namespace fs = std::filesystem;
   std::vector<std::pair<std::string, fs::path>> found;
   try {
@@ -79,14 +103,16 @@ inline std::vector<std::filesystem::path> text_files(const std::filesystem::path
       const fs::file_type type = entry->symlink_status().type();
       if (type == fs::file_type::directory) {
         if (is_left_out_directory(name)) entry.disable_recursion_pending();
-      } else if (type == fs::file_type::regular && !name.starts_with('.') && is_text_name(name) &&
-                 entry->file_size() <= largest_text_file) {
-        found.emplace_back(entry->path().generic_string(), entry->path());
+      } else if (type == fs::file_type::regular && !name.starts_with('.')) {
+        if (is_text_name(name)) {
+          found.emplace_back(entry->path().generic_string(), entry->path());
+        } else {
+          ++others;
+        }
       }
     }
   } catch (const fs::filesystem_error& failure) {
-    mtp::fail(
-        "load_corpus: cannot read ", failure.path1().string(), ": ", failure.code().message());
+    mtp::io::fail_system("read", failure.path1(), failure.code().value());
   }
   std::sort(found.begin(), found.end());
   std::vector<fs::path> paths;
@@ -102,13 +128,6 @@ inline std::string short_name(const std::filesystem::path& path) {
   return whole.has_filename() ? whole.filename().string() : whole.string();
 }
 
-inline std::string size_text(std::size_t bytes) {
-  const auto size = static_cast<double>(bytes);
-  if (bytes < 1000) return fmt::format("{} B", bytes);
-  if (size < 999.5e3) return fmt::format("{:.0f} kB", size / 1e3);
-  return fmt::format("{:.1f} MB", size / 1e6);
-}
-
 }  // namespace detail
 
 inline std::string shorten_indentation(std::string_view text) {
@@ -121,6 +140,19 @@ inline std::string shorten_indentation(std::string_view text) {
     shorter.append(text, word, at - word);
   }
   return shorter;
+}
+
+inline std::vector<std::string> lines_about(const std::vector<left_out_file>& left_out) {
+  constexpr std::size_t most = 5;
+  std::vector<std::string> lines;
+  for (const left_out_file& file : left_out) {
+    if (lines.size() == most) {
+      lines.push_back(fmt::format("{} more", left_out.size() - most));
+      break;
+    }
+    lines.push_back(file.path.string() + ": " + file.reason);
+  }
+  return lines;
 }
 
 inline corpus load_corpus(const std::filesystem::path& path, bool short_indentation) {
@@ -140,11 +172,34 @@ inline corpus load_corpus(const std::filesystem::path& path, bool short_indentat
   };
 
   if (std::filesystem::is_directory(status)) {
-    for (const std::filesystem::path& file : detail::text_files(path)) {
+    std::size_t others = 0;
+    for (const std::filesystem::path& file : detail::text_files(path, others)) {
+      const std::uintmax_t size = std::filesystem::file_size(file, failure);
+      if (!failure && size > detail::largest_text_file) {
+        result.left_out.push_back(
+            {file,
+             fmt::format("{}, and files of a folder are read up to 4 MiB; --text with the file "
+                         "itself reads all of it",
+                         detail::size_text(static_cast<std::size_t>(size)))});
+        continue;
+      }
       const std::string text = detail::read_bytes(file);
-      if (!text.empty() && text.find('\0') == text.npos) add(text);
+      if (text.find('\0') != text.npos) {
+        result.left_out.push_back({file, "a NUL byte is in it, so it is not text"});
+      } else if (!text.empty()) {
+        add(text);
+      }
     }
-    mtp::check(!result.bytes.empty(), "load_corpus: ", path.string(), " holds no text files");
+    if (result.bytes.empty()) {
+      std::string why;
+      for (const std::string& line : lines_about(result.left_out)) why += "; left out: " + line;
+      if (others > 0) {
+        why += fmt::format("; {} file{} of other names than texts have (such as .txt, .md, .cpp)",
+                           others,
+                           others == 1 ? "" : "s");
+      }
+      mtp::fail("load_corpus: ", path.string(), " holds no text files", why);
+    }
     const std::size_t files = result.document_starts.size();
     result.description = fmt::format("{}: {} file{}, {}",
                                      detail::short_name(path),

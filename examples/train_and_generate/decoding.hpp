@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "mtp/mtp.hpp"
 #include "options.hpp"
 #include "outcome.hpp"
+#include "stopping.hpp"
 
 namespace example {
 
@@ -47,34 +49,50 @@ std::vector<std::string> held_out_prompts(const Dataset& data,
   return prompts;
 }
 
+/// Who wrote each token, from the rows of logits that they came from: the rows of a pass follow
+/// each other in memory, and a token that has a row behind it in the same pass was drafted and
+/// accepted.
+inline std::vector<int> writers_of(const std::vector<const void*>& rows) {
+  std::vector<int> writers(rows.size(), 0);
+  int draft = 0;
+  for (std::size_t i = 0; i + 1 < rows.size(); ++i) {
+    draft = std::less<const void*>()(rows[i], rows[i + 1]) ? draft + 1 : 0;
+    writers[i] = draft;
+  }
+  return writers;
+}
+
 /// Writes behind every prompt in both modes. First with a checksum over all logits, which is the
 /// proof and the warm-up; then against the clock, the modes taking turns, so that a change of the
-/// machine's mood meets both.
+/// machine's mood meets both. Ends where it is when the program is asked to stop.
 template <class Generator>
 decoding_outcome decode(const program_options& options,
                         Generator& generator,
                         const std::vector<std::string>& prompts) {
   using options_type = typename Generator::options_type;
-  constexpr int timed_rounds = 3;
+  constexpr int timed_rounds = 5;
   decoding_outcome outcome;
-  std::array<double, 2> seconds{};
-  std::array<double, 2> tokens{};
   double speculative_passes = 0, speculative_tokens = 0;
   std::vector<double> drafted, accepted;
-  const auto mode_of = [](std::size_t mode) {
-    return mode == 0 ? mtp::decode_mode::plain : mtp::decode_mode::speculative;
+  const auto how_to = [&](std::size_t mode) {
+    options_type how;
+    how.mode = mode == 0 ? mtp::decode_mode::plain : mtp::decode_mode::speculative;
+    how.max_new_tokens = options.new_tokens;
+    how.on_token = [](mtp::token_t) { return stop_requested == 0; };
+    return how;
   };
   for (const auto& prompt : prompts) {
     const auto start = to_tokens(prompt);
     std::array<std::uint64_t, 2> digests{};
     std::array<std::vector<mtp::token_t>, 2> written;
+    std::vector<int> writers;
     for (std::size_t mode = 0; mode < 2; ++mode) {
       mtp::io::xxh64 bits;
       std::vector<typename Generator::logit_type> row;
-      options_type how;
-      how.mode = mode_of(mode);
-      how.max_new_tokens = options.new_tokens;
+      options_type how = how_to(mode);
+      std::vector<const void*> rows;  // of the pass, that each token came from
       how.on_logits = [&](mtp::index_t, auto logits) {
+        rows.push_back(logits.data());
         row.resize(static_cast<std::size_t>(logits.extent(0)));
         generator.download(row, logits);
         bits.update(std::as_bytes(std::span(row)));
@@ -83,6 +101,7 @@ decoding_outcome decode(const program_options& options,
       written[mode] = result.tokens;
       digests[mode] = bits.digest();
       if (mode == 1) {
+        writers = writers_of(rows);
         speculative_passes += static_cast<double>(result.forward_passes);
         speculative_tokens += static_cast<double>(result.tokens.size());
         drafted.resize(result.drafted.size());
@@ -93,25 +112,34 @@ decoding_outcome decode(const program_options& options,
         }
       }
     }
+    if (stop_requested != 0) break;
     outcome.identical = outcome.identical && written[0] == written[1] && digests[0] == digests[1];
-    outcome.samples.push_back({prompt, to_text(written[1])});
+    outcome.samples.push_back({prompt, to_text(written[1]), writers});
   }
-  for (int round = 0; round < timed_rounds; ++round) {
+  std::array<std::vector<double>, 2> speeds;
+  std::vector<double> ratios;
+  for (int round = 0; round < timed_rounds && stop_requested == 0; ++round) {
+    std::array<double, 2> seconds{}, tokens{};
     for (const auto& prompt : prompts) {
       const auto start = to_tokens(prompt);
       for (std::size_t turn = 0; turn < 2; ++turn) {
         const std::size_t mode = (turn + static_cast<std::size_t>(round)) % 2;
-        options_type how;
-        how.mode = mode_of(mode);
-        how.max_new_tokens = options.new_tokens;
-        const auto& result = generator.generate(start, how);
+        const auto& result = generator.generate(start, how_to(mode));
         seconds[mode] += result.decode_seconds;
         tokens[mode] += static_cast<double>(result.tokens.size());
       }
     }
+    for (std::size_t mode = 0; mode < 2; ++mode) {
+      speeds[mode].push_back(tokens[mode] / seconds[mode]);
+    }
+    ratios.push_back(speeds[1].back() / speeds[0].back());
   }
-  outcome.plain_tokens_per_s = tokens[0] / seconds[0];
-  outcome.speculative_tokens_per_s = tokens[1] / seconds[1];
+  outcome.interrupted = stop_requested != 0;
+  if (outcome.interrupted) return outcome;
+  outcome.rounds = timed_rounds;
+  outcome.plain_tokens_per_s = summary_of(speeds[0]);
+  outcome.speculative_tokens_per_s = summary_of(speeds[1]);
+  outcome.speedup = summary_of(ratios);
   outcome.tokens_per_forward = speculative_tokens / speculative_passes;
   for (std::size_t k = 0; k < drafted.size() && drafted[k] > 0; ++k) {
     outcome.acceptance.push_back(accepted[k] / drafted[k]);

@@ -1,16 +1,20 @@
 // Trains a byte-level language model with multi-token prediction on text, then writes with it,
 // token by token and speculatively, and reports whether both wrote the same and which was faster.
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <functional>
 #include <iterator>
 #include <map>
 #include <string>
+#include <string_view>
+#include <thread>
 
 #include "models.hpp"
-#include "mtp/core/error.hpp"
 #include "options.hpp"
 
 namespace {
@@ -44,22 +48,62 @@ const std::map<std::string, runner_map> backends {
 
 int run(const example::program_options& options) {
   const auto backend = backends.find(options.backend);
-  mtp::check(backend != backends.end(),
-             "this program is built without the backend ",
-             options.backend,
-             "; configure with the preset cuda, which needs nvcc");
-  mtp::check(options.backend == "cpu" || options.depth == 3 || options.head == "none",
-             "on the GPU the program is compiled for depth 3, not for ",
-             options.depth);
+  if (backend == backends.end()) {
+    throw example::wrong_use(
+        fmt::format("this program is built without the backend {}; configure with the preset cuda, "
+                    "which needs nvcc",
+                    options.backend));
+  }
+  if (options.backend != "cpu" && options.depth != 3 && options.head != "none") {
+    throw example::wrong_use(
+        fmt::format("on the GPU the program is compiled for depth 3, not for {}", options.depth));
+  }
+  const auto cores = static_cast<int>(std::thread::hardware_concurrency());
+  if (cores > 0 && options.threads > cores) {
+    std::fputs(fmt::format("train_and_generate: {} threads on {} core{}: they wait for each other, "
+                           "so that {} would be faster\n",
+                           options.threads,
+                           cores,
+                           cores == 1 ? "" : "s",
+                           cores)
+                   .c_str(),
+               stderr);
+  }
   return backend->second.at(options.head)(options);
+}
+
+// As a shell would read it.
+std::string command_line(int argc, char** argv) {
+  std::string all;
+  for (int i = 0; i < argc; ++i) {
+    std::string word = argv[i];
+    const bool is_plain =
+        !word.empty() && word.find_first_not_of(
+                             "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                             "_-+=./,:@%") == word.npos;
+    if (!is_plain) {
+      for (std::size_t at = 0; (at = word.find('\'', at)) != word.npos; at += 4) {
+        word.replace(at, 1, "'\\''");
+      }
+      word = "'" + word + "'";
+    }
+    all += (i > 0 ? " " : "") + word;
+  }
+  return all;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  std::signal(SIGXFSZ, SIG_IGN);  // a file that is too large is an error with a message
   example::program_options options;
+  options.command = command_line(argc, argv);
   CLI::App app{
       "Trains a byte-level model with multi-token prediction, then decodes with and without it."};
+  app.footer(
+      "Exit status: 0 done, 1 failed, 2 wrong use, 130 interrupted by SIGINT or SIGTERM. The "
+      "first\n"
+      "of these saves a checkpoint, the second ends the program at once.");
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   app.add_option(
          "--text",
@@ -77,7 +121,7 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember(std::vector<int>(std::begin(example::compiled_depths),
                                              std::end(example::compiled_depths))))
       ->capture_default_str();
-  app.add_option("--steps", options.steps, "training steps in all")
+  app.add_option("--steps", options.steps, "training steps in all; may grow on --resume")
       ->check(CLI::Range(1L, 1000000000L))
       ->capture_default_str();
   app.add_option("--seed", options.seed, "seed of parameters and of the order of the text")
@@ -88,6 +132,7 @@ int main(int argc, char** argv) {
   app.add_flag("--resume",
                options.resume,
                "continue from the checkpoint in the output folder, with the same options");
+  app.add_flag("--overwrite", options.overwrite, "give up a run that the output folder holds");
   app.add_option("--out", options.out, "folder for checkpoint, metrics.csv and report.html")
       ->type_name("DIR")
       ->capture_default_str();
@@ -114,7 +159,11 @@ int main(int argc, char** argv) {
                  options.prompts,
                  "text to continue, may be repeated (default: from the held-out text)")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  CLI11_PARSE(app, argc, argv);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& problem) {
+    return app.exit(problem) == 0 ? 0 : 2;
+  }
 
   if (options.head == "none") {
     options.depth = 0;
@@ -128,10 +177,19 @@ int main(int argc, char** argv) {
       }
     }
   }
+  const auto complain = [](std::string_view about) {
+    std::fputs(fmt::format("train_and_generate: {}\n", about).c_str(), stderr);
+  };
   try {
+    if (options.resume && options.overwrite) {
+      throw example::wrong_use("--resume and --overwrite exclude each other");
+    }
     return run(options);
-  } catch (const std::exception& problem) {
-    std::fprintf(stderr, "train_and_generate: %s\n", problem.what());
+  } catch (const example::wrong_use& problem) {
+    complain(problem.what());
     return 2;
+  } catch (const std::exception& problem) {
+    complain(problem.what());
+    return 1;
   }
 }

@@ -1,14 +1,18 @@
 // The measurements of a run as metrics.csv, one row per logged step.
 #pragma once
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <cstddef>
 #include <filesystem>
-#include <fstream>
 #include <limits>
-#include <sstream>
+#include <span>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -16,6 +20,7 @@
 #include <vector>
 
 #include "mtp/core/error.hpp"
+#include "mtp/io/file.hpp"
 
 namespace example {
 
@@ -45,7 +50,8 @@ class metrics_log {
     truncate_after(std::numeric_limits<long>::max());
   }
 
-  /// Throws mtp::error if a list has neither no value nor one per depth, or if writing fails.
+  /// Throws mtp::error if a list has neither no value nor one per depth, or if writing fails; the
+  /// file is then as before.
   void append(const metrics_row& row) {
     std::string line = fmt::format("{},{},{:.7g},{:.7g},{:.7g},{:.7g}",
                                    row.step,
@@ -57,8 +63,36 @@ class metrics_log {
     add_cells(line, row.train_loss, "train_loss");
     add_cells(line, row.train_agreement, "train_agreement");
     add_cells(line, row.val_loss, "val_loss");
-    file_ << line << '\n' << std::flush;
-    mtp::check(file_.good(), "metrics_log: cannot write ", path_.string());
+    write(line += '\n');
+  }
+
+  /// The rows of the file, in their order. Throws mtp::error if it cannot be read, or if a row is
+  /// not one that append() writes.
+  std::vector<metrics_row> rows() const {
+    std::vector<metrics_row> all;
+    const std::string text = read();
+    std::size_t line_number = 0;
+    for (std::size_t begin = 0, end; (end = text.find('\n', begin)) != text.npos; begin = end + 1) {
+      if (++line_number == 1) continue;
+      const std::string_view line(text.data() + begin, end - begin);
+      metrics_row row;
+      row.step = step_of(line, line_number);
+      const std::vector<double> cells = cells_of(line, line_number);
+      row.tokens = static_cast<long>(cells[1]);
+      row.learning_rate = cells[2];
+      row.lambda = cells[3];
+      row.grad_norm = cells[4];
+      row.tokens_per_s = cells[5];
+      std::size_t at = fixed_cells;
+      for (auto* const list : {&row.train_loss, &row.train_agreement, &row.val_loss}) {
+        const bool is_measured = line_has_cell(line, at);
+        for (std::size_t d = 0; d < depths_; ++d, ++at) {
+          if (is_measured) list->push_back(cells[at]);
+        }
+      }
+      all.push_back(std::move(row));
+    }
+    return all;
   }
 
   /// Keeps the rows up to and with `step`. Throws mtp::error if the file cannot be rewritten, has
@@ -83,12 +117,14 @@ class metrics_log {
         kept.append(line) += '\n';
       }
     }
-    if (kept != before) replace(kept);
+    if (kept != before) {
+      mtp::io::atomic_file file(path_);
+      file.write(std::as_bytes(std::span(kept)));
+      file.commit();
+    }
     if (!file_.is_open() || kept != before) {
-      file_.close();
-      file_.clear();
-      file_.open(path_, std::ios::binary | std::ios::app);
-      mtp::check(file_.is_open(), "metrics_log: cannot write ", path_.string());
+      file_ = mtp::io::descriptor(::open(path_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
+      if (!file_.is_open()) mtp::io::fail_system("open", path_, errno);
     }
   }
 
@@ -128,32 +164,73 @@ class metrics_log {
     return step;
   }
 
-  std::string read() const {
-    if (!std::filesystem::exists(path_)) return {};
-    std::ifstream file(path_, std::ios::binary);
-    std::ostringstream text;
-    // operator<< of an empty buffer would set failbit.
-    if (file && file.peek() != std::ifstream::traits_type::eof()) text << file.rdbuf();
-    mtp::check(file.is_open() && !file.bad() && std::filesystem::is_regular_file(path_),
-               "metrics_log: cannot read ",
-               path_.string());
-    return text.str();
+  // The cells as numbers; NaN where a cell is empty.
+  std::vector<double> cells_of(std::string_view line, std::size_t line_number) const {
+    std::vector<double> cells;
+    const std::size_t wanted = fixed_cells + 3 * depths_;
+    for (std::string_view rest = line;; rest.remove_prefix(1)) {
+      double value = std::numeric_limits<double>::quiet_NaN();
+      const std::size_t length = (std::min)(rest.find(','), rest.size());
+      const char* const end = rest.data() + length;
+      mtp::check(length == 0 || std::from_chars(rest.data(), end, value).ptr == end,
+                 "metrics_log: line ",
+                 line_number,
+                 " of ",
+                 path_.string(),
+                 ": \"",
+                 rest.substr(0, length),
+                 "\" is not a number");
+      cells.push_back(value);
+      rest.remove_prefix(length);
+      if (rest.empty()) break;
+    }
+    mtp::check(cells.size() == wanted,
+               "metrics_log: line ",
+               line_number,
+               " of ",
+               path_.string(),
+               " has ",
+               cells.size(),
+               " cells, expected ",
+               wanted);
+    return cells;
   }
 
-  // First beside the file, so that an interruption leaves one or the other whole.
-  void replace(const std::string& text) const {
-    const std::filesystem::path partial = path_.string() + ".partial";
-    std::ofstream file(partial, std::ios::binary | std::ios::trunc);
-    file << text;
-    file.close();
-    std::error_code failure;
-    if (file) std::filesystem::rename(partial, path_, failure);
-    mtp::check(file && !failure, "metrics_log: cannot write ", path_.string());
+  static bool line_has_cell(std::string_view line, std::size_t number) {
+    for (; number > 0; --number) line.remove_prefix(line.find(',') + 1);
+    return !line.empty() && line.front() != ',';
   }
+
+  // A row that the disk takes only a part of is taken back.
+  void write(std::string_view text) {
+    struct ::stat before {};
+    if (::fstat(file_.get(), &before) < 0) mtp::io::fail_system("stat", path_, errno);
+    for (std::string_view rest = text; !rest.empty();) {
+      const ::ssize_t written = ::write(file_.get(), rest.data(), rest.size());
+      if (written < 0 && errno == EINTR) continue;
+      if (written <= 0) {
+        const int code = written < 0 ? errno : ENOSPC;
+        static_cast<void>(::ftruncate(file_.get(), before.st_size));
+        mtp::io::fail_system("write", path_, code);
+      }
+      rest.remove_prefix(static_cast<std::size_t>(written));
+    }
+  }
+
+  std::string read() const {
+    std::error_code failure;
+    if (!std::filesystem::exists(path_, failure) && !failure) return {};
+    const mtp::io::input_file file(path_);
+    std::string text(static_cast<std::size_t>(file.size()), '\0');
+    file.read_exactly(0, std::as_writable_bytes(std::span(text)));
+    return text;
+  }
+
+  static constexpr std::size_t fixed_cells = 6;
 
   std::filesystem::path path_;
   std::size_t depths_;
-  std::ofstream file_;
+  mtp::io::descriptor file_;
 };
 
 }  // namespace example

@@ -3,12 +3,20 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
 namespace example {
 
+/// What the command line asks for makes no sense, or not here.
+class wrong_use : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 struct program_options {
+  std::string command;                      // as it was given
   std::vector<std::filesystem::path> text;  // files or folders
   bool short_indentation = false;           // see shorten_indentation
   std::string head = "sequential";
@@ -18,6 +26,7 @@ struct program_options {
   std::string backend = "cpu";
   int threads = 0;
   bool resume = false;
+  bool overwrite = false;
   std::filesystem::path out = "out";
   double learning_rate = 7e-4;
   double lambda = -1;  // negative: the head kind's own

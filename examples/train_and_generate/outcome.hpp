@@ -7,7 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "measured.hpp"
 #include "options.hpp"
+#include "run_folder.hpp"
 
 namespace example {
 
@@ -22,32 +24,36 @@ struct step_record {
   std::vector<double> train_loss;       // nats per byte
   std::vector<double> train_agreement;  // 0..1
   std::vector<double> val_loss;         // nats per byte; empty: not measured at this step
+  bool skipped = false;                 // loss or gradients were not finite
 };
 
 struct training_outcome {
-  std::vector<step_record> curve;
-  std::vector<double> val_loss;  // nats per byte, over all of the held-out text
-  double tokens_per_s = 0;       // of training steps alone; 0 if none was made
+  std::vector<step_record> curve;  // of the whole run, also of the part before --resume
+  std::vector<double> val_loss;    // nats per byte, over all of the held-out text
+  long val_windows = 0;            // of it
+  double tokens_per_s = 0;         // of training steps alone; 0 if none was ever made
   long tokens_per_step = 0;
   long steps = 0;
+  std::string warning;  // about losses, if there was something to say
   bool interrupted = false;
 };
 
+/// A text, and who wrote each of its bytes: 0 the trunk, k a draft k that was accepted.
 struct continuation {
   std::string prompt, text;
+  std::vector<int> writers;
 };
 
 struct decoding_outcome {
-  double plain_tokens_per_s = 0;
-  double speculative_tokens_per_s = 0;
+  measured plain_tokens_per_s;
+  measured speculative_tokens_per_s;
+  measured speedup;  // of the rounds, in each of which both took turns
+  int rounds = 0;
   double tokens_per_forward = 1;
   std::vector<double> acceptance;  // per draft position
   bool identical = true;           // tokens and logits, bit for bit
+  bool interrupted = false;        // the rest is then of a part of the prompts
   std::vector<continuation> samples;
-
-  double speedup() const {
-    return plain_tokens_per_s > 0 ? speculative_tokens_per_s / plain_tokens_per_s : 0;
-  }
 };
 
 /// The model and the machine.
@@ -57,10 +63,15 @@ struct run_facts {
   std::int64_t parameters = 0;
   std::string text;
   std::int64_t text_bytes = 0;
+  std::string text_checksum;
   std::string backend;  // "2 threads", or the name of a GPU
 };
 
-/// All texts of the command line, one after the other.
+/// Throws wrong_use for a prompt that a model of `positions` bytes cannot continue.
+void check_prompts(const program_options& options, long positions);
+
+/// All texts of the command line, one after the other. What a folder has that is not read is said
+/// on stderr.
 struct text_collection {
   std::vector<std::uint8_t> bytes;
   std::vector<std::int64_t> document_starts;
@@ -72,19 +83,28 @@ text_collection load_texts(const program_options& options);
 /// `first_step`.
 class run_log {
  public:
-  run_log(const program_options& options, const run_facts& facts, long first_step);
+  run_log(const program_options& options,
+          const run_folder& folder,
+          const run_facts& facts,
+          long first_step);
   ~run_log();
+  /// What the file has of the steps before.
+  std::vector<step_record> earlier() const;
+  /// Says on stderr if losses explode. Throws mtp::error if the file cannot be written.
   void record(const step_record& step);
   void finish();
+  /// What was said about losses, or nothing.
+  std::string warning() const;
 
  private:
   struct state;
   std::unique_ptr<state> state_;
 };
 
-/// Writes report.html, prints the table and the JSON line. Returns the exit status: 1 if the texts
-/// differ.
+/// Writes report.html, prints the table and the JSON line. Returns the exit status: 0, 1 if the
+/// texts differ, or that of an interruption. Throws mtp::error if something cannot be written.
 int present(const program_options& options,
+            const run_folder& folder,
             const run_facts& facts,
             const training_outcome& trained,
             const decoding_outcome& decoded);

@@ -94,7 +94,8 @@ inline std::string progress_line(const progress_state& state, int width, bool un
 }
 
 /// Writes progress_line(): on a terminal about 10 times per second, elsewhere every 5 seconds. The
-/// last update is always written, at the latest by the destructor.
+/// last update is always written, at the latest by the destructor. What cannot be written is lost
+/// without an error.
 class progress {
  public:
   explicit progress(long total_steps, std::FILE* out = stderr)
@@ -162,9 +163,9 @@ class progress {
     if (is_terminal_) {
       // One column stays free: some terminals wrap when the last one is written.
       const std::string line = progress_line(state_, (std::max)(terminal_width() - 1, 1), unicode_);
-      fmt::print(out_, "\r{}\x1b[K", line);
+      std::fputs(("\r" + line + "\x1b[K").c_str(), out_);
     } else {
-      fmt::print(out_, "{}\n", progress_line(state_, 0, false));
+      std::fputs((progress_line(state_, 0, false) + "\n").c_str(), out_);
     }
     std::fflush(out_);
     pending_ = false;

@@ -7,16 +7,17 @@
 #include <cmath>
 #include <cstddef>
 #include <filesystem>
-#include <fstream>
 #include <limits>
+#include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "markup.hpp"
-#include "mtp/core/error.hpp"
+#include "measured.hpp"
+#include "mtp/io/file.hpp"
+#include "report_samples.hpp"
 #include "svg.hpp"
 
 namespace example {
@@ -30,10 +31,6 @@ struct curve_point {
   std::vector<double> train_agreement;  // 0..1
 };
 
-struct sample {
-  std::string prompt, text;  // any bytes; the text continues the prompt
-};
-
 struct report_data {
   std::string title;  // the page's name; the headline is result_sentence()
   std::string head;   // the kind of head
@@ -43,8 +40,9 @@ struct report_data {
   double validation = std::numeric_limits<double>::quiet_NaN();  // loss of the next byte, nats,
                                                                  // over all held-out text
   std::vector<double> acceptance;  // 0..1 per draft position; empty: the head does not draft
-  double plain_tokens_per_s = std::numeric_limits<double>::quiet_NaN();
-  double speculative_tokens_per_s = std::numeric_limits<double>::quiet_NaN();
+  measured plain_tokens_per_s, speculative_tokens_per_s;
+  measured speedup;   // speculative over plain
+  std::string basis;  // what all this was measured on, in sentences
   double tokens_per_forward = std::numeric_limits<double>::quiet_NaN();
   bool identical = false;  // speculative decoding wrote the same bytes as plain decoding
   std::vector<sample> samples;
@@ -100,8 +98,9 @@ pre { margin: 1rem 0 0; padding: 1rem 1.15rem; border: 1px solid var(--rule); bo
   background: color-mix(in srgb, var(--track) 45%, transparent); white-space: pre-wrap;
   overflow-wrap: anywhere; tab-size: 4;
   font: .84rem/1.6 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }
-pre .prompt { color: var(--c0); }
-pre .byte { color: var(--soft); font-size: .86em; }
+pre .prompt { color: var(--soft); }
+pre .byte { opacity: .7; font-size: .86em; }
+.basis { margin-top: 1.2rem; }
 table { width: 100%; border-collapse: collapse; margin-top: .9rem; font-size: .92rem; }
 th, td { text-align: left; vertical-align: baseline; font-weight: 400; padding: .5rem 0;
   border-top: 1px solid var(--rule); overflow-wrap: anywhere; }
@@ -121,11 +120,6 @@ td { font-variant-numeric: tabular-nums; }
 @media print { main { padding-top: 0; } section, figure { break-inside: avoid; } }
 )css";
 
-inline double speed_ratio(const report_data& data) {
-  const double ratio = data.speculative_tokens_per_s / data.plain_tokens_per_s;
-  return std::isfinite(ratio) && ratio > 0 ? ratio : std::numeric_limits<double>::quiet_NaN();
-}
-
 inline std::string count(std::size_t number, std::string_view noun) {
   return fmt::format("{} {}{}", number, noun, number == 1 ? "" : "s");
 }
@@ -135,11 +129,31 @@ inline std::string ratio_text(double ratio) {
   return fmt::format("{:.{}f}×", ratio, ratio < 0.995 ? 2 : 1);
 }
 
+/// One ratio where the spread does not show in it, else both ends: "1.8×" or "1.6× to 1.9×".
+inline std::string ratio_text(const measured& ratio) {
+  const std::string low = ratio_text(ratio.lowest), high = ratio_text(ratio.highest);
+  return low == high ? low : low + " to " + high;
+}
+
 inline std::string rate_text(double per_second) {
   if (!std::isfinite(per_second) || per_second < 0) return "not measured";
   if (per_second < 99.5) return fmt::format("{:.1f} tokens/s", per_second);
   if (per_second >= 1e15) return fmt::format("{:.3g} tokens/s", per_second);
   return grouped(std::lround(per_second)) + " tokens/s";
+}
+
+inline std::string rate_text(const measured& rate) {
+  const std::string text = rate_text(rate.median);
+  if (!rate.is_known() || rate.lowest == rate.highest) return text;
+  const auto number = [](double value) {
+    const std::string all = rate_text(value);
+    return all.substr(0, all.find(' '));
+  };
+  return text + " (" + number(rate.lowest) + " to " + number(rate.highest) + ")";
+}
+
+inline bool is_speed(const measured& speed) {
+  return speed.is_known() && speed.median > 0;
 }
 
 using measurement = std::vector<double> curve_point::*;
@@ -239,10 +253,10 @@ inline std::string head_figures(const report_data& data) {
   if (!data.acceptance.empty() && std::isfinite(data.tokens_per_forward)) {
     figures.emplace_back("tokens per forward pass", fmt::format("{:.2f}", data.tokens_per_forward));
   }
-  const double speed =
+  const measured& speed =
       data.acceptance.empty() ? data.plain_tokens_per_s : data.speculative_tokens_per_s;
-  if (std::isfinite(speed) && speed >= 0) {
-    std::string text = rate_text(speed);
+  if (is_speed(speed)) {
+    std::string text = rate_text(speed.median);
     text.resize(text.size() - std::string_view(" tokens/s").size());
     figures.emplace_back("tokens per second", text);
   }
@@ -329,7 +343,7 @@ inline std::string drafts_section(const report_data& data) {
         "<p class=\"note\">The {}head does not draft: text is written one token per "
         "forward pass",
         data.head.empty() ? "" : escape(data.head) + " ");
-    if (std::isfinite(data.plain_tokens_per_s) && data.plain_tokens_per_s >= 0) {
+    if (is_speed(data.plain_tokens_per_s)) {
       out += ", " + rate_text(data.plain_tokens_per_s);
     }
     return out + ".</p>\n</section>\n";
@@ -352,17 +366,18 @@ inline std::string drafts_section(const report_data& data) {
          draw_bars(accepted, 1, "Share of the drafts that were accepted, for each position") +
          "</figure>\n";
 
-  const double plain = data.plain_tokens_per_s, drafted = data.speculative_tokens_per_s;
-  const std::vector<bar> speeds = {
-      {"plain", rate_text(plain), plain, "var(--soft)"},
-      {"with " + count(data.acceptance.size(), "draft"), rate_text(drafted), drafted, colour(0)}};
+  const measured &plain = data.plain_tokens_per_s, &drafted = data.speculative_tokens_per_s;
+  const std::vector<bar> speeds = {{"plain", rate_text(plain), plain.median, "var(--soft)"},
+                                   {"with " + count(data.acceptance.size(), "draft"),
+                                    rate_text(drafted),
+                                    drafted.median,
+                                    colour(0)}};
   double full = 0;
-  for (const double speed : {plain, drafted}) {
+  for (const double speed : {plain.median, drafted.median}) {
     if (std::isfinite(speed)) full = (std::max)(full, speed);
   }
-  const double ratio = speed_ratio(data);
   out += fmt::format("<figure>\n<h3>Speed{}</h3>\n",
-                     std::isfinite(ratio) ? ", " + ratio_text(ratio) : "");
+                     is_speed(data.speedup) ? ", " + ratio_text(data.speedup) : "");
   out += draw_bars(speeds, full, "Tokens per second, plain and with drafts");
   if (std::isfinite(data.tokens_per_forward)) {
     out +=
@@ -370,21 +385,6 @@ inline std::string drafts_section(const report_data& data) {
                     data.tokens_per_forward);
   }
   return out + "</figure>\n</div>\n</section>\n";
-}
-
-inline std::string samples_section(const report_data& data) {
-  if (data.samples.empty()) return {};
-  std::string out =
-      "<section>\n<h2>Text</h2>\n<p class=\"note\">The prompt is in blue, and the model wrote the "
-      "rest."
-      "</p>\n";
-  for (const sample& sample : data.samples) {
-    constexpr std::string_view open = "<span class=\"byte\">", close = "</span>";
-    // The parser of HTML drops a newline right after <pre>, so there is one to drop.
-    out += "<pre>\n<span class=\"prompt\">" + escape(sample.prompt, open, close) + "</span>" +
-           escape(sample.text, open, close) + "</pre>\n";
-  }
-  return out + "</section>\n";
 }
 
 inline std::string facts_section(const report_data& data) {
@@ -414,14 +414,16 @@ inline std::string result_sentence(const report_data& data) {
   const std::string drafts = detail::count(data.acceptance.size(), "draft");
   const std::string_view same =
       data.identical ? ", byte for byte the same text" : ", but not the same text";
-  const double ratio = detail::speed_ratio(data);
-  if (!std::isfinite(ratio)) return fmt::format("Wrote with {}{}", drafts, same);
-  if (ratio >= 1.05) {
+  const measured& ratio = data.speedup;
+  if (!detail::is_speed(ratio)) return fmt::format("Wrote with {}{}", drafts, same);
+  if (ratio.lowest >= 1.05) {
     return fmt::format("Wrote {} faster with {}{}", detail::ratio_text(ratio), drafts, same);
   }
-  if (ratio >= 0.95) return fmt::format("Wrote as fast with {} as without{}", drafts, same);
-  return fmt::format(
-      "Wrote at {} the plain speed with {}{}", detail::ratio_text(ratio), drafts, same);
+  if (ratio.highest < 0.95) {
+    return fmt::format(
+        "Wrote at {} the plain speed with {}{}", detail::ratio_text(ratio), drafts, same);
+  }
+  return fmt::format("Wrote about as fast with {} as without{}", drafts, same);
 }
 
 inline std::string report_html(const report_data& data) {
@@ -440,25 +442,19 @@ inline std::string report_html(const report_data& data) {
                      chart_style,
                      detail::page_style);
   if (!kicker.empty()) out += "<p class=\"kicker\">" + kicker + "</p>\n";
-  out += "<h1>" + headline + "</h1>\n" + detail::head_figures(data) + "</header>\n";
+  out += "<h1>" + headline + "</h1>\n" + detail::head_figures(data);
+  if (!data.basis.empty()) out += "<p class=\"note basis\">" + escape(data.basis) + "</p>\n";
+  out += "</header>\n";
   out += detail::learning_section(data) + detail::drafts_section(data) +
-         detail::samples_section(data) + detail::facts_section(data);
+         detail::samples_section(data.samples) + detail::facts_section(data);
   return out + "</main>\n</body>\n</html>\n";
 }
 
 inline void write_report(const std::filesystem::path& path, const report_data& data) {
   const std::string page = report_html(data);
-  const std::filesystem::path partial = path.string() + ".partial";
-  std::ofstream file(partial, std::ios::binary | std::ios::trunc);
-  file << page;
-  file.close();
-  std::error_code failure;
-  if (file) std::filesystem::rename(partial, path, failure);
-  if (!file || failure) {
-    std::error_code ignored;
-    std::filesystem::remove(partial, ignored);
-    mtp::fail("write_report: cannot write ", path.string());
-  }
+  mtp::io::atomic_file file(path);
+  file.write(std::as_bytes(std::span(page)));
+  file.commit();
 }
 
 }  // namespace example

@@ -1,17 +1,28 @@
 // The program for one model: train, save, decode both ways, present.
 #pragma once
 
+#include <cstdint>
+#include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "decoding.hpp"
 #include "models.hpp"
+#include "mtp/io/checksum.hpp"
 #include "mtp/mtp.hpp"
 #include "options.hpp"
 #include "outcome.hpp"
+#include "run_folder.hpp"
 #include "training.hpp"
 
 namespace example {
+
+inline std::string checksum_of(const std::vector<std::uint8_t>& bytes) {
+  mtp::io::xxh64 checksum;
+  checksum.update(std::as_bytes(std::span(bytes)));
+  return "xxh64:" + mtp::io::to_hex(checksum.digest());
+}
 
 /// `backend` says in a few words what the context runs on.
 template <mtp::model_config Config, class Backend, mtp::scalar S>
@@ -20,26 +31,30 @@ int run(const program_options& options,
         const std::string& backend) {
   using model_type = mtp::language_model<Config, Backend, S>;
   using trainer_type = mtp::trainer<Config, Backend, S>;
+  check_prompts(options, static_cast<long>(Config.max_positions));
   text_collection text = load_texts(options);
   const run_facts facts{std::string(mtp::name_of(Config.head)),
                         Config.depth,
                         model_type::parameter_count(),
                         text.description,
                         static_cast<std::int64_t>(text.bytes.size()),
+                        checksum_of(text.bytes),
                         backend};
   const mtp::dataset<> data(
       std::move(text.bytes),
       std::move(text.document_starts),
       {.window = trainer_type::window_of(options.length), .seed = {options.seed}});
+  const run_folder folder(options);
   model_type model(context, mtp::seed{options.seed});
-  trainer_type trainer(context, model, data, training_options<Config>(options));
-  const training_outcome trained = train(options, facts, trainer);
+  trainer_type trainer(
+      context, model, data, training_options<Config>(options, folder.planned_steps()));
+  const training_outcome trained = train(options, folder, facts, trainer);
   if (trained.interrupted) {
-    return present(options, facts, trained, {});
+    return present(options, folder, facts, trained, {});
   }
   mtp::generator<Config, Backend, S> generator(context, model);
   const auto prompts = options.prompts.empty() ? held_out_prompts(data, 12, 64) : options.prompts;
-  return present(options, facts, trained, decode(options, generator, prompts));
+  return present(options, folder, facts, trained, decode(options, generator, prompts));
 }
 
 }  // namespace example

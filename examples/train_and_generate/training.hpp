@@ -3,8 +3,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <csignal>
-#include <filesystem>
 #include <utility>
 #include <vector>
 
@@ -12,31 +10,20 @@
 #include "mtp/mtp.hpp"
 #include "options.hpp"
 #include "outcome.hpp"
+#include "run_folder.hpp"
+#include "stopping.hpp"
 
 namespace example {
 
-/// Set by SIGINT and SIGTERM: finish the step, save, leave.
-inline volatile std::sig_atomic_t stop_requested = 0;
-
-inline void request_stop_on_signals() {
-  const auto request = [](int) { stop_requested = 1; };
-  std::signal(SIGINT, request);
-  std::signal(SIGTERM, request);
-}
-
-inline std::filesystem::path checkpoint_path(const program_options& options) {
-  return options.out / "checkpoint.safetensors";
-}
-
 template <mtp::model_config Config>
-mtp::train_options<Config> training_options(const program_options& options) {
+mtp::train_options<Config> training_options(const program_options& options, long planned_steps) {
   mtp::train_options<Config> chosen;
   chosen.batch = options.batch;
   chosen.length = options.length;
   chosen.learning_rate = {options.learning_rate,
                           options.learning_rate / 10,
-                          std::min<mtp::index_t>(options.steps / 10, 100),
-                          options.steps};
+                          std::min<mtp::index_t>(planned_steps / 10, 100),
+                          planned_steps};
   if (options.lambda >= 0) {
     chosen.lambda = mtp::lambda_schedule::constant(options.lambda);
   }
@@ -64,20 +51,30 @@ std::vector<double> agreements_of(const Report& report) {
 /// Trains up to options.steps, from the checkpoint if so asked. Validates on a part of the held-out
 /// text now and then, on all of it at the end; saves now and then and at the end.
 template <class Trainer>
-training_outcome train(const program_options& options, run_facts facts, Trainer& trainer) {
+training_outcome train(const program_options& options,
+                       const run_folder& folder,
+                       const run_facts& facts,
+                       Trainer& trainer) {
   using clock = std::chrono::steady_clock;
   constexpr mtp::index_t some_windows = 16;
+  const auto save = [&] { mtp::io::save_checkpoint(folder.checkpoint(), trainer); };
+  const auto going = [] { return stop_requested == 0; };
   if (options.resume) {
-    mtp::io::load_checkpoint(checkpoint_path(options), trainer);
+    mtp::io::load_checkpoint(folder.checkpoint(), trainer);
   }
+  folder.begin();
   training_outcome outcome;
   outcome.tokens_per_step = static_cast<long>(trainer.tokens_per_step());
-  run_log log(options, facts, static_cast<long>(trainer.state().step));
+  run_log log(options, folder, facts, static_cast<long>(trainer.state().step));
+  outcome.curve = log.earlier();
+  if (!outcome.curve.empty()) {
+    outcome.tokens_per_s = outcome.curve.back().tokens_per_s;
+  }
   request_stop_on_signals();
   const long every = std::max(1L, options.steps / 20);
   double seconds = 0;
   long made = 0;
-  while (trainer.state().step < options.steps && !stop_requested) {
+  while (trainer.state().step < options.steps && going()) {
     const auto start = clock::now();
     const auto report = trainer.step();
     seconds += std::chrono::duration<double>(clock::now() - start).count();
@@ -91,23 +88,31 @@ training_outcome train(const program_options& options, run_facts facts, Trainer&
     record.tokens_per_s = outcome.tokens_per_s;
     record.train_loss = losses_of(report.loss);
     record.train_agreement = agreements_of(report.loss);
+    record.skipped = report.skipped;
     if (record.step % every == 0 || record.step == options.steps) {
       record.val_loss = losses_of(trainer.validate(some_windows));
     }
-    log.record(record);
+    try {
+      log.record(record);
+    } catch (const mtp::error&) {
+      save();  // the disk may take one more checkpoint where a log fails, and it is worth more
+      throw;
+    }
     if (options.save_every > 0 && record.step % options.save_every == 0 &&
         record.step != options.steps) {
-      mtp::io::save_checkpoint(checkpoint_path(options), trainer);
+      save();
     }
     outcome.curve.push_back(std::move(record));
   }
   log.finish();
-  mtp::io::save_checkpoint(checkpoint_path(options), trainer);
+  save();
+  outcome.warning = log.warning();
   outcome.steps = static_cast<long>(trainer.state().step);
-  outcome.interrupted = stop_requested != 0 && outcome.steps < options.steps;
-  if (!outcome.interrupted) {
-    outcome.val_loss = losses_of(trainer.validate(trainer.data().validation_windows()));
+  if (going()) {
+    outcome.val_windows = static_cast<long>(trainer.data().validation_windows());
+    outcome.val_loss = losses_of(trainer.validate(trainer.data().validation_windows(), going));
   }
+  outcome.interrupted = !going();
   return outcome;
 }
 

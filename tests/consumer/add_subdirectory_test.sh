@@ -8,6 +8,7 @@ source "$(dirname "$0")/lib.sh"
 copy_library mtp
 cp "$consumer"/add_subdirectory/* .
 build_and_run "$@"
+check_build_type
 
 # ---- nothing leaks: no variable, target, test, flag, and nothing to install ---------------------
 mkdir leaks

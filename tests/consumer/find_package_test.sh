@@ -19,6 +19,7 @@ diff <(headers "$MTP_SOURCE_DIR/include") <(headers prefix/include) ||
 # ---- a program, and a checkpoint ----------------------------------------------------------------
 cp "$consumer"/find_package/* .
 build_and_run "$@"
+check_build_type
 build/checkpoint || fail "the checkpoint was not read as it was written"
 
 # ---- nothing leaks ------------------------------------------------------------------------------

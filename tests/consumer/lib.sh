@@ -75,3 +75,23 @@ build_and_run() {
   quietly cmake --build build
   [[ $(build/program) == consumed ]] || fail "the program did not run to its end"
 }
+
+# check_build_type: the project in the current folder is told once per build folder that nothing is optimized.
+check_build_type() {
+  configure() { # configure COUNT [ARGUMENT...]: sentences expected
+    local count=$1
+    shift
+    cmake -S . -B said "$@" >output.txt 2>&1 || fail "cmake $*: $(cat output.txt)"
+    [[ $(grep -c "compiled without optimization" output.txt) == "$count" ]] ||
+      fail "cmake $*: expected $count sentences about optimization: $(cat output.txt)"
+  }
+  configure 1
+  grep -q "CMAKE_BUILD_TYPE is empty: .* -DCMAKE_BUILD_TYPE=Release" output.txt || fail "the sentence: $(cat output.txt)"
+  configure 0
+  configure 0 -DCMAKE_BUILD_TYPE=Release
+  configure 1 -DCMAKE_BUILD_TYPE=Debug
+  configure 0 -DCMAKE_BUILD_TYPE=RelWithDebInfo
+  configure 0 -DCMAKE_BUILD_TYPE= -DCMAKE_CXX_FLAGS="-Wall -O2"
+  configure 1 -DCMAKE_BUILD_TYPE= -DCMAKE_CXX_FLAGS="-O0 -march=native"
+  rm -rf said
+}

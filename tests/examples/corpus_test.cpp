@@ -85,6 +85,36 @@ TEST_CASE("what is not text of the project is left out") {
   CHECK(text_of(load_corpus(folder.path())) == "kept\n\nkept too");
 }
 
+TEST_CASE("files that are called as texts are and are not read are named, with the reason") {
+  const test::folder folder;
+  folder.write("kept.txt", std::string(4u << 20, 'x'));
+  folder.write("large.txt", std::string((4u << 20) + 1, 'x'));
+  folder.write("nul.txt", std::string("n\0o", 3));
+  folder.write("picture.png", "no");
+  const corpus read = load_corpus(folder.path());
+  CHECK(read.bytes.size() == 4u << 20);
+  const std::vector<std::string> lines = lines_about(read.left_out);
+  REQUIRE(lines.size() == 2);
+  CHECK(lines[0] == (folder / "large.txt").string() +
+                        ": 4.2 MB, and files of a folder are read up to 4 MiB; --text with the "
+                        "file itself reads all of it");
+  CHECK(lines[1] == (folder / "nul.txt").string() + ": a NUL byte is in it, so it is not text");
+  CHECK(load_corpus(folder / "large.txt").left_out.empty());
+
+  std::filesystem::remove(folder / "kept.txt");
+  for (const char* part : {"holds no text files",
+                           "large.txt: 4.2 MB",
+                           "nul.txt: a NUL byte",
+                           "1 file of other names"}) {
+    CHECK_THROWS_WITH_AS(load_corpus(folder.path()), doctest::Contains(part), mtp::error);
+  }
+
+  std::vector<example::left_out_file> many;
+  for (int i = 0; i < 8; ++i) many.push_back({std::to_string(i), "why"});
+  CHECK(lines_about(many) ==
+        std::vector<std::string>{"0: why", "1: why", "2: why", "3: why", "4: why", "3 more"});
+}
+
 TEST_CASE("a directory that is named itself may have any name") {
   const test::folder folder;
   folder.write("build/x.txt", "yes");
@@ -112,8 +142,9 @@ TEST_CASE("a file without the right to read it is an error") {
   const test::folder folder;
   folder.write("secret.txt", "x");
   std::filesystem::permissions(folder / "secret.txt", std::filesystem::perms::none);
-  CHECK_THROWS_WITH_AS(
-      load_corpus(folder / "secret.txt"), doctest::Contains("cannot read"), mtp::error);
+  CHECK_THROWS_WITH_AS(load_corpus(folder / "secret.txt"),
+                       doctest::Contains("secret.txt': Permission denied (errno 13)"),
+                       mtp::error);
   CHECK_THROWS_WITH_AS(load_corpus(folder.path()), doctest::Contains("cannot read"), mtp::error);
 }
 

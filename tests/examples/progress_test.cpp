@@ -62,4 +62,16 @@ TEST_CASE("a file gets the first and the last update of a short run, each as a l
   std::fclose(file);
 }
 
+TEST_CASE("progress that cannot be written ends nothing") {
+  std::FILE* const full = std::fopen("/dev/full", "w");
+  REQUIRE(full != nullptr);
+  std::setvbuf(full, nullptr, _IONBF, 0);  // as stderr
+  {
+    example::progress line(10, full);
+    CHECK_NOTHROW(line.update(1, std::vector<double>{2.5}, 100, 1e-3));
+    CHECK_NOTHROW(line.finish());
+  }
+  std::fclose(full);
+}
+
 }  // namespace examples_progress_cases

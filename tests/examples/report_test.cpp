@@ -10,6 +10,7 @@
 
 #include "examples/folder.hpp"
 #include "examples/tags.hpp"
+#include "io/scratch.hpp"
 
 namespace examples_report_cases {
 
@@ -42,11 +43,12 @@ report_data whole_report() {
     data.curve.push_back(point);
   }
   data.acceptance = {0.81, 0.6, 0.4};
-  data.plain_tokens_per_s = 1000;
-  data.speculative_tokens_per_s = 1800;
+  data.plain_tokens_per_s = {1000, 990, 1015};
+  data.speculative_tokens_per_s = {1800, 1790, 1810};
+  data.speedup = {1.8, 1.78, 1.82};
   data.tokens_per_forward = 2.5;
   data.identical = true;
-  data.samples = {{"<prompt>", "text & \x01\xff more"}};
+  data.samples = {{"<prompt>", "text & \x01\xff more", {}}};
   return data;
 }
 
@@ -59,14 +61,14 @@ TEST_CASE("the headline states the result") {
   CHECK(result_sentence(data) == "Wrote 1.8× faster with 3 drafts, but not the same text");
   data.identical = true;
   data.acceptance = {0.5};
-  data.speculative_tokens_per_s = 1020;
+  data.speedup = {1.02, 1.01, 1.03};
   CHECK(result_sentence(data) ==
-        "Wrote as fast with 1 draft as without, byte for byte the same text");
-  data.speculative_tokens_per_s = 700;
+        "Wrote about as fast with 1 draft as without, byte for byte the same text");
+  data.speedup = {0.7, 0.7, 0.7};
   CHECK(result_sentence(data) ==
         "Wrote at 0.70× the plain speed with 1 draft, byte for byte the same text");
   for (const double unknown : {unknown_value, 0.0, -1.0, std::numeric_limits<double>::infinity()}) {
-    data.speculative_tokens_per_s = unknown;
+    data.speedup = {unknown, unknown, unknown};
     CHECK(result_sentence(data) == "Wrote with 1 draft, byte for byte the same text");
   }
   data.acceptance.clear();
@@ -78,6 +80,54 @@ TEST_CASE("the headline states the result") {
   CHECK(result_sentence(data) == "Predicts its training text with 1.50 nats per byte");
   data.curve.clear();
   CHECK(result_sentence(data) == "Wrote text one token at a time");
+}
+
+TEST_CASE("the headline claims no more than the spread of the measurements carries") {
+  report_data data = whole_report();
+  const auto sentence_with = [&](double median, double lowest, double highest) {
+    data.speedup = {median, lowest, highest};
+    const std::string sentence = result_sentence(data);
+    return sentence.substr(0, sentence.find(" with 3 drafts"));
+  };
+  CHECK(sentence_with(1.8, 1.6, 2.0) == "Wrote 1.6× to 2.0× faster");
+  CHECK(sentence_with(1.8, 0.9, 2.0) == "Wrote about as fast");
+  CHECK(sentence_with(1.2, 1.04, 1.3) == "Wrote about as fast");
+  CHECK(sentence_with(0.9, 0.8, 0.96) == "Wrote about as fast");
+  CHECK(sentence_with(0.8, 0.7, 0.9) == "Wrote at 0.70× to 0.90× the plain speed");
+}
+
+TEST_CASE("speeds have their spread beside them, and the page says what they were measured on") {
+  report_data data = whole_report();
+  data.basis = "Of 5 rounds & more.";
+  const std::string html = report_html(data);
+  CHECK(markup_fault(html) == "");
+  CHECK(contains(html, "1,000 tokens/s (990 to 1,015)"));
+  CHECK(contains(html, "1,800 tokens/s (1,790 to 1,810)"));
+  CHECK(contains(html, "<p class=\"note basis\">Of 5 rounds &amp; more.</p>"));
+}
+
+TEST_CASE("each byte has the colour of who wrote it") {
+  report_data data = whole_report();
+  data.samples = {{"p", "ab<\xc3\xa4z", {0, 1, 1, 2, 3, 0}}, {"q", "none", {}}};
+  const std::string html = report_html(data);
+  CHECK(markup_fault(html) == "");
+  CHECK(contains(html,
+                 "</span>a<span style=\"color:var(--c1)\">b&lt;</span>"
+                 "<span style=\"color:var(--c2)\">\xc3\xa4</span>z</pre>"));
+  CHECK(contains(html, "</span>none</pre>"));
+  CHECK(count(html, ", accepted</li>") == 3);
+  data.samples = {{"p", "ab", {0, 0}}};
+  CHECK(count(report_html(data), ", accepted</li>") == 0);
+}
+
+TEST_CASE("a figure that was measured several times is its median") {
+  using example::summary_of;
+  CHECK(summary_of({3, 1, 2}).median == 2);
+  CHECK(summary_of({3, 1, 2}).lowest == 1);
+  CHECK(summary_of({3, 1, 2}).highest == 3);
+  CHECK(summary_of({4, 1, 2, 3}).median == 2.5);
+  CHECK_FALSE(summary_of({}).is_known());
+  CHECK_FALSE(summary_of({1, unknown_value}).is_known());
 }
 
 TEST_CASE("many points are drawn as means of their neighbours") {
@@ -141,7 +191,7 @@ TEST_CASE("values that are missing or not finite are gaps") {
   data.curve[50].train_loss.clear();  // not measured: the line goes on
   data.acceptance = {unknown_value, 0.5};
   data.tokens_per_forward = unknown_value;
-  data.plain_tokens_per_s = unknown_value;
+  data.plain_tokens_per_s = {};
   const std::string html = report_html(data);
   CHECK(markup_fault(html) == "");
   CHECK_FALSE(contains(html, "nan"));
@@ -168,6 +218,13 @@ TEST_CASE("the page is written whole or not at all") {
   example::write_report(folder / "report.html", {});
   CHECK(folder.read("report.html") == report_html({}));
   CHECK_THROWS_AS(example::write_report(folder / "missing/report.html", data), mtp::error);
+  std::string message;
+  {
+    const mtp::testing::file_size_limit full(1000);
+    message = mtp::testing::refusal([&] { write_report(folder / "report.html", data); });
+  }
+  CHECK_MESSAGE(contains(message, "report.html': File too large (errno 27)"), message);
+  CHECK(folder.read("report.html") == report_html({}));
   std::size_t files = 0;
   for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(folder.path()))
     ++files;

@@ -1,10 +1,16 @@
 #include "mtp/io/file.hpp"
 
+#include <signal.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
+#include <cstring>
 #include <doctest/doctest.h>
 #include <filesystem>
 #include <string>
@@ -31,6 +37,32 @@ void replace_content(const std::filesystem::path& path, const std::string& text)
   atomic_file file(path);
   file.write(bytes_of(text));
   file.commit();
+}
+
+/// What a process leaves that is killed while it writes `target`: the name, in the same folder.
+std::string left_by_killed_writer(const std::filesystem::path& target) {
+  std::array<int, 2> pipe{};
+  REQUIRE(::pipe(pipe.data()) == 0);
+  const ::pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    atomic_file file(target);
+    file.write(bytes_of("half"));
+    const std::string& name = file.temporary();
+    static_cast<void>(::write(pipe[1], name.data(), name.size()));
+    ::raise(SIGKILL);
+  }
+  ::close(pipe[1]);
+  std::array<char, 300> name{};
+  const ::ssize_t length = ::read(pipe[0], name.data(), name.size());
+  ::close(pipe[0]);
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  REQUIRE(WIFSIGNALED(status));
+  REQUIRE(length > 0);
+  const std::string left(name.data(), static_cast<std::size_t>(length));
+  REQUIRE(content(target.parent_path() / left) == "half");
+  return left;
 }
 
 }  // namespace
@@ -180,8 +212,89 @@ TEST_CASE("atomic_file refuses targets that cannot become a file") {
   CHECK(contains(open_error(scratch.path()), "Is a directory"));
   CHECK(contains(open_error(scratch / "folder/"), "not the name of a file"));
   CHECK(contains(open_error(""), "not the name of a file"));
-  CHECK(contains(open_error(scratch / std::string(255, 'n')), "File name too long"));
+  CHECK(contains(open_error(scratch / std::string(256, 'n')), "File name too long"));
   CHECK(scratch.entries() == 1);
+}
+
+TEST_CASE("atomic_file takes every name that a file may have") {
+  const scratch_directory scratch;
+  for (const std::string& name : {std::string(255, 'n'),
+                                  std::string(230, 'n') + ".safetensors",
+                                  std::string(122, 'n') + std::string("\xc3\xa4") + "n",
+                                  std::string("-"),
+                                  std::string("a b'\n")}) {
+    replace_content(scratch / name, name);
+    CHECK(content(scratch / name) == name);
+  }
+  std::string umlauts;  // two bytes each: no name ends within one
+  for (int i = 0; i < 127; ++i) umlauts += "\xc3\xa4";
+  atomic_file file(scratch / umlauts);
+  const auto mark = file.temporary().find(".mtp.tmp-");
+  CHECK(mark != std::string::npos);
+  CHECK(mark % 2 == 0);
+  file.commit();
+  CHECK(content(scratch / umlauts).empty());
+  CHECK(scratch.entries() == 6);
+}
+
+TEST_CASE("atomic_file leaves pipes, sockets and devices alone") {
+  const scratch_directory scratch;
+  const auto kind_of = [](const std::filesystem::path& path) {
+    struct ::stat status {};
+    REQUIRE(::lstat(path.c_str(), &status) == 0);
+    return status.st_mode & S_IFMT;
+  };
+  const auto check_refused = [&](const std::filesystem::path& path, const std::string& kind) {
+    const auto before = kind_of(path);
+    const std::string message = refusal([&] { replace_content(path, "new"); });
+    CHECK_MESSAGE(contains(message, "'" + path.string() + "'"), message);
+    CHECK_MESSAGE(contains(message, kind + ", not a regular file"), message);
+    CHECK(kind_of(path) == before);
+  };
+  REQUIRE(::mkfifo((scratch / "pipe").c_str(), 0600) == 0);
+  check_refused(scratch / "pipe", "a pipe");
+
+  const descriptor socket(::socket(AF_UNIX, SOCK_STREAM, 0));
+  ::sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::string name = (scratch / "socket").string();
+  REQUIRE(name.size() < sizeof(address.sun_path));
+  std::memcpy(address.sun_path, name.c_str(), name.size());
+  REQUIRE(::bind(socket.get(), reinterpret_cast<const ::sockaddr*>(&address), sizeof(address)) ==
+          0);
+  check_refused(scratch / "socket", "a socket");
+
+  std::filesystem::create_symlink("pipe", scratch / "link");
+  check_refused(scratch / "link", "a pipe");
+  CHECK(scratch.entries() == 3);
+
+  // Never the machine's own: without the check, the superuser replaces them. Others may make none.
+  if (::mknod((scratch / "null").c_str(), S_IFCHR | 0600, makedev(1, 3)) == 0) {
+    check_refused(scratch / "null", "a device");
+    std::filesystem::remove(scratch / "null");
+  }
+
+  // One that comes while the file is written.
+  {
+    atomic_file file(scratch / "late");
+    REQUIRE(::mkfifo((scratch / "late").c_str(), 0600) == 0);
+    CHECK(contains(refusal([&] { file.commit(); }), "a pipe, not a regular file"));
+  }
+  CHECK(S_ISFIFO(kind_of(scratch / "late")));
+  CHECK(scratch.entries() == 4);
+}
+
+TEST_CASE("atomic_file replaces a symbolic link, wherever it points") {
+  const scratch_directory scratch;
+  put(scratch / "plain", "old");
+  for (const char* to : {"plain", "absent", "self", "plain/below"}) {
+    std::filesystem::remove(scratch / "self");
+    std::filesystem::create_symlink(to, scratch / "self");
+    replace_content(scratch / "self", "new");
+    CHECK(std::filesystem::symlink_status(scratch / "self").type() ==
+          std::filesystem::file_type::regular);
+    CHECK(content(scratch / "plain") == "old");
+  }
 }
 
 TEST_CASE("atomic_file reports a failed rename and removes the temporary file") {
@@ -192,10 +305,18 @@ TEST_CASE("atomic_file reports a failed rename and removes the temporary file") 
     std::filesystem::create_directory(scratch / "target");
     put(scratch / "target/inside", "old");
     const std::string message = refusal([&] { file.commit(); });
-    CHECK(contains(message, "cannot rename"));
+    CHECK(contains(message, "cannot write"));
     CHECK(contains(message, "Is a directory"));
   }
   CHECK(content(scratch / "target/inside") == "old");
+  CHECK(scratch.entries() == 1);
+  {
+    atomic_file file(scratch / "file");
+    std::filesystem::remove(scratch / file.temporary());  // by someone else
+    const std::string message = refusal([&] { file.commit(); });
+    CHECK(contains(message, "cannot rename"));
+    CHECK(contains(message, "No such file or directory (errno 2)"));
+  }
   CHECK(scratch.entries() == 1);
 }
 
@@ -214,7 +335,19 @@ TEST_CASE("atomic_file survives a change of the working directory") {
   CHECK(scratch.entries() == 1);
 }
 
-TEST_CASE("atomic_file is not disturbed by what a killed process has left") {
+TEST_CASE("atomic_file removes what killed processes have left in the folder") {
+  const scratch_directory scratch;
+  for (const std::string& name :
+       {std::string("other"), std::string("file"), std::string(255, 'n')}) {
+    left_by_killed_writer(scratch / name);
+    replace_content(scratch / "file", "whole");
+    CHECK(content(scratch / "file") == "whole");
+    CHECK(scratch.entries() == 1);
+  }
+}
+
+TEST_CASE("atomic_file removes what is left under its own process number") {
+  // A container gives the same number to each process that it starts.
   const scratch_directory scratch;
   std::string left;
   {
@@ -223,8 +356,37 @@ TEST_CASE("atomic_file is not disturbed by what a killed process has left") {
   }
   put(scratch / left, "half");
   replace_content(scratch / "file", "whole");
-  CHECK(content(scratch / "file") == "whole");
-  CHECK(content(scratch / left) == "half");
+  CHECK(scratch.entries() == 1);
+}
+
+TEST_CASE("atomic_file removes nothing that is in use, or that it has not made") {
+  const scratch_directory scratch;
+  const std::string left = left_by_killed_writer(scratch / "file");
+  const auto process = left.rfind("-", left.rfind("-") - 1) + 1;
+  const std::string start = left.substr(0, process), gone = left.substr(process);
+  std::filesystem::remove(scratch / left);
+
+  std::vector<std::string> kept{
+      "file.tmp-" + gone,  // a user's own
+      "file.mtp.tmp-" + gone + "~",
+      "file.mtp.tmp-0" + gone,
+      "file.mtp.tmp-" + gone.substr(0, gone.find('-')),
+      "file.mtp.tmp--1-0",
+      "file.mtp.tmp-99999999999999999999-0",
+      start + std::to_string(::getppid()) + "-0",  // of a process that lives
+  };
+  for (const std::string& name : kept) put(scratch / name, "kept");
+  std::filesystem::create_directory(scratch / (start + gone));
+  REQUIRE(::mkfifo((scratch / (start + gone + "1")).c_str(), 0600) == 0);
+  {
+    atomic_file in_use(scratch / "used");
+    in_use.write(bytes_of("used"));
+    replace_content(scratch / "file", "whole");
+    in_use.commit();
+  }
+  CHECK(content(scratch / "used") == "used");
+  for (const std::string& name : kept) CHECK_MESSAGE(content(scratch / name) == "kept", name);
+  CHECK(scratch.entries() == static_cast<std::ptrdiff_t>(kept.size()) + 4);
 }
 
 TEST_CASE("atomic_file: of two writers at once, each writes its own and the last commit wins") {

@@ -335,6 +335,19 @@ TEST_CASE("validation is the mean over the targets of the first windows, all if 
   CHECK(run.training.validate(0).depths[0].targets == 0);
 }
 
+TEST_CASE("validation ends where it is told to, and reports what it has seen") {
+  usual_run run;
+  const index_t batch = run.training.options().batch;
+  REQUIRE(run.data.validation_windows() > batch);
+  int asked = 0;
+  const auto report = run.training.validate(100, [&] { return ++asked <= 1; });
+  CHECK(asked == 2);
+  const auto expected = run.training.validate(batch);
+  CHECK(report.total == expected.total);
+  CHECK(report.depths[0].targets == expected.depths[0].targets);
+  CHECK(run.training.validate(100, [] { return false; }).depths[0].targets == 0);
+}
+
 TEST_CASE("without held-out text validation has no targets and no loss") {
   usual_setup setup;
   setup.validation_share = 0;

@@ -1,6 +1,7 @@
 // What the library throws, and the checks that throw it.
 #pragma once
 
+#include <locale>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -10,17 +11,21 @@
 namespace mtp::inline MTP_ABI {
 
 /// The one exception of the library. The message names the function, what was expected and what
-/// came. A call that throws has changed nothing that the caller can see. Where the host's own
-/// containers find no memory, std::bad_alloc passes through, and the same holds.
+/// came. A call that throws has changed nothing that the caller can see; where there is an
+/// exception, the call's comment says so: trainer::step, which ends a run of bad steps, has counted
+/// them. Where the host's own containers find no memory, std::bad_alloc passes through, and the same
+/// holds.
 class error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
 
-/// Throws mtp::error with all parts written one after the other.
+/// Throws mtp::error with all parts written one after the other; numbers are written as in C,
+/// whatever the program's locale.
 template <class... Parts>
 [[noreturn]] void fail(const Parts&... parts) {
   std::ostringstream message;
+  message.imbue(std::locale::classic());
   (message << ... << parts);
   throw error(message.str());
 }

@@ -1,23 +1,38 @@
 // A model's configuration as text, under the names of Hugging Face where they have one.
 #pragma once
 
-#include <ios>
+#include <array>
+#include <charconv>
+#include <concepts>
 #include <map>
-#include <sstream>
 #include <string>
 
 #include "mtp/model/model_config.hpp"
 
 namespace mtp::inline MTP_ABI::io {
 
-/// The entries "config.<name>" of a checkpoint; equal configurations give equal entries.
+/// The entries "config.<name>" of a checkpoint; equal configurations give equal entries, in every
+/// locale.
 inline std::map<std::string, std::string> describe(const model_config& config) {
   std::map<std::string, std::string> entries;
+  const auto text_of = []<class Value>(const Value& value) -> std::string {
+    if constexpr (std::same_as<Value, bool>) {
+      return value ? "true" : "false";
+    } else if constexpr (std::floating_point<Value>) {
+      std::array<char, 32> digits;  // nine tell all values of float apart
+      const auto end =
+          std::to_chars(
+              digits.data(), digits.data() + digits.size(), value, std::chars_format::general, 9)
+              .ptr;
+      return {digits.data(), end};
+    } else if constexpr (std::integral<Value>) {
+      return std::to_string(value);
+    } else {
+      return std::string(value);
+    }
+  };
   const auto add = [&](const char* name, const auto& value) {
-    std::ostringstream text;
-    text.precision(9);
-    text << std::boolalpha << value;
-    entries.emplace(std::string("config.") + name, text.str());
+    entries.emplace(std::string("config.") + name, text_of(value));
   };
   const auto tap = [](norm_tap at) { return at == norm_tap::pre_norm ? "pre_norm" : "post_norm"; };
   add("vocab_size", config.vocab_size);

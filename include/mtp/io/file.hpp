@@ -10,81 +10,17 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <limits>
 #include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "mtp/core/error.hpp"
+#include "mtp/io/descriptor.hpp"
+#include "mtp/io/temporary_file.hpp"
 
 namespace mtp::inline MTP_ABI::io {
-
-namespace detail {
-
-/// Throws mtp::error for the system call that has just set errno to `code`.
-[[noreturn]] inline void fail_system(std::string_view operation,
-                                     const std::filesystem::path& path,
-                                     int code) {
-  fail("mtp::io: cannot ",
-       operation,
-       " '",
-       path.string(),
-       "': ",
-       std::generic_category().message(code),
-       " (errno ",
-       code,
-       ")");
-}
-
-inline constexpr std::uint64_t max_offset =
-    static_cast<std::uint64_t>((std::numeric_limits<::off_t>::max)());
-
-/// Calls `call` until a signal no longer interrupts it.
-template <class Call>
-auto uninterrupted(Call call) {
-  auto result = call();
-  while (result < 0 && errno == EINTR) result = call();
-  return result;
-}
-
-}  // namespace detail
-
-/// Owns an open file descriptor.
-class descriptor {
- public:
-  /// Nothing open.
-  descriptor() = default;
-  /// Takes a descriptor that is open; a negative value stands for none.
-  explicit descriptor(int value) : value_(value) {}
-  /// Takes it; `other` is closed afterwards.
-  descriptor(descriptor&& other) noexcept : value_(std::exchange(other.value_, -1)) {}
-  /// Swaps the two.
-  descriptor& operator=(descriptor&& other) noexcept {
-    std::swap(value_, other.value_);
-    return *this;
-  }
-  ~descriptor() {
-    if (is_open()) ::close(value_);
-  }
-
-  /// Whether there is one.
-  bool is_open() const { return value_ >= 0; }
-  /// The descriptor, or -1.
-  int get() const { return value_; }
-
-  /// Closes and returns 0 or the errno. Closed afterwards in either case, as on Linux.
-  [[nodiscard]] int close() {
-    if (!is_open()) return 0;
-    const int result = ::close(std::exchange(value_, -1));
-    return result < 0 && errno != EINTR ? errno : 0;
-  }
-
- private:
-  int value_ = -1;
-};
 
 /// A regular file, open for reading. What it reads stays the same file when `path` is replaced.
 class input_file {
@@ -94,12 +30,17 @@ class input_file {
     // Without O_NONBLOCK, opening a pipe would wait for somebody to write to it.
     descriptor_ = descriptor(detail::uninterrupted(
         [&] { return ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); }));
-    if (!descriptor_.is_open()) detail::fail_system("open", path_, errno);
+    if (!descriptor_.is_open()) fail_system("open", path_, errno);
 
     struct ::stat status {};
-    if (::fstat(descriptor_.get(), &status) < 0) detail::fail_system("stat", path_, errno);
-    if (S_ISDIR(status.st_mode)) detail::fail_system("read", path_, EISDIR);
-    check(S_ISREG(status.st_mode), "mtp::io: '", path_.string(), "' is not a regular file");
+    if (::fstat(descriptor_.get(), &status) < 0) fail_system("stat", path_, errno);
+    if (S_ISDIR(status.st_mode)) fail_system("read", path_, EISDIR);
+    check(S_ISREG(status.st_mode),
+          "mtp::io: cannot read '",
+          path_.string(),
+          "': it is ",
+          detail::kind_of_file(status.st_mode),
+          ", not a regular file");
     size_ = static_cast<std::uint64_t>(status.st_size);
   }
 
@@ -128,7 +69,7 @@ class input_file {
                        to.size() - done,
                        static_cast<::off_t>(offset + done));
       });
-      if (got < 0) detail::fail_system("read", path_, errno);
+      if (got < 0) fail_system("read", path_, errno);
       check(got > 0,
             "mtp::io: '",
             path_.string(),
@@ -149,40 +90,23 @@ class input_file {
 };
 
 /// Replaces a file by a new one. The bytes go to a temporary file in the same directory, named
-/// `<target>.tmp-<process>-<number>`, which commit() renames to the target: whoever opens the
+/// `<target>.mtp.tmp-<process>-<number>`, which commit() renames to the target: whoever opens the
 /// target finds the old content or the new one, never a mixture. Without commit() the destructor
-/// removes the temporary file; after a crash it stays, and is in nobody's way. Writers of one
-/// target do not disturb each other; the last commit() wins. A target that is a symbolic link is
-/// itself replaced. Every failure throws mtp::error.
+/// removes the temporary file; what a killed process leaves is removed by the next atomic_file in
+/// the same directory. Writers of one target do not disturb each other; the last commit() wins. A
+/// target that is a symbolic link is itself replaced. Every failure throws mtp::error.
 class atomic_file {
  public:
   /// Makes the temporary file. Throws mtp::error if the directory does not take one, or if `target`
-  /// is a directory.
+  /// is anything but a regular file or a new name: a pipe, socket, device or directory, or a
+  /// symbolic link to one, is never replaced.
   explicit atomic_file(std::filesystem::path target) : target_(std::move(target)) {
     check(target_.has_filename(), "mtp::io: '", target_.string(), "' is not the name of a file");
-    std::error_code ignored;
-    if (std::filesystem::is_directory(target_, ignored)) {
-      detail::fail_system("write", target_, EISDIR);
-    }
-
-    // All names are relative to this descriptor, so that a change of the working directory in
-    // between does no harm.
-    const std::filesystem::path folder = target_.has_parent_path() ? target_.parent_path() : ".";
-    directory_ = descriptor(detail::uninterrupted(
-        [&] { return ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
-    if (!directory_.is_open()) detail::fail_system("open the directory of", target_, errno);
-
-    const std::string prefix = target_.filename().string() + ".tmp-" + std::to_string(::getpid());
-    for (int number = 0; !file_.is_open(); ++number) {
-      temporary_ = prefix + "-" + std::to_string(number);
-      file_ = descriptor(detail::uninterrupted([&] {
-        return ::openat(
-            directory_.get(), temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-      }));
-      if (!file_.is_open() && errno != EEXIST) {
-        detail::fail_system("create a temporary file for", target_, errno);
-      }
-    }
+    directory_ = detail::open_folder_of(target_);
+    check_target();
+    detail::remove_leftovers(directory_);
+    file_ = detail::make_temporary(directory_, target_.filename().string(), temporary_);
+    if (!file_.is_open()) fail_system("create a temporary file for", target_, errno);
   }
 
   atomic_file(const atomic_file&) = delete;
@@ -223,23 +147,45 @@ class atomic_file {
     });
   }
 
-  /// Puts the new file in place, on the disk and not only in its cache.
+  /// Puts the new file in place, on the disk and not only in its cache. Throws mtp::error also if
+  /// something else than a regular file has taken the target's name in between.
   /// If only the last step fails, the sync of the directory, the new file is already in place but
   /// may not survive a loss of power; after every other failure the old file is untouched.
   void commit() {
     check_open();
+    check_target();
     sync(file_);
-    if (const int code = file_.close(); code != 0) detail::fail_system("close", target_, code);
+    // Until it has its new name, it must not look like something that was left.
+    lock_ = descriptor(::fcntl(file_.get(), F_DUPFD_CLOEXEC, 0));
+    if (!lock_.is_open()) fail_system("keep the lock on", target_, errno);
+    if (const int code = file_.close(); code != 0) fail_system("close", target_, code);
     if (::renameat(
             directory_.get(), temporary_.c_str(), directory_.get(), target_.filename().c_str()) <
         0) {
-      detail::fail_system("rename the temporary file to", target_, errno);
+      fail_system("rename the temporary file to", target_, errno);
     }
     renamed_ = true;
     sync(directory_);
   }
 
  private:
+  void check_target() const {
+    const std::string name = target_.filename().string();
+    struct ::stat status {};
+    if (::fstatat(directory_.get(), name.c_str(), &status, 0) == 0) {
+      if (S_ISDIR(status.st_mode)) fail_system("write", target_, EISDIR);
+      check(S_ISREG(status.st_mode),
+            "mtp::io: cannot write '",
+            target_.string(),
+            "': it is ",
+            detail::kind_of_file(status.st_mode),
+            ", not a regular file");
+    } else if (::fstatat(directory_.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) < 0 &&
+               errno != ENOENT) {  // a link that leads nowhere is replaced as well
+      fail_system("write", target_, errno);
+    }
+  }
+
   void check_open() const {
     check(file_.is_open(), "mtp::io: '", target_.string(), "' is already committed or closed");
   }
@@ -252,7 +198,7 @@ class atomic_file {
     while (done < bytes.size()) {
       const ::ssize_t written = detail::uninterrupted(
           [&] { return write_some(bytes.data() + done, bytes.size() - done, done); });
-      if (written <= 0) detail::fail_system("write", target_, written < 0 ? errno : ENOSPC);
+      if (written <= 0) fail_system("write", target_, written < 0 ? errno : ENOSPC);
       done += static_cast<std::size_t>(written);
     }
   }
@@ -261,7 +207,7 @@ class atomic_file {
     // EINVAL: a file system that has nothing to sync here, such as some network ones for
     // directories.
     if (detail::uninterrupted([&] { return ::fsync(what.get()); }) < 0 && errno != EINVAL) {
-      detail::fail_system("sync", target_, errno);
+      fail_system("sync", target_, errno);
     }
   }
 
@@ -269,6 +215,7 @@ class atomic_file {
   descriptor directory_;
   std::string temporary_;
   descriptor file_;
+  descriptor lock_;  // the same file, while it is renamed
   std::uint64_t size_ = 0;
   bool renamed_ = false;
 };

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <type_traits>
 #include <vector>
@@ -130,13 +131,16 @@ class trainer {
     return options_.batch * options_.length * options_.accumulation;
   }
 
-  /// One step. Throws mtp::error when max_bad_steps steps in a row had NaN or infinity.
+  /// One step. Throws mtp::error when max_bad_steps steps in a row had NaN or infinity: parameters
+  /// and moments are then those before the first of them, and state() has counted them all.
   report_type step();
 
   /// Losses over the first `windows` held-out windows, all of them if fewer. Per valid target and
-  /// with the weights of the options alone: the lambda schedule does not enter.
+  /// with the weights of the options alone: the lambda schedule does not enter. `keep_going`, if
+  /// given, is asked before each pass; after it has returned false, the report is about the windows
+  /// so far.
   [[nodiscard("trainer::validate: nothing but the report comes of it")]] loss_report<Config.depth>
-  validate(index_t windows);
+  validate(index_t windows, const std::function<bool()>& keep_going = {});
 
  private:
   static const options_type& checked(const options_type& options) {
@@ -315,12 +319,14 @@ auto trainer<Config, Backend, S, Element>::step() -> report_type {
 }
 
 template <model_config Config, class Backend, scalar S, class Element>
-loss_report<Config.depth> trainer<Config, Backend, S, Element>::validate(index_t windows) {
+loss_report<Config.depth> trainer<Config, Backend, S, Element>::validate(
+    index_t windows, const std::function<bool()>& keep_going) {
   loss_report<Config.depth> total;
   const index_t count = (std::min)(windows, data_->validation_windows());
   auto loss = options_.loss;
   loss.normalization = loss_normalization::valid_targets;
   for (index_t first = 0; first < count; first += options_.batch) {
+    if (keep_going && !keep_going()) break;
     const index_t rows = (std::min)(options_.batch, count - first);
     for (index_t b = 0; b < rows; ++b) {
       data_->validation_sample(first + b, tokens_of(b), segments_of(b));

@@ -1,0 +1,126 @@
+// What all files of POSIX systems need: owned descriptors, locks, and errors with their reason.
+#pragma once
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <filesystem>
+#include <limits>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include "mtp/core/error.hpp"
+
+namespace mtp::inline MTP_ABI::io {
+
+/// Throws mtp::error "cannot <operation> '<path>': <reason>" for a system call that has set errno
+/// to `code`.
+[[noreturn]] inline void fail_system(std::string_view operation,
+                                     const std::filesystem::path& path,
+                                     int code) {
+  fail("mtp::io: cannot ",
+       operation,
+       " '",
+       path.string(),
+       "': ",
+       std::generic_category().message(code),
+       " (errno ",
+       code,
+       ")");
+}
+
+namespace detail {
+
+inline constexpr std::uint64_t max_offset =
+    static_cast<std::uint64_t>((std::numeric_limits<::off_t>::max)());
+
+/// Calls `call` until a signal no longer interrupts it.
+template <class Call>
+auto uninterrupted(Call call) {
+  auto result = call();
+  while (result < 0 && errno == EINTR) result = call();
+  return result;
+}
+
+/// What kind of file has these mode bits, for messages.
+inline std::string_view kind_of_file(::mode_t mode) {
+  if (S_ISREG(mode)) return "a regular file";
+  if (S_ISDIR(mode)) return "a directory";
+  if (S_ISFIFO(mode)) return "a pipe";
+  if (S_ISSOCK(mode)) return "a socket";
+  return S_ISCHR(mode) || S_ISBLK(mode) ? "a device" : "a file of a special kind";
+}
+
+}  // namespace detail
+
+/// Owns an open file descriptor.
+class descriptor {
+ public:
+  /// Nothing open.
+  descriptor() = default;
+  /// Takes a descriptor that is open; a negative value stands for none.
+  explicit descriptor(int value) : value_(value) {}
+  /// Takes it; `other` is closed afterwards.
+  descriptor(descriptor&& other) noexcept : value_(std::exchange(other.value_, -1)) {}
+  /// Swaps the two.
+  descriptor& operator=(descriptor&& other) noexcept {
+    std::swap(value_, other.value_);
+    return *this;
+  }
+  ~descriptor() {
+    if (is_open()) ::close(value_);
+  }
+
+  /// Whether there is one.
+  bool is_open() const { return value_ >= 0; }
+  /// The descriptor, or -1.
+  int get() const { return value_; }
+
+  /// Closes and returns 0 or the errno. Closed afterwards in either case, as on Linux.
+  [[nodiscard]] int close() {
+    if (!is_open()) return 0;
+    const int result = ::close(std::exchange(value_, -1));
+    return result < 0 && errno != EINTR ? errno : 0;
+  }
+
+ private:
+  int value_ = -1;
+};
+
+namespace detail {
+
+/// Opens the folder that `path` is in. All names are relative to this descriptor, so that a change
+/// of the working directory does no harm.
+inline descriptor open_folder_of(const std::filesystem::path& path) {
+  const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
+  descriptor opened(
+      uninterrupted([&] { return ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
+  if (!opened.is_open()) fail_system("open the directory of", path, errno);
+  return opened;
+}
+
+enum class lock_result { taken, held_by_another, not_supported };
+
+/// Locks an open file without waiting. The lock ends with the process, however it ends, so that
+/// nobody has to guess from numbers of processes whether its owner still lives.
+inline lock_result try_lock(const descriptor& file) {
+  if (uninterrupted([&] { return ::flock(file.get(), LOCK_EX | LOCK_NB); }) == 0) {
+    return lock_result::taken;
+  }
+  return errno == EWOULDBLOCK ? lock_result::held_by_another : lock_result::not_supported;
+}
+
+/// Whether an open file still has a name.
+inline bool has_name(const descriptor& file) {
+  struct ::stat status {};
+  return ::fstat(file.get(), &status) == 0 && status.st_nlink > 0;
+}
+
+}  // namespace detail
+
+}  // namespace mtp::inline MTP_ABI::io
