@@ -1,6 +1,7 @@
 // Owning tensors.
 #pragma once
 
+#include <concepts>
 #include <cstddef>
 #include <initializer_list>
 #include <span>
@@ -11,6 +12,7 @@
 #include "mtp/core/backend.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/core/extents.hpp"
+#include "mtp/core/operand.hpp"
 #include "mtp/core/refusal.hpp"
 #include "mtp/core/scalar.hpp"
 #include "mtp/core/view.hpp"
@@ -65,8 +67,8 @@ class buffer {
 };
 
 /// An owning tensor: a buffer with a shape. Row-major and contiguous; zero when made. Move-only,
-/// because a copy of a large tensor should be seen: write `mtp::copy(context, destination.view(),
-/// source.view())`.
+/// because a copy of a large tensor should be seen: write `mtp::copy(context, destination,
+/// source)`. Operations take tensors and views alike.
 template <class Element, extents_type Shape, class Backend>
 class tensor {
   static_assert(backend<Backend>,
@@ -113,10 +115,19 @@ class tensor {
   view_type view() { return {elements_.data(), shape_}; }
   /// As above, to read.
   const_view_type view() const { return {elements_.data(), shape_}; }
-  /// view(), so that a tensor may stand where an operation wants a view.
-  operator view_type() { return view(); }
+  /// view(), so that a tensor may stand where a view is wanted, its sizes known to the type or not.
+  /// A temporary tensor gives no view that writes.
+  template <class Other, extents_type OtherShape>
+  requires(std::convertible_to<view_type, mtp::view<Other, OtherShape, Backend>>)
+  operator mtp::view<Other, OtherShape, Backend>() & {
+    return view();
+  }
   /// As above, to read.
-  operator const_view_type() const { return view(); }
+  template <class Other, extents_type OtherShape>
+  requires(std::convertible_to<const_view_type, mtp::view<Other, OtherShape, Backend>>)
+  operator mtp::view<Other, OtherShape, Backend>() const& {
+    return view();
+  }
 
   /// The size of each dimension.
   const Shape& shape() const { return shape_; }

@@ -252,6 +252,18 @@ void broadcast_add(context<Backend>& context,
 }
 
 /// @cond
+// Tensors for views.
+MTP_TAKES_TENSORS(fill, as_operand)
+MTP_TAKES_TENSORS(copy, as_operand)
+MTP_TAKES_TENSORS(add, as_operand)
+MTP_TAKES_TENSORS(subtract, as_operand)
+MTP_TAKES_TENSORS(multiply, as_operand)
+MTP_TAKES_TENSORS(divide, as_operand)
+MTP_TAKES_TENSORS(scale, as_operand)
+MTP_TAKES_TENSORS(axpy, as_operand)
+MTP_TAKES_TENSORS(transform, as_operand)
+MTP_TAKES_TENSORS(broadcast_add, as_operand)
+
 // What calls are told that fit no operation above.
 template <class Call = void>
 void fill(detail::any, detail::any, detail::any) {

@@ -8,6 +8,7 @@
 
 #include "mtp/core/error.hpp"
 #include "mtp/core/extents.hpp"
+#include "mtp/core/operand.hpp"
 #include "mtp/core/refusal.hpp"
 #include "mtp/core/scalar.hpp"
 #include "mtp/core/view.hpp"
