@@ -76,6 +76,12 @@ concept backend = requires(typename backend_traits<Backend>::context& context,
 /// backend.
 struct host_memory {};
 
+/// The host reads and writes the elements of views of this backend where they lie. What loops over
+/// elements itself asks for it; operations work on any backend.
+template <class Backend>
+concept host_accessible =
+    std::same_as<Backend, host_memory> || backend_traits<Backend>::is_host_memory;
+
 /// What operations of a backend run on; always their first argument.
 template <class Backend>
 using context = typename backend_traits<Backend>::context;

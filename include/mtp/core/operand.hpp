@@ -24,6 +24,10 @@ inline constexpr bool is_view = false;
 template <class Element, class Shape, class Backend>
 inline constexpr bool is_view<view<Element, Shape, Backend>> = true;
 
+/// A view or a tensor, as it was forwarded.
+template <class T>
+concept operand = is_view<std::remove_cvref_t<T>> || is_tensor<std::remove_cvref_t<T>>;
+
 /// One of the arguments, each as it was forwarded, is a tensor.
 template <class... Arguments>
 concept some_tensor = (is_tensor<std::remove_cvref_t<Arguments>> || ...);

@@ -155,6 +155,32 @@ class tensor {
     return view()(indices...);
   }
 
+  /// One element, for memory of the host. Throws mtp::error for an index that does not exist.
+  template <class... Indices>
+  Element& at(Indices... indices) {
+    return view().at(indices...);
+  }
+  /// As above, to read.
+  template <class... Indices>
+  const Element& at(Indices... indices) const {
+    return view().at(indices...);
+  }
+
+  /// The elements in row-major order, for memory of the host.
+  template <class Memory = Backend>
+  requires host_accessible<Memory> Element* begin() { return data(); }
+  /// As above, to read.
+  template <class Memory = Backend>
+  requires host_accessible<Memory>
+  const Element* begin() const { return data(); }
+  /// Behind the last element.
+  template <class Memory = Backend>
+  requires host_accessible<Memory> Element* end() { return data() + count(); }
+  /// As above, to read.
+  template <class Memory = Backend>
+  requires host_accessible<Memory>
+  const Element* end() const { return data() + count(); }
+
   /// The same tensor in the memory of another backend.
   template <class Other>
   [[nodiscard("tensor::to: the tensor itself stays where it is")]] tensor<Element, Shape, Other>
