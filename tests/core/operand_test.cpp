@@ -67,8 +67,8 @@ TEST_CASE("numbers reach operations on tensors as they would reach those on view
   CHECK(tokens.to_host() == std::vector<token_t>{7, 7});
   transform(context, x, x, [](float element) { return -element; });
   CHECK(x.to_host() == std::vector<float>{-3, -6});
-  static_assert(!std::convertible_to<detail::number<double>, index_t>);
-  static_assert(std::convertible_to<detail::number<int>, double>);
+  static_assert(!std::convertible_to<mtp::detail::number<double>, index_t>);
+  static_assert(std::convertible_to<mtp::detail::number<int>, double>);
 }
 
 TEST_CASE("a linear map takes tensors of static sizes, and a weight") {
