@@ -34,6 +34,10 @@ namespace mtp::inline MTP_ABI {
 ///                                  one input, at least N: a vector is stored from its beginning
 ///     weight_offset<S>(n, k, N, K) where its element (n, k) lies within them
 ///
+/// where the host reads the elements, for operators on tensors:
+///
+///     calling_thread()             a context without threads of its own, cheap to make
+///
 /// and for decoding without waiting for the host:
 ///
 ///     prefill_rows                 rows of a prompt that a pass takes
