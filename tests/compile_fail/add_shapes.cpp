@@ -1,4 +1,4 @@
-// expects: add: y, a and b must have the same shape
+// expects: add: a and b must have y's shape, or one that broadcasts to it
 #include "compile_fail/backends.hpp"
 #include "mtp/ops/elementwise.hpp"
 

@@ -67,6 +67,28 @@ TEST_CASE("a tensor without elements has no memory and works") {
   CHECK(x.to_host().empty());
 }
 
+TEST_CASE("at gives an element, and throws where there is none") {
+  tensor<float, extents<2, 2>, cpu> x({}, {1, 2, 3, 4});  // [2, 2]
+  x.at(1, 0) = 7;
+  CHECK(std::as_const(x).at(1, 0) == 7);
+  CHECK_THROWS_WITH_AS(
+      x.at(0, 2),
+      "view::at: index 2 of dimension 1 does not lie in [0, 2), the shape is [2, 2]",
+      error);
+}
+
+TEST_CASE("a tensor in the host's memory is a range of its elements") {
+  tensor<float, dims<2>, cpu> x(dims<2>(2, 2));  // [2, 2]
+  float next = 0;
+  for (float& element : x) {
+    element = next++;
+  }
+  CHECK(std::vector<float>(std::as_const(x).begin(), std::as_const(x).end()) ==
+        std::vector<float>{0, 1, 2, 3});
+  const tensor<float, dims<2>, cpu> nothing(dims<2>(0, 4));  // [0, 4]
+  CHECK(nothing.begin() == nothing.end());
+}
+
 TEST_CASE("a tensor converts to views, with and without const") {
   tensor<float, extents<2>, cpu> x({}, {1, 2});         // [2]
   const vector_view<const float, cpu> read = x.view();  // [2]

@@ -2,7 +2,10 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <limits>
 #include <numeric>
+#include <span>
 #include <type_traits>
 #include <vector>
 
@@ -51,6 +54,70 @@ TEST_CASE_FIXTURE(numbered, "slice throws for what does not lie inside") {
   CHECK_THROWS_AS(static_cast<void>(x.slice(1, 0, -1)), error);
   CHECK_THROWS_AS(static_cast<void>(x.slice(3, 0, 1)), error);
   CHECK_THROWS_AS(static_cast<void>(x.slice(-1, 0, 1)), error);
+}
+
+TEST_CASE_FIXTURE(numbered, "slice takes every second or third element of a dimension") {
+  const auto odd = x.slice(2, 1, 2, 2);  // [2, 3, 2] stride (12, 4, 2)
+  CHECK(odd.shape() == dims<3>(2, 3, 2));
+  CHECK(values(odd) == std::vector<double>{1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23});
+  CHECK(values(odd.slice(1, 0, 2, 2)) == std::vector<double>{1, 3, 9, 11, 13, 15, 21, 23});
+  CHECK(values(x.slice(2, 0, 2, 3).select(0, 0).select(0, 0)) == std::vector<double>{0, 3});
+  CHECK(values(x.slice(1, 2, 1, 100).select(1, 0)) == values(x.select(1, 2)));
+  CHECK(x.slice(2, 4, 0, 2).empty());
+  CHECK(x.slice(2, 0, 4, 1).is_contiguous());
+}
+
+TEST_CASE_FIXTURE(numbered, "slice in steps throws for what does not lie inside") {
+  CHECK_THROWS_WITH_AS(static_cast<void>(x.slice(2, 1, 3, 2)),
+                       "view::slice: 3 elements from 1 on in steps of 2 do not lie in [0, 4)",
+                       error);
+  CHECK_THROWS_WITH_AS(static_cast<void>(x.slice(2, 0, 2, 0)),
+                       "view::slice: expected a step of at least 1, got 0",
+                       error);
+  CHECK_THROWS_AS(static_cast<void>(x.slice(2, 0, 2, -1)), error);
+  CHECK_THROWS_AS(static_cast<void>(x.slice(2, 4, 1, 1)), error);
+  CHECK_THROWS_AS(static_cast<void>(x.slice(2, 5, 0, 1)), error);
+  CHECK_THROWS_AS(static_cast<void>(x.slice(2, -1, 1, 1)), error);
+  CHECK_THROWS_AS(static_cast<void>(x.slice(2, 0, -1, 1)), error);
+  CHECK_THROWS_AS(static_cast<void>(x.slice(3, 0, 1, 1)), error);
+  constexpr index_t most = std::numeric_limits<index_t>::max();
+  CHECK_THROWS_AS(static_cast<void>(x.slice(2, 1, most, most)), error);
+  CHECK_THROWS_AS(static_cast<void>(x.slice(2, most, 2, most)), error);
+  CHECK(x.slice(2, 3, 1, most).count() == 6);
+}
+
+TEST_CASE_FIXTURE(numbered, "at gives the element, and throws where there is none") {
+  CHECK(x.at(1, 2, 3) == 23);
+  CHECK(&x.at(0, 1, 2) == &x(0, 1, 2));
+  CHECK(x.transpose().at(1, 3, 2) == 23);
+  CHECK_THROWS_WITH_AS(
+      x.at(1, 3, 0),
+      "view::at: index 3 of dimension 1 does not lie in [0, 3), the shape is [2, 3, 4]",
+      error);
+  CHECK_THROWS_AS(x.at(-1, 0, 0), error);
+  CHECK_THROWS_AS(x.at(2, 0, 0), error);
+  CHECK_THROWS_AS(x.at(0, 0, 4), error);
+  CHECK(x.select(0, 0).select(0, 0).select(0, 2).at() == 2);
+}
+
+TEST_CASE_FIXTURE(numbered, "a contiguous view is a range of its elements in row-major order") {
+  CHECK(std::vector<float>(x.begin(), x.end()) == memory);
+  for (float& element : x.slice(0, 1, 1)) {
+    element = -element;
+  }
+  CHECK(memory[11] == 11);
+  CHECK(memory[12] == -12);
+  CHECK(memory[23] == -23);
+  CHECK(std::ranges::max(x.select(0, 0)) == 11);
+  const std::span<const float> all(x.select(0, 0));
+  CHECK(all.size() == 12);
+  CHECK_THROWS_WITH_AS(x.transpose().begin(),
+                       "view::begin: the view of shape [2, 4, 3] is not contiguous; make a "
+                       "contiguous copy with mtp::clone(context, view)",
+                       error);
+  CHECK_THROWS_AS(x.slice(1, 0, 2).end(), error);
+  const view<float, dims<2>, cpu> nothing(nullptr, dims<2>(0, 3));  // [0, 3]
+  CHECK(nothing.begin() == nothing.end());
 }
 
 TEST_CASE_FIXTURE(numbered, "select fixes one dimension") {

@@ -85,6 +85,7 @@ std::map<std::string, bool> offered() {
          ops::transform(x.c, x.m, x.in, x.f);
          ops::transform(x.c, x.m, x.in, x.in, x.f);
        }},
+      {"where", requires(o x) { ops::where(x.c, x.m, x.in, x.in, x.in); }},
       {"broadcast_add", requires(o x) { ops::broadcast_add(x.c, x.m, x.in, x.in_v); }},
       {"sum", requires(o x) { ops::sum(x.c, x.v, x.in); }},
       {"mean", requires(o x) { ops::mean(x.c, x.v, x.in); }},

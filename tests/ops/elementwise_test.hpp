@@ -5,6 +5,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <functional>
@@ -294,6 +295,178 @@ TEST_CASE_TEMPLATE_DEFINE("broadcast_add adds the row to every row", Case, broad
   }
 }
 
+/// The view of `x`'s elements that has the last `rank` of its sizes.
+template <int Rank, class Element, class Backend>
+view<const Element, dims<Rank>, Backend> last_dimensions(
+    const view<const Element, dims<3>, Backend>& x) {
+  std::array<index_t, static_cast<std::size_t>(Rank)> sizes{}, strides{};
+  for (int d = 0; d < Rank; ++d) {
+    sizes[static_cast<std::size_t>(d)] = x.extent(3 - Rank + d);
+    strides[static_cast<std::size_t>(d)] = x.stride(3 - Rank + d);
+  }
+  return {x.data(), dims<Rank>(sizes), strides};
+}
+
+/// Elements of x as often as y wants them, one index at a time.
+template <class Element, class Backend>
+std::vector<double> spread(const view<const Element, dims<3>, Backend>& x, const dims<3>& y) {
+  std::vector<double> all;
+  for (index_t i = 0; i < y[0]; ++i) {
+    for (index_t j = 0; j < y[1]; ++j) {
+      for (index_t k = 0; k < y[2]; ++k) {
+        all.push_back(static_cast<double>(
+            x(x.extent(0) == 1 ? 0 : i, x.extent(1) == 1 ? 0 : j, x.extent(2) == 1 ? 0 : k)));
+      }
+    }
+  }
+  return all;
+}
+
+TEST_CASE_TEMPLATE_DEFINE("operands broadcast to the shape of the result, whatever their own",
+                          Case,
+                          broadcast_operands) {
+  using B = typename Case::backend;
+  using S = typename Case::scalar;
+  auto context = testing<B>::make_context(0);
+  const dims<3> results[] = {
+      {1, 1, 1}, {2, 3, 5}, {4, 1, 33}, {3, 17, 16}, {2, 0, 3}, {1, 3, 9001}};
+  for (const dims<3>& shape : some_of<B>(results)) {
+    CAPTURE(shape);
+    for (unsigned ones = 0; ones < 64; ++ones) {  // which sizes of a and b are 1
+      CAPTURE(ones);
+      const auto sizes_of = [&](unsigned bits) {
+        return dims<3>((bits & 1) != 0 ? 1 : shape[0],
+                       (bits & 2) != 0 ? 1 : shape[1],
+                       (bits & 4) != 0 ? 1 : shape[2]);
+      };
+      const dims<3> shape_a = sizes_of(ones), shape_b = sizes_of(ones >> 3);
+      const guarded<S, 3, B> a(shape_a, uniform(shape_a.count(), 21));            // a's sizes
+      const guarded<S, 3, B> b(shape_b, uniform(shape_b.count(), 22, 0.5, 1.5));  // b's sizes
+      const auto left = spread(a.view(), shape), right = spread(b.view(), shape);
+      const auto check_one = [&](auto operation, auto function) {
+        guarded<S, 3, B> y(shape);  // y's sizes
+        operation(y.view());
+        const auto expected = reference::elementwise(function, left, right);
+        REQUIRE(within(y.view(), expected, rounded_twice<S>(expected)));
+        REQUIRE(y.intact());
+      };
+      check_one([&](auto y) { subtract(context, y, a.view(), b.view()); }, std::minus<double>());
+      if (ones % 8 == ones / 8) {
+        check_one([&](auto y) { add(context, y, a.view(), b.view()); }, std::plus<double>());
+        check_one([&](auto y) { multiply(context, y, a.view(), b.view()); },
+                  std::multiplies<double>());
+        check_one([&](auto y) { divide(context, y, a.view(), b.view()); }, std::divides<double>());
+      }
+      if ((ones & 1) != 0) {                               // what is 1 in front may be missing
+        const auto matrix = last_dimensions<2>(a.view());  // a's last two sizes
+        check_one([&](auto y) { subtract(context, y, matrix, b.view()); }, std::minus<double>());
+        check_one([&](auto y) { add(context, y, b.view(), matrix); }, std::plus<double>());
+      }
+      if ((ones & 7) == 7) {
+        const auto number = last_dimensions<0>(a.view());  // []
+        check_one([&](auto y) { subtract(context, y, number, b.view()); }, std::minus<double>());
+      }
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE_DEFINE("a result may be its own operand beside one that broadcasts",
+                          Case,
+                          broadcast_in_place) {
+  using B = typename Case::backend;
+  auto context = testing<B>::make_context(0);
+  guarded<float, 2, B> x(dims<2>(70, 300), uniform(21000, 23));        // [70, 300]
+  const guarded<float, 2, B> column(dims<2>(70, 1), uniform(70, 24));  // [70, 1]
+  const auto before = values(x.view());
+  std::vector<double> repeated;
+  for (const double element : values(column.view())) {
+    repeated.insert(repeated.end(), 300, element);
+  }
+  subtract(context, x.view(), x.view(), column.view());
+  const auto expected = reference::elementwise(std::minus<double>(), before, repeated);
+  CHECK(within(x.view(), expected, rounded_twice<float>(expected)));
+  CHECK(x.intact());
+}
+
+TEST_CASE_TEMPLATE_DEFINE("transform broadcasts its two inputs", Case, broadcast_transform) {
+  using B = typename Case::backend;
+  auto context = testing<B>::make_context(0);
+  const guarded<float, 2, B> a(dims<2>(7, 1), uniform(7, 25));  // [7, 1]
+  const guarded<float, 1, B> b(dims<1>(9), uniform(9, 26));     // [9]
+  guarded<float, 2, B> y(dims<2>(7, 9));                        // [7, 9]
+  transform(context, y.view(), a.view(), b.view(), larger_one{});
+  for (index_t i = 0; i < 7; ++i) {
+    for (index_t j = 0; j < 9; ++j) {
+      REQUIRE(y.view()(i, j) == std::max(a.view()(i, 0), b.view()(j)));
+    }
+  }
+  CHECK(y.intact());
+}
+
+TEST_CASE_TEMPLATE_DEFINE("where takes each element from one of two, bits and all", Case, chosen) {
+  using B = typename Case::backend;
+  using S = typename Case::scalar;
+  auto context = testing<B>::make_context(0);
+  for (const layout& each : some_of<B>(layouts)) {
+    const auto& shape = each.shape;
+    const auto& strides = each.strides;
+    CAPTURE(shape);
+    const guarded<S, 2, B> a(shape, strides, uniform(shape.count(), 27));  // [N, C]
+    const guarded<S, 1, B> b(dims<1>(shape[1]), uniform(shape[1], 28));    // [C]
+    guarded<std::uint8_t, 2, B> flags(shape);                              // [N, C]
+    guarded<S, 2, B> numbers(shape, strides, uniform(shape.count(), 29));  // [N, C]
+    for (index_t n = 0; n < shape[0]; ++n) {
+      for (index_t c = 0; c < shape[1]; ++c) {
+        flags.view()(n, c) = (n + 2 * c) % 3 == 0 ? 200 : 0;
+        if ((n + c) % 2 == 0) {
+          numbers.view()(n, c) = stored<S>(n % 2 == 0 ? 0.0 : -0.0);
+        }
+      }
+    }
+    const auto check_one = [&](const auto& condition) {
+      guarded<S, 2, B> y(shape, strides);  // [N, C]
+      where(context, y.view(), condition, a.view(), b.view());
+      std::vector<S> expected;
+      for (index_t n = 0; n < shape[0]; ++n) {
+        for (index_t c = 0; c < shape[1]; ++c) {
+          expected.push_back(static_cast<double>(condition(n, c)) != 0 ? a.view()(n, c)
+                                                                       : b.view()(c));
+        }
+      }
+      CHECK(same_bits(elements(y.view()), expected));
+      CHECK(y.intact());
+    };
+    check_one(flags.view());
+    check_one(numbers.view());
+  }
+}
+
+TEST_CASE_TEMPLATE_DEFINE("where keeps NaN bits, takes NaN for true, and broadcasts a condition",
+                          Case,
+                          chosen_bits) {
+  using B = typename Case::backend;
+  auto context = testing<B>::make_context(0);
+  guarded<bf16, 2, B> a(dims<2>(3, 4)), b(dims<2>(3, 4)), y(dims<2>(3, 4));  // [3, 4]
+  guarded<float, 2, B> condition(dims<2>(3, 1));                             // [3, 1]
+  for (index_t n = 0; n < 3; ++n) {
+    for (index_t c = 0; c < 4; ++c) {
+      a.view()(n, c) = bf16::from_bits(0x7f81);
+      b.view()(n, c) = bf16::from_bits(0x8000);
+    }
+  }
+  condition.view()(0, 0) = std::numeric_limits<float>::quiet_NaN();
+  condition.view()(1, 0) = 0;
+  condition.view()(2, 0) = std::numeric_limits<float>::denorm_min();
+  where(context, y.view(), condition.view(), a.view(), b.view());
+  testing<B>::settle();
+  CHECK(same_bits(y.view().select(0, 0), a.view().select(0, 0)));
+  CHECK(same_bits(y.view().select(0, 1), b.view().select(0, 1)));
+  CHECK(same_bits(y.view().select(0, 2), a.view().select(0, 2)));
+  const guarded<token_t, 0, B> yes(dims<0>{}, std::vector<double>{1});  // []
+  where(context, y.view(), yes.view(), b.view(), a.view());
+  CHECK(same_bits(y.view(), b.view()));
+}
+
 TEST_CASE_TEMPLATE_DEFINE("an output may be an input", Case, in_place) {
   using B = typename Case::backend;
   auto context = testing<B>::make_context(0);
@@ -391,9 +564,10 @@ TEST_CASE_TEMPLATE_DEFINE("shapes that differ throw and leave the output alone",
   const guarded<float, 2, B> x(dims<2>(2, 3), uniform(6, 14));       // [2, 3]
   const guarded<float, 2, B> turned(dims<2>(3, 2), uniform(6, 15));  // [3, 2]
   const guarded<float, 1, B> row(dims<1>(2), uniform(2, 16));        // [2]
-  CHECK_THROWS_WITH_AS(add(context, y.view(), x.view(), turned.view()),
-                       "add: expected b of shape [2, 3], got [3, 2]",
-                       error);
+  CHECK_THROWS_WITH_AS(
+      add(context, y.view(), x.view(), turned.view()),
+      "add: expected b of shape [2, 3], or of one that broadcasts to it, got [3, 2]",
+      error);
   CHECK_THROWS_AS(add(context, y.view(), turned.view(), x.view()), error);
   CHECK_THROWS_AS(subtract(context, y.view(), x.view(), turned.view()), error);
   CHECK_THROWS_AS(multiply(context, y.view(), x.view(), turned.view()), error);
@@ -403,6 +577,13 @@ TEST_CASE_TEMPLATE_DEFINE("shapes that differ throw and leave the output alone",
   CHECK_THROWS_AS(axpy(context, y.view(), 1.0f, turned.view()), error);
   CHECK_THROWS_AS(transform(context, y.view(), turned.view(), positive_part{}), error);
   CHECK_THROWS_AS(transform(context, y.view(), x.view(), turned.view(), larger_one{}), error);
+  CHECK_THROWS_WITH_AS(
+      where(context, y.view(), row.view(), x.view(), x.view()),
+      "where: expected condition of shape [2, 3], or of one that broadcasts to it, "
+      "got [2]",
+      error);
+  CHECK_THROWS_AS(where(context, y.view(), x.view(), turned.view(), x.view()), error);
+  CHECK_THROWS_AS(where(context, y.view(), x.view(), x.view(), turned.view()), error);
   CHECK_THROWS_WITH_AS(broadcast_add(context, y.view(), x.view(), row.view()),
                        "broadcast_add: expected row of shape [3], got [2]",
                        error);
@@ -418,6 +599,11 @@ TEST_CASE_TEMPLATE_APPLY(rounded_copies, one_case);
 TEST_CASE_TEMPLATE_APPLY(copied_bits, one_case);
 TEST_CASE_TEMPLATE_APPLY(transformed, one_case);
 TEST_CASE_TEMPLATE_APPLY(broadcast, cases);
+TEST_CASE_TEMPLATE_APPLY(broadcast_operands, cases);
+TEST_CASE_TEMPLATE_APPLY(broadcast_in_place, one_case);
+TEST_CASE_TEMPLATE_APPLY(broadcast_transform, one_case);
+TEST_CASE_TEMPLATE_APPLY(chosen, cases);
+TEST_CASE_TEMPLATE_APPLY(chosen_bits, one_case);
 TEST_CASE_TEMPLATE_APPLY(in_place, one_case);
 TEST_CASE_TEMPLATE_APPLY(ranks, cases);
 TEST_CASE_TEMPLATE_APPLY(parts_of_rows, cases);

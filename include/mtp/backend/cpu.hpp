@@ -55,6 +55,9 @@ struct backend_traits<cpu> : host_backend<cpu_context> {
                cpu_detail::cpu_random_ops,
                cpu_detail::cpu_sequence_ops {};
 
+  /// A context that computes on the calling thread: without a workspace, it is cheap to make.
+  static cpu_context calling_thread() { return cpu_context({.threads = 1, .workspace_bytes = 0}); }
+
   /// Zeroed memory. Throws mtp::error when there is none.
   static void* allocate(std::size_t bytes) { return cpu_detail::allocate(bytes); }
   /// Gives back what allocate gave.

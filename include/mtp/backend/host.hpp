@@ -63,6 +63,9 @@ struct host_backend {
   /// No cycle is given before the one before it was read: the host computes.
   static constexpr index_t cycles_ahead = 0;
 
+  /// A context that computes on the calling thread, for operators on tensors.
+  static Context calling_thread() { return Context(); }
+
   /// Zeroed, and aligned as an arena is. Throws mtp::error when there is no memory.
   static void* allocate(std::size_t bytes) {
     void* memory = ::operator new (

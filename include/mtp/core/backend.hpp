@@ -34,6 +34,10 @@ namespace mtp::inline MTP_ABI {
 ///                                  one input, at least N: a vector is stored from its beginning
 ///     weight_offset<S>(n, k, N, K) where its element (n, k) lies within them
 ///
+/// where the host reads the elements, for operators on tensors:
+///
+///     calling_thread()             a context without threads of its own, cheap to make
+///
 /// and for decoding without waiting for the host:
 ///
 ///     prefill_rows                 rows of a prompt that a pass takes
@@ -75,6 +79,12 @@ concept backend = requires(typename backend_traits<Backend>::context& context,
 /// Stands for the host in views that no operation takes: what is filled in there is sent to a
 /// backend.
 struct host_memory {};
+
+/// The host reads and writes the elements of views of this backend where they lie. What loops over
+/// elements itself asks for it; operations work on any backend.
+template <class Backend>
+concept host_accessible =
+    std::same_as<Backend, host_memory> || backend_traits<Backend>::is_host_memory;
 
 /// What operations of a backend run on; always their first argument.
 template <class Backend>

@@ -1,6 +1,7 @@
 // Owning tensors.
 #pragma once
 
+#include <concepts>
 #include <cstddef>
 #include <initializer_list>
 #include <limits>
@@ -12,6 +13,7 @@
 #include "mtp/core/backend.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/core/extents.hpp"
+#include "mtp/core/operand.hpp"
 #include "mtp/core/refusal.hpp"
 #include "mtp/core/scalar.hpp"
 #include "mtp/core/view.hpp"
@@ -74,8 +76,8 @@ class buffer {
 };
 
 /// An owning tensor: a buffer with a shape. Row-major and contiguous; zero when made. Move-only,
-/// because a copy of a large tensor should be seen: write `mtp::copy(context, destination.view(),
-/// source.view())`.
+/// because a copy of a large tensor should be seen: write `mtp::copy(context, destination,
+/// source)`. Operations take tensors and views alike.
 template <class Element, extents_type Shape, class Backend>
 class tensor {
   static_assert(backend<Backend>,
@@ -122,10 +124,19 @@ class tensor {
   view_type view() { return {elements_.data(), shape_}; }
   /// As above, to read.
   const_view_type view() const { return {elements_.data(), shape_}; }
-  /// view(), so that a tensor may stand where an operation wants a view.
-  operator view_type() { return view(); }
+  /// view(), so that a tensor may stand where a view is wanted, its sizes known to the type or not.
+  /// A temporary tensor gives no view that writes.
+  template <class Other, extents_type OtherShape>
+  requires(std::convertible_to<view_type, mtp::view<Other, OtherShape, Backend>>)
+  operator mtp::view<Other, OtherShape, Backend>() & {
+    return view();
+  }
   /// As above, to read.
-  operator const_view_type() const { return view(); }
+  template <class Other, extents_type OtherShape>
+  requires(std::convertible_to<const_view_type, mtp::view<Other, OtherShape, Backend>>)
+  operator mtp::view<Other, OtherShape, Backend>() const& {
+    return view();
+  }
 
   /// The size of each dimension.
   const Shape& shape() const { return shape_; }
@@ -152,6 +163,32 @@ class tensor {
                   "tensor::operator(): the elements lie on a device; copy them with to_host()");
     return view()(indices...);
   }
+
+  /// One element, for memory of the host. Throws mtp::error for an index that does not exist.
+  template <class... Indices>
+  Element& at(Indices... indices) {
+    return view().at(indices...);
+  }
+  /// As above, to read.
+  template <class... Indices>
+  const Element& at(Indices... indices) const {
+    return view().at(indices...);
+  }
+
+  /// The elements in row-major order, for memory of the host.
+  template <class Memory = Backend>
+  requires host_accessible<Memory> Element* begin() { return data(); }
+  /// As above, to read.
+  template <class Memory = Backend>
+  requires host_accessible<Memory>
+  const Element* begin() const { return data(); }
+  /// Behind the last element.
+  template <class Memory = Backend>
+  requires host_accessible<Memory> Element* end() { return data() + count(); }
+  /// As above, to read.
+  template <class Memory = Backend>
+  requires host_accessible<Memory>
+  const Element* end() const { return data() + count(); }
 
   /// The same tensor in the memory of another backend.
   template <class Other>

@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "mtp/core/backend.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/core/extents.hpp"
 #include "mtp/core/refusal.hpp"
@@ -89,6 +90,34 @@ class view {
     return data_[offset];
   }
 
+  /// One element, for memory of the host. Throws mtp::error for an index that does not exist.
+  template <class... Indices>
+  constexpr Element& at(Indices... indices) const {
+    static_assert(host_accessible<Backend>,
+                  "view::at: the elements lie on a device; copy them with tensor::to_host()");
+    static_assert(sizeof...(Indices) == static_cast<std::size_t>(rank),
+                  "view::at: expected one index for each dimension");
+    int d = 0;
+    (check_index(d++, static_cast<index_t>(indices)), ...);
+    return (*this)(indices...);
+  }
+
+  /// The first element of all in row-major order, for memory of the host. Throws mtp::error unless
+  /// contiguous: clone() makes a contiguous copy.
+  template <class Memory = Backend>  // asked when it is called: clang 14 asks too early otherwise
+  requires host_accessible<Memory>
+  constexpr Element* begin() const {
+    check(is_contiguous(),
+          "view::begin: the view of shape ",
+          shape_,
+          " is not contiguous; make a contiguous copy with mtp::clone(context, view)");
+    return data_;
+  }
+  /// Behind the last element. Throws as begin() does.
+  template <class Memory = Backend>
+  requires host_accessible<Memory>
+  constexpr Element* end() const { return begin() + count(); }
+
   /// The part [first, first + count) along one dimension. Throws mtp::error if it does not lie
   /// inside.
   [[nodiscard("view::slice: the view itself stays as it is")]] constexpr part_type slice(
@@ -111,6 +140,36 @@ class view {
     auto sizes = shape_.sizes();
     sizes[static_cast<std::size_t>(dimension)] = count;
     return {data_ + first * stride(dimension), dims<rank>(sizes), strides_};
+  }
+
+  /// Elements first, first + step, .. along one dimension, `count` of them. Throws mtp::error if
+  /// one does not exist or step < 1.
+  [[nodiscard("view::slice: the view itself stays as it is")]] constexpr part_type slice(
+      int dimension, index_t first, index_t count, index_t step) const {
+    check(step >= 1, "view::slice: expected a step of at least 1, got ", step);
+    check(dimension >= 0 && dimension < rank,
+          "view::slice: dimension ",
+          dimension,
+          " of a view of rank ",
+          rank);
+    check(first >= 0 && count >= 0 && first <= extent(dimension) &&
+              (count == 0 ||
+               (first < extent(dimension) && count - 1 <= (extent(dimension) - 1 - first) / step)),
+          "view::slice: ",
+          count,
+          " elements from ",
+          first,
+          " on in steps of ",
+          step,
+          " do not lie in [0, ",
+          extent(dimension),
+          ")");
+    auto sizes = shape_.sizes();
+    auto strides = strides_;
+    sizes[static_cast<std::size_t>(dimension)] = count;
+    // With one element or none, a step is never taken, and its product might not fit.
+    strides[static_cast<std::size_t>(dimension)] *= count > 1 ? step : 1;
+    return {data_ + first * stride(dimension), dims<rank>(sizes), strides};
   }
 
   /// Fixes one dimension to `index`; the rank falls by one. Throws mtp::error if there is no such
@@ -182,6 +241,18 @@ class view {
   }
 
  private:
+  constexpr void check_index(int dimension, index_t index) const {
+    check(index >= 0 && index < extent(dimension),
+          "view::at: index ",
+          index,
+          " of dimension ",
+          dimension,
+          " does not lie in [0, ",
+          extent(dimension),
+          "), the shape is ",
+          shape_);
+  }
+
   Element* data_;
   [[no_unique_address]] Shape shape_;
   strides_type strides_;

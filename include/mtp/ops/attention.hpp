@@ -88,6 +88,11 @@ void attention_cached_forward(context<Backend>& context,
 }
 
 /// @cond
+// Tensors for views.
+MTP_TAKES_TENSORS(attention_forward, as_dynamic_operand)
+MTP_TAKES_TENSORS(attention_backward, as_dynamic_operand)
+MTP_TAKES_TENSORS(attention_cached_forward, as_dynamic_operand)
+
 // What calls are told that fit no operation above.
 template <class Call = void>
 void attention_forward(detail::any, detail::any, ...) {

@@ -147,6 +147,10 @@ void combine_backward(context<Backend>& context,
 }
 
 /// @cond
+// Tensors for views.
+MTP_TAKES_TENSORS(combine_forward, as_dynamic_operand)
+MTP_TAKES_TENSORS(combine_backward, as_dynamic_operand)
+
 // What calls are told that fit no operation above.
 template <class Call = void>
 void combine_forward(detail::any, detail::any, ...) {

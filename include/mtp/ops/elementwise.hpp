@@ -1,9 +1,10 @@
 // Operations on each element by itself.
 //
-// Views may have any rank and any strides, and may be empty. Arithmetic happens in accumulate_t
-// (float for bf16) and is rounded once, when the result is stored. An output may be the same view
-// as an input; it must not overlap one in another way. Shapes that differ throw mtp::error before
-// anything is written.
+// Views may have any rank and any strides, and may be empty. Where a docstring says "broadcast", an
+// input may be of any shape that broadcasts to y's (core/broadcast.hpp). Arithmetic happens in
+// accumulate_t (float for bf16) and is rounded once, when the result is stored. An output may be
+// the same view as an input; it must not overlap one in another way. Shapes that differ throw
+// mtp::error before anything is written.
 #pragma once
 
 #include <type_traits>
@@ -41,7 +42,7 @@ void copy(context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, 
   ops_of<Backend>::copy(context, detail::output(y), detail::input(x));
 }
 
-/// y[i] = a[i] + b[i]                               y, a, b of one shape and element type
+/// y[i] = a[i] + b[i]                               y, a, b of one element type; a, b broadcast
 template <class S, class Shape, class A, class ShapeA, class B, class ShapeB, class Backend>
 void add(context<Backend>& context,
          view<S, Shape, Backend> y,
@@ -49,19 +50,17 @@ void add(context<Backend>& context,
          view<B, ShapeB, Backend> b) {
   static_assert(scalar<S> && detail::same_element<S, A> && detail::same_element<S, B>,
                 "add: y must be writable, and y, a and b of one element type: f64, f32 or bf16");
-  static_assert(detail::same_shape<Shape, ShapeA> && detail::same_shape<Shape, ShapeB>,
-                "add: y, a and b must have the same shape");
-  detail::check_same_shape("add", "a", a, y);
-  detail::check_same_shape("add", "b", b, y);
+  static_assert(detail::broadcasts<Shape, ShapeA> && detail::broadcasts<Shape, ShapeB>,
+                "add: a and b must have y's shape, or one that broadcasts to it");
+  const auto left = detail::broadcast("add", "a", a, y.shape());
+  const auto right = detail::broadcast("add", "b", b, y.shape());
   static_assert(
-      requires {
-        ops_of<Backend>::add(context, detail::output(y), detail::input(a), detail::input(b));
-      },
+      requires { ops_of<Backend>::add(context, detail::output(y), left, right); },
       "add: the backend has no such operation for these arguments");
-  ops_of<Backend>::add(context, detail::output(y), detail::input(a), detail::input(b));
+  ops_of<Backend>::add(context, detail::output(y), left, right);
 }
 
-/// y[i] = a[i] - b[i]                               y, a, b of one shape and element type
+/// y[i] = a[i] - b[i]                               y, a, b of one element type; a, b broadcast
 template <class S, class Shape, class A, class ShapeA, class B, class ShapeB, class Backend>
 void subtract(context<Backend>& context,
               view<S, Shape, Backend> y,
@@ -70,19 +69,17 @@ void subtract(context<Backend>& context,
   static_assert(
       scalar<S> && detail::same_element<S, A> && detail::same_element<S, B>,
       "subtract: y must be writable, and y, a and b of one element type: f64, f32 or bf16");
-  static_assert(detail::same_shape<Shape, ShapeA> && detail::same_shape<Shape, ShapeB>,
-                "subtract: y, a and b must have the same shape");
-  detail::check_same_shape("subtract", "a", a, y);
-  detail::check_same_shape("subtract", "b", b, y);
+  static_assert(detail::broadcasts<Shape, ShapeA> && detail::broadcasts<Shape, ShapeB>,
+                "subtract: a and b must have y's shape, or one that broadcasts to it");
+  const auto left = detail::broadcast("subtract", "a", a, y.shape());
+  const auto right = detail::broadcast("subtract", "b", b, y.shape());
   static_assert(
-      requires {
-        ops_of<Backend>::subtract(context, detail::output(y), detail::input(a), detail::input(b));
-      },
+      requires { ops_of<Backend>::subtract(context, detail::output(y), left, right); },
       "subtract: the backend has no such operation for these arguments");
-  ops_of<Backend>::subtract(context, detail::output(y), detail::input(a), detail::input(b));
+  ops_of<Backend>::subtract(context, detail::output(y), left, right);
 }
 
-/// y[i] = a[i] * b[i]                               y, a, b of one shape and element type
+/// y[i] = a[i] * b[i]                               y, a, b of one element type; a, b broadcast
 template <class S, class Shape, class A, class ShapeA, class B, class ShapeB, class Backend>
 void multiply(context<Backend>& context,
               view<S, Shape, Backend> y,
@@ -91,19 +88,17 @@ void multiply(context<Backend>& context,
   static_assert(
       scalar<S> && detail::same_element<S, A> && detail::same_element<S, B>,
       "multiply: y must be writable, and y, a and b of one element type: f64, f32 or bf16");
-  static_assert(detail::same_shape<Shape, ShapeA> && detail::same_shape<Shape, ShapeB>,
-                "multiply: y, a and b must have the same shape");
-  detail::check_same_shape("multiply", "a", a, y);
-  detail::check_same_shape("multiply", "b", b, y);
+  static_assert(detail::broadcasts<Shape, ShapeA> && detail::broadcasts<Shape, ShapeB>,
+                "multiply: a and b must have y's shape, or one that broadcasts to it");
+  const auto left = detail::broadcast("multiply", "a", a, y.shape());
+  const auto right = detail::broadcast("multiply", "b", b, y.shape());
   static_assert(
-      requires {
-        ops_of<Backend>::multiply(context, detail::output(y), detail::input(a), detail::input(b));
-      },
+      requires { ops_of<Backend>::multiply(context, detail::output(y), left, right); },
       "multiply: the backend has no such operation for these arguments");
-  ops_of<Backend>::multiply(context, detail::output(y), detail::input(a), detail::input(b));
+  ops_of<Backend>::multiply(context, detail::output(y), left, right);
 }
 
-/// y[i] = a[i] / b[i]                               y, a, b of one shape and element type
+/// y[i] = a[i] / b[i]                               y, a, b of one element type; a, b broadcast
 template <class S, class Shape, class A, class ShapeA, class B, class ShapeB, class Backend>
 void divide(context<Backend>& context,
             view<S, Shape, Backend> y,
@@ -111,16 +106,14 @@ void divide(context<Backend>& context,
             view<B, ShapeB, Backend> b) {
   static_assert(scalar<S> && detail::same_element<S, A> && detail::same_element<S, B>,
                 "divide: y must be writable, and y, a and b of one element type: f64, f32 or bf16");
-  static_assert(detail::same_shape<Shape, ShapeA> && detail::same_shape<Shape, ShapeB>,
-                "divide: y, a and b must have the same shape");
-  detail::check_same_shape("divide", "a", a, y);
-  detail::check_same_shape("divide", "b", b, y);
+  static_assert(detail::broadcasts<Shape, ShapeA> && detail::broadcasts<Shape, ShapeB>,
+                "divide: a and b must have y's shape, or one that broadcasts to it");
+  const auto left = detail::broadcast("divide", "a", a, y.shape());
+  const auto right = detail::broadcast("divide", "b", b, y.shape());
   static_assert(
-      requires {
-        ops_of<Backend>::divide(context, detail::output(y), detail::input(a), detail::input(b));
-      },
+      requires { ops_of<Backend>::divide(context, detail::output(y), left, right); },
       "divide: the backend has no such operation for these arguments");
-  ops_of<Backend>::divide(context, detail::output(y), detail::input(a), detail::input(b));
+  ops_of<Backend>::divide(context, detail::output(y), left, right);
 }
 
 /// y[i] = factor * x[i]                             y, x of one shape and element type
@@ -184,8 +177,7 @@ void transform(context<Backend>& context,
   ops_of<Backend>::transform(context, detail::output(y), detail::input(x), function);
 }
 
-/// y[i] = function(a[i], b[i])                      y, a, b of one shape; otherwise as with one
-/// input
+/// y[i] = function(a[i], b[i])                      a, b broadcast; otherwise as with one input
 template <class S,
           class Shape,
           class A,
@@ -205,18 +197,49 @@ void transform(context<Backend>& context,
                                       detail::arithmetic_t<A>,
                                       detail::arithmetic_t<B>>,
                 "transform: the function must take elements of a and b and return one of y");
-  static_assert(detail::same_shape<Shape, ShapeA> && detail::same_shape<Shape, ShapeB>,
-                "transform: y, a and b must have the same shape");
-  detail::check_same_shape("transform", "a", a, y);
-  detail::check_same_shape("transform", "b", b, y);
+  static_assert(detail::broadcasts<Shape, ShapeA> && detail::broadcasts<Shape, ShapeB>,
+                "transform: a and b must have y's shape, or one that broadcasts to it");
+  const auto left = detail::broadcast("transform", "a", a, y.shape());
+  const auto right = detail::broadcast("transform", "b", b, y.shape());
   static_assert(
-      requires {
-        ops_of<Backend>::transform(
-            context, detail::output(y), detail::input(a), detail::input(b), function);
-      },
+      requires { ops_of<Backend>::transform(context, detail::output(y), left, right, function); },
       "transform: the backend has no such operation for these arguments");
-  ops_of<Backend>::transform(
-      context, detail::output(y), detail::input(a), detail::input(b), function);
+  ops_of<Backend>::transform(context, detail::output(y), left, right, function);
+}
+
+/// y[i] = condition[i] ? a[i] : b[i]                a, b of y's element type; condition, a, b
+/// broadcast
+///
+/// Elements keep their bits. The condition holds numbers, of which 0 is false and all others, NaN
+/// included, are true: f64, f32, bf16, truth values or integers.
+template <class S,
+          class Shape,
+          class Condition,
+          class ShapeC,
+          class A,
+          class ShapeA,
+          class B,
+          class ShapeB,
+          class Backend>
+void where(context<Backend>& context,
+           view<S, Shape, Backend> y,
+           view<Condition, ShapeC, Backend> condition,
+           view<A, ShapeA, Backend> a,
+           view<B, ShapeB, Backend> b) {
+  static_assert(!std::is_const_v<S> && detail::same_element<S, A> && detail::same_element<S, B>,
+                "where: y must be writable, and y, a and b of one element type");
+  static_assert(scalar<std::remove_const_t<Condition>> || std::is_integral_v<Condition>,
+                "where: the elements of condition must be numbers or truth values");
+  static_assert(detail::broadcasts<Shape, ShapeC> && detail::broadcasts<Shape, ShapeA> &&
+                    detail::broadcasts<Shape, ShapeB>,
+                "where: condition, a and b must have y's shape, or one that broadcasts to it");
+  const auto chosen = detail::broadcast("where", "condition", condition, y.shape());
+  const auto left = detail::broadcast("where", "a", a, y.shape());
+  const auto right = detail::broadcast("where", "b", b, y.shape());
+  static_assert(
+      requires { ops_of<Backend>::where(context, detail::output(y), chosen, left, right); },
+      "where: the backend has no such operation for these arguments");
+  ops_of<Backend>::where(context, detail::output(y), chosen, left, right);
 }
 
 /// y[..., c] = x[..., c] + row[c]                   y, x [..., C], row [C], one element type
@@ -252,6 +275,19 @@ void broadcast_add(context<Backend>& context,
 }
 
 /// @cond
+// Tensors for views.
+MTP_TAKES_TENSORS(fill, as_operand)
+MTP_TAKES_TENSORS(copy, as_operand)
+MTP_TAKES_TENSORS(add, as_operand)
+MTP_TAKES_TENSORS(subtract, as_operand)
+MTP_TAKES_TENSORS(multiply, as_operand)
+MTP_TAKES_TENSORS(divide, as_operand)
+MTP_TAKES_TENSORS(scale, as_operand)
+MTP_TAKES_TENSORS(axpy, as_operand)
+MTP_TAKES_TENSORS(transform, as_operand)
+MTP_TAKES_TENSORS(where, as_operand)
+MTP_TAKES_TENSORS(broadcast_add, as_operand)
+
 // What calls are told that fit no operation above.
 template <class Call = void>
 void fill(detail::any, detail::any, detail::any) {
@@ -298,6 +334,11 @@ void transform(detail::any, detail::any, detail::any, detail::any, detail::any) 
   static_assert(
       detail::never<Call>,
       "transform: expected (context, y, a, b, function), y, a and b views of one backend");
+}
+template <class Call = void>
+void where(detail::any, detail::any, detail::any, detail::any, detail::any) {
+  static_assert(detail::never<Call>,
+                "where: expected (context, y, condition, a, b), views of one backend");
 }
 template <class Call = void>
 void broadcast_add(detail::any, detail::any, detail::any, detail::any) {

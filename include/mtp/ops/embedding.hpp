@@ -41,6 +41,10 @@ void embedding_backward(context<Backend>& context,
 }
 
 /// @cond
+// Tensors for views.
+MTP_TAKES_TENSORS(embedding_forward, as_dynamic_operand)
+MTP_TAKES_TENSORS(embedding_backward, as_dynamic_operand)
+
 // What calls are told that fit no operation above.
 template <class Call = void>
 void embedding_forward(detail::any, detail::any, detail::any, detail::any) {

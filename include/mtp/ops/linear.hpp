@@ -172,12 +172,22 @@ void linear_backward_bias(context<Backend>& context,
 }
 
 /// @cond
+// Tensors for views.
+MTP_TAKES_TENSORS(linear_forward, as_operand)
+MTP_TAKES_TENSORS(linear_bias_forward, as_operand)
+MTP_TAKES_TENSORS(linear_add_forward, as_operand)
+MTP_TAKES_TENSORS(linear_backward_input, as_operand)
+MTP_TAKES_TENSORS(linear_add_backward_input, as_operand)
+MTP_TAKES_TENSORS(linear_backward_weight, as_operand)
+MTP_TAKES_TENSORS(linear_backward_bias, as_operand)
+
 // What calls are told that fit no operation above.
 template <class Call = void>
 void linear_forward(detail::any, detail::any, detail::any, detail::any) {
   static_assert(detail::never<Call>,
-                "linear_forward: expected (context, y [M, N], x [M, K], w), of one backend, w of "
-                "x's element type");
+                "linear_forward: expected (context, y [M, N], x [M, K], w), of one backend, w a "
+                "weight_view of x's element type; for a matrix that is no weight, matmul with "
+                "view::transpose()");
 }
 template <class Call = void>
 void linear_bias_forward(detail::any, detail::any, detail::any, detail::any, detail::any) {

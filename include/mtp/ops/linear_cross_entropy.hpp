@@ -115,6 +115,11 @@ void predict(context<Backend>& context,
 }
 
 /// @cond
+// Tensors for views.
+MTP_TAKES_TENSORS(linear_cross_entropy, as_dynamic_operand)
+MTP_TAKES_TENSORS(linear_cross_entropy_forward, as_dynamic_operand)
+MTP_TAKES_TENSORS(predict, as_dynamic_operand)
+
 // What calls are told that fit no operation above.
 template <class Call = void>
 void linear_cross_entropy(detail::any, detail::any, ...) {

@@ -68,6 +68,9 @@ void matmul(context<Backend>& context,
 }
 
 /// @cond
+// Tensors for views.
+MTP_TAKES_TENSORS(matmul, as_operand)
+
 // What calls are told that fit no operation above.
 template <class Call = void>
 void matmul(detail::any, detail::any, detail::any, detail::any, detail::any = update::overwrite) {

@@ -114,6 +114,10 @@ void adamw_update(context<Backend>& context,
 }
 
 /// @cond
+// Tensors for views.
+MTP_TAKES_TENSORS(sum_of_squares, as_operand)
+MTP_TAKES_TENSORS(adamw_update, as_operand)
+
 // What calls are told that fit no operation above.
 template <class Call = void>
 void sum_of_squares(detail::any, detail::any, detail::any) {

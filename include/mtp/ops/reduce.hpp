@@ -146,6 +146,13 @@ void argmax(context<Backend>& context, view<Index, Shape, Backend> y, view<X, Sh
 }
 
 /// @cond
+// Tensors for views.
+MTP_TAKES_TENSORS(sum, as_operand)
+MTP_TAKES_TENSORS(mean, as_operand)
+MTP_TAKES_TENSORS(maximum, as_operand)
+MTP_TAKES_TENSORS(minimum, as_operand)
+MTP_TAKES_TENSORS(argmax, as_operand)
+
 // What calls are told that fit no operation above.
 template <class Call = void>
 void sum(detail::any, detail::any, detail::any) {

@@ -107,6 +107,10 @@ void rms_norm_backward(context<Backend>& context,
 }
 
 /// @cond
+// Tensors for views.
+MTP_TAKES_TENSORS(rms_norm_forward, as_dynamic_operand)
+MTP_TAKES_TENSORS(rms_norm_backward, as_dynamic_operand)
+
 // What calls are told that fit no operation above.
 template <class Call = void>
 void rms_norm_forward(

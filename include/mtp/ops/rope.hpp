@@ -44,6 +44,10 @@ void rope_backward(context<Backend>& context,
 }
 
 /// @cond
+// Tensors for views.
+MTP_TAKES_TENSORS(rope_forward, as_dynamic_operand)
+MTP_TAKES_TENSORS(rope_backward, as_dynamic_operand)
+
 // What calls are told that fit no operation above.
 template <class Call = void>
 void rope_forward(detail::any, detail::any, detail::any, detail::any, detail::any) {

@@ -99,6 +99,11 @@ void rope_attention_cached_forward(context<Backend>& context,
 }
 
 /// @cond
+// Tensors for views.
+MTP_TAKES_TENSORS(rope_attention_forward, as_dynamic_operand)
+MTP_TAKES_TENSORS(rope_attention_backward, as_dynamic_operand)
+MTP_TAKES_TENSORS(rope_attention_cached_forward, as_dynamic_operand)
+
 // What calls are told that fit no operation above.
 template <class Call = void>
 void rope_attention_forward(detail::any, detail::any, ...) {

@@ -130,6 +130,13 @@ void accept_drafts(context<Backend>& context,
 }
 
 /// @cond
+// Tensors for views.
+MTP_TAKES_TENSORS(select_rows, as_dynamic_operand)
+MTP_TAKES_TENSORS(store_rows, as_dynamic_operand)
+MTP_TAKES_TENSORS(load_rows, as_dynamic_operand)
+MTP_TAKES_TENSORS(append_drafts, as_dynamic_operand)
+MTP_TAKES_TENSORS(accept_drafts, as_dynamic_operand)
+
 // What calls are told that fit no operation above.
 template <class Call = void>
 void select_rows(detail::any, detail::any, detail::any, detail::any, detail::any, detail::any) {

@@ -58,6 +58,10 @@ void softmax_backward(context<Backend>& context,
 }
 
 /// @cond
+// Tensors for views.
+MTP_TAKES_TENSORS(softmax_forward, as_operand)
+MTP_TAKES_TENSORS(softmax_backward, as_operand)
+
 // What calls are told that fit no operation above.
 template <class Call = void>
 void softmax_forward(detail::any, detail::any, detail::any) {

@@ -80,6 +80,12 @@ void silu_residual_backward(context<Backend>& context,
 }
 
 /// @cond
+// Tensors for views.
+MTP_TAKES_TENSORS(swiglu_forward, as_dynamic_operand)
+MTP_TAKES_TENSORS(swiglu_backward, as_dynamic_operand)
+MTP_TAKES_TENSORS(silu_residual_forward, as_dynamic_operand)
+MTP_TAKES_TENSORS(silu_residual_backward, as_dynamic_operand)
+
 // What calls are told that fit no operation above.
 template <class Call = void>
 void swiglu_forward(detail::any, detail::any, detail::any) {

@@ -6,8 +6,10 @@
 #include <cstddef>
 #include <type_traits>
 
+#include "mtp/core/broadcast.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/core/extents.hpp"
+#include "mtp/core/operand.hpp"
 #include "mtp/core/refusal.hpp"
 #include "mtp/core/scalar.hpp"
 #include "mtp/core/view.hpp"
@@ -27,11 +29,6 @@ struct arithmetic<T> {
 /// itself.
 template <class T>
 using arithmetic_t = typename arithmetic<std::remove_const_t<T>>::type;
-
-/// Two sizes that may be equal as far as the compiler can tell.
-constexpr bool may_equal(index_t a, index_t b) {
-  return a == dynamic || b == dynamic || a == b;
-}
 
 /// Two shapes, or their first `dimensions` sizes, that may be equal as far as the compiler can
 /// tell.

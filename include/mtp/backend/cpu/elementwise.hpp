@@ -182,6 +182,19 @@ struct cpu_elementwise_ops {
     map_values(context, function, y, a, b);
   }
 
+  template <class Y, class C, class A, class B>
+  static void where(cpu_context& context, const Y& y, const C& condition, const A& a, const B& b) {
+    map(
+        context,
+        [](auto chosen, auto left, auto right) {
+          return chosen != decltype(widen(chosen)){} ? left : right;
+        },
+        y,
+        condition,
+        a,
+        b);
+  }
+
   template <class Y, class X, class R>
   static void broadcast_add(cpu_context& context, const Y& y, const X& x, const R& row) {
     typename X::strides_type strides{};  // zero but for the last: every row is the same one

@@ -58,6 +58,13 @@ struct axpy_function {
   }
 };
 
+struct choose_function {
+  template <class C, class T>
+  __device__ __forceinline__ T operator()(C condition, T a, T b) const {
+    return condition != C{} ? a : b;
+  }
+};
+
 /// A number with as many bits as an element: what is moved without arithmetic has no other type, so
 /// that element types of one size share a kernel and keep their bits.
 template <class Element>
@@ -123,6 +130,11 @@ struct cuda_elementwise_ops {
       cuda_context& context, const Y& y, const A& a, const B& b, const Function& function) {
     check_function<Function>();
     map(context, "transform", function, 0, y, a, b);
+  }
+
+  template <class Y, class C, class A, class B>
+  static void where(cuda_context& context, const Y& y, const C& condition, const A& a, const B& b) {
+    map(context, "where", choose_function{}, 0, as_bits(y), condition, as_bits(a), as_bits(b));
   }
 
   template <class Y, class X, class R>

@@ -1,0 +1,117 @@
+// Tensors that come from a copy or a formula. These functions allocate what they return.
+#pragma once
+
+#include <cmath>
+#include <concepts>
+#include <cstdint>
+#include <limits>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "mtp/core/backend.hpp"
+#include "mtp/core/config.hpp"
+#include "mtp/core/error.hpp"
+#include "mtp/core/extents.hpp"
+#include "mtp/core/operand.hpp"
+#include "mtp/core/scalar.hpp"
+#include "mtp/core/tensor.hpp"
+#include "mtp/core/view.hpp"
+#include "mtp/ops/elementwise.hpp"
+
+namespace mtp::inline MTP_ABI {
+
+/// A contiguous tensor with the elements of x, of its shape and backend. Allocates it.
+template <class X, class Shape, class Backend>
+[[nodiscard(
+    "clone: the operand itself stays as it is")]] tensor<std::remove_const_t<X>, Shape, Backend>
+clone(context<Backend>& context, view<X, Shape, Backend> x) {
+  tensor<std::remove_const_t<X>, Shape, Backend> y(x.shape());  // x's shape
+  copy(context, y.view(), x);
+  return y;
+}
+
+namespace detail {
+
+/// Integers are counted exactly, everything else in double.
+template <class Element>
+using range_number = std::conditional_t<std::is_integral_v<Element>, index_t, double>;
+
+/// Numbers in [first, last) or (last, first], `step` apart.
+inline index_t range_count(double first, double last, double step) {
+  check(std::isfinite(first) && std::isfinite(last) && std::isfinite(step) && step != 0,
+        "arange: expected finite numbers and a step that is not 0, got ",
+        first,
+        ", ",
+        last,
+        " and ",
+        step);
+  const double count = std::ceil((last - first) / step);
+  check(count < 0x1p62, "arange: ", count, " elements are too many");
+  return count > 0 ? static_cast<index_t>(count) : 0;
+}
+inline index_t range_count(index_t first, index_t last, index_t step) {
+  check(step != 0, "arange: the step must not be 0");
+  // Distances between two numbers of 64 bits fit into 64 bits without a sign.
+  const auto distance = [](index_t from, index_t to) {
+    return static_cast<std::uint64_t>(to) - static_cast<std::uint64_t>(from);
+  };
+  if (step > 0 ? first >= last : first <= last) {
+    return 0;
+  }
+  const std::uint64_t way = step > 0 ? distance(first, last) : distance(last, first);
+  const std::uint64_t stride = step > 0 ? static_cast<std::uint64_t>(step) : distance(step, 0);
+  const std::uint64_t count = (way - 1) / stride + 1;
+  check(count <= static_cast<std::uint64_t>((std::numeric_limits<index_t>::max)()),
+        "arange: ",
+        count,
+        " elements are too many");
+  return static_cast<index_t>(count);
+}
+
+}  // namespace detail
+
+/// first, first + step, .. as far as they lie before `last`: tensor of rank 1. Allocates it.
+///
+/// Element i is first + i step, computed in double and rounded once; for integers exactly. Empty if
+/// `last` lies on the other side of `first`. Throws mtp::error for a step of 0, for what is not
+/// finite, and for an integer that the element type does not hold.
+///
+///     arange<float, mtp::cpu>(0, 1, 0.25)    // 0, 0.25, 0.5, 0.75
+template <class Element, class Backend>
+[[nodiscard]] tensor<Element, dims<1>, Backend> arange(
+    std::type_identity_t<detail::range_number<Element>> first,
+    std::type_identity_t<detail::range_number<Element>> last,
+    std::type_identity_t<detail::range_number<Element>> step = 1) {
+  static_assert(scalar<Element> || (std::is_integral_v<Element> && !std::same_as<Element, bool>),
+                "arange: elements must be f64, f32, bf16 or integers");
+  const index_t count = detail::range_count(first, last, step);
+  if constexpr (std::is_integral_v<Element>) {
+    if (count > 0) {
+      const index_t furthest = first + (count - 1) * step;
+      check(std::in_range<Element>(first) && std::in_range<Element>(furthest),
+            "arange: the elements cannot hold ",
+            first,
+            " to ",
+            furthest);
+    }
+  }
+  std::vector<Element> elements(static_cast<std::size_t>(count));
+  for (index_t i = 0; i < count; ++i) {
+    if constexpr (std::is_integral_v<Element>) {
+      elements[static_cast<std::size_t>(i)] = static_cast<Element>(first + i * step);
+    } else {
+      const double value = first + static_cast<double>(i) * step;
+      elements[static_cast<std::size_t>(i)] =
+          static_cast<Element>(static_cast<accumulate_t<Element>>(value));
+    }
+  }
+  return {dims<1>(count), std::span<const Element>(elements)};
+}
+
+/// @cond
+// Tensors for views.
+MTP_TAKES_TENSORS(clone, as_operand)
+/// @endcond
+
+}  // namespace mtp::inline MTP_ABI
