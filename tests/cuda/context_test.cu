@@ -194,9 +194,35 @@ TEST_CASE("without a device there is a clear error") {
   emulation::settings().compute_minor = 5;
   CHECK(contains(message_of([] { cuda_context context; }),
                  "compute capability 8.0 or newer, got 7.5"));
-  emulation::settings().compute_major = 8;
+  emulation::settings().compute_major = 12;
+  emulation::settings().compute_minor = 0;
+  emulation::settings().has_code = false;
+  const std::string message = message_of([] { cuda_context context; });
+  CAPTURE(message);
+  CHECK(contains(message, "cuda_context: this program holds no code for a device of compute"));
+  CHECK(contains(message, "12.0"));
+  CHECK(contains(message, "CMAKE_CUDA_ARCHITECTURES"));
+  emulation::settings().has_code = true;
   cuda_context context;
   context.synchronize();
+}
+
+TEST_CASE("a launch that wants more shared memory than there is names what it wants") {
+  const restored after;
+  emulation::settings().block_shared_bytes = std::size_t{99} << 10;
+  cuda_context context;
+  CHECK(context.block_shared_bytes() == 101376);
+  const auto launching = [&](std::size_t bytes) {
+    return message_of([&] {
+      cuda_detail::launch(
+          context, "some_operation", dim3(1), dim3(1), bytes, report_kernel, context.faults(), 1);
+    });
+  };
+  CHECK(launching(101376).empty());
+  CHECK(launching(101377) ==
+        "some_operation: a block wants 101377 bytes of shared memory, but of this device it gets "
+        "101376 at most");
+  CHECK_THROWS_AS(context.synchronize(), mtp::error);  // what the first launch reported
 }
 
 TEST_CASE("running out of memory is told and leaves everything as it was") {

@@ -263,6 +263,25 @@ TEST_CASE("more than 48 KiB of shared memory must be asked for, and more than 22
   CHECK(fit(128, 100 * 1024) == 2);
   CHECK(fit(128, 227 * 1024) == 1);
   CHECK(fit(1025, 0) == 0);
+
+  const restored_settings restored;
+  emulation::settings().block_shared_bytes = 99 * 1024;
+  emulation::settings().multiprocessor_shared_bytes = 100 * 1024;
+  CHECK(ask(99 * 1024) == cudaSuccess);
+  CHECK(ask(99 * 1024 + 1) == cudaErrorInvalidValue);
+  CHECK(fit(128, 49 * 1024) == 2);
+  CHECK(fit(128, 50 * 1024) == 1);
+}
+
+TEST_CASE("a program may hold no code for a device") {
+  const restored_settings restored;
+  cudaFuncAttributes attributes;
+  CHECK(cudaFuncGetAttributes(&attributes, shared_kernel) == cudaSuccess);
+  CHECK(attributes.maxThreadsPerBlock == 1024);
+  emulation::settings().has_code = false;
+  CHECK(cudaFuncGetAttributes(&attributes, shared_kernel) == cudaErrorNoKernelImageForDevice);
+  CHECK(launch({1, 1}, empty_kernel) == cudaErrorNoKernelImageForDevice);
+  static_cast<void>(cudaGetLastError());
 }
 
 }  // namespace

@@ -34,6 +34,7 @@ struct attention_backward_policy {
   static constexpr std::size_t query_shared_bytes = sizeof(bf16) * slots * slot_size;
   static constexpr std::size_t key_shared_bytes =
       query_shared_bytes + sizeof(float2) * slots * streamed;
+  static_assert(key_shared_bytes <= common_shared_bytes);
 };
 
 struct attention_backward_arguments {

@@ -20,7 +20,10 @@ struct attention_decode_policy {
   static constexpr int keys = 32;  // of a warp
   static constexpr int split = warps * keys;
   static constexpr int rows = 16;      // at a time
+  static constexpr int summed = 8;     // of these, whose sums warps exchange at a time
   static constexpr int max_rows = 32;  // M: more rows go through the kernel for whole sequences
+
+  static_assert(rows == 2 * summed, "a lane has the rows g and g + 8");
 
   static constexpr index_t splits(index_t capacity) { return ceil_div(capacity, split); }
 
@@ -28,12 +31,14 @@ struct attention_decode_policy {
 
   template <int E>
   static constexpr std::size_t shared_bytes() {
-    constexpr int kept = 2 * split * head_tile<E>::stride, summed = warps * rows;
-    return sizeof(bf16) * kept + sizeof(float) * summed * head_tile<E>::stride +
-           sizeof(float2) * summed;
+    constexpr int stride = head_tile<E>::stride;
+    return sizeof(bf16) * 2 * split * stride + sizeof(float) * warps * summed * stride +
+           sizeof(float2) * warps * rows;
   }
   static constexpr std::size_t combine_shared_bytes = sizeof(float) * warps * (widest + 1);
 };
+static_assert(attention_decode_policy::shared_bytes<attention_decode_policy::widest>() <=
+              common_shared_bytes);
 
 struct attention_decode_arguments {
   head_array<const bf16> q;       // [M, H, E], not rotated where there is a table
@@ -106,14 +111,15 @@ __global__ void __launch_bounds__(attention_decode_policy::threads)
   using policy = attention_decode_policy;
   using tile = head_tile<E>;
   constexpr int keys = policy::keys, warps = policy::warps, rows = policy::rows;
+  constexpr int summed = policy::summed;
   const int warp = static_cast<int>(threadIdx.x / warp_size);
   const int lane = static_cast<int>(threadIdx.x % warp_size);
   bf16* const key_tile = dynamic_shared<bf16>() + warp * 2 * keys * tile::stride;  // [keys, E]
   bf16* const value_tile = key_tile + keys * tile::stride;                         // [keys, E]
   float* const sums = reinterpret_cast<float*>(
-      dynamic_shared<bf16>() + warps * 2 * keys * tile::stride);  // [warps, rows, E]
+      dynamic_shared<bf16>() + warps * 2 * keys * tile::stride);  // [warps, summed, E]
   float2* const terms =
-      reinterpret_cast<float2*>(sums + warps * rows * tile::stride);  // [warps, rows]
+      reinterpret_cast<float2*>(sums + warps * summed * tile::stride);  // [warps, rows]
   const int g = static_cast<int>(blockIdx.x), split = static_cast<int>(blockIdx.y);
   const int first = first_position(a.positions);
   const int end = first < a.capacity ? min(first + a.M, a.capacity) : 0;  // of what rows see
@@ -237,48 +243,53 @@ __global__ void __launch_bounds__(attention_decode_policy::threads)
         multiply_pair(out[0][2 * step], out[0][2 * step + 1], p[j], b);
       }
     }
+    // Half of the rows at a time, so that 99 KiB of shared memory are enough for the widest heads.
 #pragma unroll
-    for (int j = 0; j < E / 8; ++j) {
-#pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        const int row = warp * rows + lane / 4 + 8 * r;
-        *reinterpret_cast<float2*>(sums + row * tile::stride + 8 * j + lane % 4 * 2) = {
-            out[0][j][2 * r], out[0][j][2 * r + 1]};
-      }
-    }
-    __syncthreads();
-    for (int i = static_cast<int>(threadIdx.x); i < rows * E / 4; i += policy::threads) {
-      const int row = i / (E / 4), e = i % (E / 4) * 4;
-      const int m = (row0 + row) / group;
-      if (m >= a.M) {
+    for (int r = 0; r < rows / summed; ++r) {
+      const int first_row = row0 + r * summed;
+      if (first_row >= count) {
         break;
       }
-      float largest = terms[row].x;
-      for (int w = 1; w < warps; ++w) {
-        largest = fmaxf(largest, terms[w * rows + row].x);
+      float* const to = sums + (warp * summed + lane / 4) * tile::stride + lane % 4 * 2;
+#pragma unroll
+      for (int j = 0; j < E / 8; ++j) {
+        *reinterpret_cast<float2*>(to + 8 * j) = {out[0][j][2 * r], out[0][j][2 * r + 1]};
       }
-      const float shift = largest == minus_infinity() ? 0.0f : largest * a.exponent_scale;
-      float4 sum{0, 0, 0, 0};
-      float total = 0;
-      for (int w = 0; w < warps; ++w) {
-        const float2 term = terms[w * rows + row];
-        const float weight = exp2_approximate(std::fma(term.x, a.exponent_scale, -shift));
-        const float4 part =
-            *reinterpret_cast<const float4*>(sums + (w * rows + row) * tile::stride + e);
-        sum.x = std::fma(weight, part.x, sum.x);
-        sum.y = std::fma(weight, part.y, sum.y);
-        sum.z = std::fma(weight, part.z, sum.z);
-        sum.w = std::fma(weight, part.w, sum.w);
-        total = std::fma(weight, term.y, total);
+      __syncthreads();
+      for (int i = static_cast<int>(threadIdx.x); i < summed * E / 4; i += policy::threads) {
+        const int row = i / (E / 4), e = i % (E / 4) * 4;
+        const int m = (first_row + row) / group;
+        if (m >= a.M) {
+          break;
+        }
+        const float2* const own_terms = terms + r * summed + row;
+        float largest = own_terms[0].x;
+        for (int w = 1; w < warps; ++w) {
+          largest = fmaxf(largest, own_terms[w * rows].x);
+        }
+        const float shift = largest == minus_infinity() ? 0.0f : largest * a.exponent_scale;
+        float4 sum{0, 0, 0, 0};
+        float total = 0;
+        for (int w = 0; w < warps; ++w) {
+          const float2 term = own_terms[w * rows];
+          const float weight = exp2_approximate(std::fma(term.x, a.exponent_scale, -shift));
+          const float4 part =
+              *reinterpret_cast<const float4*>(sums + (w * summed + row) * tile::stride + e);
+          sum.x = std::fma(weight, part.x, sum.x);
+          sum.y = std::fma(weight, part.y, sum.y);
+          sum.z = std::fma(weight, part.z, sum.z);
+          sum.w = std::fma(weight, part.w, sum.w);
+          total = std::fma(weight, term.y, total);
+        }
+        const index_t to_row =
+            (static_cast<index_t>(split) * a.M + m) * a.H + g * group + (first_row + row) % group;
+        *reinterpret_cast<float4*>(a.sums + to_row * E + e) = sum;
+        if (e == 0) {
+          a.terms[to_row] = {largest, total};
+        }
       }
-      const index_t to =
-          (static_cast<index_t>(split) * a.M + m) * a.H + g * group + (row0 + row) % group;
-      *reinterpret_cast<float4*>(a.sums + to * E + e) = sum;
-      if (e == 0) {
-        a.terms[to] = {largest, total};
-      }
+      __syncthreads();
     }
-    __syncthreads();
   }
 }
 

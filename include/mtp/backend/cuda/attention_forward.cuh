@@ -27,6 +27,7 @@ struct attention_forward_policy {
     return sizeof(bf16) * (rows + 2 * keys) * head_tile<E>::stride;
   }
 };
+static_assert(attention_forward_policy::shared_bytes<128>() <= common_shared_bytes);
 
 struct attention_forward_arguments {
   head_array<const bf16> q;     // [N, H, E]

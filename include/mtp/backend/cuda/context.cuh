@@ -17,6 +17,12 @@ namespace mtp::inline MTP_ABI {
 
 struct cuda;  // the tag of this backend, see backend/cuda.cuh
 
+namespace cuda_detail {
+/// Does nothing. Stands for all kernels where the question is whether a device can run any.
+template <int Block>
+__global__ void __launch_bounds__(Block) idle_kernel() {}
+}  // namespace cuda_detail
+
 /// What a cuda_context is made of.
 struct cuda_options {
   int device = 0;                              ///< number of the GPU
@@ -39,8 +45,8 @@ struct cuda_options {
 class cuda_context {
  public:
   /// Makes the GPU current, a stream and the workspace. Throws mtp::error for a device that is not
-  /// there or too old, negative sizes, dependent_launch where it cannot be, and where memory is
-  /// used up.
+  /// there, too old, or one that the program was not compiled for; for negative sizes, for
+  /// dependent_launch where it cannot be, and where memory is used up.
   explicit cuda_context(const cuda_options& options = {})
       : capacity_(options.workspace_bytes),
         product_bytes_(static_cast<std::size_t>(options.product_bytes)),
@@ -92,6 +98,11 @@ class cuda_context {
 
   /// Streaming multiprocessors of the GPU.
   int multiprocessors() const { return multiprocessors_; }
+
+  /// Bytes of shared memory that a block may ask for.
+  index_t block_shared_bytes() const { return block_shared_bytes_; }
+  /// Bytes of shared memory that the blocks on a multiprocessor have together.
+  index_t multiprocessor_shared_bytes() const { return multiprocessor_shared_bytes_; }
 
   /// Where kernels report what is wrong in their data.
   cuda_detail::fault_record* faults() const { return faults_; }
@@ -162,6 +173,7 @@ class cuda_context {
           major,
           ".",
           minor);
+    check_code(major, minor);
     check(!dependent_launch_ || (major >= 9 && cuda_detail::kernels_can_overlap()),
           "cuda_context: dependent_launch needs a device of compute capability 9.0 or newer and "
           "code that was compiled for it, got ",
@@ -169,9 +181,28 @@ class cuda_context {
           ".",
           minor);
     multiprocessors_ = attribute(cudaDevAttrMultiProcessorCount, device);
+    block_shared_bytes_ = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    multiprocessor_shared_bytes_ = attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor, device);
     cudaDeviceProp properties{};
     cuda_detail::check_cuda(cudaGetDeviceProperties(&properties, device), "cuda_context");
     device_name_ = properties.name;
+  }
+
+  /// Throws unless the program holds machine code for the current device, or what its driver can
+  /// make such code of.
+  static void check_code(int major, int minor) {
+    cudaFuncAttributes attributes{};
+    const cudaError_t status = cudaFuncGetAttributes(
+        &attributes, reinterpret_cast<const void*>(cuda_detail::idle_kernel<1>));
+    if (status == cudaErrorNoKernelImageForDevice) {
+      static_cast<void>(cudaGetLastError());
+      fail("cuda_context: this program holds no code for a device of compute capability ",
+           major,
+           ".",
+           minor,
+           ", nor PTX that its driver could compile; CMAKE_CUDA_ARCHITECTURES must name it");
+    }
+    cuda_detail::check_cuda(status, "cuda_context");
   }
 
   static int attribute(cudaDeviceAttr which, int device) {
@@ -216,6 +247,8 @@ class cuda_context {
   index_t capacity_;
   std::string device_name_;
   int multiprocessors_ = 0;
+  index_t block_shared_bytes_ = 0;
+  index_t multiprocessor_shared_bytes_ = 0;
   cudaStream_t stream_ = nullptr;
   cublasLtHandle_t products_ = nullptr;
   cuda_detail::product_plans plans_;

@@ -246,18 +246,12 @@ __global__ void __launch_bounds__(cross_entropy_policy::most_threads<S>)
 
 /// Shared memory that a block of so many threads may take: all, or half of a multiprocessor's. What
 /// is kept there changes no bits.
-inline index_t shared_bytes(int threads, const char* function) {
+inline index_t shared_bytes(const cuda_context& context, int threads) {
   constexpr index_t reserved = 1024;  // by the system, for each block
-  int device = 0, of_block = 0, of_multiprocessor = 0;
-  check_cuda(cudaGetDevice(&device), function);
-  check_cuda(cudaDeviceGetAttribute(&of_block, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
-             function);
-  check_cuda(cudaDeviceGetAttribute(
-                 &of_multiprocessor, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device),
-             function);
+  const index_t of_block = context.block_shared_bytes();
   return threads > cross_entropy_policy::paired_threads
              ? of_block
-             : std::min<index_t>(of_block, of_multiprocessor / 2 - reserved);
+             : std::min(of_block, context.multiprocessor_shared_bytes() / 2 - reserved);
 }
 
 /// Runs cross_entropy_kernel on logits [R, V] in memory of the workspace. Without `gradient` nobody
@@ -277,7 +271,7 @@ void score_rows(cuda_context& context,
   cross_entropy_memory<S> memory{0, targets.extent(1)};
   if (gradient) {
     memory.kept = std::clamp<index_t>(
-        (shared_bytes(threads, function) - memory.bytes()) / 16, 0, ceil_div(V, pack<S>::width));
+        (shared_bytes(context, threads) - memory.bytes()) / 16, 0, ceil_div(V, pack<S>::width));
   }
   launch(context,
          function,

@@ -13,6 +13,9 @@ namespace mtp::inline MTP_ABI::cuda_detail {
 /// Shared memory that a block may use without asking for more.
 inline constexpr std::size_t plain_shared_bytes = std::size_t{48} << 10;
 
+/// What it may ask for on every device: compute capability 8.6, 8.9 and 12.0 have no more.
+inline constexpr std::size_t common_shared_bytes = std::size_t{99} << 10;
+
 /// A number of blocks or threads as CUDA takes it.
 inline unsigned extent_of(index_t count, const char* function) {
   check(count >= 0 && count <= std::numeric_limits<int>::max(),
@@ -39,6 +42,13 @@ void launch_when(cuda_context& context,
     return;
   }
   if (shared_bytes > plain_shared_bytes) {
+    check(shared_bytes <= static_cast<std::size_t>(context.block_shared_bytes()),
+          function,
+          ": a block wants ",
+          shared_bytes,
+          " bytes of shared memory, but of this device it gets ",
+          context.block_shared_bytes(),
+          " at most");
     check_cuda(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                     cudaFuncAttributeMaxDynamicSharedMemorySize,
                                     static_cast<int>(shared_bytes)),
@@ -60,7 +70,8 @@ void launch_when(cuda_context& context,
 }
 
 /// Runs kernel(arguments...) on `grid` blocks of `block` threads. No blocks: nothing happens.
-/// Throws mtp::error, which begins with the name of the operation, if CUDA does not take it.
+/// Throws mtp::error, which begins with the name of the operation, if CUDA does not take it or if
+/// blocks want more shared memory than the device has for them.
 template <class... Parameters, class... Arguments>
 void launch(cuda_context& context,
             const char* function,

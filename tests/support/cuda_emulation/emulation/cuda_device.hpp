@@ -13,8 +13,6 @@ namespace mtp::emulation {
 
 // Of compute capability 9.0.
 inline constexpr std::size_t shared_bytes_by_default = 48 * 1024;
-inline constexpr std::size_t shared_bytes_at_most = 227 * 1024;
-inline constexpr std::size_t shared_bytes_of_multiprocessor = 228 * 1024;
 inline constexpr std::size_t shared_bytes_of_system = 1024;  // that each block costs in addition
 inline constexpr int threads_of_multiprocessor = 2048, blocks_of_multiprocessor = 32;
 inline constexpr int l2_bytes = 50 << 20;
@@ -88,10 +86,10 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
         *value = settings().compute_minor;
         break;
       case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
-        *value = static_cast<int>(shared_bytes_of_multiprocessor);
+        *value = static_cast<int>(settings().multiprocessor_shared_bytes);
         break;
       case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-        *value = static_cast<int>(shared_bytes_at_most);
+        *value = static_cast<int>(settings().block_shared_bytes);
         break;
       case cudaDevAttrMaxBlocksPerMultiprocessor:
         *value = blocks_of_multiprocessor;
@@ -113,7 +111,7 @@ inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int devic
     std::snprintf(properties->name, sizeof properties->name, "emulated by the CPU");
     properties->totalGlobalMem = heap().total();
     properties->sharedMemPerBlock = shared_bytes_by_default;
-    properties->sharedMemPerBlockOptin = shared_bytes_at_most;
+    properties->sharedMemPerBlockOptin = settings().block_shared_bytes;
     properties->warpSize = static_cast<int>(lanes_per_warp);
     properties->maxThreadsPerBlock = static_cast<int>(max_threads);
     properties->major = settings().compute_major;

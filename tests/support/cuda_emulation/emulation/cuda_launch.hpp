@@ -38,7 +38,11 @@ inline cudaError_t check_launch(const cudaLaunchConfig_t& config, const void* ke
   if (threads == 0 || threads > max_threads) {
     return cudaErrorInvalidConfiguration;
   }
-  if (config.dynamicSmemBytes > shared_bytes_of_kernel(kernel)) {
+  if (!settings().has_code) {
+    return cudaErrorNoKernelImageForDevice;
+  }
+  if (config.dynamicSmemBytes >
+      std::min(shared_bytes_of_kernel(kernel), settings().block_shared_bytes)) {
     return cudaErrorInvalidValue;
   }
   for (unsigned i = 0; i < config.numAttrs; ++i) {
@@ -125,11 +129,27 @@ cudaError_t cudaFuncSetAttribute(T* kernel, cudaFuncAttribute attribute, int val
       return cudaSuccess;
     }
     if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 ||
-        static_cast<std::size_t>(value) > shared_bytes_at_most) {
+        static_cast<std::size_t>(value) > settings().block_shared_bytes) {
       return cudaErrorInvalidValue;
     }
     requested_shared_bytes()[reinterpret_cast<const void*>(kernel)] =
         static_cast<std::size_t>(value);
+    return cudaSuccess;
+  });
+}
+
+/// Of these, only what the runtime itself knows.
+template <class T>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, T* kernel) {
+  using namespace mtp::emulation;
+  return call("cudaFuncGetAttributes", during_capture::allowed, [&] {
+    if (!settings().has_code) {
+      return cudaErrorNoKernelImageForDevice;
+    }
+    *attributes = {};
+    attributes->maxThreadsPerBlock = static_cast<int>(max_threads);
+    attributes->maxDynamicSharedSizeBytes =
+        static_cast<int>(shared_bytes_of_kernel(reinterpret_cast<const void*>(kernel)));
     return cudaSuccess;
   });
 }
@@ -146,8 +166,8 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks,
       return cudaErrorInvalidValue;
     }
     constexpr int warp = static_cast<int>(lanes_per_warp);
-    const auto by_shared_memory =
-        static_cast<int>(shared_bytes_of_multiprocessor / (shared_bytes + shared_bytes_of_system));
+    const auto by_shared_memory = static_cast<int>(settings().multiprocessor_shared_bytes /
+                                                   (shared_bytes + shared_bytes_of_system));
     const int by_threads = threads_of_multiprocessor / ((threads + warp - 1) / warp * warp);
     const bool fits = threads <= static_cast<int>(max_threads) &&
                       shared_bytes <= shared_bytes_of_kernel(reinterpret_cast<const void*>(kernel));

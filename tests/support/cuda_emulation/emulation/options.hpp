@@ -50,6 +50,10 @@ struct options {
   int compute_major = 9;
   int compute_minor = 0;
   std::size_t memory_bytes = std::size_t{8} << 30;
+  std::size_t block_shared_bytes = std::size_t{227} << 10;
+  std::size_t multiprocessor_shared_bytes = std::size_t{228} << 10;
+  /// Whether kernels have been compiled for it.
+  bool has_code = true;
 };
 
 /// MTP_EMULATION_SEED=<number>, MTP_EMULATION_COPIES=eager|deferred, MTP_EMULATION_POISON=0|1.
