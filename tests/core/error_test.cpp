@@ -16,7 +16,7 @@ TEST_CASE("check passes in silence and throws all its parts in one message") {
 }
 
 TEST_CASE("numbers in messages do not depend on the locale") {
-  const testing::comma_locale here;
+  const mtp::testing::comma_locale here;
   CHECK_THROWS_WITH_AS(
       fail("f: ", 1234567, ", ", -2500000L, ", ", 0.5, ", ", 12345.5F, ", ", true, ", ", 'c'),
       "f: 1234567, -2500000, 0.5, 12345.5, 1, c",

@@ -17,12 +17,6 @@ namespace mtp::inline MTP_ABI {
 
 struct cuda;  // the tag of this backend, see backend/cuda.cuh
 
-namespace cuda_detail {
-/// Does nothing. Stands for all kernels where the question is whether a device can run any.
-template <int Block>
-__global__ void __launch_bounds__(Block) idle_kernel() {}
-}  // namespace cuda_detail
-
 /// What a cuda_context is made of.
 struct cuda_options {
   int device = 0;                              ///< number of the GPU

@@ -15,13 +15,15 @@
 
 namespace mtp::inline MTP_ABI::cuda_detail {
 
-inline __global__ void compiled_for_kernel() {}
+/// Does nothing. Stands for all kernels where the question is whether a device can run any.
+template <int Block>
+__global__ void __launch_bounds__(Block) idle_kernel() {}
 
 /// Whether kernels were compiled for compute capability 9.0 or newer, which has the instructions:
 /// code for older ones runs on newer GPUs as well, and would not wait.
 inline bool kernels_can_overlap() {
   cudaFuncAttributes attributes{};
-  check_cuda(cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(compiled_for_kernel)),
+  check_cuda(cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(idle_kernel<1>)),
              "cuda_context");
   return attributes.ptxVersion >= 90;
 }

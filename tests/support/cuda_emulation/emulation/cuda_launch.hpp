@@ -111,17 +111,6 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config,
 }
 
 template <class T>
-cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, T* kernel) {
-  using namespace mtp::emulation;
-  static_cast<void>(kernel);
-  return call("cudaFuncGetAttributes", during_capture::allowed, [&] {
-    const int version = 10 * settings().compute_major + settings().compute_minor;
-    *attributes = {version, version};
-    return cudaSuccess;
-  });
-}
-
-template <class T>
 cudaError_t cudaFuncSetAttribute(T* kernel, cudaFuncAttribute attribute, int value) {
   using namespace mtp::emulation;
   return call("cudaFuncSetAttribute", during_capture::allowed, [&] {
@@ -150,6 +139,8 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, T* kernel) {
     attributes->maxThreadsPerBlock = static_cast<int>(max_threads);
     attributes->maxDynamicSharedSizeBytes =
         static_cast<int>(shared_bytes_of_kernel(reinterpret_cast<const void*>(kernel)));
+    attributes->ptxVersion = attributes->binaryVersion =
+        10 * settings().compute_major + settings().compute_minor;
     return cudaSuccess;
   });
 }

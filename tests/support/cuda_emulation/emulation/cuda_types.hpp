@@ -118,9 +118,12 @@ enum cudaFuncAttribute : int {
   cudaFuncAttributePreferredSharedMemoryCarveout = 9
 };
 
+/// What is asked of a kernel, as far as anybody does.
 struct cudaFuncAttributes {
   int maxThreadsPerBlock;
   int maxDynamicSharedSizeBytes;
+  int ptxVersion;
+  int binaryVersion;
 };
 
 enum cudaStreamCaptureStatus : int {
@@ -156,12 +159,6 @@ union cudaLaunchAttributeValue {
 struct cudaLaunchAttribute {
   cudaLaunchAttributeID id;
   cudaLaunchAttributeValue val;
-};
-
-/// What is asked of a kernel, as far as anybody does.
-struct cudaFuncAttributes {
-  int ptxVersion;
-  int binaryVersion;
 };
 
 struct cudaLaunchConfig_t {
