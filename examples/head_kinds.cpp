@@ -44,7 +44,7 @@ bool row(mtp::context<mtp::cpu>& context,
   const mtp::dataset<> data(text, {}, {.window = trainer_type::window_of(length)});
   mtp::language_model<config, mtp::cpu> model(context, mtp::seed{1});
   const mtp::learning_rate_schedule rate{
-      .peak = 5e-3, .floor = 5e-4, .warmup_steps = steps / 20, .total_steps = steps};
+      .peak = 5e-3, .warmup_steps = steps / 20, .total_steps = steps};
   trainer_type trainer(
       context, model, data, {.batch = batch, .length = length, .learning_rate = rate});
   for (mtp::index_t step = 0; step < steps; ++step) trainer.step();

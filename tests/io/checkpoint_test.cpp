@@ -517,6 +517,55 @@ TEST_CASE("load_parameters finds the trunk in the checkpoint of a model with a h
   });
 }
 
+constexpr model_config written = flipped_config(head_kind::sequential, 2);
+constexpr model_config longer = [] {
+  model_config other = written;
+  other.max_positions = 96;
+  return other;
+}();
+/// With tensors of the same names and shapes, and another meaning.
+constexpr model_config other_meaning = [] {
+  model_config other = longer;
+  other.num_heads = 8;
+  other.num_key_value_heads = 4;
+  other.head_dim = 2;
+  other.rope_theta = 1e6f;
+  other.rms_norm_eps = 1e-6f;
+  other.qk_norm = false;
+  other.concat = concat_order::hidden_first;
+  other.hidden_tap = norm_tap::post_norm;
+  other.recycle_tap = norm_tap::post_norm;
+  return other;
+}();
+
+TEST_CASE("load_parameters lists the fields that give the parameters another meaning") {
+  const scratch_directory scratch;
+  small_run<written> saved;
+  save_checkpoint(scratch / "a", saved.training);
+  small_run<other_meaning> run;
+  const run_state before = run.state();
+  const std::string message = refusal([&] { load_parameters(scratch / "a", run.model); });
+  for (const std::string line : {"config.num_attention_heads: expected 8, got 4",
+                                 "config.num_key_value_heads: expected 4, got 2",
+                                 "config.head_dim: expected 2, got 4",
+                                 "config.rope_theta: expected ",
+                                 "config.rms_norm_eps: expected ",
+                                 "config.concat: expected hidden_first, got embedding_first",
+                                 "config.hidden_tap: expected post_norm, got pre_norm",
+                                 "config.recycle_tap: expected post_norm, got pre_norm"}) {
+    CAPTURE(line);
+    CAPTURE(message);
+    CHECK(contains(message, line));
+  }
+  CHECK_FALSE(contains(message, "max_position"));
+  CHECK_FALSE(contains(message, "config.head:"));
+  CHECK(same_run(run.state(), before));
+  // Longer sequences are no other meaning.
+  small_run<longer> long_run;
+  load_parameters(scratch / "a", long_run.model);
+  CHECK(same_bits(values_of(long_run), values_of(saved)));
+}
+
 TEST_CASE("load_parameters lists everything that a file of a trunk lacks for a model with a head") {
   const scratch_directory scratch;
   small_run<tiny_config(head_kind::none, 0)> plain;

@@ -312,6 +312,21 @@ TEST_CASE("gradient arrays of another size are refused") {
   check_refused(good, -1);
 }
 
+TEST_CASE("weights that are negative or no numbers are refused") {
+  subject<refusing_config, float> tested;
+  const token_batch good = divided_batch(refusing_config, 2, 7, 58);
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  for (const double wrong : {-1e-9, nan, std::numeric_limits<double>::infinity()}) {
+    auto options = default_loss_options<refusing_config>();
+    options.weights[2] = wrong;
+    CHECK(rejects("model_loss", [&] { tested.gradients(good, options); }));
+    CHECK(rejects("model_loss", [&] { tested.losses(good, options); }));
+    options = default_loss_options<refusing_config>();
+    options.lambda = wrong;
+    CHECK(rejects("model_loss", [&] { tested.gradients(good, options); }));
+  }
+}
+
 TEST_CASE("a batch that is refused does not change the next result") {
   subject<refusing_config, float> tested;
   const auto options = default_loss_options<refusing_config>();

@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <limits>
 #include <numbers>
 
 namespace mtp::test::train_schedule_cases {
@@ -11,7 +12,7 @@ namespace mtp::test::train_schedule_cases {
 namespace {
 
 constexpr learning_rate_schedule usual{
-    .peak = 2e-3, .floor = 5e-4, .warmup_steps = 8, .total_steps = 48};
+    .peak = 2e-3, .floor = 0.25, .warmup_steps = 8, .total_steps = 48};
 
 TEST_CASE("warm-up rises in equal steps and ends with the peak") {
   for (index_t step = 0; step < 8; ++step) {
@@ -51,7 +52,7 @@ TEST_CASE("without warm-up the first step has the peak") {
 
 TEST_CASE("equal peak and floor give a constant rate") {
   constexpr learning_rate_schedule schedule{
-      .peak = 0.5, .floor = 0.5, .warmup_steps = 0, .total_steps = 10};
+      .peak = 0.5, .floor = 1, .warmup_steps = 0, .total_steps = 10};
   for (index_t step = 0; step < 20; ++step) {
     CHECK(schedule.at(step) == 0.5);
   }
@@ -66,6 +67,55 @@ TEST_CASE("a warm-up that is as long as the run or longer gives finite rates up 
     CHECK(schedule.at(9) == 1);
     CHECK(schedule.at(11) == doctest::Approx(0.1));
   }
+}
+
+TEST_CASE("the floor is a share of the peak, however small that is") {
+  constexpr learning_rate_schedule fine_tuning{.peak = 1e-6, .total_steps = 100};
+  for (index_t step = 0; step < 120; ++step) {
+    CAPTURE(step);
+    CHECK(fine_tuning.at(step) <= 1e-6);
+    CHECK(fine_tuning.at(step) >= 0.99e-7);
+  }
+  CHECK(fine_tuning.at(100) == doctest::Approx(1e-7));
+}
+
+TEST_CASE("a schedule that falls without an end is refused, a constant one needs none") {
+  constexpr learning_rate_schedule forgotten{.peak = 1e-2};
+  CHECK_THROWS_WITH_AS(forgotten.at(0),
+                       "learning_rate_schedule: a learning rate that falls needs total_steps to "
+                       "fall over; a constant one is learning_rate_schedule::constant(rate)",
+                       error);
+  constexpr auto constant = learning_rate_schedule::constant(0.3);
+  for (const index_t step : {index_t{0}, index_t{1}, index_t{1000}, index_t{1} << 62}) {
+    CHECK(constant.at(step) == 0.3);
+  }
+  constexpr learning_rate_schedule warm{.peak = 1, .floor = 1, .warmup_steps = 4};
+  CHECK(warm.at(0) == 0.25);
+  CHECK(warm.at(3) == 1);
+  CHECK(warm.at(400) == 1);
+}
+
+TEST_CASE("numbers that make no schedule are refused, the last step there is has a rate") {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  constexpr index_t most = std::numeric_limits<index_t>::max();
+  const auto refused = [](const learning_rate_schedule& schedule) {
+    try {
+      schedule.at(3);
+    } catch (const error&) {
+      return true;
+    }
+    return false;
+  };
+  CHECK(refused({.peak = nan, .total_steps = 10}));
+  CHECK(refused({.peak = -1, .total_steps = 10}));
+  CHECK(refused({.floor = nan, .total_steps = 10}));
+  CHECK(refused({.floor = 1.5, .total_steps = 10}));
+  CHECK(refused({.floor = -0.1, .total_steps = 10}));
+  CHECK(refused({.warmup_steps = -1, .total_steps = 10}));
+  CHECK(refused({.total_steps = -1}));
+  const learning_rate_schedule longest{.warmup_steps = most, .total_steps = most};
+  CHECK(longest.at(most - 1) <= 1e-3);
+  CHECK(learning_rate_schedule{.total_steps = most}.at(most) == doctest::Approx(1e-4));
 }
 
 TEST_CASE("lambda is that of DeepSeek-V3 unless told otherwise") {
@@ -92,6 +142,7 @@ TEST_CASE("a constant lambda is the same within the run, and lambda of an empty 
     CHECK(schedule.at(step, 10) == 0.7);
   }
   CHECK(lambda_schedule{}.at(0, 0) == 0.3);
+  CHECK(lambda_schedule{}.at(1000, 0) == 0.3);  // without an end, no share of it is behind
 }
 
 }  // namespace

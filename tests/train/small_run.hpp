@@ -47,7 +47,7 @@ struct small_setup {
     train_options<Config> options;
     options.batch = 3;
     options.length = 7;
-    options.learning_rate = {.peak = 1e-2, .floor = 1e-3, .warmup_steps = 4, .total_steps = 40};
+    options.learning_rate = {.peak = 1e-2, .floor = 0.1, .warmup_steps = 4, .total_steps = 40};
     return options;
   }
 };

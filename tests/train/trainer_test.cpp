@@ -504,6 +504,14 @@ TEST_CASE("options that make no training are refused by name") {
       {"learning rate", [=](auto& o) { o.learning_rate.floor = nan; }},
       {"warmup_steps", [](auto& o) { o.learning_rate.warmup_steps = -1; }},
       {"total_steps", [](auto& o) { o.learning_rate.total_steps = 0; }},
+      {"floor", [](auto& o) { o.learning_rate.floor = 1.01; }},
+      {"lambda", [](auto& o) { o.lambda.first = -0.1; }},
+      {"lambda", [=](auto& o) { o.lambda.second = nan; }},
+      {"lambda", [=](auto& o) { o.lambda.switch_at = nan; }},
+      {"lambda", [](auto& o) { o.loss.lambda = -1; }},
+      {"weight", [](auto& o) { o.loss.weights[0] = -1; }},
+      {"weight", [=](auto& o) { o.loss.weights[1] = nan; }},
+      {"weight", [=](auto& o) { o.loss.weights[2] = infinity; }},
       {"clip_norm", [](auto& o) { o.clip_norm = -1; }},
       {"clip_norm", [=](auto& o) { o.clip_norm = nan; }},
       {"max_bad_steps", [](auto& o) { o.max_bad_steps = 0; }},
@@ -517,6 +525,34 @@ TEST_CASE("options that make no training are refused by name") {
     const std::string message = refusal(each.second);
     CAPTURE(message);
     CHECK(message.find(name) != std::string::npos);
+  }
+}
+
+template <model_config Config>
+void check_heads_only_is_refused() {
+  small_setup<Config> setup;
+  setup.options.loss.scope = gradient_scope::heads_only;
+  std::string message;
+  try {
+    const small_run<Config> run(setup);
+  } catch (const error& problem) {
+    message = problem.what();
+  }
+  CHECK(message == "trainer: gradient_scope::heads_only trains nothing with the head kind " +
+                       std::string(name_of(Config.head)) + ", which has no parameters");
+}
+
+TEST_CASE("training heads only is refused where the head has nothing to train") {
+  check_heads_only_is_refused<tiny_config(head_kind::none, 0)>();
+  check_heads_only_is_refused<tiny_config(head_kind::shared_logit, 2)>();
+}
+
+TEST_CASE("without a schedule the rate is the same in each step") {
+  usual_setup setup;
+  setup.options.learning_rate = train_options<usual>{}.learning_rate;
+  usual_run run(setup);
+  for (int step = 0; step < 5; ++step) {
+    CHECK(run.training.step().learning_rate == 1e-3);
   }
 }
 

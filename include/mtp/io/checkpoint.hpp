@@ -113,15 +113,36 @@ void put(parameter_array<S, Backend> to, const std::vector<Sum>& from) {
   }
 }
 
+/// The entries "config.*" of a file, as far as it has them, that say something else than `config`
+/// and change what its parameters mean: a line for each. How long sequences may be does not; nor
+/// does the head, where the model reads the trunk alone.
+inline std::string other_configuration(const safetensors_file& file, const model_config& config) {
+  std::ostringstream lines;
+  const bool trunk_alone = config.head.parameters == head_parameters::none;
+  for (const auto& [key, value] : describe(config)) {
+    const bool of_head = key == "config.head" || key == "config.depth" || key == "config.concat" ||
+                         key == "config.hidden_tap" || key == "config.recycle_tap" ||
+                         key == "config.output_norm";
+    const auto found = file.metadata().find(key);
+    if (found != file.metadata().end() && found->second != value &&
+        key != "config.max_position_embeddings" && !(of_head && trunk_alone)) {
+      lines << "\n  " << key << ": expected " << value << ", got " << found->second;
+    }
+  }
+  return lines.str();
+}
+
 /// Throws one mtp::error that lists every tensor that is missing, unexpected, or of another shape
-/// or type.
+/// or type, behind the lines of `wrong_entries`.
 template <class S, class Layout>
 void check_tensors(const safetensors_file& file,
                    const std::filesystem::path& path,
                    const Layout& layout,
                    const std::vector<std::string>& prefixes,
-                   bool extra_allowed) {
+                   bool extra_allowed,
+                   const std::string& wrong_entries = "") {
   std::ostringstream wrong;
+  wrong << wrong_entries;
   std::map<std::string, bool> expected;
   for (const auto& prefix : prefixes) {
     for (const auto& [name, p] : list(layout)) {
@@ -306,14 +327,17 @@ void load_checkpoint(const std::filesystem::path& path, trainer<Config, Backend,
 
 /// Reads the parameters of a model from a checkpoint or any safetensors file that has them under
 /// our names, in f32 for models of f32 and bf16 elements; other tensors are left alone. Throws
-/// mtp::error, with nothing changed, listing all tensors that do not fit.
+/// mtp::error, with nothing changed, listing all tensors that do not fit, and all fields of the
+/// configuration that wrote the file, where it tells them, that give the parameters another
+/// meaning.
 template <model_config Config, class Backend, scalar S>
 void load_parameters(const std::filesystem::path& path, language_model<Config, Backend, S>& model) {
   namespace detail = checkpoint_detail;
   using sum_type = accumulate_t<S>;
   const safetensors_file file(path);
   static_cast<void>(file.verify());  // a file without a checksum is taken as it is
-  detail::check_tensors<sum_type>(file, path, model.layout, {""}, true);
+  detail::check_tensors<sum_type>(
+      file, path, model.layout, {""}, true, detail::other_configuration(file, Config));
   detail::put(model.values(), detail::read_array<sum_type, Backend>(file, model.layout, ""));
 }
 

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <array>
+#include <cmath>
 #include <cstddef>
 
+#include "mtp/core/error.hpp"
 #include "mtp/model/heads/head.hpp"
 #include "mtp/model/model_config.hpp"
 #include "mtp/model/model_pass.hpp"
@@ -30,6 +32,20 @@ struct loss_options {
 
   /// The factor of depth k in the total.
   double weight(std::size_t k) const { return k == 0 ? weights[0] : lambda * weights[k]; }
+
+  /// Throws mtp::error, beginning with `function`, for factors that are negative or not finite.
+  void validate(const char* function) const {
+    const auto factor = [](double value) { return std::isfinite(value) && value >= 0; };
+    check(factor(lambda), function, ": expected a finite lambda of at least 0, got ", lambda);
+    for (std::size_t k = 0; k < weights.size(); ++k) {
+      check(factor(weights[k]),
+            function,
+            ": expected a finite weight of at least 0 for depth ",
+            k,
+            ", got ",
+            weights[k]);
+    }
+  }
 };
 
 /// Weight 1 for the next token; for the depths behind it what the head kind's paper trains with:

@@ -98,8 +98,8 @@ class model_loss {
   index_t length() const { return length_; }
 
   /// Losses of a batch; `gradients` (as many elements as the model stores) receive += the gradient
-  /// of the total. Throws mtp::error on wrong sizes and on tokens outside the vocabulary, before
-  /// anything is changed.
+  /// of the total. Throws mtp::error on wrong sizes, on tokens outside the vocabulary and on
+  /// weights that are negative or not finite, before anything is changed.
   loss_report<Config.depth> with_gradients(context<Backend>& context,
                                            const model_type& model,
                                            gradient_array gradients,
@@ -382,6 +382,7 @@ class model_loss {
                                 const loss_options<Config.depth>& options) {
     const detail::turn working(at_work_, called_from_visitor);
     check_batch(batch);
+    options.validate("model_loss");
     const index_t N = batch.batch * batch.length;
     const memory m = lay_out(N);
     const exchange<host_memory> host = host_exchange(N);

@@ -11,26 +11,60 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// Linear warm-up, then half a cosine down to a floor (Loshchilov and Hutter 2017, arXiv
-/// 1608.03983, eq. 5, one cycle):
+/// Linear warm-up, then half a cosine down to a share of the peak (Loshchilov and Hutter 2017,
+/// arXiv 1608.03983, eq. 5, one cycle):
 ///
-///     peak (step + 1) / warmup_steps                       step < warmup_steps
-///     floor + (peak - floor) (1 + cos(pi progress)) / 2    then, with
+///     peak (step + 1) / warmup_steps                         step < warmup_steps
+///     lowest + (peak - lowest) (1 + cos(pi progress)) / 2    then, with lowest = floor peak and
 ///     progress = (step - warmup_steps) / (total_steps - warmup_steps), at most 1
 struct learning_rate_schedule {
   double peak = 1e-3;        ///< rate at the end of the warm-up
-  double floor = 1e-4;       ///< rate at the end
+  double floor = 0.1;        ///< rate at the end, as a share of the peak: in [0, 1]
   index_t warmup_steps = 0;  ///< steps of linear warm-up
-  index_t total_steps = 1;   ///< steps until the floor, warm-up included
+  index_t total_steps = 0;   ///< steps until the floor, warm-up included; 0: a run without an end,
+                             ///< which a floor of 1 alone makes sense for
 
-  /// The rate of step `step`, counted from 0. Steps behind total_steps stay at the floor.
+  /// The same rate throughout, in a run of any length.
+  static constexpr learning_rate_schedule constant(double rate) {
+    return {.peak = rate, .floor = 1};
+  }
+
+  /// Throws mtp::error, beginning with `function`, for numbers that make no schedule: rates that
+  /// are negative or not finite, a floor outside [0, 1], negative steps, and a rate that falls
+  /// without an end to fall to.
+  void validate(const char* function) const {
+    check(std::isfinite(peak) && peak >= 0,
+          function,
+          ": expected a finite peak of the learning rate of at least 0, got ",
+          peak);
+    check(floor >= 0 && floor <= 1,
+          function,
+          ": the floor of the learning rate is a share of the peak, expected in [0, 1], got ",
+          floor);
+    check(warmup_steps >= 0 && total_steps >= 0,
+          function,
+          ": expected warmup_steps and total_steps of at least 0, got ",
+          warmup_steps,
+          " and ",
+          total_steps);
+    check(total_steps > 0 || floor == 1,
+          function,
+          ": a learning rate that falls needs total_steps to fall over; a constant one is "
+          "learning_rate_schedule::constant(rate)");
+  }
+
+  /// The rate of step `step`, counted from 0. Steps behind total_steps stay at the floor. Throws as
+  /// validate.
   double at(index_t step) const {
+    validate("learning_rate_schedule");
+    const auto done = static_cast<double>(step);
     if (step < warmup_steps) {
-      return peak * static_cast<double>(step + 1) / static_cast<double>(warmup_steps);
+      return peak * (done + 1) / static_cast<double>(warmup_steps);
     }
     const auto length = static_cast<double>((std::max<index_t>)(total_steps - warmup_steps, 1));
-    const double progress = (std::min)(static_cast<double>(step - warmup_steps) / length, 1.0);
-    return floor + (peak - floor) * 0.5 * (1 + std::cos(std::numbers::pi * progress));
+    const double progress = (std::min)((done - static_cast<double>(warmup_steps)) / length, 1.0);
+    const double lowest = floor * peak;
+    return lowest + (peak - lowest) * 0.5 * (1 + std::cos(std::numbers::pi * progress));
   }
 };
 
@@ -41,10 +75,11 @@ struct lambda_schedule {
   double second = 0.1;             ///< after it
   double switch_at = 10.0 / 14.8;  ///< share of the run
 
-  /// The factor of step `step` of `total_steps`, counted from 0.
+  /// The factor of step `step` of `total_steps`, counted from 0; of a run without an end,
+  /// total_steps 0, the first one throughout.
   double at(index_t step, index_t total_steps) const {
     const auto share =
-        static_cast<double>(step) / static_cast<double>((std::max<index_t>)(total_steps, 1));
+        total_steps > 0 ? static_cast<double>(step) / static_cast<double>(total_steps) : 0.0;
     return share < switch_at ? first : second;
   }
 

@@ -27,10 +27,10 @@ namespace mtp::inline MTP_ABI {
 /// What a run is made with. The trainer's constructor checks it.
 template <model_config Config>
 struct train_options {
-  index_t batch = 16;                                         ///< sequences of a pass, B
-  index_t length = 128;                                       ///< positions of a sequence, T
-  index_t accumulation = 1;                                   ///< passes of a step
-  learning_rate_schedule learning_rate{};                     ///< by step
+  index_t batch = 16;        ///< sequences of a pass, B
+  index_t length = 128;      ///< positions of a sequence, T
+  index_t accumulation = 1;  ///< passes of a step
+  learning_rate_schedule learning_rate = learning_rate_schedule::constant(1e-3);  ///< by step
   lambda_schedule lambda = lambda_schedule::of(Config.head);  ///< factor of the deeper losses
   adamw_options optimizer{};                                  ///< of the optimizer
   double clip_norm = 1.0;  ///< of all gradients together; 0: no clipping
@@ -144,7 +144,6 @@ class trainer {
 
  private:
   static const options_type& checked(const options_type& options) {
-    const auto& rate = options.learning_rate;
     check(options.batch > 0, "trainer: expected a positive batch, got ", options.batch);
     check(options.length > 0, "trainer: expected a positive length, got ", options.length);
     check(options.accumulation > 0,
@@ -159,17 +158,23 @@ class trainer {
           " and accumulation ",
           options.accumulation,
           " has too many tokens");
-    check(
-        std::isfinite(rate.peak) && rate.peak >= 0 && std::isfinite(rate.floor) && rate.floor >= 0,
-        "trainer: expected finite learning rates of at least 0, got ",
-        rate.peak,
-        " and ",
-        rate.floor);
-    check(rate.warmup_steps >= 0 && rate.total_steps > 0,
-          "trainer: expected warmup_steps >= 0 and total_steps > 0, got ",
-          rate.warmup_steps,
+    options.learning_rate.validate("trainer");
+    const auto& lambda = options.lambda;
+    const auto factor = [](double value) { return std::isfinite(value) && value >= 0; };
+    check(factor(lambda.first) && factor(lambda.second) && !std::isnan(lambda.switch_at),
+          "trainer: expected finite factors of the schedule of lambda of at least 0, and a "
+          "switch_at, got ",
+          lambda.first,
+          ", ",
+          lambda.second,
           " and ",
-          rate.total_steps);
+          lambda.switch_at);
+    options.loss.validate("trainer");
+    check(Config.head.parameters != head_parameters::none ||
+              options.loss.scope != gradient_scope::heads_only,
+          "trainer: gradient_scope::heads_only trains nothing with the head kind ",
+          name_of(Config.head),
+          ", which has no parameters");
     check(options.clip_norm >= 0,
           "trainer: expected a clip_norm of at least 0, got ",
           options.clip_norm);
