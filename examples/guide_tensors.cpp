@@ -1,8 +1,9 @@
 // Page 1 of docs/guide: tensors.
-#include <cmath>
+#include <filesystem>
 #include <iostream>
 
 #include "mtp/backend/cpu.hpp"
+#include "mtp/io/npz.hpp"
 #include "mtp/tensor.hpp"
 
 using mtp::cpu;
@@ -63,8 +64,21 @@ int main() {
   const auto columns = mtp::clone(context, turned);        // [3, 2], contiguous
   std::cout << both.shape() << ' ' << pair.shape() << ' ' << steps << "\n\n";
 
+  // NumPy's files, one array or several.
+  const auto folder = std::filesystem::temp_directory_path() / "mtp-guide-tensors";
+  std::filesystem::create_directories(folder);
+  mtp::io::save_npy(folder / "a.npy", a);
+  mtp::io::npz_writer archive(folder / "all.npz");
+  archive.add("a", a);
+  archive.add("both", both);
+  archive.commit();
+  const auto loaded = mtp::io::load_npy<float, dims<2>, cpu>(folder / "a.npy");  // [2, 3]
+  const mtp::io::npz_file file(folder / "all.npz");
+  const auto again = file.load<float, extents<4, 3>, cpu>("both");  // [4, 3]
+  std::filesystem::remove_all(folder);
+
   // Bits, or values within tolerances.
-  const bool same = columns == turned;
+  const bool same = columns == turned && loaded == a && again == both;
   const bool close = mtp::all_close(mtp::log(context, mtp::exp(context, steps)), steps, 1e-6, 1e-6);
   std::cout << (same && close ? "same and close\n" : "something is wrong\n");
   return same && close ? 0 : 1;
