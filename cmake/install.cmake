@@ -15,6 +15,7 @@ install(EXPORT mtpCudaTargets NAMESPACE mtp:: DESTINATION "${config_dir}")
 install(FILES "${PROJECT_BINARY_DIR}/mtpConfig.cmake" "${PROJECT_BINARY_DIR}/mtpConfigVersion.cmake"
               cmake/build_type.cmake
         DESTINATION "${config_dir}")
+install(FILES cmake/sweep.cmake DESTINATION "${config_dir}" RENAME mtpSweep.cmake)
 install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DOCDIR}")
 
 # For pkg-config, wherever the prefix is moved to.
