@@ -317,6 +317,26 @@ TEST_CASE_TEMPLATE_DEFINE("adamw_update leaves zeros with zero gradients as they
   CHECK(within(a.results(), zeros(4 * 37), 0.0));
 }
 
+TEST_CASE_TEMPLATE_DEFINE("adamw_update goes on from values that were changed", Case, changed) {
+  using B = typename Case::backend;
+  using S = typename Case::scalar;
+  auto context = testing<B>::make_context();
+  const index_t P = 301;
+  adamw_case<S, B> changed(normal(P, 1), zeros(P), zeros(P));
+  std::vector<double> values_then = normal(P, 1);
+  for (const index_t p : {0, 7, 8, 100, 300}) {  // in packs and beside them
+    values_then[static_cast<std::size_t>(p)] = 0.75;
+    changed.value.view()(p) = stored<S>(0.75);
+  }
+  adamw_case<S, B> expected(values_then, zeros(P), zeros(P));
+  for (adamw_case<S, B>* each : {&changed, &expected}) {
+    each->gradient.set(normal(P, 2));
+    each->update(context, coefficients_of(1, 0.1, 1));
+  }
+  CHECK(same_bits(changed.results(), expected.results()));
+  CHECK(changed.value_is_master());
+}
+
 TEST_CASE_TEMPLATE_DEFINE("adamw_update keeps values finite whatever finite gradients come",
                           Case,
                           rim) {
@@ -509,6 +529,7 @@ TEST_CASE_TEMPLATE_APPLY(ranges_alone, cases);
 TEST_CASE_TEMPLATE_APPLY(places, cases);
 TEST_CASE_TEMPLATE_APPLY(first_step, cases);
 TEST_CASE_TEMPLATE_APPLY(nothing_to_do, cases);
+TEST_CASE_TEMPLATE_APPLY(changed, cases);
 TEST_CASE_TEMPLATE_APPLY(rim, cases);
 TEST_CASE_TEMPLATE_APPLY(ways, cases);
 TEST_CASE_TEMPLATE_APPLY(sums, cases);

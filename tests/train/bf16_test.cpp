@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "mtp/backend/cpu.hpp"
 #include "mtp/decode/generate.hpp"
 #include "mtp/io/checkpoint.hpp"
+#include "mtp/model/transfer.hpp"
 #include "support/batches.hpp"
 #include "support/compare.hpp"
 #include "train/small_run.hpp"
@@ -83,6 +85,48 @@ TEST_CASE("steps too small for bf16 add up in the masters") {
   }
   CHECK(moved > after.size() / 4);
   CHECK(seen < moved / 20);
+}
+
+TEST_CASE("parameters that are changed in the model of a bf16 run are what it goes on from") {
+  const scratch_directory scratch;
+  bf16_run other(1e-2, 5);
+  other.training.step();
+  io::save_checkpoint(scratch / "other", other.training);
+  language_model<config, cpu, float> single(other.context, seed{6});
+  using change = std::function<void(bf16_run&)>;
+  const change changes[] = {
+      [&](bf16_run& run) { io::load_parameters(scratch / "other", run.model); },
+      [&](bf16_run& run) { copy_parameters(run.model, single); },
+      [&](bf16_run& run) { copy_trunk(run.model, single); },
+      [](bf16_run& run) { run.model.values().data()[3] = bf16(0.75f); },
+      [](bf16_run& run) {  // by hand, through an array from before
+        static bf16* held;
+        held = run.model.values().data();
+        run.training.step();
+        held[5] = bf16(-2.5f);
+      },
+  };
+  for (const bool trained : {false, true}) {
+    for (const auto& apply : changes) {
+      CAPTURE(trained);
+      bf16_run run(0);  // steps of no length
+      if (trained) {
+        run.training.step();
+      }
+      apply(run);
+      const auto expected = run.values();
+      // What is saved is what is there.
+      io::save_checkpoint(scratch / "changed", run.training);
+      bf16_run reloaded(0, 8);
+      io::load_checkpoint(scratch / "changed", reloaded.training);
+      CHECK(same_bits(reloaded.values(), expected));
+      run.training.step();
+      CHECK(same_bits(run.values(), expected));
+      // And what is trained on: the same step as that of a run that began with it.
+      reloaded.training.step();
+      CHECK(same_bits(reloaded.master(), run.master()));
+    }
+  }
 }
 
 TEST_CASE("a bf16 model learns") {

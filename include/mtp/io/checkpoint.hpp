@@ -273,14 +273,16 @@ void save_checkpoint(const std::filesystem::path& path, trainer<Config, Backend,
   using model_type = language_model<Config, Backend, S>;
   using sum_type = accumulate_t<S>;
   std::vector<tensor_source> sources;
-  const auto add = [&](const std::string& prefix, parameter_array<sum_type, Backend> array) {
-    auto host = std::make_shared<const std::vector<sum_type>>(
-        detail::host_copy<sum_type, Backend>(array.data(), model_type::layout.storage));
+  const auto add = [&](const std::string& prefix, std::vector<sum_type> array) {
+    auto host = std::make_shared<const std::vector<sum_type>>(std::move(array));
     detail::add_sources<sum_type, Backend>(sources, model_type::layout, prefix, std::move(host));
   };
-  add("", run.optimizer().master(run.model()));
-  add("optimizer.first.", run.optimizer().first());
-  add("optimizer.second.", run.optimizer().second());
+  const auto on_host = [](parameter_array<sum_type, Backend> array) {
+    return detail::host_copy<sum_type, Backend>(array.data(), model_type::layout.storage);
+  };
+  add("", run.optimizer().master_on_host(run.model()));
+  add("optimizer.first.", on_host(run.optimizer().first()));
+  add("optimizer.second.", on_host(run.optimizer().second()));
   detail::text_map metadata = detail::describe_run(run);
   metadata.merge(describe(Config));
   metadata.emplace("format", "mtp checkpoint 1");

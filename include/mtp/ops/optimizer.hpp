@@ -57,6 +57,9 @@ inline constexpr index_t adamw_range_elements = 16384;
 ///     master[p] -= learning_rate (weight_decay master[p] + delta)
 ///     value[p]  = master[p], rounded to value's element type
 ///
+/// A value that is not its rounded master was changed since the last update, by whomever: then
+/// master[p] = value[p] first.
+///
 /// All arrays [P], contiguous; master, moments and gradients in accumulate_t of value's elements.
 /// Where that is the element type itself, master is value. Epsilon is positive in that type.
 /// A second moment below the smallest normal number counts as 0. Ranges [R] lie within [0, P), do

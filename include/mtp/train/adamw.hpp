@@ -83,13 +83,34 @@ class adamw {
   sum_array second() { return {second_.data(), second_.count()}; }
 
   /// The parameters in the precision that they are trained in: the model's own, unless these are
-  /// bf16.
+  /// bf16. What has been changed in the model since the last update is still the old one here: the
+  /// next update follows it, and master_on_host() gives what it will follow.
   sum_array master(model_type& model) {
     if constexpr (has_master) {
       return {master_.data(), master_.count()};
     } else {
       return model.values();
     }
+  }
+
+  /// A copy of the masters, of those parameters that were changed in the model since the last
+  /// update their new values.
+  std::vector<sum_type> master_on_host(model_type& model) {
+    const auto count = static_cast<std::size_t>(model_type::layout.storage);
+    std::vector<sum_type> masters(count);
+    backend_traits<Backend>::copy_to_host(
+        masters.data(), master(model).data(), count * sizeof(sum_type));
+    if constexpr (has_master) {
+      std::vector<S> values(count);
+      backend_traits<Backend>::copy_to_host(
+          values.data(), model.values().data(), count * sizeof(S));
+      for (std::size_t i = 0; i < count; ++i) {
+        if (S(masters[i]).bits() != values[i].bits()) {
+          masters[i] = static_cast<sum_type>(values[i]);
+        }
+      }
+    }
+    return masters;
   }
 
   /// One update of the parameters at or behind offset `begin`; gradients are multiplied by

@@ -87,6 +87,12 @@ struct cpu_optimizer_ops {
       A* const firsts = first.data() + range.begin;
       A* const seconds = second.data() + range.begin;
       const A* const gradients = gradient.data() + range.begin;
+      if constexpr (!std::same_as<S, A>) {
+        for (index_t i = 0; i < range.count; ++i) {
+          const S current = value.data()[range.begin + i];
+          masters[i] = narrow<S>(masters[i]).bits() == current.bits() ? masters[i] : widen(current);
+        }
+      }
       for_each_packet<A>(range.count, [&](auto read, auto write) {
         const auto g = multiply(scale, read(gradients));
         const auto m = multiply_add(rest1, g, multiply(beta1, read(firsts)));

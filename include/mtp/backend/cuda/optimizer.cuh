@@ -120,8 +120,14 @@ struct adamw_factors {
   }
 };
 
+/// The master of a value, which it follows where the value was changed.
+template <class S>
+__device__ __forceinline__ accumulate_t<S> master_of(S value, S rounded, accumulate_t<S> master) {
+  return value.bits() == rounded.bits() ? master : widen(value);
+}
+
 /// Block b updates range b: whole packs, and the few elements before and behind them one by one.
-/// Moves 30 bytes for each element of bf16 (f32: 28, f64: 56) and is bound by that. A thread has
+/// Moves 32 bytes for each element of bf16 (f32: 28, f64: 56) and is bound by that. A thread has
 /// all its loads of 8 elements on the way before it needs one: 128 bytes.
 template <class S, bool Packed>
 __global__ void __launch_bounds__(optimizer_policy::threads)
@@ -140,7 +146,11 @@ __global__ void __launch_bounds__(optimizer_policy::threads)
   const auto thread = static_cast<index_t>(threadIdx.x);
   const A keep = range.decays != 0 ? factors.decayed : A(1);
   const auto update_one = [&](index_t p) {
-    const A updated = factors.update(keep, master[p], first[p], second[p], gradient[p]);
+    A current = master[p];
+    if constexpr (has_copy) {
+      current = master_of<S>(value[p], narrow<S>(current), current);
+    }
+    const A updated = factors.update(keep, current, first[p], second[p], gradient[p]);
     master[p] = updated;
     if constexpr (has_copy) {
       value[p] = narrow<S>(updated);
@@ -166,6 +176,15 @@ __global__ void __launch_bounds__(optimizer_policy::threads)
     masters.template load<true>(master, p, end);
     firsts.template load<true>(first, p, end);
     seconds.template load<true>(second, p, end);
+    if constexpr (has_copy) {
+      const pack<S> values = load_elements<true>(value, p, end);
+      const pack<S> rounded = narrow_pack<S>(masters.elements);
+#pragma unroll
+      for (int i = 0; i < W; ++i) {
+        masters.elements[i] =
+            master_of<S>(values.elements[i], rounded.elements[i], masters.elements[i]);
+      }
+    }
 #pragma unroll
     for (int i = 0; i < W; ++i) {
       masters.elements[i] = factors.update(keep,
