@@ -95,7 +95,7 @@ class matrix_attention {
     a.packed = packed(out, q, k, v) && in_packs(cache.keys.data, E, E);
     launch(context_,
            function_,
-           grid(G, splits),
+           grid(G, policy::blocks(cache.capacity, G, context_.multiprocessors())),
            dim3(policy::threads),
            policy::shared_bytes<E>(),
            attention_decode_kernel<E>,
