@@ -85,6 +85,45 @@ TEST_CASE("a recorded step of attention follows positions that change on the dev
   }
 }
 
+#if defined(MTP_CUDA_EMULATION)
+
+TEST_CASE(
+    "attention against a long cache runs blocks for the device, whose number changes no bit") {
+  using S = bf16;
+  const emulation::options before = emulation::settings();
+  const index_t T = 643, M = 5, capacity = 2000;  // new rows on both sides of a split's end
+  for (const head_sizes& sizes : {head_sizes{2, 1, 32}, head_sizes{3, 3, 16}}) {
+    CAPTURE(sizes.G);
+    sequences<S, staged> a(1, T, sizes, 1, 1);
+    std::vector<double> expected, written;
+    for (const int multiprocessors : {132, 2, 1}) {
+      CAPTURE(multiprocessors);
+      emulation::settings().multiprocessors = multiprocessors;
+      auto context = testing<staged>::make_context();
+      test_cache<S, staged> cache(a, capacity);
+      auto out = a.like_queries();
+      run_cached(context, a, cache.view(), out, 0, T - M, [&](index_t) { return T; });
+      const long blocks = emulation::counts().blocks_run;
+      run_cached(context, a, cache.view(), out, T - M, T, [&](index_t) { return M; });
+      const long combining = sizes.H * M;
+      CHECK(emulation::counts().blocks_run - blocks <= 4 * multiprocessors + sizes.G + combining);
+      const auto actual = values(out.view());
+      const auto elements = cache.elements();
+      if (multiprocessors == 132) {  // one for each split
+        expected = actual;
+        written.assign(elements.begin(), elements.end());
+        CHECK(emulation::counts().blocks_run - blocks == 16 * sizes.G + combining);
+      }
+      CHECK(same_bits(actual, expected));
+      CHECK(same_bits(std::vector<double>(elements.begin(), elements.end()), written));
+      CHECK(out.intact());
+    }
+  }
+  emulation::settings() = before;
+}
+
+#endif
+
 TEST_CASE("a piece of a prompt gives the bits of the whole sequence") {
   using S = bf16;
   staged_context context = testing<staged>::make_context();

@@ -174,35 +174,39 @@ TEST_CASE_TEMPLATE_DEFINE("rms_norm_backward matches the reference for many wide
   using B = typename Case::backend;
   using S = typename Case::scalar;
   auto context = testing<B>::make_context();
-  const norm_sizes s{258, 1, 2056, 8};
-  const dims<3> shape{s.N, s.H, s.C};
-  auto x = random_heads<S, B>(s, 1), dy = random_heads<S, B>(s, 2);
-  guarded<S, 1, B> weight(dims<1>{s.C}, uniform(s.C, 4, 0.5, 1.5));
-  guarded<S, 1, B> dweight(dims<1>{s.C}, uniform(s.C, 5));
-  guarded<S, 2, B> inv_rms(dims<2>{s.N, s.H}, uniform(s.N, 6, 0.5, 2));
-  guarded<S, 3, B> dx(shape, spaced(s));
-  const array<3> xs = array_of(x.view()), dys = array_of(dy.view());
-  const array<2> r = array_of(inv_rms.view());
-  const array<1> weights = array_of(weight.view()), before = array_of(dweight.view());
-  rms_norm_backward(context,
-                    dx.view(),
-                    dweight.view(),
-                    dy.view(),
-                    x.view(),
-                    inv_rms.view(),
-                    weight.view(),
-                    mtp::view<const S, dims<3>, B>(nullptr, shape));
-  const array<3> expected = reference::rms_norm_backward_input(dys, xs, r, weights);
-  const array<3> terms =
-      reference::rms_norm_backward_input(magnitude(dys), magnitude(xs), r, magnitude(weights), 1);
-  CHECK(within(dx.view(), expected.elements, result_bounds<S>(s.C + 10, terms, expected)));
-  const array<1> dweights = before + reference::rms_norm_backward_weight(dys, xs, r);
-  const array<1> dweight_terms =
-      magnitude(before) + reference::rms_norm_backward_weight(magnitude(dys), magnitude(xs), r);
-  CHECK(within(
-      dweight.view(), dweights.elements, result_bounds<S>(s.N + 2, dweight_terms, dweights)));
-  CHECK(dx.intact());
-  CHECK(dweight.intact());
+  // Rows that a warp of a device has to itself, and that warps share.
+  for (const norm_sizes& s : some_of<B>(
+           std::vector<norm_sizes>{{1030, 1, 1032, 8}, {2052, 1, 520, 8}, {258, 1, 2056, 8}})) {
+    CAPTURE(s.C);
+    const dims<3> shape{s.N, s.H, s.C};
+    auto x = random_heads<S, B>(s, 1), dy = random_heads<S, B>(s, 2);
+    guarded<S, 1, B> weight(dims<1>{s.C}, uniform(s.C, 4, 0.5, 1.5));
+    guarded<S, 1, B> dweight(dims<1>{s.C}, uniform(s.C, 5));
+    guarded<S, 2, B> inv_rms(dims<2>{s.N, s.H}, uniform(s.N, 6, 0.5, 2));
+    guarded<S, 3, B> dx(shape, spaced(s));
+    const array<3> xs = array_of(x.view()), dys = array_of(dy.view());
+    const array<2> r = array_of(inv_rms.view());
+    const array<1> weights = array_of(weight.view()), before = array_of(dweight.view());
+    rms_norm_backward(context,
+                      dx.view(),
+                      dweight.view(),
+                      dy.view(),
+                      x.view(),
+                      inv_rms.view(),
+                      weight.view(),
+                      mtp::view<const S, dims<3>, B>(nullptr, shape));
+    const array<3> expected = reference::rms_norm_backward_input(dys, xs, r, weights);
+    const array<3> terms =
+        reference::rms_norm_backward_input(magnitude(dys), magnitude(xs), r, magnitude(weights), 1);
+    CHECK(within(dx.view(), expected.elements, result_bounds<S>(s.C + 10, terms, expected)));
+    const array<1> dweights = before + reference::rms_norm_backward_weight(dys, xs, r);
+    const array<1> dweight_terms =
+        magnitude(before) + reference::rms_norm_backward_weight(magnitude(dys), magnitude(xs), r);
+    CHECK(within(
+        dweight.view(), dweights.elements, result_bounds<S>(s.N + 2, dweight_terms, dweights)));
+    CHECK(dx.intact());
+    CHECK(dweight.intact());
+  }
 }
 
 TEST_CASE_TEMPLATE_DEFINE("rms_norm gradients match differences of the forward operation",

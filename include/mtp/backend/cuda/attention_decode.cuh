@@ -3,6 +3,7 @@
 // Haziza, Massa and Sizov 2023 (https://crfm.stanford.edu/2023/10/12/flashdecoding.html).
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -26,6 +27,16 @@ struct attention_decode_policy {
   static_assert(rows == 2 * summed, "a lane has the rows g and g + 8");
 
   static constexpr index_t splits(index_t capacity) { return ceil_div(capacity, split); }
+
+  /// Blocks that share the splits of a head. How many splits are in use is known on the device
+  /// only, and a recorded launch keeps its grid, so the grid is made for the device: two blocks of
+  /// head width 128 are resident on a multiprocessor of an H100 and four of width 64. A grid for
+  /// the capacity would be mostly blocks without work, each of which costs a launch and a read of
+  /// the position.
+  static constexpr index_t blocks_each = 4;  // for each multiprocessor, of all heads
+  static constexpr index_t blocks(index_t capacity, index_t G, index_t multiprocessors) {
+    return std::min(splits(capacity), ceil_div(blocks_each * multiprocessors, G));
+  }
 
   static constexpr int widest = 128;  // head that results are combined for
 
@@ -100,14 +111,15 @@ struct decode_rows {
   }
 };
 
-/// Block (g, i) takes positions 128 i .. of head g. First it writes the new rows among them into
-/// the cache; nobody else reads these from there. Reads 4 E bytes for each position and is bound by
-/// memory: all of it is on its way before anything is computed.
+/// Positions 128 split .. of head g. First it writes the new rows among them into the cache; nobody
+/// else reads these from there. Reads 4 E bytes for each position and is bound by memory: all of it
+/// is on its way before anything is computed. Ends with a barrier.
 template <int E>
-__global__ void __launch_bounds__(attention_decode_policy::threads)
-    attention_decode_kernel(const attention_decode_arguments a) {
-  wait_for_previous_kernels();
-  allow_next_kernel();
+__device__ __forceinline__ void decode_split(const attention_decode_arguments& a,
+                                             int g,
+                                             int split,
+                                             int first,  // position of the first row
+                                             int end) {  // of what rows see
   using policy = attention_decode_policy;
   using tile = head_tile<E>;
   constexpr int keys = policy::keys, warps = policy::warps, rows = policy::rows;
@@ -120,13 +132,6 @@ __global__ void __launch_bounds__(attention_decode_policy::threads)
       dynamic_shared<bf16>() + warps * 2 * keys * tile::stride);  // [warps, summed, E]
   float2* const terms =
       reinterpret_cast<float2*>(sums + warps * summed * tile::stride);  // [warps, rows]
-  const int g = static_cast<int>(blockIdx.x), split = static_cast<int>(blockIdx.y);
-  const int first = first_position(a.positions);
-  const int end = first < a.capacity ? min(first + a.M, a.capacity) : 0;  // of what rows see
-  if (split * policy::split >= end) {
-    return;
-  }
-
   const int key0 = split * policy::split + warp * keys;
   const int cached = max(0, min(first - key0, keys));  // of the warp's positions
   const auto thread = static_cast<unsigned>(lane);
@@ -290,6 +295,23 @@ __global__ void __launch_bounds__(attention_decode_policy::threads)
       }
       __syncthreads();
     }
+  }
+}
+
+/// Block (g, i) takes splits i, i + gridDim.y, .. of head g, as far as rows see. At least two
+/// blocks to a multiprocessor: without that bound the compiler keeps to 64 registers and spills.
+template <int E>
+__global__ void __launch_bounds__(attention_decode_policy::threads, 2)
+    attention_decode_kernel(const attention_decode_arguments a) {
+  wait_for_previous_kernels();
+  allow_next_kernel();
+  const int g = static_cast<int>(blockIdx.x), step = static_cast<int>(gridDim.y);
+  const int first = first_position(a.positions);
+  const int end = first < a.capacity ? min(first + a.M, a.capacity) : 0;
+#pragma unroll 1
+  for (int split = static_cast<int>(blockIdx.y); split * attention_decode_policy::split < end;
+       split += step) {
+    decode_split<E>(a, g, split, first, end);
   }
 }
 

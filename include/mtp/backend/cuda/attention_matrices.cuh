@@ -97,7 +97,7 @@ class matrix_attention {
     launch_overlapped(context_,
                       function_,
                       {},
-                      grid(G, splits),
+                      grid(G, policy::blocks(cache.capacity, G, context_.multiprocessors())),
                       dim3(policy::threads),
                       policy::shared_bytes<E>(),
                       attention_decode_kernel<E>,

@@ -291,8 +291,11 @@ struct cuda_embedding_ops {
       return;
     }
     const arena::scope scope(context.workspace());
-    auto* const sorted = context.workspace().template take<token_t>(N);     // [N]
-    auto* const rows = context.workspace().template take<std::int32_t>(N);  // [N]
+    token_pairs pairs;
+    for (int i = 0; i < 2; ++i) {
+      pairs.tokens[i] = context.workspace().template take<token_t>(N);     // [N]
+      pairs.rows[i] = context.workspace().template take<std::int32_t>(N);  // [N]
+    }
     auto* const longs =
         context.workspace().template take<std::int32_t>(1 + most_longs(N));  // [1 + most_longs]
     launch(context,
@@ -301,14 +304,14 @@ struct cuda_embedding_ops {
            dim3(embedding_policy::threads),
            0,
            list_tokens_kernel<embedding_policy::threads>,
-           sorted,
-           rows,
+           pairs.tokens[0],
+           pairs.rows[0],
            longs,
            tokens.data(),
            N,
            V,
            context.faults());
-    sort_by_token(context, sorted, rows, N);
+    const auto [sorted, rows] = sort_by_token(context, pairs, N, V);
 
     const index_t slices = ceil_div(C, warp_size * pack<S>::width);
     const bool packed = in_packs(dx.data(), dx.stride(0), C) && in_packs(dtable.data, C, C);
@@ -352,7 +355,7 @@ struct cuda_embedding_ops {
   /// Bytes of workspace that these operations want at most.
   template <scalar S>
   static constexpr index_t embedding_workspace(index_t rows, index_t, index_t, index_t) {
-    return arena_bytes(rows, sizeof(token_t)) + arena_bytes(rows, sizeof(std::int32_t)) +
+    return 2 * (arena_bytes(rows, sizeof(token_t)) + arena_bytes(rows, sizeof(std::int32_t))) +
            arena_bytes(1 + most_longs(rows), sizeof(std::int32_t)) +
            arena_bytes(sort_bytes(rows), 1);
   }

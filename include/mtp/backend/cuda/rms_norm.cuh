@@ -61,24 +61,31 @@ struct cuda_rms_norm_ops {
     if (rows == 0 || C == 0) {
       return;
     }
+    using policy = rms_norm_policy;
     const index_t packs = ceil_div(C, pack<S>::width);
-    const team_shape teams =
-        team_for(packs, rms_norm_policy::backward_packs, rms_norm_policy::backward_threads);
-    const index_t blocks = std::min(ceil_div(rows, teams.teams), rms_norm_policy::backward_blocks);
+    const bool are_short = packs <= index_t{warp_size} * policy::short_packs;
+    const int kept = are_short ? policy::short_packs : policy::long_packs;
+    const team_shape teams = policy::backward_teams(packs, kept);
+    const index_t blocks = std::min(ceil_div(rows, teams.teams), policy::backward_blocks);
     const arena::scope scope(context.workspace());
     A* const partial = dweight.data() != nullptr ? context.workspace().template take<A>(blocks * C)
                                                  : nullptr;  // [blocks, C]
     const bool packed = is_packed(dx) && is_packed(dy) && is_packed(x) &&
                         in_packs(weight.data(), 0, C) &&
                         (residual.data() == nullptr || is_packed(residual));
-    if (packs <= index_t{most_threads} * rms_norm_policy::backward_packs) {
-      const index_t team_sums = teams.teams > 1 && partial != nullptr ? teams.teams * C : 0;
+    if (packs <= policy::most_packs) {
+      const auto kernel = are_short
+                              ? (packed ? rms_norm_backward_kernel<S, true, policy::short_packs>
+                                        : rms_norm_backward_kernel<S, false, policy::short_packs>)
+                              : (packed ? rms_norm_backward_kernel<S, true, policy::long_packs>
+                                        : rms_norm_backward_kernel<S, false, policy::long_packs>);
+      const int sums = partial != nullptr ? kept * pack<S>::width * teams.threads() : 0;
       launch(context,
              name,
              dim3(extent_of(blocks, name)),
              dim3(static_cast<unsigned>(teams.threads())),
-             sizeof(A) * static_cast<std::size_t>(2 * team_reduction_size + team_sums),
-             packed ? rms_norm_backward_kernel<S, true> : rms_norm_backward_kernel<S, false>,
+             sizeof(A) * static_cast<std::size_t>(2 * team_reduction_size + sums),
+             kernel,
              head_rows<S>(dx),
              partial,
              head_rows<const S>(dy),
@@ -91,7 +98,7 @@ struct cuda_rms_norm_ops {
              teams.size);
     } else {
       if (partial != nullptr) {  // first: dx may be dy
-        constexpr int threads = rms_norm_policy::forward_threads;
+        constexpr int threads = policy::forward_threads;
         launch(context,
                name,
                dim3(extent_of(ceil_div(C, threads), name), extent_of(blocks, name)),

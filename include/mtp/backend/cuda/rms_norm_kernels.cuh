@@ -16,20 +16,41 @@ namespace mtp::inline MTP_ABI::cuda_detail {
 /// their way all the time (3.35 TB/s by its data sheet, 0.8 us until they arrive, 132
 /// multiprocessors). What a thread asks for at once:
 ///   forward: 4 packs, 64 bytes. With 48 registers, 1344 threads are resident: 84 KiB.
-///   backward: 2 packs each of x and dy, 64 bytes, and 32 of the residual while the team adds up.
-///   With 64 registers, 1024 threads are resident: 64 KiB and 32 KiB.
-/// That is three to four times as much, because a team asks for nothing while it adds up and
+///   backward, short rows: 2 packs each of x and dy, 64 bytes, and 32 of the residual while the
+///   team adds up. With 64 registers, 1024 threads are resident: 64 KiB and 32 KiB.
+///   backward, long rows: 8 packs each of x and dy, 256 bytes. With 128 registers, 512 threads are
+///   resident: 128 KiB.
+/// That is three to six times as much, because a team asks for nothing while it adds up and
 /// writes. Others do meanwhile: in forward each row has a team of its own, in backward two blocks
-/// of 512 threads share a multiprocessor.
+/// share a multiprocessor. A warp that has a row to itself waits for no other one; only rows of
+/// more than 256 packs, 2048 elements of bf16, are shared by warps, which meet at a barrier.
 struct rms_norm_policy {
   static constexpr int forward_packs = 4;  // of a row, that a thread keeps in registers
   static constexpr int forward_threads = 256;
-  static constexpr int backward_packs = 2;
-  static constexpr int backward_threads = 512;
+  static constexpr int short_packs = 2;  // the same in backward
+  static constexpr int long_packs = 8;
+  static constexpr int short_threads = 512;  // of a block
+  static constexpr int long_threads = 256;
+  static constexpr int backward_threads(int kept) {
+    return kept == short_packs ? short_threads : long_threads;
+  }
+  /// Packs of a row that backward reads once.
+  static constexpr index_t most_packs = index_t{long_packs} * long_threads;
   /// Blocks that share out the rows in backward: two for a multiprocessor of an H100. Each adds up
   /// its part of dweight before it leaves the chip; 256 C sums are written and read once, where
   /// 8192 rows of bf16 move 24 times as much. Fixed, so that the order of the sum is.
   static constexpr index_t backward_blocks = 256;
+
+  /// Teams of backward for rows of so many packs, of which a thread keeps `kept`: whole warps where
+  /// it keeps many, so that lanes read side by side.
+  static team_shape backward_teams(index_t packs, int kept) {
+    const int threads = backward_threads(kept);
+    const bool warp_is_enough = packs <= index_t{warp_size} * kept;
+    return team_for(
+        packs,
+        kept == long_packs && warp_is_enough ? static_cast<int>(ceil_div(packs, warp_size)) : kept,
+        threads);
+  }
 };
 
 /// Which row of x [N, H, ..]. Rows that are not divided into heads need no division.
@@ -146,12 +167,14 @@ __device__ __forceinline__ void gradient_of(
   }
 }
 
-/// dx of each row, and in partial[b] what the rows of block b add to dweight: each thread keeps the
-/// sums of its columns over the rows of its team in registers, and the block adds its teams in
-/// order at the end. Pack p * size + t of a row belongs to thread t of its team, for p < 2: wider
-/// rows go through the kernels below.
-template <class S, bool Packed>
-__global__ void __launch_bounds__(most_threads, 1)
+/// dx of each row, and in partial[b] what the rows of block b add to dweight. Pack p * size + t of
+/// a row belongs to thread t of its team, for p < Kept: wider rows go through the kernels below.
+///
+/// The bits of a row of dx follow from C alone: a thread's products in order, then the tree of its
+/// team. Each thread keeps the sums of its columns over the rows of its team, in the order of rows,
+/// in shared memory, where nobody else touches them; the block adds its teams in order at the end.
+template <class S, bool Packed, int Kept>
+__global__ void __launch_bounds__(rms_norm_policy::backward_threads(Kept), Packed ? 2 : 1)
     rms_norm_backward_kernel(head_rows<S> dx,
                              accumulate_t<S>* __restrict__ partial,  // [blocks, C], or null
                              head_rows<const S> dy,
@@ -163,68 +186,89 @@ __global__ void __launch_bounds__(most_threads, 1)
                              int C,
                              int team_size) {
   using A = accumulate_t<S>;
-  constexpr int W = pack<S>::width, kept = rms_norm_policy::backward_packs;
-  A* const shared = dynamic_shared<A>();  // [2, team_reduction_size], [teams, C]
+  constexpr int W = pack<S>::width;
+  A* const shared = dynamic_shared<A>();  // [2, team_reduction_size], [Kept, W, threads]
+  A* const sums = shared + 2 * team_reduction_size;
+  A* const own_sums = sums + threadIdx.x;  // [Kept, W] stride (W threads, threads)
+  const int threads = static_cast<int>(blockDim.x);
   const team own(team_size);
   const unsigned teams = blockDim.x / static_cast<unsigned>(team_size);
   const int first = own.rank * W, step = team_size * W;
-  A dweight[kept][W] = {};
-  // All teams of a block make the same number of rounds, because the sum is a barrier.
+  if (partial != nullptr) {
+    for (int i = 0; i < Kept * W; ++i) {
+      own_sums[i * threads] = 0;
+    }
+  }
+  // All teams of a block make the same number of rounds, because the sum of a team of several warps
+  // is a barrier.
   int turn = 0;
   for (unsigned begin = blockIdx.x * teams; begin < rows; begin += gridDim.x * teams) {
     const unsigned r = begin + static_cast<unsigned>(own.number);
     const int end = r < rows ? C : 0;
     const head_place place(r < rows ? r : 0, x.heads);
-    pack<S> values[kept] = {}, gradients[kept] = {}, scales[kept] = {};
+    pack<S> values[Kept] = {}, gradients[Kept] = {};
 #pragma unroll
-    for (int p = 0; p < kept; ++p) {
+    for (int p = 0; p < Kept; ++p) {
       const int c = first + p * step;
       if (c < end) {
         values[p] = load_elements<Packed>(x.at(place), c, C);
         gradients[p] = load_elements<Packed>(dy.at(place), c, C);
-        scales[p] = load_elements<Packed>(weight, c, C);
       }
     }
     const A inverse = inv_rms.at(place);
     A products = 0;
 #pragma unroll
-    for (int p = 0; p < kept; ++p) {
-      if (first + p * step < end) {
-        A v[W], g[W], w[W];
-        widen_pack(v, values[p]);
-        widen_pack(g, gradients[p]);
-        widen_pack(w, scales[p]);
-        products = add_products(products, v, g, w);
-      }
-    }
-    // Registers hold the weight until here and the residual from here on, which is on its way while
-    // the team adds up. The weight is read again, from the nearest cache. Rows that are not packed
-    // read the residual late instead.
-    pack<S> added[kept] = {};
-#pragma unroll
-    for (int p = 0; p < kept && Packed; ++p) {
-      if (residual.data != nullptr && first + p * step < end) {
-        added[p] = load_elements<Packed>(residual.at(place), first + p * step, C);
-      }
-    }
-    const A mean = own.sum(products, shared + turn * team_reduction_size) / static_cast<A>(C);
-    turn ^= 1;
-    const A pull = -mean * inverse * inverse * inverse;
-#pragma unroll
-    for (int p = 0; p < kept; ++p) {
+    for (int p = 0; p < Kept; ++p) {
       const int c = first + p * step;
       if (c < end) {
         A v[W], g[W], w[W];
         widen_pack(v, values[p]);
         widen_pack(g, gradients[p]);
-        widen_pack(w, Packed ? load_elements<Packed>(weight, c, C) : scales[p]);
+        widen_pack(w, load_elements<Packed>(weight, c, C));
+        products = add_products(products, v, g, w);
+      }
+    }
+    // The residual of a short row is on its way while the team adds up. That of a long one comes
+    // in batches, for which there is room in registers when packs of x and dy have been used.
+    // The weight is read again, from the nearest cache.
+    constexpr int batch = Kept == rms_norm_policy::short_packs ? Kept : Kept / 4;
+    pack<S> added[batch] = {};
+    const auto fetch = [&](int from) {
 #pragma unroll
-        for (int i = 0; i < W; ++i) {
-          dweight[p][i] = std::fma(g[i], v[i] * inverse, dweight[p][i]);
+      for (int i = 0; i < batch; ++i) {
+        const int c = first + (from + i) * step;
+        if (residual.data != nullptr && c < end) {
+          added[i] = load_elements<Packed>(residual.at(place), c, C);
+        }
+      }
+    };
+    if (Kept == batch) {
+      fetch(0);
+    }
+    const A mean = own.sum(products, shared + turn * team_reduction_size) / static_cast<A>(C);
+    turn ^= 1;
+    const A pull = -mean * inverse * inverse * inverse;
+#pragma unroll
+    for (int p = 0; p < Kept; ++p) {
+      if (Kept > batch && p % batch == 0) {
+        fetch(p);
+      }
+      const int c = first + p * step;
+      if (c < end) {
+        A v[W], g[W], w[W];
+        widen_pack(v, values[p]);
+        widen_pack(g, gradients[p]);
+        widen_pack(w, load_elements<Packed>(weight, c, C));
+        if (partial != nullptr) {
+#pragma unroll
+          for (int i = 0; i < W; ++i) {
+            A& sum = own_sums[(p * W + i) * threads];
+            sum = std::fma(g[i], v[i] * inverse, sum);
+          }
         }
         gradient_of(w, v, g, w, inverse, pull);
         if (residual.data != nullptr) {
-          widen_pack(v, Packed ? added[p] : load_elements<Packed>(residual.at(place), c, C));
+          widen_pack(v, added[p % batch]);
 #pragma unroll
           for (int i = 0; i < W; ++i) {
             w[i] += v[i];
@@ -237,28 +281,14 @@ __global__ void __launch_bounds__(most_threads, 1)
   if (partial == nullptr) {
     return;
   }
-  A* const block_sum = partial + static_cast<index_t>(blockIdx.x) * C;     // [C]
-  A* const team_sums = shared + 2 * team_reduction_size;                   // [teams, C]
-  A* const own_sum = teams == 1 ? block_sum : team_sums + own.number * C;  // [C]
-#pragma unroll
-  for (int p = 0; p < kept; ++p) {
-#pragma unroll
-    for (int i = 0; i < W; ++i) {
-      const int c = first + p * step + i;
-      if (c < C) {
-        own_sum[c] = dweight[p][i];
-      }
+  __syncthreads();
+  for (int c = static_cast<int>(threadIdx.x); c < C; c += threads) {
+    const int at = c / W, p = at / team_size, rank = at % team_size;
+    A sum = 0;
+    for (unsigned j = 0; j < teams; ++j) {
+      sum += sums[(p * W + c % W) * threads + static_cast<int>(j) * team_size + rank];
     }
-  }
-  if (teams > 1) {
-    __syncthreads();
-    for (int c = static_cast<int>(threadIdx.x); c < C; c += static_cast<int>(blockDim.x)) {
-      A sum = 0;
-      for (unsigned j = 0; j < teams; ++j) {
-        sum += team_sums[static_cast<int>(j) * C + c];
-      }
-      block_sum[c] = sum;
-    }
+    partial[static_cast<index_t>(blockIdx.x) * C + c] = sum;
   }
 }
 

@@ -1,19 +1,19 @@
-// Rows in the order of their tokens, sorted by Thrust. The only file that includes it.
+// Rows in the order of their tokens: by CUB's radix sort on a GPU, which looks at the bits alone
+// that tokens have, where Thrust's sort of a key looks at all of its 32; by Thrust under emulation.
+// The only file that includes them.
 #pragma once
 
-#if !defined(__CUDACC__) && !defined(THRUST_DEVICE_SYSTEM)
+#if defined(__CUDACC__)
+#include <cub/device/device_radix_sort.cuh>
+#else
+#if !defined(THRUST_DEVICE_SYSTEM)
 #define THRUST_DEVICE_SYSTEM THRUST_DEVICE_SYSTEM_CPP
 #endif
-
 #include <thrust/sort.h>
-#include <thrust/system_error.h>
-
-#if defined(__CUDACC__)
-#include <thrust/system/cuda/execution_policy.h>
-#else
 #include <thrust/system/cpp/execution_policy.h>
 #endif
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -21,13 +21,66 @@
 
 namespace mtp::inline MTP_ABI::cuda_detail {
 
-/// Bytes that sorting `count` pairs of two 4-byte numbers may take. Thrust keeps a copy of all
-/// pairs, and CUB 3.0's radix sort a table of 256 counts for each tile of 6528 pairs or more
-/// (dispatch_radix_sort.cuh, InvokeOnesweep) and 8 KiB of counts besides: 8.2 count + 12 KiB. There
-/// is room here for tiles of 256 pairs. Where it is not enough, the sort throws.
-constexpr index_t sort_bytes(index_t count) {
-  return 12 * count + (index_t{1} << 16);
+/// Tokens and their rows, each in two arrays of which one is written at a time.
+struct token_pairs {
+  token_t* tokens[2];     // [N]
+  std::int32_t* rows[2];  // [N]
+};
+
+/// Pairs in order, in one of the two.
+struct ordered_pairs {
+  const token_t* tokens;     // [N]
+  const std::int32_t* rows;  // [N]
+};
+
+/// Bits that differ among the numbers 0 .. V, V included.
+inline int token_bits(index_t V) {
+  return static_cast<int>(std::bit_width(static_cast<std::uint64_t>(V)));
 }
+
+/// Bytes that sorting `count` pairs wants beside them, at most: planned before there is a device
+/// that could be asked. CUB 3.0 wants a table of 256 counts of 4 bytes for each tile of pairs, and
+/// 5 KiB at most for each pass over 8 bits (dispatch_radix_sort.cuh, InvokeOnesweep). Tiles have
+/// thousands of pairs, there is room for tiles of 128. Where CUB wants more, the sort throws.
+/// Thrust's under emulation copies the pairs.
+constexpr index_t sort_bytes(index_t count) {
+  return 8 * count + (index_t{1} << 16);
+}
+
+#if defined(__CUDACC__)
+
+/// Sorts the pairs of the first arrays by token in [0, V]; pairs of one token keep their order.
+/// Does not wait for the device.
+inline ordered_pairs sort_by_token(cuda_context& context,
+                                   const token_pairs& pairs,
+                                   index_t N,
+                                   index_t V) {
+  const char* const name = "embedding_backward";
+  // All tokens have the same sign, so the lower bits decide.
+  cub::DoubleBuffer<token_t> tokens(pairs.tokens[0], pairs.tokens[1]);
+  cub::DoubleBuffer<std::int32_t> rows(pairs.rows[0], pairs.rows[1]);
+  const int count = static_cast<int>(extent_of(N, name)), bits = token_bits(V);
+  const auto sort = [&](void* memory, std::size_t& bytes) {
+    check_cuda(cub::DeviceRadixSort::SortPairs(
+                   memory, bytes, tokens, rows, count, 0, bits, context.stream()),
+               name);
+  };
+  std::size_t bytes = 0;
+  sort(nullptr, bytes);
+  check(static_cast<index_t>(bytes) <= sort_bytes(N),
+        name,
+        ": the sort of ",
+        N,
+        " tokens wants ",
+        bytes,
+        " bytes, but has ",
+        sort_bytes(N));
+  const arena::scope scope(context.workspace());
+  sort(context.workspace().template take<char>(sort_bytes(N)), bytes);
+  return {tokens.Current(), rows.Current()};
+}
+
+#else
 
 /// Hands out one piece of memory, as allocators do, and takes nothing back.
 class sort_memory {
@@ -55,38 +108,37 @@ class sort_memory {
   index_t used_ = 0;
 };
 
-#if defined(__CUDACC__)
-
-/// Sorts the pairs by token; pairs of one token keep their order. Does not wait for the device.
-inline void sort_by_token(cuda_context& context,
-                          token_t* tokens,     // [N]
-                          std::int32_t* rows,  // [N]
-                          index_t N) {
-  const arena::scope scope(context.workspace());
-  sort_memory memory(context.workspace().template take<char>(sort_bytes(N)), sort_bytes(N));
-  try {
-    thrust::stable_sort_by_key(
-        thrust::cuda::par_nosync(memory).on(context.stream()), tokens, tokens + N, rows);
-  } catch (const thrust::system_error& failure) {
-    fail("embedding_backward: Thrust reports ", failure.what());
+/// Under emulation, one thread of the device sorts. It looks at the lowest `bits` bits alone, as
+/// CUB does, and leaves the pairs in the second arrays and poison in the first ones.
+template <class Token>
+__global__ void sort_by_token_kernel(Token* tokens,              // [N]
+                                     std::int32_t* rows,         // [N]
+                                     Token* sorted,              // [N]
+                                     std::int32_t* sorted_rows,  // [N]
+                                     index_t N,
+                                     int bits,
+                                     sort_memory memory) {
+  const Token mask = static_cast<Token>((std::int64_t{1} << bits) - 1);
+  for (index_t n = 0; n < N; ++n) {
+    sorted[n] = tokens[n] & mask;
+    sorted_rows[n] = static_cast<std::int32_t>(n);
+  }
+  thrust::stable_sort_by_key(thrust::cpp::par(memory), sorted, sorted + N, sorted_rows);
+  for (index_t n = 0; n < N; ++n) {
+    const std::int32_t from = sorted_rows[n];
+    sorted[n] = tokens[from];
+    sorted_rows[n] = rows[from];
+  }
+  for (index_t n = 0; n < N; ++n) {
+    tokens[n] = -1;
+    rows[n] = -1;
   }
 }
 
-#else
-
-/// Under emulation, one thread of the device sorts.
-template <class Token>
-__global__ void sort_by_token_kernel(Token* tokens,       // [N]
-                                     std::int32_t* rows,  // [N]
-                                     index_t N,
-                                     sort_memory memory) {
-  thrust::stable_sort_by_key(thrust::cpp::par(memory), tokens, tokens + N, rows);
-}
-
-inline void sort_by_token(cuda_context& context,
-                          token_t* tokens,     // [N]
-                          std::int32_t* rows,  // [N]
-                          index_t N) {
+inline ordered_pairs sort_by_token(cuda_context& context,
+                                   const token_pairs& pairs,
+                                   index_t N,
+                                   index_t V) {
   const arena::scope scope(context.workspace());
   launch(context,
          "embedding_backward",
@@ -94,10 +146,14 @@ inline void sort_by_token(cuda_context& context,
          dim3(1),
          0,
          sort_by_token_kernel<token_t>,
-         tokens,
-         rows,
+         pairs.tokens[0],
+         pairs.rows[0],
+         pairs.tokens[1],
+         pairs.rows[1],
          N,
+         token_bits(V),
          sort_memory(context.workspace().template take<char>(sort_bytes(N)), sort_bytes(N)));
+  return {pairs.tokens[1], pairs.rows[1]};
 }
 
 #endif

@@ -29,6 +29,7 @@ struct counters {
   long products = 0;        ///< the same for cublasLtMatmul
   long graph_launches = 0;
   long kernels_run = 0;       ///< kernels executed, also by graphs
+  long blocks_run = 0;        ///< blocks of these
   long synchronizations = 0;  ///< calls that make the host wait: also copies that are not Async
   long pageable_copies = 0;   ///< Async copies of host memory that is not pinned: they wait as well
 };

@@ -103,6 +103,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config,
          bound = bound_kernel<Parameters...>{
              kernel, {static_cast<Parameters>(std::forward<Arguments>(arguments))...}}] {
           ++detail::runtime().counts.kernels_run;
+          detail::runtime().counts.blocks_run += static_cast<long>(grid.x) * grid.y * grid.z;
           const overlapping_kernel kernel_runs(early);
           run_grid({grid, block, shared_bytes, bound.run, &bound});
           heap().check_guards();
