@@ -110,7 +110,7 @@ struct result {
 
 template <class Program>
 result run(bool dependent_launch, index_t M, const Program& program) {
-  const past_is_seen emulated;
+  [[maybe_unused]] const past_is_seen emulated;
   cuda_context context(options_of(dependent_launch));
   memory m(M);
   const long before = early_launches();
@@ -253,7 +253,7 @@ TEST_CASE("text is the same in graphs whose kernels begin early" * where_it_is_q
     long early;
   };
   const auto write = [](bool dependent_launch, decode_mode mode) {
-    const past_is_seen emulated;
+    [[maybe_unused]] const past_is_seen emulated;
     cuda_context context(options_of(dependent_launch));
     const language_model<config, cuda, bf16> model(context, seed{3});
     generator<config, cuda, bf16> writer(context, model);

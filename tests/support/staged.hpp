@@ -215,6 +215,7 @@ struct staged_ops : private backend_traits<cuda>::ops {
   MTP_STAGED_OPERATION(axpy)
   MTP_STAGED_OPERATION(transform)
   MTP_STAGED_OPERATION(broadcast_add)
+  MTP_STAGED_OPERATION(where)
   MTP_STAGED_OPERATION(sum)
   MTP_STAGED_OPERATION(mean)
   MTP_STAGED_OPERATION(maximum)

@@ -99,7 +99,10 @@ template <class Element, class Backend>
   std::vector<Element> elements(static_cast<std::size_t>(count));
   for (index_t i = 0; i < count; ++i) {
     if constexpr (std::is_integral_v<Element>) {
-      elements[static_cast<std::size_t>(i)] = static_cast<Element>(first + i * step);
+      // Modulo 2^64, so that no turn that does not come overflows.
+      const auto way = static_cast<std::uint64_t>(i) * static_cast<std::uint64_t>(step);
+      elements[static_cast<std::size_t>(i)] =
+          static_cast<Element>(static_cast<index_t>(static_cast<std::uint64_t>(first) + way));
     } else {
       const double value = first + static_cast<double>(i) * step;
       elements[static_cast<std::size_t>(i)] =
