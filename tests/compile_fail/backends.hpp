@@ -85,7 +85,9 @@ template <>
 struct mtp::backend_traits<mtp::test::host> : mtp::test::declared_traits<mtp::test::host, true> {};
 template <>
 struct mtp::backend_traits<mtp::test::device>
-    : mtp::test::declared_traits<mtp::test::device, false> {};
+    : mtp::test::declared_traits<mtp::test::device, false> {
+  static constexpr index_t invariant_rows = 4;
+};
 
 namespace mtp::test {
 

@@ -14,8 +14,10 @@ TEST_CASE_TEMPLATE(
   // Few rows, few that do not fit into shared memory, and many.
   for (const combine_sizes& s : {combine_sizes{4, 24, 9, 3, 0},
                                  combine_sizes{16, 1032, 3, 3, 0},
-                                 combine_sizes{20, 7, 5, 3, 0}}) {
+                                 combine_sizes{20, 7, 5, 3, 0},
+                                 combine_sizes{70, 7, 5, 3, 0}}) {
     for (const token_t wrong : {-1, 3}) {
+      const index_t row = s.N - 2;
       CAPTURE(s.N);
       CAPTURE(wrong);
       auto context = testing<staged>::make_context();
@@ -23,13 +25,14 @@ TEST_CASE_TEMPLATE(
       guarded<S, 2, staged> y(dims<2>{s.N, s.outputs}), expected(dims<2>{s.N, s.outputs});
       guarded<A, 1, staged> inv_hidden(dims<1>{s.N}), inv_embedding(dims<1>{s.N});
       guarded<A, 1, staged> r(dims<1>{s.N}), q(dims<1>{s.N});
-      p.tokens.view()(2) = wrong;
+      p.tokens.view()(row) = wrong;
       p.forward(context, y.view(), inv_hidden.view(), inv_embedding.view());
-      CHECK_THROWS_WITH_AS(context.synchronize(),
-                           doctest::Contains(("embedding: token " + std::to_string(wrong) +
-                                              " in row 2 does not lie in [0, 3)")
-                                                 .c_str()),
-                           error);
+      CHECK_THROWS_WITH_AS(
+          context.synchronize(),
+          doctest::Contains(("embedding: token " + std::to_string(wrong) + " in row " +
+                             std::to_string(row) + " does not lie in [0, 3)")
+                                .c_str()),
+          error);
       context.synchronize();
 
       // A vocabulary whose last token has a row of zeros.
@@ -38,7 +41,7 @@ TEST_CASE_TEMPLATE(
           s.C,
           join(p.table.rows().elements, std::vector<double>(static_cast<std::size_t>(s.C))));
       zero.table = std::move(table);
-      zero.tokens.view()(2) = 3;
+      zero.tokens.view()(row) = 3;
       zero.forward(context, expected.view(), r.view(), q.view());
       CHECK(same_bits(y.view(), expected.view()));
       CHECK(same_bits(inv_hidden.view(), r.view()));

@@ -391,16 +391,16 @@ TEST_CASE_TEMPLATE_DEFINE("combine gradients match differences of the forward op
 }
 
 TEST_CASE_TEMPLATE_DEFINE(
-    "combine_forward gives a row the same bits among up to 16 rows, however it is computed",
+    "combine_forward gives a row the same bits among up to 64 rows, however it is computed",
     Case,
     rows_alone) {
   using B = typename Case::backend;
   using S = typename Case::scalar;
   using A = accumulate_t<S>;
-  constexpr index_t most = 16;
-  for (const combine_sizes& s : {combine_sizes{most, 29, 21, 7, 1},
-                                 combine_sizes{most, 136, 20, 7, 0},
-                                 combine_sizes{most, 1032, 4, 7, 0}}) {
+  for (const combine_sizes& s : {combine_sizes{64, 29, 21, 7, 1},
+                                 combine_sizes{33, 136, 20, 7, 0},
+                                 combine_sizes{16, 1032, 4, 7, 0}}) {
+    const index_t most = s.N;
     CAPTURE(s.C);
     problem<S, B> p(s, s.C == 136);
     const auto run = [&](auto& context, index_t first, index_t M) {
@@ -423,7 +423,7 @@ TEST_CASE_TEMPLATE_DEFINE(
     }
     testing<B>::each_way([&](auto& context, const std::string& way) {
       CAPTURE(way);
-      for (index_t M = 1; M <= most; M += s.C > 1000 && M > 1 ? 7 : 1) {
+      for (index_t M = 1; M <= most; M += M > 16 ? 16 : s.C > 1000 && M > 1 ? 7 : 1) {
         CAPTURE(M);
         CHECK(same_bits(run(context, 0, M),
                         std::vector<double>(alone.begin(), alone.begin() + M * row)));

@@ -340,23 +340,22 @@ std::vector<double> forward_rows(context<B>& context,
 }
 
 TEST_CASE_TEMPLATE_DEFINE(
-    "linear forward operations give a row the same bits among up to 16 rows, however it is "
+    "linear forward operations give a row the same bits among up to 64 rows, however it is "
     "computed",
     Case,
     rows_alone) {
   using B = typename Case::backend;
   using S = typename Case::scalar;
-  constexpr index_t most = 16;
   // Inputs that one, two, four and eight warps share, in packs and not, and that do not fit into
   // shared memory for all rows.
-  for (const linear_sizes& s : {linear_sizes{most, 21, 33},
-                                linear_sizes{most, 40, 264},
-                                linear_sizes{most, 9, 519},
-                                linear_sizes{most, 9, 700},
-                                linear_sizes{most, 17, 1100},
-                                linear_sizes{most, 9, 1160},
-                                linear_sizes{most, 3, 4360}}) {
-    const index_t N = s.N, K = s.K;
+  for (const linear_sizes& s : {linear_sizes{64, 21, 33},
+                                linear_sizes{16, 40, 264},
+                                linear_sizes{16, 9, 519},
+                                linear_sizes{33, 9, 700},
+                                linear_sizes{16, 17, 1100},
+                                linear_sizes{16, 9, 1160},
+                                linear_sizes{16, 3, 4360}}) {
+    const index_t most = s.M, N = s.N, K = s.K;
     CAPTURE(K);
     auto x = random_rows<S, B>(most, K, K + 3, 1);
     auto w = random_weight<S, B>(N, K, 2);
@@ -372,7 +371,7 @@ TEST_CASE_TEMPLATE_DEFINE(
     }
     testing<B>::each_way([&](auto& context, const std::string& way) {
       CAPTURE(way);
-      for (index_t M = 1; M <= most; M += K > 300 && M > 1 ? 7 : 1) {
+      for (index_t M = 1; M <= most; M += M > 16 ? 16 : K > 300 && M > 1 ? 7 : 1) {
         CAPTURE(M);
         CHECK(same_bits(run(context, 0, M),
                         std::vector<double>(alone.begin(), alone.begin() + 4 * M * N)));

@@ -16,6 +16,7 @@
 #include "mtp/backend/cuda/context.cuh"
 #include "mtp/backend/cuda/elementwise.cuh"
 #include "mtp/backend/cuda/embedding.cuh"
+#include "mtp/backend/cuda/invariant_rows.cuh"
 #include "mtp/backend/cuda/linear.cuh"
 #include "mtp/backend/cuda/linear_cross_entropy.cuh"
 #include "mtp/backend/cuda/mailbox.cuh"
@@ -69,6 +70,8 @@ struct backend_traits<cuda> {
   static constexpr bool is_host_memory = false;
   /// Rows of a prompt that a pass takes.
   static constexpr index_t prefill_rows = 256;
+  /// Rows up to which operations of decoding give a row the same bits in any company.
+  static constexpr index_t invariant_rows = cuda_detail::invariant_rows;
   /// Cycles that are given before the first one is read.
   static constexpr index_t cycles_ahead = 1;
 

@@ -41,6 +41,8 @@ namespace mtp::inline MTP_ABI {
 /// and for decoding without waiting for the host:
 ///
 ///     prefill_rows                 rows of a prompt that a pass takes
+///     invariant_rows               rows up to which a row has the same bits in any company; may be
+///                                  left out where their number does not matter
 ///     cycles_ahead                 decoding cycles that are given before the first one is read
 ///     mailbox(context, bytes, slots)
 ///                                  takes a few bytes out without waiting:

@@ -44,6 +44,16 @@ class decoder {
   /// Rows that one step gives logits for.
   static constexpr index_t max_logit_rows = Config.depth + 1;
 
+  static_assert(
+      [] {
+        if constexpr (requires { backend_traits<Backend>::invariant_rows; }) {
+          return max_logit_rows <= backend_traits<Backend>::invariant_rows;
+        }
+        return true;
+      }(),
+      "decoder: a verification has depth + 1 rows, and the backend does not give so many rows the "
+      "bits of single ones (backend_traits::invariant_rows)");
+
   /// Bytes of caches and activations.
   static constexpr index_t memory_bytes() {
     arena_plan plan;

@@ -22,7 +22,7 @@ struct attention_decode_policy {
   static constexpr int split = warps * keys;
   static constexpr int rows = 16;      // at a time
   static constexpr int summed = 8;     // of these, whose sums warps exchange at a time
-  static constexpr int max_rows = 32;  // M: more rows go through the kernel for whole sequences
+  static constexpr int max_rows = 32;  // M: workspace holds what so many rows get from all splits
 
   static_assert(rows == 2 * summed, "a lane has the rows g and g + 8");
 

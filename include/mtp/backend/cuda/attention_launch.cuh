@@ -6,6 +6,7 @@
 
 #include "mtp/backend/cuda/attention_matrices.cuh"
 #include "mtp/backend/cuda/attention_simple.cuh"
+#include "mtp/backend/cuda/invariant_rows.cuh"
 #include "mtp/backend/cuda/launch.cuh"
 #include "mtp/core/arena.hpp"
 #include "mtp/core/cache_view.hpp"
@@ -136,8 +137,16 @@ class attention_launcher {
     const cache_heads<S> to{
         {cache.data, E, capacity * E}, {cache.data + G * capacity * E, E, capacity * E}, capacity};
     if constexpr (has_matrices) {
-      if (M <= attention_decode_policy::max_rows && Widths::dispatch(E, [&]<int Width>() {
-            matrices<Width>().decode(out, to, q, k, v, positions);
+      // More rows go through the kernel for whole sequences.
+      if (M <= invariant_rows && Widths::dispatch(E, [&]<int Width>() {
+            in_pieces(M, attention_decode_policy::max_rows, [&](index_t first, index_t count) {
+              matrices<Width>().decode(out.slice(0, first, count),
+                                       to,
+                                       q.slice(0, first, count),
+                                       k.slice(0, first, count),
+                                       v.slice(0, first, count),
+                                       positions + first);
+            });
           })) {
         return;
       }

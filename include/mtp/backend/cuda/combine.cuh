@@ -60,7 +60,7 @@ struct cuda_combine_ops {
                               bool hidden_first,
                               double epsilon) {
     const index_t N = hidden.extent(0), C = hidden.extent(1);
-    if (N <= row_product_policy::max_rows) {
+    if (N <= invariant_rows) {
       forward_few_rows(context,
                        y,
                        combined_rows<S>{.hidden = hidden.data(),
@@ -77,6 +77,7 @@ struct cuda_combine_ops {
                                         .inv_embedding_stride = inv_embedding.stride(0),
                                         .epsilon = static_cast<accumulate_t<S>>(epsilon),
                                         .hidden_first = hidden_first,
+                                        .first = 0,
                                         .faults = context.faults()},
                        N,
                        projection);
@@ -165,8 +166,19 @@ struct cuda_combine_ops {
   static void forward_few_rows(cuda_context& context,
                                const matrix_view<S, cuda>& y,
                                const combined_rows<S>& rows,
-                               index_t M,
+                               index_t N,
                                const weight_view<const S, cuda>& projection) {
+    in_pieces(N, row_product_policy::max_rows, [&](index_t first, index_t count) {
+      forward_piece<S>(context, y.slice(0, first, count), rows.from(first), count, projection);
+    });
+  }
+
+  template <scalar S>
+  static void forward_piece(cuda_context& context,
+                            const matrix_view<S, cuda>& y,
+                            const combined_rows<S>& rows,
+                            index_t M,
+                            const weight_view<const S, cuda>& projection) {
     const char* const name = "combine_forward";
     const index_t outputs = projection.outputs, K = projection.inputs;
     if constexpr (std::is_same_v<S, bf16>) {

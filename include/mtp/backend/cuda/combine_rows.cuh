@@ -28,6 +28,7 @@ struct combined_rows {
   index_t inv_embedding_stride;
   accumulate_t<S> epsilon;
   bool hidden_first;
+  index_t first;  // how the first row is called in reports
   fault_record* faults;
 
   /// Where the product norms rows itself, everything may be read 16 bytes at a time, see in_packs.
@@ -36,6 +37,17 @@ struct combined_rows {
     return cuda_detail::in_packs(hidden, hidden_row, C) && cuda_detail::in_packs(table, C, C) &&
            cuda_detail::in_packs(hidden_scale, 0, C) &&
            cuda_detail::in_packs(embedding_scale, 0, C);
+  }
+
+  /// The rows from a later one on.
+  combined_rows from(index_t row) const {
+    combined_rows rest = *this;
+    rest.hidden += row * hidden_row;
+    rest.tokens += row;
+    rest.inv_hidden += row * inv_hidden_stride;
+    rest.inv_embedding += row * inv_embedding_stride;
+    rest.first += row;
+    return rest;
   }
 
   __device__ __forceinline__ bool is_hidden(int half) const { return (half == 0) == hidden_first; }
@@ -101,7 +113,7 @@ __device__ __forceinline__ void finish_row(const combined_rows<S>& rows,
   } else {
     rows.inv_embedding[m * rows.inv_embedding_stride] = inverse;
     if (rows.source(m, half, 0) == nullptr) {
-      report_fault(rows.faults, fault_token, m, rows.tokens[m], rows.V);
+      report_fault(rows.faults, fault_token, rows.first + m, rows.tokens[m], rows.V);
     }
   }
 }

@@ -109,7 +109,7 @@ struct cuda_linear_ops {
                                   vector_view<const S, cuda> bias) {
     const char* const name = "linear_bias_forward";
     const index_t M = y.extent(0), N = y.extent(1);
-    if (M <= row_product_policy::max_rows) {
+    if (M <= invariant_rows) {
       forward<S, S>(context, name, y, x, w, bias.data(), 0);
       return;
     }
@@ -278,7 +278,7 @@ struct cuda_linear_ops {
                       const S* init,  // [M, N] stride (init_row, 1), or null
                       index_t init_row) {
     const index_t M = x.extent(0), N = w.outputs, K = w.inputs;
-    if (M <= row_product_policy::max_rows) {
+    if (M <= invariant_rows) {
       run_row_product<S, Y>(context,
                             function,
                             y.data(),

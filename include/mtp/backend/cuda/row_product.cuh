@@ -5,6 +5,7 @@
 #include <cmath>
 #include <type_traits>
 
+#include "mtp/backend/cuda/invariant_rows.cuh"
 #include "mtp/backend/cuda/launch.cuh"
 #include "mtp/backend/cuda/pack.cuh"
 #include "mtp/backend/cuda/row_product_mma.cuh"
@@ -56,31 +57,17 @@ __global__ void __launch_bounds__(row_product_threads)
   }
 }
 
-/// y[m, n] = init[m, n] + sum over k of W[n, k] x[m, k] for M <= 16 rows. Y is S or
-/// accumulate_t<S>; `init` may be null, may be y, and with init_row = 0 is the same for all rows. A
-/// row's bits depend on x[m], on init[m] and on W alone.
-template <scalar S, scalar Y>
-void run_row_product(cuda_context& context,
-                     const char* function,
-                     Y* y,  // [M, N] stride (y_row, 1)
-                     index_t y_row,
-                     const S* init,  // [M, N] stride (init_row, 1)
-                     index_t init_row,
-                     const S* x,  // [M, K] stride (x_row, 1)
-                     index_t x_row,
-                     index_t M,
-                     const S* w,  // [N, K]
-                     index_t N,
-                     index_t K) {
-  row_product_output<S> output{nullptr, nullptr, y_row, init, init_row};
-  if constexpr (std::is_same_v<Y, S>) {
-    output.y = y;
-  } else {
-    output.wide_y = y;
-  }
-  if (M == 0) {
-    return;
-  }
+/// run_row_product for at most max_rows rows.
+template <scalar S>
+void run_row_product_piece(cuda_context& context,
+                           const char* function,
+                           const row_product_output<S>& output,
+                           const S* x,  // [M, K] stride (x_row, 1)
+                           index_t x_row,
+                           index_t M,
+                           const S* w,  // [N, K]
+                           index_t N,
+                           index_t K) {
   if constexpr (std::is_same_v<S, bf16>) {
     run_row_product_mma(
         context, function, output, plain_rows{x, x_row, in_packs(x, x_row, K)}, M, w, N, K);
@@ -101,6 +88,34 @@ void run_row_product(cuda_context& context,
            N,
            K);
   }
+}
+
+/// y[m, n] = init[m, n] + sum over k of W[n, k] x[m, k] for few rows, 16 at a time, each of which
+/// reads W once. Y is S or accumulate_t<S>; `init` may be null, may be y, and with init_row = 0 is
+/// the same for all rows. A row's bits depend on x[m], on init[m] and on W alone.
+template <scalar S, scalar Y>
+void run_row_product(cuda_context& context,
+                     const char* function,
+                     Y* y,  // [M, N] stride (y_row, 1)
+                     index_t y_row,
+                     const S* init,  // [M, N] stride (init_row, 1)
+                     index_t init_row,
+                     const S* x,  // [M, K] stride (x_row, 1)
+                     index_t x_row,
+                     index_t M,
+                     const S* w,  // [N, K]
+                     index_t N,
+                     index_t K) {
+  in_pieces(M, row_product_policy::max_rows, [&](index_t first, index_t count) {
+    const S* const own_init = init != nullptr ? init + first * init_row : nullptr;
+    row_product_output<S> output{nullptr, nullptr, y_row, own_init, init_row};
+    if constexpr (std::is_same_v<Y, S>) {
+      output.y = y + first * y_row;
+    } else {
+      output.wide_y = y + first * y_row;
+    }
+    run_row_product_piece(context, function, output, x + first * x_row, x_row, count, w, N, K);
+  });
 }
 
 }  // namespace mtp::inline MTP_ABI::cuda_detail
