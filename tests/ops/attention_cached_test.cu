@@ -190,15 +190,15 @@ TEST_CASE("attention of every width runs on a device with 99 KiB of shared memor
   emulation::settings().multiprocessor_shared_bytes = std::size_t{100} << 10;
   for (const index_t E : {16, 32, 64, 96, 128}) {
     CAPTURE(E);
-    cuda_context context = testing<cuda>::make_context();
+    staged_context context = testing<staged>::make_context();
     const index_t T = 12;
-    sequences<S, cuda> a(1, T, {4, 2, E}, 1, 1);
-    attended<S, cuda> whole(a);
-    attention_gradients<S, cuda> gradients(a);
+    sequences<S, staged> a(1, T, {4, 2, E}, 1, 1);
+    attended<S, staged> whole(a);
+    attention_gradients<S, staged> gradients(a);
     CHECK_NOTHROW(whole.forward(context, a));
     CHECK_NOTHROW(gradients.backward(context, a, whole));
     auto out = a.like_queries();
-    test_cache<S, cuda> cache(a, T);
+    test_cache<S, staged> cache(a, T);
     CHECK_NOTHROW(run_cached(context, a, cache.view(), out, 0, T, [](index_t) { return 12; }));
     CHECK(out.intact());
   }

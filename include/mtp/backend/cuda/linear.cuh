@@ -140,7 +140,7 @@ struct cuda_linear_ops {
                                  matrix<const S> residual) {
     const char* const name = "linear_add_forward";
     const arena::scope scope(context.workspace());
-    const bool by_library = x.extent(0) > row_product_policy::max_rows;
+    const bool by_library = x.extent(0) > invariant_rows;
     const matrix<const S> added = by_library ? apart(context, name, residual, y) : residual;
     forward<S, S>(context, name, y, x, w, added.data(), added.stride(0));
   }
@@ -232,7 +232,7 @@ struct cuda_linear_ops {
                                                     index_t outputs,
                                                     index_t,
                                                     index_t) {
-    const bool by_library = rows > row_product_policy::max_rows;
+    const bool by_library = rows > invariant_rows;
     return library_adds_in_place<S> || !by_library ? 0 : arena_bytes(rows * outputs, sizeof(S));
   }
 
