@@ -74,6 +74,7 @@ TEST_CASE_FIXTURE(numbered, "slice in steps throws for what does not lie inside"
   CHECK_THROWS_WITH_AS(static_cast<void>(x.slice(2, 0, 2, 0)),
                        "view::slice: expected a step of at least 1, got 0",
                        error);
+  CHECK_THROWS_AS(static_cast<void>(x.slice(2, 0, 3, 2)), error);  // the next would be behind it
   CHECK_THROWS_AS(static_cast<void>(x.slice(2, 0, 2, -1)), error);
   CHECK_THROWS_AS(static_cast<void>(x.slice(2, 4, 1, 1)), error);
   CHECK_THROWS_AS(static_cast<void>(x.slice(2, 5, 0, 1)), error);
