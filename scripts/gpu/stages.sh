@@ -117,7 +117,7 @@ stage_1() {
   ceilings
   bench attention 25 attention_bench '^attention_(forward|backward)/4096/128/1/'
   bench linear_cross_entropy 25 linear_cross_entropy_bench '^linear_cross_entropy/8192/2048/131072/'
-  bench few_rows 20 decode_bench '^row_product(_dependent_launch)?/[15]/(11264/2048|2048/5632|131072/2048)/'
+  bench few_rows 20 decode_bench '^row_product(_dependent_launch)?/[15]/(11264/2048|2048/5632|131072/2048)/' --benchmark_min_time=0.004
   bench rows 25 rows_bench '^(rms_norm_(forward|backward)/4096|swiglu_(forward|backward)/5632|adamw_update)/'
   bench train_step 40 train_step_bench '^train_step/(none/0|sequential/4)/'
   bench decode 45 decode_bench '^decode_cycle/(none/0|sequential/4)/.*/prompt:128/'
@@ -198,10 +198,10 @@ stage_2() {
   bench attention 60 attention_bench .
   peer train_step 60
   bench train_step 60 train_step_bench .
-  bench decode 60 decode_bench .
+  bench decode 60 decode_bench . --benchmark_min_time=0.004
   peer linear_cross_entropy 45
   bench linear_cross_entropy 45 linear_cross_entropy_bench .
-  bench rows 45 rows_bench .
+  bench rows 45 rows_bench . --benchmark_min_time=0.01
   peer rms_norm,swiglu,adamw 60
   sanitize memcheck
   sanitize racecheck

@@ -48,7 +48,10 @@ TEST_CASE("a steady training step on a GPU allocates nothing and waits for its t
   using trainer_type = trainer<config, cuda, bf16>;
   const dataset<> data(text, {}, {.window = trainer_type::window_of(9)});
   trainer_type trainer(
-      context, model, data, {.batch = 2, .length = 9, .learning_rate = {.peak = 1e-2}});
+      context,
+      model,
+      data,
+      {.batch = 2, .length = 9, .learning_rate = learning_rate_schedule::constant(1e-2)});
   trainer.step();
   trainer.step();
   const emulation::counters step = added_by([&] { trainer.step(); });

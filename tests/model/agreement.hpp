@@ -124,7 +124,10 @@ model_trace trace(context<Backend>& context) {
   using trainer_type = trainer<Config, Backend, S>;
   const dataset<> data(text, {}, {.window = trainer_type::window_of(T)});
   trainer_type trainer(
-      context, model, data, {.batch = B, .length = T, .learning_rate = {.peak = 1e-2}});
+      context,
+      model,
+      data,
+      {.batch = B, .length = T, .learning_rate = learning_rate_schedule::constant(1e-4)});
   for (int step = 0; step < 2; ++step) {
     const auto done = trainer.step();
     made.step_losses.push_back(done.loss.total);

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <iterator>
 #include <map>
 #include <new>
@@ -273,6 +274,20 @@ template <>
 struct backend_traits<test::staged> : backend_traits<cuda> {
   using context = test::staged_context;
   using ops = test::staged_ops;
+
+  // What operations give as tensors is staged as well.
+  static void* allocate(std::size_t bytes) {
+    return std::memset(test::staged_memory::all().allocate(bytes), 0, bytes);
+  }
+  static void deallocate(void* memory, std::size_t) {
+    test::staged_memory::all().deallocate(memory);
+  }
+  static void copy_from_host(void* to, const void* from, std::size_t bytes) {
+    std::memcpy(to, from, bytes);
+  }
+  static void copy_to_host(void* to, const void* from, std::size_t bytes) {
+    std::memcpy(to, from, bytes);
+  }
 };
 
 }  // namespace mtp::inline MTP_ABI

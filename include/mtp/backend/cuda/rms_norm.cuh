@@ -63,7 +63,7 @@ struct cuda_rms_norm_ops {
     }
     using policy = rms_norm_policy;
     const index_t packs = ceil_div(C, pack<S>::width);
-    const bool are_short = packs <= index_t{warp_size} * policy::short_packs;
+    const bool are_short = policy::keeps_few(packs);
     const int kept = are_short ? policy::short_packs : policy::long_packs;
     const team_shape teams = policy::backward_teams(packs, kept);
     const index_t blocks = std::min(ceil_div(rows, teams.teams), policy::backward_blocks);
