@@ -221,6 +221,56 @@ TEST_CASE("two passes of B sequences make the step of one pass of 2 B") {
   CHECK(*std::max_element(whole.first().begin(), whole.first().end()) > 1e-3f);
 }
 
+/// A step of `whole` samples, as one pass or in as many passes, is the same up to rounding.
+void check_passes(const usual_setup& given) {
+  for (const auto normalization :
+       {loss_normalization::positions, loss_normalization::valid_targets}) {
+    CAPTURE(static_cast<int>(normalization));
+    usual_setup setup = given;
+    setup.options.clip_norm = 0;
+    setup.options.loss.normalization = normalization;
+    setup.options.batch = 6;
+    setup.options.accumulation = 1;
+    usual_run whole(setup);
+    const auto expected = whole.training.step();
+    for (const index_t passes : {2, 3, 6}) {
+      CAPTURE(passes);
+      setup.options.batch = 6 / passes;
+      setup.options.accumulation = passes;
+      usual_run parts(setup);
+      const auto report = parts.training.step();
+      CHECK(report.loss.total == doctest::Approx(expected.loss.total).epsilon(1e-6));
+      CHECK(report.gradient_norm == doctest::Approx(expected.gradient_norm).epsilon(1e-5));
+      for (std::size_t k = 0; k < report.loss.depths.size(); ++k) {
+        CAPTURE(k);
+        const depth_report &depth = report.loss.depths[k], &sum = expected.loss.depths[k];
+        CHECK(depth.loss == doctest::Approx(sum.loss).epsilon(1e-6));
+        CHECK(depth.targets == sum.targets);
+        CHECK(depth.agreed == sum.agreed);
+        CHECK(depth.agreement == sum.agreement);
+      }
+      CHECK(within(to_double(copy(parts.first())), to_double(copy(whole.first())), 1e-6));
+    }
+  }
+}
+
+TEST_CASE("a step of several passes is that of one large batch, however uneven the passes are") {
+  usual_setup setup;
+  check_passes(setup);
+  // Documents of very different lengths: some passes have few targets at depth, or none.
+  setup.document_starts.clear();
+  for (index_t at = 0; at < 600; at += at / 60 % 2 == 1 ? 2 : 25) {
+    setup.document_starts.push_back(at);
+  }
+  check_passes(setup);
+  setup.document_starts.clear();
+  for (index_t at = 0; at < 600; ++at) {
+    setup.document_starts.push_back(at);  // no target at all
+  }
+  setup.options.learning_rate.peak = 0;
+  check_passes(setup);
+}
+
 TEST_CASE("clipping scales all gradients to the norm that is allowed, and leaves smaller ones") {
   usual_setup setup;
   setup.options.clip_norm = 0;

@@ -32,8 +32,9 @@ namespace mtp::inline MTP_ABI {
 ///
 /// in nats (DeepSeek-V3, arXiv 2412.19437, equations 24 and 25). p_k = softmax of the logits of
 /// depth k; targets that are masked or stand in another document than t[i] are left out;
-/// loss_normalization chooses the divisor. Holds the activations; the size of that memory is a
-/// constexpr of configuration, B and T. A call allocates nothing.
+/// loss_normalization chooses the divisor: B T, or the targets of depth k, of all batches whose
+/// gradients make a step where there are several. Holds the activations; the size of that memory is
+/// a constexpr of configuration, B and T. A call allocates nothing.
 template <model_config Config, class Backend, scalar S = float>
 class model_loss {
  public:
@@ -43,6 +44,7 @@ class model_loss {
   using matrix = matrix_view<S, Backend>;                 ///< rows of activations
   using sum_type = accumulate_t<S>;                       ///< what losses and gradients are kept in
   using gradient_array = parameter_array<sum_type, Backend>;  ///< one number per parameter
+  using counts_type = target_counts<Config.depth>;            ///< targets of each depth
   /// D + 1.
   static constexpr std::size_t depths = static_cast<std::size_t>(Config.depth) + 1;
   /// Whether a row of logits is scored against the targets of all depths.
@@ -100,17 +102,22 @@ class model_loss {
   /// Losses of a batch; `gradients` (as many elements as the model stores) receive += the gradient
   /// of the total. Throws mtp::error on wrong sizes, on tokens outside the vocabulary and on
   /// weights that are negative or not finite, before anything is changed.
+  ///
+  /// Where a step adds up the gradients of several batches and losses are divided by valid targets,
+  /// `targets_of_step` has the targets of all of them (count_targets): gradients and losses are
+  /// then shares that add up to those of one large batch. Null: the batch is all there is.
   loss_report<Config.depth> with_gradients(context<Backend>& context,
                                            const model_type& model,
                                            gradient_array gradients,
                                            const batch_view& batch,
-                                           const loss_options<Config.depth>& options) {
+                                           const loss_options<Config.depth>& options,
+                                           const counts_type* targets_of_step = nullptr) {
     check(gradients.count() == model_type::layout.storage,
           "model_loss: expected ",
           model_type::layout.storage,
           " gradients, got ",
           gradients.count());
-    return run(context, model, gradients, batch, options);
+    return run(context, model, gradients, batch, options, targets_of_step);
   }
 
   /// Losses of a batch.
@@ -120,7 +127,7 @@ class model_loss {
                     const model_type& model,
                     const batch_view& batch,
                     const loss_options<Config.depth>& options) {
-    return run(context, model, gradient_array(nullptr, 0), batch, options);
+    return run(context, model, gradient_array(nullptr, 0), batch, options, nullptr);
   }
 
   /// visitor(k, logits [N, V]) for every depth k that has logits of its own (depth 0
@@ -280,39 +287,7 @@ class model_loss {
           batch_,
           " x ",
           length_);
-    const index_t row = batch.length + static_cast<index_t>(depths);
-    const auto count = static_cast<std::size_t>(batch.batch * row);
-    check(batch.tokens.size() == count,
-          "model_loss: expected ",
-          count,
-          " tokens ([",
-          batch.batch,
-          ", ",
-          batch.length,
-          " + 1 + ",
-          Config.depth,
-          "]), got ",
-          batch.tokens.size());
-    check(batch.segments.empty() || batch.segments.size() == count,
-          "model_loss: expected ",
-          count,
-          " segments, got ",
-          batch.segments.size());
-    check(batch.mask.empty() || batch.mask.size() == count,
-          "model_loss: expected ",
-          count,
-          " mask values, got ",
-          batch.mask.size());
-    for (std::size_t n = 0; n < count; ++n) {
-      check(batch.tokens[n] >= 0 && batch.tokens[n] < Config.vocab_size,
-            "model_loss: token ",
-            batch.tokens[n],
-            " at position ",
-            n,
-            " does not lie in [0, ",
-            Config.vocab_size,
-            ")");
-    }
+    check_tokens(batch, Config.depth, Config.vocab_size);
   }
 
   void fill_tokens(const exchange<host_memory>& host, const batch_view& batch) const {
@@ -379,7 +354,8 @@ class model_loss {
                                 const model_type& model,
                                 gradient_array gradients,
                                 const batch_view& batch,
-                                const loss_options<Config.depth>& options) {
+                                const loss_options<Config.depth>& options,
+                                const counts_type* targets_of_step) {
     const detail::turn working(at_work_, called_from_visitor);
     check_batch(batch);
     options.validate("model_loss");
@@ -387,8 +363,10 @@ class model_loss {
     const memory m = lay_out(N);
     const exchange<host_memory> host = host_exchange(N);
     fill_tokens(host, batch);
-    loss_report<Config.depth> report;
-    fill_targets(host, batch, options, report);
+    counts_type valid{};
+    count_targets<Config.depth>(valid, batch);
+    const counts_type& divided_by = targets_of_step != nullptr ? *targets_of_step : valid;
+    fill_targets(host, batch, options, divided_by);
     send(context, N);
     const pass_type pass = make_pass(context, model, gradients, m, batch, options.scope);
     forward_and_score(
@@ -417,8 +395,7 @@ class model_loss {
                                m.io.weights.slice(0, begin, rows));
         });
     receive(context, N);
-    summarize(host, N, options, report);
-    return report;
+    return summarize(host, N, options, valid, divided_by);
   }
 
   /// The place of target k of row n: in its own row, or in the row that all depths share.
@@ -435,26 +412,20 @@ class model_loss {
   void fill_targets(const exchange<host_memory>& host,
                     const batch_view& batch,
                     const loss_options<Config.depth>& options,
-                    loss_report<Config.depth>& report) const {
+                    const counts_type& divided_by) const {
     const index_t T = batch.length, N = batch.batch * T, row = T + static_cast<index_t>(depths);
     for (std::size_t k = 0; k < depths; ++k) {
-      index_t valid = 0;
       for (index_t n = 0; n < N; ++n) {
         const auto here = static_cast<std::size_t>(n / T * row + n % T);
         const std::size_t there = here + 1 + k;
-        const bool counts =
-            (batch.mask.empty() || batch.mask[there] != 0) &&
-            (batch.segments.empty() || batch.segments[there] == batch.segments[here]);
         const auto [r, j] = place(k, n, N);
-        host.targets(r, j) = counts ? batch.tokens[there] : token_t{-1};
-        valid += counts ? 1 : 0;
+        host.targets(r, j) = is_target(batch, here, there) ? batch.tokens[there] : token_t{-1};
       }
-      report.depths[k].targets = valid;
       // Depths that share their logits have nothing but the trunk to train.
       const bool trains =
           k == 0 || !one_row_has_all_targets || options.scope == gradient_scope::joint;
       const auto weight =
-          trains ? static_cast<sum_type>(options.weight(k) / divisor(valid, N, options))
+          trains ? static_cast<sum_type>(options.weight(k) / divisor(divided_by[k], N, options))
                  : sum_type{0};
       for (index_t n = 0; n < N; ++n) {
         const auto [r, j] = place(k, n, N);
@@ -468,25 +439,27 @@ class model_loss {
         options.normalization == loss_normalization::positions ? N : (std::max<index_t>)(valid, 1));
   }
 
-  static void summarize(const exchange<host_memory>& host,
-                        index_t N,
-                        const loss_options<Config.depth>& options,
-                        loss_report<Config.depth>& report) {
+  static loss_report<Config.depth> summarize(const exchange<host_memory>& host,
+                                             index_t N,
+                                             const loss_options<Config.depth>& options,
+                                             const counts_type& valid,
+                                             const counts_type& divided_by) {
+    loss_report<Config.depth> report;
     for (std::size_t k = 0; k < depths; ++k) {
       depth_report& depth = report.depths[k];
+      depth.targets = valid[k];
       double sum = 0;
-      index_t agreed = 0;
       for (index_t n = 0; n < N; ++n) {
         const auto [r, j] = place(k, n, N);
         sum += static_cast<double>(host.losses(r, j));
         const token_t target = host.targets(r, j);
-        agreed += target >= 0 && host.predicted(r) == target ? 1 : 0;
+        depth.agreed += target >= 0 && host.predicted(r) == target ? 1 : 0;
       }
-      depth.loss = sum / divisor(depth.targets, N, options);
-      depth.agreement =
-          static_cast<double>(agreed) / static_cast<double>((std::max<index_t>)(depth.targets, 1));
+      depth.loss = sum / divisor(divided_by[k], N, options);
+      depth.count_agreement();
       report.total += options.weight(k) * depth.loss;
     }
+    return report;
   }
 
   index_t batch_;

@@ -228,15 +228,48 @@ class trainer {
             options_.length};
   }
 
-  static void add_pass(loss_report<Config.depth>& sum,
-                       const loss_report<Config.depth>& pass,
-                       double passes) {
-    sum.total += pass.total;
-    for (std::size_t k = 0; k < sum.depths.size(); ++k) {
-      sum.depths[k].loss += pass.depths[k].loss / passes;
-      sum.depths[k].agreement += pass.depths[k].agreement / passes;
-      sum.depths[k].targets += pass.depths[k].targets;
+  /// Targets of all passes of the step.
+  target_counts<Config.depth> targets_of_step() {
+    target_counts<Config.depth> counts{};
+    for (index_t pass = 0; pass < options_.accumulation; ++pass) {
+      load_training_batch(pass);
+      count_targets<Config.depth>(counts, batch_of(options_.batch));
     }
+    return counts;
+  }
+
+  /// Gradients and losses over all passes of the step, which are those of one large batch. Divided
+  /// by positions, the passes have equal shares; divided by targets, each has those of its targets.
+  loss_report<Config.depth> accumulate(loss_options<Config.depth> loss) {
+    const bool equal_shares = loss.normalization == loss_normalization::positions;
+    const double shares = equal_shares ? static_cast<double>(options_.accumulation) : 1.0;
+    for (auto& weight : loss.weights) {
+      weight /= shares;
+    }
+    target_counts<Config.depth> targets{};
+    if (!equal_shares) {
+      targets = targets_of_step();
+    }
+    loss_report<Config.depth> sum;
+    for (index_t pass = 0; pass < options_.accumulation; ++pass) {
+      load_training_batch(pass);
+      const auto report = loss_.with_gradients(*context_,
+                                               *model_,
+                                               gradients(),
+                                               batch_of(options_.batch),
+                                               loss,
+                                               equal_shares ? nullptr : &targets);
+      sum.total += report.total;
+      for (std::size_t k = 0; k < sum.depths.size(); ++k) {
+        sum.depths[k].loss += report.depths[k].loss / shares;
+        sum.depths[k].targets += report.depths[k].targets;
+        sum.depths[k].agreed += report.depths[k].agreed;
+      }
+    }
+    for (auto& depth : sum.depths) {
+      depth.count_agreement();
+    }
+    return sum;
   }
 
   context<Backend>* context_;
@@ -286,16 +319,7 @@ auto trainer<Config, Backend, S, Element>::step() -> report_type {
        sum_type{0});
   auto loss = options_.loss;
   loss.lambda = report.lambda * options_.loss.lambda;
-  const auto passes = static_cast<double>(options_.accumulation);
-  for (auto& weight : loss.weights) {
-    weight /= passes;
-  }
-  for (index_t pass = 0; pass < options_.accumulation; ++pass) {
-    load_training_batch(pass);
-    add_pass(report.loss,
-             loss_.with_gradients(*context_, *model_, gradients(), batch_of(options_.batch), loss),
-             passes);
-  }
+  report.loss = accumulate(loss);
   const index_t begin = trained_from();
   report.gradient_norm = norm_of_gradients(begin);
   report.skipped = !std::isfinite(report.gradient_norm) || !std::isfinite(report.loss.total);
@@ -342,6 +366,7 @@ loss_report<Config.depth> trainer<Config, Backend, S, Element>::validate(
       total.depths[k].loss += report.depths[k].loss * targets;
       total.depths[k].agreement += report.depths[k].agreement * targets;
       total.depths[k].targets += report.depths[k].targets;
+      total.depths[k].agreed += report.depths[k].agreed;
     }
   }
   for (std::size_t k = 0; k < total.depths.size(); ++k) {
