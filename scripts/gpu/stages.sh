@@ -1,8 +1,8 @@
 # shellcheck shell=bash disable=SC2154  # who sources it sets what stands in small letters
 # What scripts/gpu_check does in its two stages. Sourced by it, behind steps.sh and machine.sh.
 #
-# Programs are those that were built ahead, or those of this build folder. A dry run takes the same steps: tests run their
-# first cases under the emulation, benchmarks list what they have, tools say what they are.
+# Programs are those that were built ahead, or those of this build folder. A dry run takes the same steps: tests of operations
+# run their first case under the emulation, those of whole models and benchmarks list what they have, tools say what they are.
 
 # program NAME: where it is
 program() {
@@ -27,7 +27,9 @@ start_tests() {
   local name=$1 limit=$2 suffix=gpu_test options=() test
   if $dry_run; then
     suffix=emulated_test
-    options=(--last=3)
+    options=(--last=1)
+    [[ $name != model/* ]] || options=(--list-test-cases)
+    limit=60 # of a processor, not of a GPU
   fi
   if test=$(program "${name%%/*}_$suffix"); then
     start "$name" "$limit" "$test" "--source-file=*/tests/${name}_test.*" "${options[@]}"
