@@ -89,6 +89,7 @@ TEST_CASE("a schedule that falls without an end is refused, a constant one needs
   for (const index_t step : {index_t{0}, index_t{1}, index_t{1000}, index_t{1} << 62}) {
     CHECK(constant.at(step) == 0.3);
   }
+  CHECK(learning_rate_schedule{.peak = 0}.at(7) == 0);  // falls nowhere
   constexpr learning_rate_schedule warm{.peak = 1, .floor = 1, .warmup_steps = 4};
   CHECK(warm.at(0) == 0.25);
   CHECK(warm.at(3) == 1);

@@ -47,7 +47,7 @@ struct learning_rate_schedule {
           warmup_steps,
           " and ",
           total_steps);
-    check(total_steps > 0 || floor == 1,
+    check(total_steps > 0 || floor == 1 || peak == 0,
           function,
           ": a learning rate that falls needs total_steps to fall over; a constant one is "
           "learning_rate_schedule::constant(rate)");
