@@ -606,6 +606,22 @@ TEST_CASE("without a schedule the rate is the same in each step") {
   }
 }
 
+/// g++ 12 once stopped with an internal error here: designated options of a trainer that is a
+/// default member initializer of a class template.
+template <class S>
+struct own_run {
+  cpu_context context{{.threads = 1}};
+  language_model<usual, cpu, S> model{context, seed{1}};
+  dataset<> data{small_text(), {}, {.window = trainer<usual, cpu, S>::window_of(7)}};
+  trainer<usual, cpu, S> training{context, model, data, {.batch = 2, .length = 7}};
+};
+
+TEST_CASE("a class template holds a trainer with designated options, and has the default weights") {
+  own_run<float> run;
+  CHECK(run.training.options().loss.weights == default_loss_options<usual>().weights);
+  CHECK_FALSE(run.training.step().skipped);
+}
+
 }  // namespace
 
 }  // namespace mtp::test::train_trainer_cases

@@ -35,7 +35,9 @@ struct train_options {
   adamw_options optimizer{};                                  ///< of the optimizer
   double clip_norm = 1.0;  ///< of all gradients together; 0: no clipping
   int max_bad_steps = 5;   ///< this many in a row with NaN or infinity end training with an error
-  loss_options<Config.depth> loss = default_loss_options<Config>();  ///< weights of the depths
+  /// Weights of the depths. A lambda, because g++ 12 stops with an internal error at a call of
+  /// another function here where options are designated within a class template.
+  loss_options<Config.depth> loss = [] { return default_loss_options<Config>(); }();
 };
 
 /// Everything of a run that is not a parameter or a moment.
