@@ -15,7 +15,7 @@
 #include "support/guard.hpp"
 #include "support/random.hpp"
 
-namespace mtp::test::join {
+namespace mtp::test::joining {
 
 TEST_CASE_TEMPLATE_DEFINE("concatenate puts parts behind each other along any axis", Case, joined) {
   using B = typename Case::backend;
@@ -123,4 +123,4 @@ TEST_CASE_TEMPLATE_APPLY(stacked, cases);
 TEST_CASE_TEMPLATE_APPLY(joined_tensors, one_case);
 TEST_CASE_TEMPLATE_APPLY(parts_refused, one_case);
 
-}  // namespace mtp::test::join
+}  // namespace mtp::test::joining

@@ -13,8 +13,8 @@ namespace mtp::inline MTP_ABI {
 /// The one exception of the library. The message names the function, what was expected and what
 /// came. A call that throws has changed nothing that the caller can see; where there is an
 /// exception, the call's comment says so: trainer::step, which ends a run of bad steps, has counted
-/// them. Where the host's own containers find no memory, std::bad_alloc passes through, and the same
-/// holds.
+/// them. Where the host's own containers find no memory, std::bad_alloc passes through, and the
+/// same holds.
 class error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;

@@ -317,9 +317,7 @@ void run_row_product_mma(cuda_context& context,
   const int splits = policy::splits_of(K);
   const index_t most_groups = policy::max_threads / warp_size / splits;
   const index_t groups = std::clamp<index_t>(tiles / multiprocessors, 1, most_groups);
-  // Where kernels overlap, the next one needs room beside this one to ask for its weights.
-  const index_t resident = context.dependent_launch() ? policy::blocks / 2 : policy::blocks;
-  const index_t grid = std::min(ceil_div(tiles, groups), multiprocessors * resident);
+  const index_t grid = std::min(ceil_div(tiles, groups), multiprocessors * policy::blocks);
   const index_t part = policy::part_of(K, M);
   const auto with = [&](auto kernel, index_t row_tiles) {
     const index_t sums = 2 * groups * splits * row_tiles * 8 * policy::sums_row;
