@@ -179,7 +179,8 @@ __global__ void __launch_bounds__(row_product_policy::max_threads, row_product_p
                            index_t N,
                            int K,
                            int splits,
-                           int part) {  // inputs in shared memory at a time
+                           int part,  // inputs in shared memory at a time
+                           bool weights_first) {
   using policy = row_product_policy;
   constexpr int ahead = policy::steps_ahead<Packed>, step_size = policy::step;
   constexpr int sums_size = Tiles * 8 * policy::sums_row;  // [8 Tiles rows, 16 outputs]
@@ -206,6 +207,17 @@ __global__ void __launch_bounds__(row_product_policy::max_threads, row_product_p
   };
   const auto input_of = [&](int step) { return step * step_size + 8 * t; };
 
+  // Weights are constants, see overlap.cuh; the rows and `init` are not. Where nothing is gained by
+  // asking for weights before the wait, the rows go first: behind 64 KB of weights they would come
+  // last, and all products wait for them.
+  const auto ask_for_rows = [&] {
+    wait_for_previous_kernels();
+    allow_next_kernel();
+    stage_rows(x, rows, M, 0, part, K);
+  };
+  if (!weights_first) {
+    ask_for_rows();
+  }
   weight_step weights[ahead];
   {
     const bool valid = first + group < tiles;
@@ -215,10 +227,9 @@ __global__ void __launch_bounds__(row_product_policy::max_threads, row_product_p
       load_step<Packed>(weights[p], low, high, input_of(p * splits + split), K, valid);
     }
   }
-  // Weights are constants, see overlap.cuh. The rows and `init` are not.
-  wait_for_previous_kernels();
-  allow_next_kernel();
-  stage_rows(x, rows, M, 0, part, K);
+  if (weights_first) {
+    ask_for_rows();
+  }
 
   int begin = -1;  // of the part of x that is in shared memory: none has arrived
   for (int side = 0; first < tiles; first += stride, side ^= 1) {
@@ -336,7 +347,8 @@ void run_row_product_mma(cuda_context& context,
                       N,
                       static_cast<int>(K),
                       splits,
-                      static_cast<int>(part));
+                      static_cast<int>(part),
+                      context.dependent_launch());
   };
   if constexpr (!Rows::packed_only) {
     if (!in_packs(w, K, K)) {
