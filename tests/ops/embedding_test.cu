@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <numeric>
+
 #include "support/cuda_cases.hpp"
 // The cases come first.
 #include "ops/embedding_test.hpp"
@@ -14,7 +17,6 @@ TEST_CASE_TEMPLATE("tokens outside the table give zeros and no gradient, and are
   staged_context context = testing<staged>::make_context();
   const std::vector<token_t> tokens = {2, 5, 0, -1, 2, 2147483647, -2147483647 - 1};
   auto ids = guarded_tokens<staged>(tokens);
-  // Behind a table of 4 tokens there is none that two bits could tell from another.
   for (const table_sizes& size :
        {table_sizes{7, 5, 3, 0}, table_sizes{7, 4, 16, 0}, table_sizes{7, 5, 16, 0}}) {
     const index_t V = size.V, C = size.C;
@@ -50,6 +52,57 @@ TEST_CASE_TEMPLATE("tokens outside the table give zeros and no gradient, and are
           std::string::npos);
     CHECK(same_bits(dtable.rows().elements, sums));
     CHECK(dtable.intact());
+  }
+}
+
+TEST_CASE("tokens are sorted by all bits that they have, and rows of one token stay in order") {
+  auto context = testing<staged>::make_context();
+  for (const index_t V : {1, 2, 3, 4, 255, 256, 257, 65535, 65536, 131072}) {
+    CAPTURE(V);
+    // The last number, V, stands for tokens that do not exist.
+    const std::vector<token_t> tokens = random_tokens(300, V + 1);
+    const auto N = static_cast<index_t>(tokens.size());
+    std::vector<double> order(tokens.size());
+    std::iota(order.begin(), order.end(), 0.0);
+    auto first = guarded_tokens<staged>(tokens), second = guarded_tokens<staged>(tokens);
+    guarded<std::int32_t, 1, staged> rows(dims<1>{N}, order), other_rows(dims<1>{N}, order);
+    guarded<token_t, 1, staged> sorted(dims<1>{N});
+    guarded<std::int32_t, 1, staged> sorted_rows(dims<1>{N});
+    context.on_device(
+        [&](const auto& a, const auto& b, const auto& c, const auto& d, auto to, auto to_rows) {
+          const cuda_detail::ordered_pairs pairs = cuda_detail::sort_by_token(
+              context, {{a.data(), b.data()}, {c.data(), d.data()}}, N, V);
+          const auto copy = [&](auto* into, const auto* from) {
+            cuda_detail::check_cuda(cudaMemcpyAsync(into,
+                                                    from,
+                                                    static_cast<std::size_t>(N) * sizeof *into,
+                                                    cudaMemcpyDeviceToDevice,
+                                                    context.stream()),
+                                    "copy");
+          };
+          copy(to.data(), pairs.tokens);
+          copy(to_rows.data(), pairs.rows);
+        },
+        first.view(),
+        second.view(),
+        rows.view(),
+        other_rows.view(),
+        sorted.view(),
+        sorted_rows.view());
+    std::stable_sort(order.begin(), order.end(), [&](double a, double b) {
+      return tokens[static_cast<std::size_t>(a)] < tokens[static_cast<std::size_t>(b)];
+    });
+    std::vector<double> expected;
+    for (const double n : order) {
+      expected.push_back(static_cast<double>(tokens[static_cast<std::size_t>(n)]));
+    }
+    CHECK(same_bits(values(sorted.view()), expected));
+    CHECK(same_bits(values(sorted_rows.view()), order));
+    CHECK(first.intact());
+    CHECK(second.intact());
+    CHECK(rows.intact());
+    CHECK(other_rows.intact());
+    CHECK(workspace_is_idle(context));
   }
 }
 
