@@ -15,7 +15,7 @@ inline constexpr index_t arena_alignment = 64;
 /// Bytes that `count` elements of `element_bytes` bytes occupy in an arena. Throws mtp::error for a
 /// negative number and for more bytes than index_t counts.
 constexpr index_t arena_bytes(index_t count, index_t element_bytes) {
-  constexpr index_t most = std::numeric_limits<index_t>::max() - arena_alignment;
+  constexpr index_t most = (std::numeric_limits<index_t>::max)() - arena_alignment;
   check(count >= 0 && (count == 0 || element_bytes <= most / count),
         "arena_bytes: ",
         count,
@@ -90,7 +90,7 @@ class arena_plan {
   template <class Element>
   constexpr Element* take(index_t count) {
     const index_t bytes = arena_bytes(count, static_cast<index_t>(sizeof(Element)));
-    check(bytes <= std::numeric_limits<index_t>::max() - bytes_,
+    check(bytes <= (std::numeric_limits<index_t>::max)() - bytes_,
           "arena_plan: ",
           bytes_,
           " and ",

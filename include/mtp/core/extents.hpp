@@ -27,7 +27,7 @@ constexpr bool product_fits(const std::array<index_t, Count>& sizes) {
   for (const index_t size : sizes) {
     const index_t factor = size > 1 ? size : 1;
     if ((product >= half || factor >= half) &&
-        factor > std::numeric_limits<index_t>::max() / product) {
+        factor > (std::numeric_limits<index_t>::max)() / product) {
       return false;
     }
     product *= factor;

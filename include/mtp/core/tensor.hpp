@@ -36,7 +36,7 @@ class buffer {
   explicit buffer(index_t count) : count_(count) {
     constexpr auto size = static_cast<index_t>(sizeof(Element));
     check(count >= 0, "buffer: the number of elements must not be negative, got ", count);
-    check(count <= std::numeric_limits<index_t>::max() / size,
+    check(count <= (std::numeric_limits<index_t>::max)() / size,
           "buffer: ",
           count,
           " elements of ",
