@@ -41,6 +41,9 @@ check_presets() {
 # sources_of PROGRAM: the files in which its options stand
 sources_of() {
   case $1 in
+    build/*/benchmarks/cuda/*_bench)
+      [[ ! -f benchmarks/cuda/${1##*/}.cu ]] || printf '%s\n' "benchmarks/cuda/${1##*/}.cu" benchmarks/report scripts/gpu/stages.sh
+      ;;
     build/*/benchmarks/*_bench) # with the options of Google Benchmark
       local folder=${1##*/}
       [[ ! -d benchmarks/${folder%_bench} ]] || printf '%s\n' benchmarks/report

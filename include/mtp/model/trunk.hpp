@@ -39,8 +39,8 @@ struct trunk_layout {
     return at;
   }
 
-  /// visitor(name, parameter) for each parameter: `embed_tokens.weight`, those of block l
-  /// behind `layers.<l>.`, `norm.weight`, and `lm_head.weight` unless embeddings are tied.
+  /// visitor(name, parameter) for each parameter: embed_tokens.weight, those of block l behind
+  /// "layers.l.", norm.weight, and lm_head.weight unless embeddings are tied.
   template <class Visitor>
   void visit(Visitor&& visitor) const {
     visitor(std::string("embed_tokens.weight"), embedding);
