@@ -41,7 +41,7 @@ TEST_CASE("elements whose bytes do not fit into 64 bits throw before memory is a
   CHECK_THROWS_WITH_AS(cpu_buffer(index_t{1} << 62),
                        "buffer: 4611686018427387904 elements of 4 bytes do not fit into memory",
                        error);
-  CHECK_THROWS_AS(cpu_buffer(std::numeric_limits<index_t>::max()), error);
+  CHECK_THROWS_AS(cpu_buffer{std::numeric_limits<index_t>::max()}, error);
   using matrix = tensor<float, dims<2>, cpu>;
   CHECK_THROWS_AS(matrix(dims<2>(index_t{1} << 31, index_t{1} << 31)), error);
 }

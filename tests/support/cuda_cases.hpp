@@ -67,7 +67,7 @@ void for_each_refusal(const Body& body) {
     emulation::options before = emulation::settings();
     ~restore() { emulation::settings() = before; }
   } const at_the_end;
-  for (const std::uint32_t alignment : {0, 16}) {
+  for (const std::uint32_t alignment : {0U, 16U}) {
     for (const refusal how :
          {refusal::not_supported, refusal::no_algorithm, refusal::bad_state, refusal::when_run}) {
       CAPTURE(alignment);

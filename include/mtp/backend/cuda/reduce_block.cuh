@@ -25,7 +25,11 @@ __device__ __forceinline__ T reduce_block(T value,
     shared[warp] = value;
   }
   __syncthreads();
-  value = reduce_warp(lane < warps ? shared[lane] : neutral);
+  value = neutral;
+  if (lane < warps) {
+    value = shared[lane];
+  }
+  value = reduce_warp(value);
   __syncthreads();  // before anyone writes to `shared` again
   return value;
 }
