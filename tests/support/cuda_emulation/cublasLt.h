@@ -41,11 +41,12 @@ cublasStatus_t blas_create(const char* name, T** object, Fields... fields) {
 }
 template <class T>
 cublasStatus_t blas_destroy(const char* name, T* object) {
-  return blas_call(name, [&] {
-    delete object;
+  const cublasStatus_t status = blas_call(name, [&] {
     detail::runtime().counts.live_objects -= object != nullptr ? 1 : 0;
     return object != nullptr ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
   });
+  delete object;  // what the host has of it goes also where the device has failed
+  return status;
 }
 
 /// What an algorithm was chosen for: it serves nothing else.
