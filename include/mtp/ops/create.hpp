@@ -86,27 +86,32 @@ template <class Element, class Backend>
   static_assert(scalar<Element> || (std::is_integral_v<Element> && !std::same_as<Element, bool>),
                 "arange: elements must be f64, f32, bf16 or integers");
   const index_t count = detail::range_count(first, last, step);
+  // Element i as it is before it is rounded. Integers modulo 2^64: the way to an element may not
+  // fit where the element does.
+  const auto at = [&](index_t i) {
+    if constexpr (std::is_integral_v<Element>) {
+      return static_cast<index_t>(static_cast<std::uint64_t>(first) +
+                                  static_cast<std::uint64_t>(i) * static_cast<std::uint64_t>(step));
+    } else {
+      return first + static_cast<double>(i) * step;
+    }
+  };
   if constexpr (std::is_integral_v<Element>) {
     if (count > 0) {
-      const index_t furthest = first + (count - 1) * step;
-      check(std::in_range<Element>(first) && std::in_range<Element>(furthest),
+      check(std::in_range<Element>(first) && std::in_range<Element>(at(count - 1)),
             "arange: the elements cannot hold ",
             first,
             " to ",
-            furthest);
+            at(count - 1));
     }
   }
   std::vector<Element> elements(static_cast<std::size_t>(count));
   for (index_t i = 0; i < count; ++i) {
     if constexpr (std::is_integral_v<Element>) {
-      // Modulo 2^64, so that no turn that does not come overflows.
-      const auto way = static_cast<std::uint64_t>(i) * static_cast<std::uint64_t>(step);
-      elements[static_cast<std::size_t>(i)] =
-          static_cast<Element>(static_cast<index_t>(static_cast<std::uint64_t>(first) + way));
+      elements[static_cast<std::size_t>(i)] = static_cast<Element>(at(i));
     } else {
-      const double value = first + static_cast<double>(i) * step;
       elements[static_cast<std::size_t>(i)] =
-          static_cast<Element>(static_cast<accumulate_t<Element>>(value));
+          static_cast<Element>(static_cast<accumulate_t<Element>>(at(i)));
     }
   }
   return {dims<1>(count), std::span<const Element>(elements)};
