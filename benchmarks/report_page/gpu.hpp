@@ -26,8 +26,8 @@ struct gpu_figure {
   /// "rms_norm_forward/4096/manual_time" without what Google Benchmark adds.
   std::string name() const {
     std::string text = values.value("name", "");
-    for (const std::string_view added : {"/manual_time", "/iterations:20", "/iterations:1"}) {
-      if (const auto at = text.find(added); at != std::string::npos) text.erase(at, added.size());
+    for (const std::string_view added : {"/iterations:", "/manual_time"}) {
+      text.erase((std::min)(text.find(added), text.size()));
     }
     return text;
   }

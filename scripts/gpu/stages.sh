@@ -61,12 +61,12 @@ failing_cases_alone() {
 
 # All operations, four at a time; a hang costs its own limit only.
 operation_tests() {
-  local file name names=() limit=20
+  local file name tests=() limit=20
   for file in tests/ops/*_test.cu; do
     name=${file#tests/}
-    names+=("${name%_test.cu}")
+    tests+=("${name%_test.cu}")
   done
-  for name in "${names[@]}"; do
+  for name in "${tests[@]}"; do
     while ((${#running[@]} >= 4)); do
       one_of_the_running
     done
@@ -75,7 +75,7 @@ operation_tests() {
   while ((${#running[@]} > 0)); do
     one_of_the_running
   done
-  for name in "${names[@]}"; do
+  for name in "${tests[@]}"; do
     failing_cases_alone "$name"
   done
 }
@@ -171,8 +171,8 @@ demo() { # demo HEAD
   elif $dry_run; then
     step "demo_$1" 10 "$executable" --help || true
   else
-    step "demo_$1" 40 "$executable" --backend cuda --head "$1" --steps 150 --batch 16 --length 512 --save-every 0 \
-      --new-tokens 256 --text include docs --out "$scratch/demo_$1" || true
+    step "demo_$1" 90 "$executable" --backend cuda --head "$1" --steps 150 --batch 16 --length 512 --save-every 0 \
+      --new-tokens 64 --text include docs --out "$scratch/demo_$1" || true
   fi
 }
 

@@ -109,7 +109,7 @@ start() {
   fi
   timeout --kill-after=3 "$limit" "$@" >"$log" 2>&1 </dev/null &
   started=$!
-  names[started]=$name
+  name_of[started]=$name
   begins[started]=$(milliseconds)
   allowed_of[started]=$limit
   running+=("$started")
@@ -122,9 +122,9 @@ collect() {
     [[ $each == "$process" ]] || left+=("$each")
   done
   running=("${left[@]+"${left[@]}"}")
-  finish "${names[process]}" "$status" "${begins[process]}" "${allowed_of[process]}"
+  finish "${name_of[process]}" "$status" "${begins[process]}" "${allowed_of[process]}"
 }
-declare -a names begins allowed_of
+declare -a name_of begins allowed_of
 
 # step NAME SECONDS COMMAND...: runs it for at most so long. Returns its status.
 step() {
@@ -149,8 +149,8 @@ stop_all() {
   for process in "${running[@]+"${running[@]}"}"; do
     kill -TERM "$process" 2>/dev/null || true
     {
-      printf '\n==== %s: cut off\n' "${names[process]}"
-      tail -c "$longest_log" "$scratch/${names[process]//\//_}.log" 2>/dev/null || true
+      printf '\n==== %s: cut off\n' "${name_of[process]}"
+      tail -c "$longest_log" "$scratch/${name_of[process]//\//_}.log" 2>/dev/null || true
     } >>"$out/log.txt"
   done
   running=()

@@ -29,8 +29,7 @@ __device__ __forceinline__ T* dynamic_shared() {
   return reinterpret_cast<T*>(memory);
 }
 
-// ---- matrices
-// -------------------------------------------------------------------------------------
+// ---- matrices -----------------------------------------------------------------------------------
 
 // A fragment is what one lane holds of a matrix. Lane 4g + t (g < 8, t < 4) holds two neighbouring
 // bf16 elements in each word, the left or upper one in the lower half.
@@ -96,8 +95,7 @@ __device__ __forceinline__ std::uint32_t pack_bf16(float low, float high) {
   return pair;
 }
 
-// ---- lanes together
-// --------------------------------------------------------------------------------
+// ---- lanes together -----------------------------------------------------------------------------
 
 /// Lanes that have gone different ways go on together, which an instruction with ".aligned" takes
 /// for granted: it stands between code that lanes may run one after the other and the next matrix

@@ -59,6 +59,7 @@ struct axpy_function {
 };
 
 struct choose_function {
+  static constexpr int blocks = 3;  // four views' addresses do not fit into 64 registers on 9.0
   template <class C, class T>
   __device__ __forceinline__ T operator()(C condition, T a, T b) const {
     return condition != C{} ? a : b;

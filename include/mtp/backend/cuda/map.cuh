@@ -19,6 +19,16 @@ struct map_policy {
   static constexpr int packs = 2;
 };
 
+/// Blocks that are resident at least, which limits a thread's registers: a function's own `blocks`,
+/// where it says so.
+template <class Function>
+inline constexpr int resident_blocks = 4;
+template <class Function>
+requires requires {
+  Function::blocks;
+}
+inline constexpr int resident_blocks<Function> = Function::blocks;
+
 /// What a function of elements returns that has several results.
 template <class Value, int Count>
 struct results {
@@ -136,11 +146,12 @@ __device__ __forceinline__ void map_packs(const Function& function,
 /// y[k][i] = function(x[i]..): output k lies `output_distance` behind output k - 1. Moves each
 /// element once, which bounds it: in packs where all rows allow it, else element by element.
 template <int Width, int Outputs, class Function, class Y, class... X>
-__global__ void __launch_bounds__(map_policy::threads, 4) map_kernel(map_shape shape,
-                                                                     Function function,
-                                                                     index_t output_distance,
-                                                                     row_places<Y> y,
-                                                                     row_places<const X>... x) {
+__global__ void __launch_bounds__(map_policy::threads, resident_blocks<Function>)
+    map_kernel(map_shape shape,
+               Function function,
+               index_t output_distance,
+               row_places<Y> y,
+               row_places<const X>... x) {
   wait_for_previous_kernels();
   allow_next_kernel();
   const int lanes = 1 << shape.lane_bits;
