@@ -3,6 +3,7 @@
 // matrix is shared. The cheapest heads of Gloeckle et al. (arXiv 2404.19737, table S4).
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
@@ -21,6 +22,7 @@ struct linear_head {
   static constexpr index_t C = Config.hidden_size, V = Config.vocab_size;
   using matrix = mtp::matrix_view<S, Backend>;
   using pass_type = mtp::model_pass<Config, Backend, S>;
+  using trunk_type = mtp::trunk<Config, Backend, S>;
 
   struct layout {
     std::array<mtp::parameter, D>
@@ -45,19 +47,24 @@ struct linear_head {
     template <class Arena>
     static constexpr activations make(Arena& arena,
                                       index_t N,
-                                      const mtp::block_gradients<Config, Backend, S>&) {
+                                      const typename trunk_type::scratch&) {
       const index_t rows = (Config.depth + 1) * N;
       const matrix hidden(arena.template take<S>(rows * C), {rows, C});
       return {hidden, matrix(arena.template take<S>(rows * C), {rows, C})};
     }
   };
 
+  /// Of the context, for products of N rows.
+  static constexpr index_t workspace(index_t N, index_t, index_t threads) {
+    return mtp::ops_of<Backend>::template linear_workspace<S>(N, C, C, threads);
+  }
+
   static matrix next_token_rows(const activations& a, index_t N) { return a.hidden.slice(0, 0, N); }
 
   template <class Score>
   static bool run(const pass_type& pass,
                   const layout& at,
-                  const mtp::trunk_layout<Config>& trunk,
+                  const typename trunk_type::layout& trunk,
                   const activations& a,
                   matrix,
                   matrix,
@@ -99,6 +106,11 @@ struct linear_head {
                          mtp::dims<1>{Config.depth}};
       made.position_ = {arena.template take<index_t>(1), mtp::dims<1>{1}};
       return made;
+    }
+    static constexpr index_t workspace(index_t, index_t threads) {
+      return (std::max)(
+          mtp::ops_of<Backend>::template linear_forward_workspace<S>(1, C, C, threads),
+          mtp::logits_workspace<Config, Backend, S>(Config.depth, threads));
     }
     void reset() {}
     void rewind(index_t) {}

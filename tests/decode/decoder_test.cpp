@@ -250,7 +250,10 @@ TEST_CASE("the memory of a decoder is known to the compiler and grows with the c
       decoder<spoken_config(head_kind::sequential, 2, 960), cpu>::memory_bytes();
   static_assert(bytes > 0);
   static_assert(more > bytes);
-  CHECK(running().sequence.caches().size() == 2);
+  const running r;
+  const auto& caches = r.sequence.caches();
+  CHECK(caches.at(0).capacity == config.max_positions);
+  CHECK(caches.at(0).data != caches.at(1).data);
 }
 
 }  // namespace mtp::test::decode_decoder_cases

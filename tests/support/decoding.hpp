@@ -308,7 +308,8 @@ std::vector<S> cached(const cache_view<S, cpu>& cache, index_t head, index_t len
 template <model_config Config, class S>
 std::vector<S> cached(const decoder<Config, cpu, S>& sequence) {
   std::vector<S> all;
-  for (const auto& cache : sequence.caches()) {
+  for (int layer = 0; layer < Config.num_layers; ++layer) {
+    const auto cache = sequence.caches().at(layer);
     for (index_t g = 0; g < cache.num_key_value_heads; ++g) {
       const auto part = cached(cache, g, sequence.length());
       all.insert(all.end(), part.begin(), part.end());
@@ -322,7 +323,8 @@ template <model_config Config, class S>
 void poison_stale(const decoder<Config, cpu, S>& sequence) {
   constexpr index_t width = cpu_detail::packed_head<S>::width;
   constexpr S nan = std::numeric_limits<S>::quiet_NaN();
-  for (const auto& cache : sequence.caches()) {
+  for (int layer = 0; layer < Config.num_layers; ++layer) {
+    const auto cache = sequence.caches().at(layer);
     const index_t E = cache.head_dim;
     const index_t storage = cpu_detail::packed_head<S>::storage(cache.capacity, E);
     for (index_t g = 0; g < cache.num_key_value_heads; ++g) {

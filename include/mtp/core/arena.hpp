@@ -106,4 +106,40 @@ class arena_plan {
   index_t bytes_ = 0;
 };
 
+/// Bytes that `lay_out`, called with an arena or an arena_plan, takes from it.
+template <class LayOut>
+constexpr index_t bytes_taken(const LayOut& lay_out) {
+  arena_plan plan;
+  static_cast<void>(lay_out(plan));
+  return plan.bytes();
+}
+
+/// Memory for several things of one layout, one behind the other. The layout is a function of an
+/// arena, and what it makes is views: they are made anew whenever one is asked for.
+class repeated_memory {
+ public:
+  repeated_memory() = default;
+
+  /// Takes the memory for `count` times what `lay_out` takes from an arena, or counts it with an
+  /// arena_plan.
+  template <class Arena, class LayOut>
+  static constexpr repeated_memory take(Arena& arena, index_t count, const LayOut& lay_out) {
+    repeated_memory taken;
+    taken.bytes_ = bytes_taken(lay_out);
+    taken.memory_ = arena.template take<std::byte>(count * taken.bytes_);
+    return taken;
+  }
+
+  /// Number `n`, in a layout that takes no more bytes than the one it was made for.
+  template <class LayOut>
+  auto at(index_t n, const LayOut& lay_out) const {
+    arena piece(memory_ + n * bytes_, bytes_);
+    return lay_out(piece);
+  }
+
+ private:
+  std::byte* memory_ = nullptr;
+  index_t bytes_ = 0;  // of one
+};
+
 }  // namespace mtp::inline MTP_ABI

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <span>
 #include <type_traits>
@@ -14,10 +13,11 @@
 #include "mtp/core/tensor.hpp"
 #include "mtp/core/view.hpp"
 #include "mtp/model/decode_rows.hpp"
+#include "mtp/model/draft_progress.hpp"
+#include "mtp/model/draft_tokens.hpp"
 #include "mtp/model/heads/head.hpp"
 #include "mtp/model/language_model.hpp"
 #include "mtp/model/trunk.hpp"
-#include "mtp/ops/embedding.hpp"
 #include "mtp/ops/linear.hpp"
 #include "mtp/ops/sequence.hpp"
 
@@ -34,6 +34,7 @@ template <model_config Config, class Backend, scalar S = float>
 class decoder {
  public:
   using model_type = language_model<Config, Backend, S>;      ///< the model that decodes
+  using trunk_type = trunk<Config, Backend, S>;               ///< its trunk
   using head_type = head_of<Config, Backend, S>;              ///< its head
   using matrix = matrix_view<S, Backend>;                     ///< rows of activations
   using logits_type = matrix_view<accumulate_t<S>, Backend>;  ///< rows of logits
@@ -56,31 +57,15 @@ class decoder {
 
   /// Bytes of caches and activations.
   static constexpr index_t memory_bytes() {
-    arena_plan plan;
-    static_cast<void>(memory::make(plan));
-    return plan.bytes();
+    return bytes_taken([](arena_plan& plan) { return memory::make(plan); });
   }
 
   /// Bytes of workspace that the operations of a step want at most.
   static constexpr index_t workspace_bytes(index_t threads) {
-    using ops = ops_of<Backend>;
-    const index_t C = Config.hidden_size, F = Config.intermediate_size, V = Config.vocab_size;
-    const index_t HE = Config.query_size(), GE = Config.key_value_size(), M = max_draft_rows;
-    index_t bytes = ops::template linear_forward_workspace<S>(max_logit_rows, V, C, threads);
-    for (const auto& [outputs, inputs] :
-         {std::array<index_t, 2>{Config.qkv_size(), C}, {C, HE}, {2 * F, C}, {C, F}, {C, C}}) {
-      bytes =
-          (std::max)(bytes, ops::template linear_forward_workspace<S>(M, outputs, inputs, threads));
-    }
-    for (const index_t other :
-         {ops::template attention_workspace<S>(
-              M, Config.max_positions, HE, GE, Config.head_width(), threads),
-          ops::template combine_workspace<S>(M, C, C, V, threads),
-          ops::template predict_workspace<S>(max_logit_rows, V, threads),
-          ops::template row_workspace<S>(M, (std::max)({C, 2 * F, Config.qkv_size()}), threads)}) {
-      bytes = (std::max)(bytes, other);
-    }
-    return bytes;
+    constexpr index_t M = max_draft_rows;
+    return (std::max)({trunk_type::decode_workspace(M, threads),
+                       head_type::drafter::workspace(M, threads),
+                       logits_workspace<Config, Backend, S>(max_logit_rows, threads)});
   }
 
   /// An empty sequence. Throws mtp::error where memory is used up.
@@ -185,30 +170,28 @@ class decoder {
   }
 
   /// The caches of the trunk's layers, for inspection.
-  std::span<const cache_view<S, Backend>> caches() const { return memory_.caches; }
+  const typename trunk_type::caches& caches() const { return memory_.caches; }
 
  private:
   using rows_type = decode_rows<Config, Backend, S>;
-  static constexpr auto layers = static_cast<std::size_t>(Config.num_layers);
   // What a drafter may have to run at once: a step, and what it set back before.
   static constexpr index_t max_draft_rows = max_step_rows + 2 * Config.depth + 2;
 
   struct memory {
     rows_type rows;      // max_step_rows
     logits_type logits;  // [D + 1, V]
-    std::array<cache_view<S, Backend>, layers> caches;
+    typename trunk_type::caches caches;
     typename head_type::drafter head;
 
     template <class Arena>
     static constexpr memory make(Arena& arena) {
-      const auto rows = rows_type::make(arena, max_step_rows);
+      const auto rows =
+          rows_type::template make<typename trunk_type::block_type,
+                                   typename trunk_type::dense_block_type>(arena, max_step_rows);
       const logits_type logits(
           arena.template take<accumulate_t<S>>(max_logit_rows * Config.vocab_size),
           {max_logit_rows, Config.vocab_size});
-      std::array<cache_view<S, Backend>, layers> caches{};
-      for (auto& cache : caches) {
-        cache = make_cache<Config, Backend, S>(arena);
-      }
+      const auto caches = trunk_type::caches::make(arena);
       return {rows, logits, caches, head_type::drafter::make(arena, max_draft_rows)};
     }
   };
@@ -248,49 +231,21 @@ class decoder {
     return logits;
   }
 
-  /// Rows through embedding and blocks; what the output matrix reads, [M, C], if `wants_output`.
+  /// Rows through the trunk; what the output matrix reads, [M, C], if `wants_output`. A head that
+  /// drafts keeps what it is given of the rows, if `observe`.
   matrix run(const rows_type& rows, bool observe, bool wants_output) {
-    const auto& at = model_->trunk();
-    embedding_forward(*context_, rows.stream, model_->values().matrix(at.embedding), rows.ids);
-    for (std::size_t l = 0; l < static_cast<std::size_t>(shared_blocks<Config>); ++l) {
-      run_block(at.blocks[l], rows, memory_.caches[l]);
-    }
-    if constexpr (Config.head.owns_last_block) {
-      keep(rows.stream, rows, observe);
-      run_block(at.blocks.back(), rows, memory_.caches.back());
-      if (wants_output) {
-        rows.norm(*context_, *model_, at.norm, rows.stream);
-      }
-    } else {
-      if (wants_output || (observe && Config.drafts())) {
-        rows.norm(*context_, *model_, at.norm, rows.stream);
-      }
-      keep(Config.hidden_tap == norm_tap::pre_norm ? rows.stream : rows.normed, rows, observe);
-    }
+    trunk_type::decode(rows.pass(*context_, *model_),
+                       model_->trunk(),
+                       rows,
+                       memory_.caches,
+                       wants_output,
+                       observe && Config.drafts(),
+                       [&](matrix hidden) {
+                         if constexpr (Config.drafts()) {
+                           store_rows(*context_, memory_.head.ring(), hidden, rows.positions);
+                         }
+                       });
     return rows.normed;
-  }
-
-  /// Hands hidden states to a head that drafts.  hidden [M, C]
-  void keep(matrix hidden, const rows_type& rows, bool observe) {
-    if constexpr (Config.drafts()) {
-      if (observe) {
-        store_rows(*context_, memory_.head.ring(), hidden, rows.positions);
-      }
-    }
-  }
-
-  void run_block(const block_layout& at,
-                 const rows_type& rows,
-                 const cache_view<S, Backend>& cache) {
-    block<Config, Backend, S>::decode(*context_,
-                                      at,
-                                      model_->values(),
-                                      model_->rope(),
-                                      rows.memory,
-                                      rows.stream,
-                                      rows.stream,
-                                      cache,
-                                      rows.positions);
   }
 
   context<Backend>* context_;

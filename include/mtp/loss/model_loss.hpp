@@ -18,10 +18,9 @@
 #include "mtp/model/heads/head.hpp"
 #include "mtp/model/language_model.hpp"
 #include "mtp/model/model_pass.hpp"
-#include "mtp/model/trunk.hpp"
+#include "mtp/model/training_pass.hpp"
 #include "mtp/ops/linear.hpp"
 #include "mtp/ops/linear_cross_entropy.hpp"
-#include "mtp/ops/rms_norm.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -41,6 +40,7 @@ class model_loss {
   using model_type = language_model<Config, Backend, S>;  ///< the model whose loss it is
   using head_type = head_of<Config, Backend, S>;          ///< its head
   using pass_type = model_pass<Config, Backend, S>;       ///< what a pass carries
+  using passes = training_pass<Config, Backend, S>;       ///< trunk and head, there and back
   using matrix = matrix_view<S, Backend>;                 ///< rows of activations
   using sum_type = accumulate_t<S>;                       ///< what losses and gradients are kept in
   using gradient_array = parameter_array<sum_type, Backend>;  ///< one number per parameter
@@ -59,24 +59,11 @@ class model_loss {
   /// Bytes of workspace that the operations of a pass over B sequences of T positions want at most.
   /// Throws as activation_bytes.
   static constexpr index_t workspace_bytes(index_t batch, index_t length, index_t threads) {
-    using ops = ops_of<Backend>;
-    const index_t C = Config.hidden_size, F = Config.intermediate_size, V = Config.vocab_size;
     const index_t N = positions_of(batch, length);
     const index_t scored = one_row_has_all_targets ? N : index_t{depths} * N;
-    const index_t HE = Config.query_size(), GE = Config.key_value_size();
-    index_t bytes = ops::template linear_cross_entropy_workspace<S>(scored, V, C, threads);
-    for (const auto& [outputs, inputs] :
-         {std::array<index_t, 2>{Config.qkv_size(), C}, {C, HE}, {2 * F, C}, {C, F}, {C, C}}) {
-      bytes = (std::max)(bytes, ops::template linear_workspace<S>(N, outputs, inputs, threads));
-    }
-    for (const index_t other :
-         {ops::template attention_workspace<S>(N, length, HE, GE, Config.head_width(), threads),
-          ops::template combine_workspace<S>(N, C, C, V, threads),
-          ops::template embedding_workspace<S>(N, V, C, threads),
-          ops::template row_workspace<S>(N, (std::max)({C, 2 * F, Config.qkv_size()}), threads)}) {
-      bytes = (std::max)(bytes, other);
-    }
-    return bytes;
+    return (std::max)(passes::workspace(N, length, threads),
+                      ops_of<Backend>::template linear_cross_entropy_workspace<S>(
+                          scored, Config.vocab_size, Config.hidden_size, threads));
   }
 
   /// For batches of at most `batch` sequences of `length` positions. Throws mtp::error unless both
@@ -149,8 +136,8 @@ class model_loss {
     const pass_type pass =
         make_pass(context, model, gradient_array(nullptr, 0), m, batch, gradient_scope::joint);
     tensor<sum_type, dims<2>, Backend> logits(dims<2>{N, Config.vocab_size});  // [N, V]
-    forward_and_score(
-        pass, m, [&](std::size_t first, matrix hidden, matrix, const parameter& output) {
+    passes::run(
+        pass, m.pass, [&](std::size_t first, matrix hidden, matrix, const parameter& output) {
           for (index_t rows = 0; rows < hidden.extent(0); rows += N) {
             linear_forward(
                 context, logits.view(), hidden.slice(0, rows, N), model.values().matrix(output));
@@ -190,9 +177,7 @@ class model_loss {
     }
 
     static constexpr index_t bytes(index_t N) {
-      arena_plan plan;
-      static_cast<void>(make(plan, N));
-      return plan.bytes();
+      return bytes_taken([N](arena_plan& plan) { return make(plan, N); });
     }
     /// Of these, what the pass is given.
     static constexpr index_t given_bytes(index_t N) {
@@ -204,32 +189,17 @@ class model_loss {
   /// Everything that a pass keeps, laid out in one piece of memory.
   struct memory {
     exchange<Backend> io;  // first, so that it lies at the beginning
-    trunk_activations<Config, Backend, S> trunk;
-    block_gradients<Config, Backend, S> gradients;
-    vector_view<sum_type, Backend> inv_final;  // [N]
-    matrix dstream;                            // [N, C]
-    typename head_type::activations head;
+    typename passes::memory pass;
 
     template <class Arena>
     static constexpr memory make(Arena& arena, index_t N) {
       const auto io = exchange<Backend>::make(arena, N);
-      const auto trunk = trunk_activations<Config, Backend, S>::make(arena, N);
-      const auto gradients = block_gradients<Config, Backend, S>::make(arena, N);
-      const vector_view<sum_type, Backend> inv_final(arena.template take<sum_type>(N), dims<1>{N});
-      const matrix dstream(arena.template take<S>(N * Config.hidden_size), {N, Config.hidden_size});
-      return {io,
-              trunk,
-              gradients,
-              inv_final,
-              dstream,
-              head_type::activations::make(arena, N, gradients)};
+      return {io, passes::memory::make(arena, N)};
     }
   };
 
   static constexpr index_t bytes_of(index_t N) {
-    arena_plan plan;
-    static_cast<void>(memory::make(plan, N));
-    return plan.bytes();
+    return bytes_taken([N](arena_plan& plan) { return memory::make(plan, N); });
   }
 
   /// N = B T, refused where products of N with widths and threads would wrap around.
@@ -317,39 +287,6 @@ class model_loss {
             scope};
   }
 
-  /// Runs trunk and head; with gradients, their backward passes as well.
-  template <class Score>
-  void forward_and_score(const pass_type& pass, const memory& m, Score&& score) {
-    using trunk_type = trunk<Config, Backend, S>;
-    constexpr auto& at = model_type::layout;
-    const index_t N = pass.rows();
-    trunk_type::forward(pass, at.trunk, m.trunk);
-    if constexpr (!Config.head.owns_last_block) {
-      rms_norm_forward(pass.context,
-                       head_type::next_token_rows(m.head, N),
-                       m.inv_final,
-                       m.trunk.output(),
-                       pass.w.vector(at.trunk.norm),
-                       Config.epsilon());
-    }
-    const bool written =
-        head_type::run(pass, at.head, at.trunk, m.head, m.trunk.output(), m.dstream, score);
-    if (!pass.wants_gradients() || !pass.trains_trunk()) {
-      return;
-    }
-    if constexpr (!Config.head.owns_last_block) {
-      rms_norm_backward(pass.context,
-                        m.dstream,
-                        pass.g.vector(at.trunk.norm),
-                        m.head.dhidden.slice(0, 0, N),
-                        m.trunk.output(),
-                        m.inv_final,
-                        pass.w.vector(at.trunk.norm),
-                        written ? matrix_view<const S, Backend>(m.dstream) : pass_type::no_rows());
-    }
-    trunk_type::backward(pass, at.trunk, m.trunk, m.gradients, m.dstream);
-  }
-
   loss_report<Config.depth> run(context<Backend>& context,
                                 const model_type& model,
                                 gradient_array gradients,
@@ -369,31 +306,33 @@ class model_loss {
     fill_targets(host, batch, options, divided_by);
     send(context, N);
     const pass_type pass = make_pass(context, model, gradients, m, batch, options.scope);
-    forward_and_score(
-        pass, m, [&](std::size_t first, matrix hidden, matrix dhidden, const parameter& output) {
-          const index_t begin = one_row_has_all_targets ? 0 : static_cast<index_t>(first) * N;
-          const index_t rows = hidden.extent(0);
-          const auto losses = m.io.losses.slice(0, begin, rows);
-          const auto targets = m.io.targets.slice(0, begin, rows);
-          const auto predicted = m.io.predicted.slice(0, begin, rows);
-          const auto w = pass.w.matrix(output);
-          if (!pass.wants_gradients()) {
-            linear_cross_entropy_forward(context, losses, predicted, hidden, w, targets);
-            return;
-          }
-          const bool own = output.offset >= model_type::layout.head_begin;
-          const bool reached =
-              own || (pass.trains_trunk() && (first == 0 || pass.heads_reach_trunk()));
-          linear_cross_entropy(context,
-                               losses,
-                               predicted,
-                               dhidden,
-                               pass.shared_matrix(output, reached),
-                               hidden,
-                               w,
-                               targets,
-                               m.io.weights.slice(0, begin, rows));
-        });
+    passes::run(pass,
+                m.pass,
+                [&](std::size_t first, matrix hidden, matrix dhidden, const parameter& output) {
+                  const index_t begin =
+                      one_row_has_all_targets ? 0 : static_cast<index_t>(first) * N;
+                  const index_t rows = hidden.extent(0);
+                  const auto losses = m.io.losses.slice(0, begin, rows);
+                  const auto targets = m.io.targets.slice(0, begin, rows);
+                  const auto predicted = m.io.predicted.slice(0, begin, rows);
+                  const auto w = pass.w.matrix(output);
+                  if (!pass.wants_gradients()) {
+                    linear_cross_entropy_forward(context, losses, predicted, hidden, w, targets);
+                    return;
+                  }
+                  const bool own = output.offset >= model_type::layout.head_begin;
+                  const bool reached =
+                      own || (pass.trains_trunk() && (first == 0 || pass.heads_reach_trunk()));
+                  linear_cross_entropy(context,
+                                       losses,
+                                       predicted,
+                                       dhidden,
+                                       pass.shared_matrix(output, reached),
+                                       hidden,
+                                       w,
+                                       targets,
+                                       m.io.weights.slice(0, begin, rows));
+                });
     receive(context, N);
     return summarize(host, N, options, valid, divided_by);
   }

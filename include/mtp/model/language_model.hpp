@@ -24,15 +24,15 @@ namespace mtp::inline MTP_ABI {
 /// of the head.
 template <model_config Config, class Backend, scalar S>
 struct model_layout {
-  trunk_layout<Config> trunk;                         ///< parameters of the trunk
-  typename head_of<Config, Backend, S>::layout head;  ///< parameters of the head
+  typename mtp::trunk<Config, Backend, S>::layout trunk;  ///< parameters of the trunk
+  typename head_of<Config, Backend, S>::layout head;      ///< parameters of the head
   index_t head_begin;  ///< elements before the first parameter of the head
   index_t storage;     ///< elements in all, padding included
 
   /// The layout; it depends on configuration, backend and element type alone.
   static constexpr model_layout make() {
     parameter_cursor<Backend, S> cursor;
-    const auto trunk = trunk_layout<Config>::make(cursor);
+    const auto trunk = mtp::trunk<Config, Backend, S>::layout::make(cursor);
     const index_t head_begin = cursor.offset();
     const auto head = head_of<Config, Backend, S>::layout::make(cursor);
     return {trunk, head, head_begin, cursor.offset()};
@@ -62,9 +62,10 @@ class language_model {
   using backend_type = Backend;                          ///< where the parameters lie
   using scalar_type = S;                                 ///< their element type
   using sum_type = accumulate_t<S>;                      ///< what sums over them are kept in
+  using trunk_type = mtp::trunk<Config, Backend, S>;     ///< embedding, blocks, norm
   using head_type = head_of<Config, Backend, S>;         ///< the head that the configuration names
   using layout_type = model_layout<Config, Backend, S>;  ///< places in the array of all of them
-  static_assert(prediction_head<head_type>,
+  static_assert(prediction_head<head_type, Config, Backend, S>,
                 "language_model: the head that head_traits names lacks something of what "
                 "prediction_head in <mtp/model/heads/head.hpp> asks for");
 
@@ -78,7 +79,7 @@ class language_model {
   language_model(context<Backend>& context, seed seed);
 
   /// Places of the trunk's parameters.
-  static constexpr const trunk_layout<Config>& trunk() { return layout.trunk; }
+  static constexpr const typename trunk_type::layout& trunk() { return layout.trunk; }
   /// Places of the head's parameters.
   static constexpr const typename head_type::layout& head() { return layout.head; }
 
@@ -87,7 +88,8 @@ class language_model {
   /// As above, to write.
   parameter_array<S, Backend> values() { return {values_.data(), values_.count()}; }
 
-  /// cos and sin of every position: the table of ops/rope.hpp.  [P, E]
+  /// cos and sin of every position: the table of ops/rope.hpp; as wide as the attention layer wants
+  /// it.  [P, E]
   matrix_view<const sum_type, Backend> rope() const { return rope_.view(); }
 
   /// Number of parameters, padding not counted.
@@ -123,8 +125,10 @@ class language_model {
     }
   }
 
+  static constexpr index_t rotary_width = attention_of<Config, Backend, S>::rotary_width;  // E
+
   void fill_rope() {
-    const index_t P = Config.max_positions, E = Config.head_width();
+    constexpr index_t P = Config.max_positions, E = rotary_width;
     std::vector<sum_type> table(static_cast<std::size_t>(P * E));  // [P, E]
     for (index_t p = 0; p < P; ++p) {
       for (index_t e = 0; e < E / 2; ++e) {
@@ -145,7 +149,7 @@ class language_model {
 
 template <model_config Config, class Backend, scalar S>
 language_model<Config, Backend, S>::language_model(context<Backend>& context, mtp::seed seed)
-    : values_(layout.storage), rope_(dims<2>{Config.max_positions, Config.head_width()}) {
+    : values_(layout.storage), rope_(dims<2>{Config.max_positions, rotary_width}) {
   initialize(context, seed);
   fill_rope();  // waits for what the context was given, so that any other may use the parameters
 }

@@ -3,6 +3,7 @@
 
 #include "mtp/core/scalar.hpp"
 #include "mtp/model/head_kind.hpp"
+#include "mtp/model/layer_kind.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -31,19 +32,25 @@ enum class output_norm_kind {
 /// Where papers, released weights and engines differ, a field says which is meant; docs/mtp.md
 /// gives the evidence.
 struct model_config {
-  int vocab_size = 256;         ///< V
-  int hidden_size = 256;        ///< C
-  int num_layers = 4;           ///< L; for `parallel` the last of them is head 1, as in the paper
-  int num_heads = 4;            ///< H
-  int num_key_value_heads = 0;  ///< G; 0: as many as query heads
-  int head_dim = 0;             ///< E; 0: hidden_size / num_heads
-  int intermediate_size = 704;  ///< F
-  int max_positions = 512;      ///< longest sequence
-  float rms_norm_eps = 1e-5f;   ///< added to the mean square under the root
-  float rope_theta = 10000.0f;  ///< base of the rotary frequencies
+  int vocab_size = 256;           ///< V
+  int hidden_size = 256;          ///< C
+  int num_layers = 4;             ///< L; for `parallel` the last of them is head 1, as in the paper
+  int num_heads = 4;              ///< H
+  int num_key_value_heads = 0;    ///< G; 0: as many as query heads
+  int head_dim = 0;               ///< E; 0: hidden_size / num_heads
+  int intermediate_size = 704;    ///< F
+  int first_k_dense_replace = 0;  ///< of the layers, the first ones that have SwiGLU whatever
+                                  ///< feed_forward says, as DeepSeek's have
+  int max_positions = 512;        ///< longest sequence
+  float rms_norm_eps = 1e-5f;     ///< added to the mean square under the root
+  float rope_theta = 10000.0f;    ///< base of the rotary frequencies
   bool tie_word_embeddings = false;  ///< one matrix for embedding and output
   bool qkv_bias = false;             ///< a bias on the projections to q, k and v
   bool qk_norm = false;              ///< RMSNorm over each head of q and k, before the rotation
+
+  attention_kind attention = attention_kind::grouped_query;  ///< of every block
+  feed_forward_kind feed_forward =
+      feed_forward_kind::swiglu;  ///< of every block but the first ones
 
   head_kind head = head_kind::none;  ///< how further tokens are predicted
   int depth = 0;                     ///< D: how many tokens beyond the next one are predicted
@@ -105,6 +112,13 @@ constexpr bool validate() {
   static_assert(Config.max_positions > 0, "model_config: max_positions must be positive");
   static_assert(Config.rms_norm_eps > 0, "model_config: rms_norm_eps must be positive");
   static_assert(Config.rope_theta > 0, "model_config: rope_theta must be positive");
+  static_assert(
+      Config.first_k_dense_replace >= 0 &&
+          Config.first_k_dense_replace <= Config.num_layers - (Config.head.owns_last_block ? 1 : 0),
+      "model_config: first_k_dense_replace must be at least 0 and at most the number of "
+      "layers that the trunk runs");
+  static_assert(Config.attention.name[0] != 0 && Config.feed_forward.name[0] != 0,
+                "model_config: kinds of layers need names");
   static_assert(Config.depth >= 0, "model_config: depth must not be negative");
   static_assert(Config.head.name[0] != 0, "model_config: a head kind needs a name");
   static_assert(Config.head != head_kind::none || Config.depth == 0,

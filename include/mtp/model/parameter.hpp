@@ -43,6 +43,9 @@ struct parameter {
 template <class Backend, scalar S>
 class parameter_cursor {
  public:
+  /// The first place is at `offset`, which is one that a cursor has told.
+  constexpr explicit parameter_cursor(index_t offset = 0) : offset_(offset) {}
+
   /// The next place, for a matrix [outputs, inputs].
   constexpr parameter matrix(index_t outputs,
                              index_t inputs,
@@ -57,6 +60,8 @@ class parameter_cursor {
     // As long as the storage of a weight with one input, so that padded columns find padding here.
     return place(size, 0, backend_traits<Backend>::template weight_storage<S>(size, 1), role);
   }
+  /// Leaves out `elements` elements, laid out elsewhere.
+  constexpr void skip(index_t elements) { offset_ += elements; }
   /// Elements laid out so far, padding included.
   constexpr index_t offset() const { return offset_; }
 
@@ -67,7 +72,7 @@ class parameter_cursor {
     return placed;
   }
 
-  index_t offset_ = 0;
+  index_t offset_;
 };
 
 /// Parameters bound to an array: values, gradients, or moments.

@@ -1,133 +1,259 @@
-// The trunk: embedding, transformer blocks, final norm, output matrix.
+// The trunk: embedding, transformer blocks, final norm, output matrix. Over whole sequences and
+// back, and over a few rows with caches.
 #pragma once
 
-#include <array>
-#include <cstddef>
+#include <algorithm>
 #include <string>
-#include <utility>
+#include <type_traits>
 
 #include "mtp/model/block.hpp"
+#include "mtp/model/block_run.hpp"
+#include "mtp/model/decode_rows.hpp"
 #include "mtp/model/model_pass.hpp"
 #include "mtp/ops/embedding.hpp"
+#include "mtp/ops/rms_norm.hpp"
 
 namespace mtp::inline MTP_ABI {
 
-/// Blocks that run before the head. A head that owns the last block runs that one itself.
-template <model_config Config>
-inline constexpr int shared_blocks = Config.num_layers - (Config.head.owns_last_block ? 1 : 0);
-
-/// Parameters of the trunk. With tied embeddings `output` is `embedding`.
-template <model_config Config>
-struct trunk_layout {
-  parameter embedding;  ///< rows of tokens  [V, C]
-  /// The blocks, first to last; with parallel heads the last is head 1.
-  std::array<block_layout, static_cast<std::size_t>(Config.num_layers)> blocks;
-  parameter norm;    ///< scale of the final norm  [C]
-  parameter output;  ///< output matrix  [V, C]
-
-  /// Takes their places from a parameter_cursor.
-  template <class Cursor>
-  static constexpr trunk_layout make(Cursor& cursor) {
-    trunk_layout at;
-    at.embedding = cursor.matrix(Config.vocab_size, Config.hidden_size, parameter_role::embedding);
-    for (auto& block : at.blocks) {
-      block = block_layout::make(Config, cursor);
-    }
-    at.norm = cursor.vector(Config.hidden_size, parameter_role::norm);
-    at.output = Config.tie_word_embeddings ? at.embedding
-                                           : cursor.matrix(Config.vocab_size, Config.hidden_size);
-    return at;
-  }
-
-  /// visitor(name, parameter) for each parameter: embed_tokens.weight, those of block l behind
-  /// "layers.l.", norm.weight, and lm_head.weight unless embeddings are tied.
-  template <class Visitor>
-  void visit(Visitor&& visitor) const {
-    visitor(std::string("embed_tokens.weight"), embedding);
-    for (std::size_t l = 0; l < blocks.size(); ++l) {
-      blocks[l].visit("layers." + std::to_string(l) + ".", visitor);
-    }
-    visitor(std::string("norm.weight"), norm);
-    if (!Config.tie_word_embeddings) {
-      visitor(std::string("lm_head.weight"), output);
-    }
-  }
-};
-
-/// What the forward pass of the shared blocks keeps; N rows.
-template <model_config Config, class Backend, scalar S>
-struct trunk_activations {
-  /// Blocks that the forward pass runs.
-  static constexpr std::size_t count = static_cast<std::size_t>(shared_blocks<Config>);
-
-  /// The residual stream in front of each block, and behind the last.  [N, C] each
-  std::array<matrix_view<S, Backend>, count + 1> streams;
-  /// What each block keeps.
-  std::array<block_activations<Config, Backend, S>, count> blocks;
-
-  /// Takes the memory for N rows from an arena, or counts it with an arena_plan.
-  template <class Arena>
-  static constexpr trunk_activations make(Arena& arena, index_t N) {
-    return make(arena, N, std::make_index_sequence<count>{});
-  }
-
-  /// The residual stream behind the shared blocks.  [N, C]
-  const matrix_view<S, Backend>& output() const { return streams[count]; }  // [N, C]
-
- private:
-  template <class Arena, std::size_t... Block>
-  static constexpr trunk_activations make(Arena& arena, index_t N, std::index_sequence<Block...>) {
-    const index_t C = Config.hidden_size;
-    const auto stream = [&](std::size_t) {
-      return matrix_view<S, Backend>(arena.template take<S>(N * C), {N, C});
-    };
-    return {{stream(Block)..., stream(count)},
-            {(static_cast<void>(Block), block_activations<Config, Backend, S>::make(arena, N))...}};
-  }
-};
-
-/// The computation of the shared blocks.
+/// A run of blocks with a plain feed-forward layer, where the configuration asks for one, and a run
+/// of blocks as the configuration has them; then a norm, unless the head owns the last block: then
+/// the last block and the norm are the head's to run.
 template <model_config Config, class Backend, scalar S>
 struct trunk {
-  using pass_type = model_pass<Config, Backend, S>;           ///< what a pass carries
-  using activations = trunk_activations<Config, Backend, S>;  ///< what forward keeps
-  using block_type = block<Config, Backend, S>;               ///< the computation of a block
+  using block_type = block<Config, Backend, S>;  ///< a block of the configuration
+  /// Blocks of the first run.
+  static constexpr int dense_blocks =
+      Config.feed_forward == feed_forward_kind::swiglu ? 0 : Config.first_k_dense_replace;
+  /// One of them; where there are none, the type stands for no other.
+  using dense_block_type = std::conditional_t<dense_blocks == 0,
+                                              block_type,
+                                              block<Config,
+                                                    Backend,
+                                                    S,
+                                                    attention_of<Config, Backend, S>,
+                                                    swiglu_layer<Config, Backend, S>>>;
 
-  /// a.output() = the residual stream after the shared blocks, of the tokens of the pass.
-  static void forward(const pass_type& pass, const trunk_layout<Config>& at, const activations& a) {
-    embedding_forward(pass.context, a.streams[0], pass.w.matrix(at.embedding), pass.tokens_at(0));
-    for (std::size_t l = 0; l < activations::count; ++l) {
-      block_type::forward(pass.context,
-                          at.blocks[l],
-                          pass.w,
-                          pass.rope,
-                          a.blocks[l],
-                          a.streams[l + 1],
-                          a.streams[l],
-                          pass.batch);
+  using matrix = matrix_view<S, Backend>;              ///< rows of activations
+  using sum_type = accumulate_t<S>;                    ///< accumulator type
+  using pass_type = model_pass<Config, Backend, S>;    ///< a pass over whole sequences
+  using row_pass_type = row_pass<Config, Backend, S>;  ///< a pass over a few rows
+  using rows_type = decode_rows<Config, Backend, S>;   ///< the rows of such a pass
+
+  static constexpr index_t C = Config.hidden_size;  ///< width of the stream
+  /// Whether the trunk runs all of its blocks and the norm.
+  static constexpr bool ends_with_norm = !Config.head.owns_last_block;
+  /// Blocks of the second run that the trunk runs itself.
+  static constexpr int shared_blocks = Config.num_layers - dense_blocks - (ends_with_norm ? 0 : 1);
+
+  /// Parameters. With tied embeddings `output` is `embedding`.
+  struct layout {
+    parameter embedding;                            ///< rows of tokens  [V, C]
+    block_run<dense_block_type, Backend, S> dense;  ///< the first run
+    block_run<block_type, Backend, S> blocks;       ///< the second
+    parameter norm;                                 ///< scale of the final norm  [C]
+    parameter output;                               ///< output matrix  [V, C]
+
+    /// Takes their places from a parameter_cursor.
+    static constexpr layout make(parameter_cursor<Backend, S>& cursor) {
+      constexpr index_t V = Config.vocab_size;
+      layout at;
+      at.embedding = cursor.matrix(V, C, parameter_role::embedding);
+      at.dense = decltype(at.dense)::make(cursor, dense_blocks);
+      at.blocks = decltype(at.blocks)::make(cursor, Config.num_layers - dense_blocks);
+      at.norm = cursor.vector(C, parameter_role::norm);
+      at.output = Config.tie_word_embeddings ? at.embedding : cursor.matrix(V, C);
+      return at;
+    }
+
+    /// visitor(name, parameter) for each parameter: embed_tokens.weight, those of block l behind
+    /// "layers.l.", norm.weight, and lm_head.weight unless embeddings are tied.
+    template <class Visitor>
+    void visit(Visitor&& visitor) const {
+      visitor(std::string("embed_tokens.weight"), embedding);
+      dense.visit(0, visitor);
+      blocks.visit(dense.count, visitor);
+      visitor(std::string("norm.weight"), norm);
+      if (!Config.tie_word_embeddings) {
+        visitor(std::string("lm_head.weight"), output);
+      }
+    }
+
+    /// Places of the last block.
+    constexpr typename block_type::layout last_block() const { return blocks.at(blocks.count - 1); }
+  };
+
+  /// What a forward pass over N rows keeps.
+  struct activations {
+    index_t rows;                             ///< N
+    matrix streams;                           ///< in front of each block, and behind  [.., C]
+    run_activations<dense_block_type> dense;  ///< of the first run
+    run_activations<block_type> blocks;       ///< of the second
+    vector_view<sum_type, Backend> inv_rms;   ///< 1 / RMS of the last stream  [N]
+
+    /// Takes the memory from an arena, or counts it with an arena_plan.
+    template <class Arena>
+    static constexpr activations make(Arena& arena, index_t N) {
+      constexpr index_t streams = dense_blocks + shared_blocks + 1;
+      const matrix all(arena.template take<S>(streams * N * C), {streams * N, C});
+      const auto dense = run_activations<dense_block_type>::make(arena, dense_blocks, N);
+      const auto blocks = run_activations<block_type>::make(arena, shared_blocks, N);
+      return {N, all, dense, blocks, {arena.template take<sum_type>(N), dims<1>{N}}};
+    }
+
+    /// The residual stream in front of block l.  [N, C]
+    matrix stream(int l) const { return streams.slice(0, l * rows, rows); }
+    /// The residual stream behind the blocks that the trunk runs.  [N, C]
+    matrix output() const { return stream(dense_blocks + shared_blocks); }
+  };
+
+  /// Gradients that live only within the backward pass of one block.
+  struct scratch {
+    typename block_type::scratch block;              ///< of a block; a head may use it as well
+    typename dense_block_type::scratch dense_block;  ///< of a block of the first run
+
+    /// Takes the memory for N rows from an arena, or counts it with an arena_plan.
+    template <class Arena>
+    static constexpr scratch make(Arena& arena, index_t N) {
+      const auto block = block_type::scratch::make(arena, N);
+      if constexpr (dense_blocks == 0) {
+        return {block, block};
+      } else {
+        return {block, dense_block_type::scratch::make(arena, N)};
+      }
+    }
+  };
+
+  /// What is kept of one sequence.
+  struct caches {
+    run_caches<dense_block_type> dense;  ///< of the first run
+    run_caches<block_type> blocks;       ///< of the second, the last block included
+
+    /// Takes the memory from an arena, or counts it with an arena_plan.
+    template <class Arena>
+    static constexpr caches make(Arena& arena) {
+      const auto dense = run_caches<dense_block_type>::make(arena, dense_blocks);
+      return {dense, run_caches<block_type>::make(arena, Config.num_layers - dense_blocks)};
+    }
+    /// Of block l of the trunk.
+    typename block_type::cache at(int l) const {
+      return l < dense_blocks ? dense.at(l) : blocks.at(l - dense_blocks);
+    }
+  };
+
+  /// Bytes of workspace that its operations want at most, in a training pass over N rows, sequences
+  /// of `length`.
+  static constexpr index_t workspace(index_t N, index_t length, index_t threads) {
+    using ops = ops_of<Backend>;
+    return (std::max)({block_type::workspace(N, length, threads),
+                       dense_block_type::workspace(N, length, threads),
+                       ops::template embedding_workspace<S>(N, Config.vocab_size, C, threads),
+                       ops::template row_workspace<S>(N, C, threads)});
+  }
+  /// The same for M rows while decoding.
+  static constexpr index_t decode_workspace(index_t M, index_t threads) {
+    return (std::max)({block_type::decode_workspace(M, threads),
+                       dense_block_type::decode_workspace(M, threads),
+                       ops_of<Backend>::template row_workspace<S>(M, C, threads)});
+  }
+
+  /// Of the residual stream and its norm, what heads are given.
+  static matrix tapped(matrix stream, matrix normed) {
+    return Config.hidden_tap == norm_tap::pre_norm ? stream : normed;
+  }
+
+  /// a.output() = the residual stream of the tokens of the pass; normed [N, C] = its norm, where
+  /// the trunk ends with one.
+  static void forward(const pass_type& pass,
+                      const layout& at,
+                      const activations& a,
+                      matrix normed) {
+    embedding_forward(pass.context, a.stream(0), pass.w.matrix(at.embedding), pass.tokens_at(0));
+    for (int l = 0; l < dense_blocks; ++l) {
+      dense_block_type::forward(pass, at.dense.at(l), a.dense.at(l), a.stream(l + 1), a.stream(l));
+    }
+    for (int n = 0; n < shared_blocks; ++n) {
+      const int l = dense_blocks + n;
+      block_type::forward(pass, at.blocks.at(n), a.blocks.at(n), a.stream(l + 1), a.stream(l));
+    }
+    if constexpr (ends_with_norm) {
+      rms_norm_forward(
+          pass.context, normed, a.inv_rms, a.output(), pass.w.vector(at.norm), Config.epsilon());
     }
   }
 
-  /// dx [N, C] holds the gradient of a.output(); it is used up. Gradients of parameters accumulate
-  /// (+=).
+  /// dstream [N, C]: the gradient of a.output(), where a head has given one (`written`); used up.
+  /// dnormed [N, C]: that of its norm. Gradients of parameters accumulate (+=).
   static void backward(const pass_type& pass,
-                       const trunk_layout<Config>& at,
+                       const layout& at,
                        const activations& a,
-                       const typename block_type::scratch& d,
-                       matrix_view<S, Backend> dx) {
-    for (std::size_t l = activations::count; l-- > 0;) {
-      block_type::backward(pass.context,
-                           at.blocks[l],
-                           pass.w,
-                           pass.g,
-                           pass.rope,
-                           a.blocks[l],
-                           d,
-                           dx,
-                           a.streams[l],
-                           pass.batch);
+                       const scratch& d,
+                       matrix dstream,
+                       bool written,
+                       matrix dnormed) {
+    if constexpr (ends_with_norm) {
+      rms_norm_backward(pass.context,
+                        dstream,
+                        pass.g.vector(at.norm),
+                        dnormed,
+                        a.output(),
+                        a.inv_rms,
+                        pass.w.vector(at.norm),
+                        written ? matrix_view<const S, Backend>(dstream) : pass_type::no_rows());
     }
-    embedding_backward(pass.context, pass.g.matrix(at.embedding), dx, pass.tokens_at(0));
+    for (int n = shared_blocks; n-- > 0;) {
+      block_type::backward(
+          pass, at.blocks.at(n), a.blocks.at(n), d.block, dstream, a.stream(dense_blocks + n));
+    }
+    for (int l = dense_blocks; l-- > 0;) {
+      dense_block_type::backward(
+          pass, at.dense.at(l), a.dense.at(l), d.dense_block, dstream, a.stream(l));
+    }
+    embedding_backward(pass.context, pass.g.matrix(at.embedding), dstream, pass.tokens_at(0));
+  }
+
+  /// Rows of one sequence through embedding, blocks and norm: rows.normed [M, C] becomes what the
+  /// output matrix reads, if `wants_output`. Where `observed`, keep(what heads are given [M, C]) is
+  /// called.
+  template <class Keep>
+  static void decode(const row_pass_type& pass,
+                     const layout& at,
+                     const rows_type& rows,
+                     const caches& kept,
+                     bool wants_output,
+                     bool observed,
+                     const Keep& keep) {
+    embedding_forward(pass.context, rows.stream, pass.w.matrix(at.embedding), rows.ids);
+    for (int l = 0; l < dense_blocks; ++l) {
+      decode_block<dense_block_type>(pass, at.dense.at(l), rows, kept.dense.at(l));
+    }
+    for (int n = 0; n < shared_blocks; ++n) {
+      decode_block<block_type>(pass, at.blocks.at(n), rows, kept.blocks.at(n));
+    }
+    if constexpr (ends_with_norm) {
+      if (wants_output || observed) {
+        rows.norm(pass, at.norm, rows.stream);
+      }
+      if (observed) {
+        keep(tapped(rows.stream, rows.normed));
+      }
+    } else {
+      if (observed) {
+        keep(rows.stream);
+      }
+      decode_block<block_type>(pass, at.last_block(), rows, kept.blocks.at(shared_blocks));
+      if (wants_output) {
+        rows.norm(pass, at.norm, rows.stream);
+      }
+    }
+  }
+
+ private:
+  template <class Block>
+  static void decode_block(const row_pass_type& pass,
+                           const typename Block::layout& at,
+                           const rows_type& rows,
+                           const typename Block::cache& cache) {
+    Block::decode(pass, at, rows.template activations<Block>(), cache, rows.stream, rows.stream);
   }
 };
 

@@ -1,7 +1,8 @@
 // Which head a configuration has, and what every head has to offer.
 #pragma once
 
-#include <string>
+#include <concepts>
+#include <cstddef>
 
 #include "mtp/model/heads/independent.hpp"
 #include "mtp/model/heads/none.hpp"
@@ -17,19 +18,45 @@ template <model_config Config, class Backend, scalar S>
 using head_of = typename head_traits<Config.head>::template head<Config, Backend, S>;
 
 namespace detail {
-/// Stands for a visitor of parameters.
-struct parameter_visitor {
-  void operator()(const std::string& name, const parameter& place) const;
+/// Stands for what scores rows.
+struct score_stand_in {
+  template <class Rows>
+  void operator()(std::size_t first, Rows hidden, Rows dhidden, const parameter& output) const;
+};
+
+/// A head that is given the trunk's normed rows.
+template <class Head, auto Config, class Backend, class S>
+concept reads_normed_rows = Config.head.owns_last_block ||
+                            requires(const typename Head::activations& a, index_t n) {
+  { Head::next_token_rows(a, n) } -> std::same_as<matrix_view<S, Backend>>;
+  { a.dhidden } -> std::convertible_to<matrix_view<S, Backend>>;
+};
+
+/// Stands for a model.
+struct model_stand_in {};
+
+/// A head that drafts, or need not.
+template <class Head, auto Config, class Backend, class S>
+concept drafts_if_asked = !Config.drafts() || requires(typename Head::drafter & drafter,
+                                                       context<Backend>& context,
+                                                       const model_stand_in& model,
+                                                       const text_view<Backend>& text,
+                                                       index_t n) {
+  { drafter.ring() } -> std::convertible_to<matrix_view<S, Backend>>;
+  drafter.advance(context, model, text, n, n);
+  drafter.draft(context, model, text);
 };
 }  // namespace detail
 
-/// What a head offers. none.hpp is the smallest one, independent.hpp the next to read.
+/// What a head offers to its model. none.hpp is the smallest one, independent.hpp the next to read.
 ///
 /// - `layout`: where its parameters lie. make(cursor) places them, visit(visitor) names them,
 ///   in the same order.
-/// - `activations`: memory for training, by make(arena, N, scratch of a block's backward pass).
+/// - `activations`: memory for training, by make(arena, N, scratch of the trunk's backward pass).
 ///   Unless the head owns the last block, `dhidden` is among it, whose first N rows [N, C] are the
 ///   gradient of next_token_rows.
+/// - `workspace(N, length, threads)`: bytes that its operations take from the context in a training
+///   pass, apart from scoring. constexpr.
 /// - `next_token_rows(activations, N)`: where the model puts the trunk's normed rows [N, C] before
 ///   run; not of a head that owns the last block.
 /// - `run(pass, layout, trunk's layout, activations, stream, dstream, score)`: one pass over whole
@@ -38,18 +65,33 @@ struct parameter_visitor {
 ///   and with gradients overwrites those. What the depths give the trunk goes into dhidden or into
 ///   dstream [N, C], and run returns whether it wrote dstream. pass.scope says what the depths
 ///   behind 0 may reach.
-/// - `drafter`: for decoding, with make(arena, max_rows), reset and rewind; where the kind drafts,
-///   also with ring, advance and draft, as independent.hpp has them.
-///
-/// The workspace that is reserved serves rows of the trunk's blocks, a C x C product, and scoring
-/// all depths at once. A head whose operations want more calls context::reserve before training.
-template <class Head>
-concept prediction_head = requires(const typename Head::layout& layout,
-                                   typename Head::drafter& drafter,
-                                   index_t n) {
-  typename Head::pass_type;
-  typename Head::activations;
+/// - `drafter`: for decoding, with make(arena, max_rows), workspace(max_rows, threads), reset and
+///   rewind; where the kind drafts, also with ring, advance and draft, as independent.hpp has them.
+template <class Head, model_config Config, class Backend, class S>
+concept prediction_head = detail::reads_normed_rows<Head, Config, Backend, S> &&
+    detail::drafts_if_asked<Head, Config, Backend, S> &&
+    requires(parameter_cursor<Backend, S>& cursor,
+             const typename Head::layout& layout,
+             const typename trunk<Config, Backend, S>::layout& trunk_layout,
+             const typename trunk<Config, Backend, S>::scratch& scratch,
+             const model_pass<Config, Backend, S>& pass,
+             const typename Head::activations& a,
+             typename Head::drafter& drafter,
+             matrix_view<S, Backend> rows,
+             arena& memory,
+             arena_plan& plan,
+             index_t n) {
+  { Head::layout::make(cursor) } -> std::same_as<typename Head::layout>;
   layout.visit(detail::parameter_visitor{});
+  { Head::activations::make(memory, n, scratch) } -> std::same_as<typename Head::activations>;
+  { Head::activations::make(plan, n, scratch) } -> std::same_as<typename Head::activations>;
+  { Head::workspace(n, n, n) } -> std::convertible_to<index_t>;
+  {
+    Head::run(pass, layout, trunk_layout, a, rows, rows, detail::score_stand_in{})
+    } -> std::same_as<bool>;
+  { Head::drafter::make(memory, n) } -> std::same_as<typename Head::drafter>;
+  { Head::drafter::make(plan, n) } -> std::same_as<typename Head::drafter>;
+  { Head::drafter::workspace(n, n) } -> std::convertible_to<index_t>;
   drafter.reset();
   drafter.rewind(n);
 };

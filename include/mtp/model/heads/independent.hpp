@@ -2,12 +2,13 @@
 // section 2.1.1; blockwise parallel decoding, arXiv 1811.03115).
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
 #include <string>
 
-#include "mtp/model/decode_rows.hpp"
+#include "mtp/model/draft_tokens.hpp"
 #include "mtp/model/trunk.hpp"
 #include "mtp/ops/elementwise.hpp"
 #include "mtp/ops/linear.hpp"
@@ -22,11 +23,11 @@ template <model_config Config, class Backend, scalar S>
 struct independent_head {
   /// Depth of the configuration.
   static constexpr std::size_t D = static_cast<std::size_t>(Config.depth);
-  /// Whether x is the residual stream rather than its norm.
-  static constexpr bool taps_before_norm = Config.hidden_tap == norm_tap::pre_norm;
-
   using matrix = matrix_view<S, Backend>;            ///< rows of activations
   using pass_type = model_pass<Config, Backend, S>;  ///< what a pass carries
+  using trunk_type = trunk<Config, Backend, S>;      ///< what it is given its rows by
+  /// Whether x is the residual stream rather than its norm.
+  static constexpr bool taps_before_norm = Config.hidden_tap == norm_tap::pre_norm;
 
   /// Parameters of one depth.
   struct depth_layout {
@@ -78,7 +79,7 @@ struct independent_head {
     template <class Arena>
     static constexpr activations make(Arena& arena,
                                       index_t N,
-                                      const block_gradients<Config, Backend, S>&) {
+                                      const typename trunk_type::scratch&) {
       const index_t C = Config.hidden_size;
       const auto rows = [&] { return matrix(arena.template take<S>(N * C), {N, C}); };
       const auto hidden = rows();
@@ -90,6 +91,14 @@ struct independent_head {
     }
   };
 
+  /// Bytes of workspace that its operations want at most, in a training pass over N rows, sequences
+  /// of `length`.
+  static constexpr index_t workspace(index_t N, index_t, index_t threads) {
+    constexpr index_t C = Config.hidden_size;
+    return (std::max)(ops_of<Backend>::template linear_workspace<S>(N, C, C, threads),
+                      ops_of<Backend>::template row_workspace<S>(N, C, threads));
+  }
+
   /// Where the caller puts the norm of the trunk's stream before run.  [N, C]
   static matrix next_token_rows(const activations& a, index_t N) { return a.hidden.slice(0, 0, N); }
 
@@ -99,14 +108,14 @@ struct independent_head {
   template <class Score>
   static bool run(const pass_type& pass,
                   const layout& at,
-                  const trunk_layout<Config>& trunk,
+                  const typename trunk_type::layout& trunk,
                   const activations& a,
                   matrix stream,
                   matrix dstream,
                   Score&& score) {
     auto& context = pass.context;
     score(0, a.hidden, a.dhidden, trunk.output);
-    const matrix x = taps_before_norm ? stream : a.hidden;
+    const matrix x = trunk_type::tapped(stream, a.hidden);
     for (std::size_t k = 1; k <= D; ++k) {
       const depth_layout& p = at.depth[k - 1];
       linear_bias_forward(context, a.inner, x, pass.w.matrix(p.residual), pass.w.vector(p.bias));
@@ -160,6 +169,13 @@ struct independent_head {
       return made;
     }
 
+    /// Bytes of workspace that a draft wants at most.
+    static constexpr index_t workspace(index_t, index_t threads) {
+      constexpr index_t C = Config.hidden_size;
+      return (std::max)({ops_of<Backend>::template linear_forward_workspace<S>(1, C, C, threads),
+                         ops_of<Backend>::template row_workspace<S>(1, C, threads),
+                         logits_workspace<Config, Backend, S>(1, threads)});
+    }
     /// Nothing to forget.
     void reset() {}
     /// Nothing to set back.

@@ -12,6 +12,7 @@ template <model_config Config, class Backend, scalar S>
 struct none_head {
   using matrix = matrix_view<S, Backend>;            ///< rows of activations
   using pass_type = model_pass<Config, Backend, S>;  ///< what a pass carries
+  using trunk_type = trunk<Config, Backend, S>;      ///< what it is given its rows by
 
   /// No parameters.
   struct layout {
@@ -30,17 +31,21 @@ struct none_head {
     matrix hidden;   ///< what the output matrix reads  [N, C]
     matrix dhidden;  ///< its gradient  [N, C]
 
-    /// Takes the memory for N rows from an arena, or counts it with an arena_plan. The gradients
-    /// are the trunk's own, free for use while the head runs.
+    /// Takes the memory for N rows from an arena, or counts it with an arena_plan. The scratch
+    /// is the trunk's own, free for use while the head runs.
     template <class Arena>
     static constexpr activations make(Arena& arena,
                                       index_t N,
-                                      const block_gradients<Config, Backend, S>&) {
+                                      const typename trunk_type::scratch&) {
       const index_t C = Config.hidden_size;
       const matrix hidden(arena.template take<S>(N * C), {N, C});
       return {hidden, matrix(arena.template take<S>(N * C), {N, C})};
     }
   };
+
+  /// Bytes of workspace that its operations want at most, in a training pass over N rows, sequences
+  /// of `length`: it has none.
+  static constexpr index_t workspace(index_t, index_t, index_t) { return 0; }
 
   /// Where the caller puts the norm of the trunk's stream before run.  [N, C]
   static matrix next_token_rows(const activations& a, index_t N) { return a.hidden.slice(0, 0, N); }
@@ -49,7 +54,7 @@ struct none_head {
   template <class Score>
   static bool run(const pass_type&,
                   const layout&,
-                  const trunk_layout<Config>& trunk,
+                  const typename trunk_type::layout& trunk,
                   const activations& a,
                   matrix,
                   matrix,
@@ -66,6 +71,8 @@ struct none_head {
     static constexpr drafter make(Arena&, index_t) {
       return {};
     }
+    /// Bytes of workspace that a draft wants at most.
+    static constexpr index_t workspace(index_t, index_t) { return 0; }
     /// Nothing to forget.
     void reset() {}
     /// Nothing to set back.

@@ -2,11 +2,15 @@
 // shared output matrix (arXiv 2404.19737, section 2).
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <string>
 
+#include "mtp/model/block_run.hpp"
 #include "mtp/model/decode_rows.hpp"
+#include "mtp/model/draft_progress.hpp"
+#include "mtp/model/draft_tokens.hpp"
 #include "mtp/model/trunk.hpp"
 #include "mtp/ops/elementwise.hpp"
 #include "mtp/ops/rms_norm.hpp"
@@ -24,10 +28,12 @@ struct parallel_head {
   /// Whether all depths use the trunk's final norm.
   static constexpr bool shares_norm = Config.output_norm == output_norm_kind::shared;
 
-  using matrix = matrix_view<S, Backend>;            ///< rows of activations
-  using pass_type = model_pass<Config, Backend, S>;  ///< what a pass carries
-  /// The computation of a block.
-  using block_type = block<Config, Backend, S>;
+  using matrix = matrix_view<S, Backend>;              ///< rows of activations
+  using pass_type = model_pass<Config, Backend, S>;    ///< what a pass carries
+  using trunk_type = trunk<Config, Backend, S>;        ///< what it is given its rows by
+  using block_type = typename trunk_type::block_type;  ///< the computation of a block
+  using block_layout = typename block_type::layout;    ///< parameters of a block
+  using row_pass_type = row_pass<Config, Backend, S>;  ///< a pass over a few rows
 
   /// Parameters of the extra blocks; depth k at k - 1.
   struct layout {
@@ -39,7 +45,7 @@ struct parallel_head {
     static constexpr layout make(Cursor& cursor) {
       layout at;
       for (std::size_t k = 0; k < D; ++k) {
-        at.block[k] = block_layout::make(Config, cursor);
+        at.block[k] = block_layout::make(cursor);
         if (!shares_norm) {
           at.norm[k] = cursor.vector(Config.hidden_size, parameter_role::norm);
         }
@@ -60,14 +66,14 @@ struct parallel_head {
   };
 
   /// The block of depth k; of depth 0 it is the trunk's last.
-  static const block_layout& block_of(const layout& at,
-                                      const trunk_layout<Config>& trunk,
-                                      std::size_t k) {
-    return k == 0 ? trunk.blocks.back() : at.block[k - 1];
+  static block_layout block_of(const layout& at,
+                               const typename trunk_type::layout& trunk,
+                               std::size_t k) {
+    return k == 0 ? trunk.last_block() : at.block[k - 1];
   }
   /// The norm between the stream of depth k and the output matrix.
   static const parameter& norm_of(const layout& at,
-                                  const trunk_layout<Config>& trunk,
+                                  const typename trunk_type::layout& trunk,
                                   std::size_t k) {
     return k == 0 || shares_norm ? trunk.norm : at.norm[k - 1];
   }
@@ -78,8 +84,8 @@ struct parallel_head {
   /// Memory for one head: the paper's trick. Forward, loss and backward of a head are done before
   /// the next one begins; only the gradient of z adds up.
   struct activations {
-    block_activations<Config, Backend, S> block;    ///< of the head's block
-    block_gradients<Config, Backend, S> scratch;    ///< what its backward pass works in
+    typename block_type::activations block;         ///< of the head's block
+    typename block_type::scratch scratch;           ///< what its backward pass works in
     matrix stream;                                  ///< output of the block  [N, C]
     vector_view<accumulate_t<S>, Backend> inverse;  ///< 1 / RMS of the stream  [N]
     matrix hidden;                                  ///< what the output matrix reads  [N, C]
@@ -90,18 +96,25 @@ struct parallel_head {
     template <class Arena>
     static constexpr activations make(Arena& arena,
                                       index_t N,
-                                      const block_gradients<Config, Backend, S>& gradients) {
+                                      const typename trunk_type::scratch& scratch) {
       const index_t C = Config.hidden_size;
       const auto rows = [&] { return matrix(arena.template take<S>(N * C), {N, C}); };
-      const auto block = block_activations<Config, Backend, S>::make(arena, N);
+      const auto block = block_type::activations::make(arena, N);
       const auto stream = rows();
       const vector_view<accumulate_t<S>, Backend> inverse(arena.template take<accumulate_t<S>>(N),
                                                           dims<1>{N});
       const auto hidden = rows();
       const auto dhidden = rows();
-      return {block, gradients, stream, inverse, hidden, dhidden, rows()};
+      return {block, scratch.block, stream, inverse, hidden, dhidden, rows()};
     }
   };
+
+  /// Bytes of workspace that its operations want at most, in a training pass over N rows, sequences
+  /// of `length`.
+  static constexpr index_t workspace(index_t N, index_t length, index_t threads) {
+    return (std::max)(block_type::workspace(N, length, threads),
+                      ops_of<Backend>::template row_workspace<S>(N, Config.hidden_size, threads));
+  }
 
   /// z, dz [N, C]. score(k, rows of depth k, rows for their gradient, output matrix) scores one
   /// depth at a time. With gradients, dz receives (=) the sum over heads of their gradients of z.
@@ -109,16 +122,16 @@ struct parallel_head {
   template <class Score>
   static bool run(const pass_type& pass,
                   const layout& at,
-                  const trunk_layout<Config>& trunk,
+                  const typename trunk_type::layout& trunk,
                   const activations& a,
                   matrix z,
                   matrix dz,
                   Score&& score) {
     bool written = false;
     for (std::size_t k = 0; k <= D; ++k) {
-      const block_layout& block = block_of(at, trunk, k);
+      const block_layout block = block_of(at, trunk, k);
       const parameter& norm = norm_of(at, trunk, k);
-      block_type::forward(pass.context, block, pass.w, pass.rope, a.block, a.stream, z, pass.batch);
+      block_type::forward(pass, block, a.block, a.stream, z);
       rms_norm_forward(
           pass.context, a.hidden, a.inverse, a.stream, pass.w.vector(norm), Config.epsilon());
       score(k, a.hidden, a.dhidden, trunk.output);
@@ -135,16 +148,7 @@ struct parallel_head {
                         a.inverse,
                         pass.w.vector(norm),
                         pass_type::no_rows());
-      block_type::backward(pass.context,
-                           block,
-                           pass.w,
-                           pass.g,
-                           pass.rope,
-                           a.block,
-                           a.scratch,
-                           a.dstream,
-                           z,
-                           pass.batch);
+      block_type::backward(pass, block, a.block, a.scratch, a.dstream, z);
       if (k == 0 || pass.heads_reach_trunk()) {
         if (written) {
           add(pass.context, dz, dz, a.dstream);
@@ -165,22 +169,28 @@ struct parallel_head {
   /// so one product with the output matrix serves them all.
   class drafter {
    public:
+    using rows_type = decode_rows<Config, Backend, S>;  ///< the rows of a pass
+
     /// Takes the memory for passes of `max_rows` rows from an arena, or counts it with an
     /// arena_plan.
     template <class Arena>
     static constexpr drafter make(Arena& arena, index_t max_rows) {
       constexpr index_t C = Config.hidden_size, V = Config.vocab_size, depth = Config.depth;
       drafter made;
-      made.rows_ = decode_rows<Config, Backend, S>::make(arena, max_rows);
+      made.rows_ = rows_type::template make<block_type>(arena, max_rows);
       made.ring_ = matrix(arena.template take<S>(max_rows * C), {max_rows, C});
       made.input_ = matrix(arena.template take<S>(max_rows * C), {max_rows, C});
       made.last_ = matrix(arena.template take<S>(depth * C), {depth, C});
       made.logits_ = {arena.template take<accumulate_t<S>>(depth * V), {depth, V}};
       made.predicted_ = {arena.template take<token_t>(depth), dims<1>{depth}};
-      for (auto& cache : made.caches_) {
-        cache = make_cache<Config, Backend, S>(arena);
-      }
+      made.caches_ = run_caches<block_type>::make(arena, depth);
       return made;
+    }
+
+    /// Bytes of workspace that passes of M rows and a draft want at most.
+    static constexpr index_t workspace(index_t M, index_t threads) {
+      return (std::max)(block_type::decode_workspace(M, threads),
+                        logits_workspace<Config, Backend, S>(Config.depth, threads));
     }
 
     /// A new text.
@@ -204,8 +214,9 @@ struct parallel_head {
       const row_range range = progress_.up_to(seen, count);
       if (range.rows > 0) {
         const auto rows = load(context, text, range);
+        const auto pass = rows.pass(context, model);
         for (std::size_t k = 1; k <= D; ++k) {
-          run_block(context, model, rows, k);
+          run_block(pass, model, rows, k);
         }
       }
     }
@@ -215,8 +226,9 @@ struct parallel_head {
     void draft(context<Backend>& context, const Model& model, const text_view<Backend>& text) {
       const row_range range = progress_.for_draft(text, rewound);
       const auto rows = load(context, text, range);
+      const auto pass = rows.pass(context, model);
       for (std::size_t k = 1; k <= D; ++k) {
-        run_block(context, model, rows, k);
+        run_block(pass, model, rows, k);
         const auto row = static_cast<index_t>(k) - 1;
         rms_norm_forward(context,
                          last_.slice(0, row, 1),
@@ -231,9 +243,9 @@ struct parallel_head {
    private:
     static constexpr index_t rewound = 2;  // the row that drafts are made from is run anew
 
-    decode_rows<Config, Backend, S> load(context<Backend>& context,
-                                         const text_view<Backend>& text,
-                                         row_range range) const {
+    rows_type load(context<Backend>& context,
+                   const text_view<Backend>& text,
+                   row_range range) const {
       const auto rows = rows_.first(range.rows);
       rows.select(context, text, range.offset, 0);
       load_rows(context, input_.slice(0, 0, range.rows), ring_, rows.positions);
@@ -241,28 +253,25 @@ struct parallel_head {
     }
 
     template <class Model>
-    void run_block(context<Backend>& context,
+    void run_block(const row_pass_type& pass,
                    const Model& model,
-                   const decode_rows<Config, Backend, S>& rows,
+                   const rows_type& rows,
                    std::size_t k) const {
-      block_type::decode(context,
+      block_type::decode(pass,
                          model.head().block[k - 1],
-                         model.values(),
-                         model.rope(),
-                         rows.memory,
+                         rows.template activations<block_type>(),
+                         caches_.at(static_cast<int>(k) - 1),
                          rows.stream,
-                         input_.slice(0, 0, rows.stream.extent(0)),
-                         caches_[k - 1],
-                         rows.positions);
+                         input_.slice(0, 0, rows.stream.extent(0)));
     }
 
-    decode_rows<Config, Backend, S> rows_;
+    rows_type rows_;
     matrix ring_{nullptr, {0, 0}};                                   // [max_rows, C]
     matrix input_{nullptr, {0, 0}};                                  // [max_rows, C]
     matrix last_{nullptr, {0, 0}};                                   // [D, C]
     matrix_view<accumulate_t<S>, Backend> logits_{nullptr, {0, 0}};  // [D, V]
     vector_view<token_t, Backend> predicted_{nullptr, dims<1>{0}};   // [D]
-    std::array<cache_view<S, Backend>, D> caches_{};
+    run_caches<block_type> caches_;                                  // one for each depth
     draft_progress<Config, Backend> progress_;
   };
 };

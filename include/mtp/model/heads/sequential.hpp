@@ -8,7 +8,10 @@
 #include <string>
 #include <utility>
 
+#include "mtp/model/block_run.hpp"
 #include "mtp/model/decode_rows.hpp"
+#include "mtp/model/draft_progress.hpp"
+#include "mtp/model/draft_tokens.hpp"
 #include "mtp/model/heads/mtp_module.hpp"
 #include "mtp/model/trunk.hpp"
 #include "mtp/ops/elementwise.hpp"
@@ -31,21 +34,23 @@ struct sequential_head {
   /// Whether depth k + 1 is given the stream of depth k rather than its norm.
   static constexpr bool recycles_before_norm = Config.recycle_tap == norm_tap::pre_norm;
 
-  using matrix = matrix_view<S, Backend>;            ///< rows of activations
-  using pass_type = model_pass<Config, Backend, S>;  ///< what a pass carries
-  /// The computation of a module.
-  using module_type = mtp_module<Config, Backend, S>;
+  using matrix = matrix_view<S, Backend>;              ///< rows of activations
+  using pass_type = model_pass<Config, Backend, S>;    ///< what a pass carries
+  using trunk_type = trunk<Config, Backend, S>;        ///< what it is given its rows by
+  using block_type = typename trunk_type::block_type;  ///< the computation of a block
+  using module_type = mtp_module<Config, Backend, S>;  ///< the computation of a module
+  using module_layout = typename module_type::layout;  ///< parameters of a module
 
   /// Parameters of the modules.
   struct layout {
-    std::array<mtp_module_layout, modules> parts;  ///< one for each module
+    std::array<module_layout, modules> parts;  ///< one for each module
 
     /// Takes their places from a parameter_cursor.
     template <class Cursor>
     static constexpr layout make(Cursor& cursor) {
       layout at;
       for (auto& part : at.parts) {
-        part = mtp_module_layout::make(Config, cursor);
+        part = module_layout::make(cursor);
       }
       return at;
     }
@@ -57,12 +62,12 @@ struct sequential_head {
       }
     }
     /// The module of depth k >= 1.
-    const mtp_module_layout& of(std::size_t k) const { return parts[(k - 1) % modules]; }
+    const module_layout& of(std::size_t k) const { return parts[(k - 1) % modules]; }
   };
 
   /// Norm in front of the output matrix at depth k.
   static const parameter& norm_of(const layout& at,
-                                  const trunk_layout<Config>& trunk,
+                                  const typename trunk_type::layout& trunk,
                                   std::size_t k) {
     return Config.output_norm == output_norm_kind::shared ? trunk.norm : at.of(k).output_norm;
   }
@@ -76,22 +81,22 @@ struct sequential_head {
     matrix dhidden;  ///< its gradient  [(D + 1) N, C]
     matrix carry;    ///< gradient that depth k + 1 gives depth k  [N, C]
     matrix dstream;  ///< gradient of a depth's stream  [N, C]
-    std::array<mtp_module_activations<Config, Backend, S>, D> depth;  ///< depth k at k - 1
-    block_gradients<Config, Backend, S> scratch;  ///< what backward passes work in
+    std::array<typename module_type::activations, D> depth;  ///< depth k at k - 1
+    typename block_type::scratch scratch;                    ///< what backward passes work in
 
     /// Takes the memory for N rows from an arena, or counts it with an arena_plan.
     template <class Arena>
     static constexpr activations make(Arena& arena,
                                       index_t N,
-                                      const block_gradients<Config, Backend, S>& gradients) {
-      return make(arena, N, gradients, std::make_index_sequence<D>{});
+                                      const typename trunk_type::scratch& scratch) {
+      return make(arena, N, scratch.block, std::make_index_sequence<D>{});
     }
 
    private:
     template <class Arena, std::size_t... K>
     static constexpr activations make(Arena& arena,
                                       index_t N,
-                                      const block_gradients<Config, Backend, S>& gradients,
+                                      const typename block_type::scratch& scratch,
                                       std::index_sequence<K...>) {
       const index_t C = Config.hidden_size, rows = (Config.depth + 1) * N;
       const auto matrix_of = [&](index_t count, index_t columns) {
@@ -101,18 +106,24 @@ struct sequential_head {
       const auto dhidden = matrix_of(rows, C);
       const auto carry = matrix_of(N, C);
       const auto dstream = matrix_of(N, C);
-      return {
-          hidden,
-          dhidden,
-          carry,
-          dstream,
-          {(static_cast<void>(K), mtp_module_activations<Config, Backend, S>::make(arena, N))...},
-          gradients};
+      return {hidden,
+              dhidden,
+              carry,
+              dstream,
+              {(static_cast<void>(K), module_type::activations::make(arena, N))...},
+              scratch};
     }
   };
 
   /// Where the caller puts the norm of the trunk's stream before run.  [N, C]
   static matrix next_token_rows(const activations& a, index_t N) { return a.hidden.slice(0, 0, N); }
+
+  /// Bytes of workspace that its operations want at most, in a training pass over N rows, sequences
+  /// of `length`.
+  static constexpr index_t workspace(index_t N, index_t length, index_t threads) {
+    return (std::max)(module_type::workspace(N, length, threads),
+                      ops_of<Backend>::template row_workspace<S>(N, Config.hidden_size, threads));
+  }
 
   /// stream [N, C]: the trunk's residual stream. The first N rows of a.hidden hold its norm.
   /// score(first depth, rows of hidden, rows of dhidden, output matrix) scores depths; with
@@ -121,7 +132,7 @@ struct sequential_head {
   template <class Score>
   static bool run(const pass_type& pass,
                   const layout& at,
-                  const trunk_layout<Config>& trunk,
+                  const typename trunk_type::layout& trunk,
                   const activations& a,
                   matrix stream,
                   matrix dstream,
@@ -132,7 +143,7 @@ struct sequential_head {
     };
     const auto input_of = [&](std::size_t k) -> matrix {
       if (k == 1) {
-        return taps_before_norm ? stream : rows(a.hidden, 0);
+        return trunk_type::tapped(stream, rows(a.hidden, 0));
       }
       return recycles_before_norm ? a.depth[k - 2].stream : rows(a.hidden, k - 1);
     };
@@ -205,6 +216,8 @@ struct sequential_head {
   /// token t_{i+k} is certain.
   class drafter {
    public:
+    using rows_type = decode_rows<Config, Backend, S>;  ///< the rows of a pass
+
     /// Takes the memory for passes of `max_rows` rows from an arena, or counts it with an
     /// arena_plan.
     template <class Arena>
@@ -214,17 +227,24 @@ struct sequential_head {
         return matrix(arena.template take<S>(max_rows * columns), {max_rows, columns});
       };
       drafter made;
-      made.rows_ = decode_rows<Config, Backend, S>::make(arena, max_rows);
+      made.rows_ = rows_type::template make<block_type>(arena, max_rows);
       made.input_ = matrix_of(C);
       made.projected_ = matrix_of(C);
       made.inv_hidden_ = {arena.template take<accumulate_t<S>>(max_rows), dims<1>{max_rows}};
+      made.inv_embedding_ = {arena.template take<accumulate_t<S>>(max_rows), dims<1>{max_rows}};
       made.logits_ = {arena.template take<accumulate_t<S>>(V), {1, V}};
       made.predicted_ = {arena.template take<token_t>(1), dims<1>{1}};
-      for (std::size_t k = 0; k < D; ++k) {
-        made.caches_[k] = make_cache<Config, Backend, S>(arena);
-        made.rings_[k] = matrix_of(C);
+      made.caches_ = run_caches<block_type>::make(arena, Config.depth);
+      for (auto& ring : made.rings_) {
+        ring = matrix_of(C);
       }
       return made;
+    }
+
+    /// Bytes of workspace that passes of M rows and a draft want at most.
+    static constexpr index_t workspace(index_t M, index_t threads) {
+      return (std::max)(module_type::decode_workspace(M, threads),
+                        logits_workspace<Config, Backend, S>(1, threads));
     }
 
     /// A new text.
@@ -293,37 +313,37 @@ struct sequential_head {
       const auto& at = model.head().of(k);
       rows.select(context, text, range.offset, static_cast<index_t>(k));
       load_rows(context, part(input_), rings_[k - 1], rows.positions);
-      const mtp_module_activations<Config, Backend, S> a{rows.inverse,
-                                                         part(inv_hidden_),
-                                                         part(projected_),
-                                                         rows.memory,
-                                                         rows.stream,
-                                                         rows.inverse};
-      module_type::combine(
-          context, at, model.trunk().embedding, model.values(), a, part(input_), rows.ids);
-      block<Config, Backend, S>::decode(context,
-                                        at.block,
-                                        model.values(),
-                                        model.rope(),
-                                        rows.memory,
-                                        a.stream,
-                                        a.projected,
-                                        caches_[k - 1],
-                                        rows.positions);
-      rows.norm(context, model, norm_of(model.head(), model.trunk(), k), a.stream);
+      const auto pass = rows.pass(context, model);
+      const matrix projected = part(projected_);  // [rows, C]
+      module_type::combine(pass,
+                           at,
+                           model.trunk().embedding,
+                           projected,
+                           part(inv_hidden_),
+                           part(inv_embedding_),
+                           part(input_),
+                           rows.ids);
+      block_type::decode(pass,
+                         at.block,
+                         rows.template activations<block_type>(),
+                         caches_.at(static_cast<int>(k) - 1),
+                         rows.stream,
+                         projected);
+      rows.norm(pass, norm_of(model.head(), model.trunk(), k), rows.stream);
       if (k < D) {
         store_rows(
-            context, rings_[k], recycles_before_norm ? a.stream : rows.normed, rows.positions);
+            context, rings_[k], recycles_before_norm ? rows.stream : rows.normed, rows.positions);
       }
     }
 
-    decode_rows<Config, Backend, S> rows_;
-    matrix input_{nullptr, {0, 0}};                                          // [max_rows, C]
-    matrix projected_{nullptr, {0, 0}};                                      // [max_rows, C]
-    vector_view<accumulate_t<S>, Backend> inv_hidden_{nullptr, dims<1>{0}};  // [max_rows]
-    matrix_view<accumulate_t<S>, Backend> logits_{nullptr, {0, 0}};          // [1, V]
-    vector_view<token_t, Backend> predicted_{nullptr, dims<1>{0}};           // [1]
-    std::array<cache_view<S, Backend>, D> caches_{};
+    rows_type rows_;
+    matrix input_{nullptr, {0, 0}};                                             // [max_rows, C]
+    matrix projected_{nullptr, {0, 0}};                                         // [max_rows, C]
+    vector_view<accumulate_t<S>, Backend> inv_hidden_{nullptr, dims<1>{0}};     // [max_rows]
+    vector_view<accumulate_t<S>, Backend> inv_embedding_{nullptr, dims<1>{0}};  // [max_rows]
+    matrix_view<accumulate_t<S>, Backend> logits_{nullptr, {0, 0}};             // [1, V]
+    vector_view<token_t, Backend> predicted_{nullptr, dims<1>{0}};              // [1]
+    run_caches<block_type> caches_;                // one for each depth
     std::array<matrix, D> rings_ = empty_rings();  // [max_rows, C] each: what depth k + 1 reads
     std::array<draft_progress<Config, Backend>, D> progress_{};
 

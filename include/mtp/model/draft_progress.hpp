@@ -1,0 +1,56 @@
+// Which rows of a sequence a drafter has to run.
+#pragma once
+
+#include <algorithm>
+
+#include "mtp/core/backend.hpp"
+#include "mtp/model/model_config.hpp"
+#include "mtp/ops/sequence.hpp"
+
+namespace mtp::inline MTP_ABI {
+
+/// Rows of a sequence, by where they stand behind its confirmed tokens: positions count + offset ..
+struct row_range {
+  index_t offset = 0;  ///< of the first row: 0 is the first position that is not confirmed
+  index_t rows = 0;    ///< how many rows
+};
+
+/// How many rows of a depth stand in its cache for good. Which rows a draft has to run follows from
+/// it; where the host does not know the number of confirmed tokens, a draft runs as many rows as a
+/// cycle can have confirmed, and the same rows again give the same bits.
+template <model_config Config, class Backend>
+class draft_progress {
+ public:
+  /// A new sequence: no row has been run.
+  void reset() { valid_ = 0; }
+
+  /// The rows up to position `end`, not yet run, of a sequence of which the host knows the `count`
+  /// confirmed tokens.
+  row_range up_to(index_t end, index_t count) {
+    const row_range range{valid_ - count, (std::max<index_t>)(end - valid_, 0)};
+    valid_ = (std::max)(valid_, end);
+    return range;
+  }
+
+  /// Of a sequence of `count` confirmed tokens, the last `behind` positions may rest on drafts that
+  /// were not accepted: they count as not run.
+  void rewind(index_t count, index_t behind) {
+    valid_ = (std::min)(valid_, (std::max<index_t>)(count - behind, 0));
+  }
+
+  /// The rows to run for a draft, the last of them at position count - 2, after a rewind.
+  row_range for_draft(const text_view<Backend>& text, index_t behind) {
+    if constexpr (backend_traits<Backend>::is_host_memory) {
+      const index_t count = text.state(text_count);
+      rewind(count, behind);
+      return up_to(count - 1, count);
+    } else {
+      return {-Config.depth - 2, Config.depth + 1};
+    }
+  }
+
+ private:
+  index_t valid_ = 0;
+};
+
+}  // namespace mtp::inline MTP_ABI

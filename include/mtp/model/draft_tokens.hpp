@@ -1,0 +1,40 @@
+// From normed rows to drafts: what all drafters end with.
+#pragma once
+
+#include <algorithm>
+
+#include "mtp/core/view.hpp"
+#include "mtp/model/model_config.hpp"
+#include "mtp/model/parameter.hpp"
+#include "mtp/ops/linear.hpp"
+#include "mtp/ops/linear_cross_entropy.hpp"
+#include "mtp/ops/sequence.hpp"
+
+namespace mtp::inline MTP_ABI {
+
+/// Turns normed rows into drafts: tokens[count + ahead + j] = the most likely token of rows[j]
+/// under an output matrix.  rows [J, C], logits [J, V], predicted [J]
+template <class S, class Backend, class Model>
+void draft_tokens(context<Backend>& context,
+                  const Model& model,
+                  const parameter& output,
+                  matrix_view<S, Backend> rows,
+                  matrix_view<accumulate_t<S>, Backend> logits,
+                  vector_view<token_t, Backend> predicted,
+                  const text_view<Backend>& text,
+                  index_t ahead) {
+  linear_forward(context, logits, rows, model.values().matrix(output));
+  predict(context, predicted, logits);
+  append_drafts(context, text, predicted, ahead);
+}
+
+/// Bytes of workspace that logits of `rows` rows and the choice of a token want at most.
+template <model_config Config, class Backend, scalar S>
+constexpr index_t logits_workspace(index_t rows, index_t threads) {
+  using ops = ops_of<Backend>;
+  const index_t V = Config.vocab_size, C = Config.hidden_size;
+  return (std::max)(ops::template linear_forward_workspace<S>(rows, V, C, threads),
+                    ops::template predict_workspace<S>(rows, V, threads));
+}
+
+}  // namespace mtp::inline MTP_ABI

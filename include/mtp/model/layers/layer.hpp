@@ -1,0 +1,109 @@
+// Which layers a configuration's blocks have, and what every layer has to offer.
+#pragma once
+
+#include <concepts>
+#include <string>
+
+#include "mtp/core/arena.hpp"
+#include "mtp/model/layers/grouped_query_attention.hpp"
+#include "mtp/model/layers/swiglu.hpp"
+#include "mtp/model/model_pass.hpp"
+#include "mtp/model/row_pass.hpp"
+
+namespace mtp::inline MTP_ABI {
+
+/// The attention layer of a configuration.
+template <model_config Config, class Backend, scalar S>
+using attention_of =
+    typename attention_traits<Config.attention>::template layer<Config, Backend, S>;
+
+/// The feed-forward layer of a configuration.
+template <model_config Config, class Backend, scalar S>
+using feed_forward_of =
+    typename feed_forward_traits<Config.feed_forward>::template layer<Config, Backend, S>;
+
+namespace detail {
+/// Stands for a visitor of parameters.
+struct parameter_visitor {
+  void operator()(const std::string& name, const parameter& place) const;
+};
+
+/// What every layer offers; see attention_layer.
+template <class Layer, model_config Config, class Backend, class S>
+concept block_layer = requires(parameter_cursor<Backend, S>& cursor,
+                               const typename Layer::layout& at,
+                               arena& memory,
+                               arena_plan& plan,
+                               const model_pass<Config, Backend, S>& pass,
+                               const typename Layer::activations& a,
+                               const typename Layer::scratch& d,
+                               matrix_view<S, Backend> rows,
+                               index_t n) {
+  { Layer::layout::make(cursor) } -> std::same_as<typename Layer::layout>;
+  at.visit(std::string(), parameter_visitor{});
+  { Layer::activations::make(memory, n) } -> std::same_as<typename Layer::activations>;
+  { Layer::activations::make(plan, n) } -> std::same_as<typename Layer::activations>;
+  { Layer::scratch::make(memory, n) } -> std::same_as<typename Layer::scratch>;
+  { Layer::scratch::make(plan, n) } -> std::same_as<typename Layer::scratch>;
+  { Layer::workspace(n, n, n) } -> std::convertible_to<index_t>;
+  { Layer::decode_workspace(n, n) } -> std::convertible_to<index_t>;
+  Layer::forward(pass, at, a, rows, rows, rows);
+  Layer::backward(pass, at, a, d, rows, rows, rows);
+};
+}  // namespace detail
+
+/// What an attention layer offers. swiglu.hpp is the smallest layer, grouped_query_attention.hpp
+/// the next to read.
+///
+/// - `layout`: where its parameters lie. make(cursor) places them, visit(prefix, visitor) names
+///   them, in the same order.
+/// - `activations`, `scratch`: what a forward pass over N rows keeps for its backward pass, and
+/// what
+///   that works in, by make(arena, N). For fewer rows, less memory.
+/// - `workspace(N, length, threads)`, `decode_workspace(M, threads)`: bytes that its operations
+/// take
+///   from the context in a training pass, and in a pass over M rows. constexpr.
+/// - `forward(pass, layout, activations, y, x, residual)`: y = residual + layer(x), all [N, C]; x
+/// is
+///   the normed stream, y may be residual.
+/// - `backward(pass, layout, activations, scratch, dx, dy, x)`: dx (=) of layer(x); gradients of
+///   parameters accumulate (+=), unless pass.g has none. dy stays as it is.
+/// - `rotary_width`: elements of a row of pass.rope, the cosines, then the sines; 0: the layer
+/// reads
+///   none.
+/// - `cache`: what it keeps of one sequence from pass to pass, by make_cache(arena).
+/// - `decode(pass, layout, activations, cache, y, x, residual)`: forward for rows at
+///   pass.positions, M consecutive ones of one sequence, behind what the cache holds.
+///
+/// Promises that the compiler does not see, and the tests' layer kit does: a row gets the same bits
+/// in any company, whole or in pieces. And rolling back is setting a length: rows that are decoded
+/// again, at positions that were decoded before, find everything in front of them as it was then,
+/// and nothing of what stood behind. A layer that keeps a state rather than rows keeps the states
+/// of the latest positions, as many as may be taken back: those of a pass and 2 D + 2 more.
+template <class Layer, model_config Config, class Backend, class S>
+concept attention_layer = detail::block_layer<Layer, Config, Backend, S> &&
+    requires(arena& memory,
+             arena_plan& plan,
+             const row_pass<Config, Backend, S>& pass,
+             const typename Layer::layout& at,
+             const typename Layer::activations& a,
+             const typename Layer::cache& cache,
+             matrix_view<S, Backend> rows) {
+  { Layer::rotary_width } -> std::convertible_to<index_t>;
+  { Layer::make_cache(memory) } -> std::same_as<typename Layer::cache>;
+  { Layer::make_cache(plan) } -> std::same_as<typename Layer::cache>;
+  Layer::decode(pass, at, a, cache, rows, rows, rows);
+};
+
+/// What a feed-forward layer offers: of attention_layer's list all that does not speak of a
+/// sequence. forward is given a row_pass as well.
+template <class Layer, model_config Config, class Backend, class S>
+concept feed_forward_layer = detail::block_layer<Layer, Config, Backend, S> &&
+    requires(const row_pass<Config, Backend, S>& pass,
+             const typename Layer::layout& at,
+             const typename Layer::activations& a,
+             matrix_view<S, Backend> rows) {
+  Layer::forward(pass, at, a, rows, rows, rows);
+};
+
+}  // namespace mtp::inline MTP_ABI

@@ -1,0 +1,67 @@
+// A pass of a whole model over sequences: trunk and head, there and, with gradients, back.
+#pragma once
+
+#include <algorithm>
+
+#include "mtp/core/view.hpp"
+#include "mtp/model/heads/head.hpp"
+#include "mtp/model/language_model.hpp"
+#include "mtp/model/model_pass.hpp"
+#include "mtp/model/trunk.hpp"
+
+namespace mtp::inline MTP_ABI {
+
+/// The computation of such a pass; stateless, all memory is given.
+template <model_config Config, class Backend, scalar S>
+struct training_pass {
+  using trunk_type = trunk<Config, Backend, S>;      ///< the model's trunk
+  using head_type = head_of<Config, Backend, S>;     ///< its head
+  using pass_type = model_pass<Config, Backend, S>;  ///< what a pass carries
+  using matrix = matrix_view<S, Backend>;            ///< rows of activations
+
+  /// Everything that a pass over N rows keeps.
+  struct memory {
+    typename trunk_type::activations trunk;  ///< what the trunk keeps
+    typename trunk_type::scratch scratch;    ///< what its backward pass works in
+    matrix dstream;                          ///< gradient of the trunk's stream  [N, C]
+    typename head_type::activations head;    ///< what the head keeps
+
+    /// Takes the memory from an arena, or counts it with an arena_plan.
+    template <class Arena>
+    static constexpr memory make(Arena& arena, index_t N) {
+      constexpr index_t C = Config.hidden_size;
+      const auto trunk = trunk_type::activations::make(arena, N);
+      const auto scratch = trunk_type::scratch::make(arena, N);
+      const matrix dstream(arena.template take<S>(N * C), {N, C});
+      return {trunk, scratch, dstream, head_type::activations::make(arena, N, scratch)};
+    }
+  };
+
+  /// Bytes of workspace that operations want at most in a pass over N rows, sequences of `length`,
+  /// apart from scoring.
+  static constexpr index_t workspace(index_t N, index_t length, index_t threads) {
+    return (std::max)(trunk_type::workspace(N, length, threads),
+                      head_type::workspace(N, length, threads));
+  }
+
+  /// Runs trunk and head; `score` is called as prediction_head says. Where the pass wants
+  /// gradients, runs their backward passes as well.
+  template <class Score>
+  static void run(const pass_type& pass, const memory& m, const Score& score) {
+    constexpr auto& at = language_model<Config, Backend, S>::layout;
+    const index_t N = pass.rows();
+    matrix normed(nullptr, {0, 0}), dnormed(nullptr, {0, 0});  // [N, C], where the trunk has a norm
+    if constexpr (trunk_type::ends_with_norm) {
+      normed = head_type::next_token_rows(m.head, N);
+      dnormed = m.head.dhidden.slice(0, 0, N);
+    }
+    trunk_type::forward(pass, at.trunk, m.trunk, normed);
+    const bool written =
+        head_type::run(pass, at.head, at.trunk, m.head, m.trunk.output(), m.dstream, score);
+    if (pass.wants_gradients() && pass.trains_trunk()) {
+      trunk_type::backward(pass, at.trunk, m.trunk, m.scratch, m.dstream, written, dnormed);
+    }
+  }
+};
+
+}  // namespace mtp::inline MTP_ABI
