@@ -15,14 +15,14 @@
 #include "mtp/mtp.hpp"
 
 constexpr mtp::model_config base{.hidden_size = 64,
-                                 .num_layers = 2,
-                                 .num_heads = 2,
-                                 .intermediate_size = 176,
-                                 .max_positions = 256};
+                                 .num_hidden_layers = 2,
+                                 .max_position_embeddings = 256,
+                                 .attention = {.num_attention_heads = 2},
+                                 .feed_forward = {.intermediate_size = 176}};
 constexpr mtp::model_config with_heads = [] {
   mtp::model_config config = base;
-  config.head = mtp::head_kind::independent;
-  config.depth = 3;
+  config.prediction.kind = mtp::head_kind::independent;
+  config.prediction.depth = 3;
   return config;
 }();
 
@@ -37,7 +37,8 @@ std::vector<float> next_token_logits(mtp::context<mtp::cpu>& context,
                                      const model_of<Config>& model,
                                      const std::vector<std::uint8_t>& text) {
   mtp::model_loss<Config, mtp::cpu> loss(context, 1, length);
-  const std::vector<mtp::token_t> tokens(text.begin(), text.begin() + length + 1 + Config.depth);
+  const std::vector<mtp::token_t> tokens(text.begin(),
+                                         text.begin() + length + 1 + Config.prediction.depth);
   std::vector<float> kept;  // [T, V]
   loss.visit_logits(context, model, {tokens, {}, {}, 1, length}, [&](std::size_t k, auto logits) {
     if (k == 0) kept.assign(logits.data(), logits.data() + logits.count());

@@ -13,12 +13,11 @@
 #include "mtp/mtp.hpp"
 
 constexpr mtp::model_config config{.hidden_size = 64,
-                                   .num_layers = 2,
-                                   .num_heads = 2,
-                                   .intermediate_size = 176,
-                                   .max_positions = 256,
-                                   .head = mtp::head_kind::parallel,
-                                   .depth = 2};
+                                   .num_hidden_layers = 2,
+                                   .max_position_embeddings = 256,
+                                   .attention = {.num_attention_heads = 2},
+                                   .feed_forward = {.intermediate_size = 176},
+                                   .prediction = {.kind = mtp::head_kind::parallel, .depth = 2}};
 
 using model_type = mtp::language_model<config, mtp::cpu>;
 
@@ -63,7 +62,7 @@ double log_likelihood(mtp::context<mtp::cpu>& context,
 double evaluate(mtp::context<mtp::cpu>& context,
                 const model_type& model,
                 std::span<const std::uint8_t> text) {
-  constexpr mtp::index_t batch = 4, length = 64, window = length + 1 + config.depth;
+  constexpr mtp::index_t batch = 4, length = 64, window = length + 1 + config.prediction.depth;
   mtp::model_loss<config, mtp::cpu> loss(context, batch, length);
   auto options = mtp::default_loss_options<config>();
   options.normalization = mtp::loss_normalization::valid_targets;

@@ -11,15 +11,14 @@
 #include "mtp/mtp.hpp"
 
 constexpr mtp::model_config config{.hidden_size = 32,
-                                   .num_layers = 1,
-                                   .num_heads = 2,
-                                   .intermediate_size = 64,
-                                   .max_positions = 64,
-                                   .head = mtp::head_kind::parallel,
-                                   .depth = 1};
+                                   .num_hidden_layers = 1,
+                                   .max_position_embeddings = 64,
+                                   .attention = {.num_attention_heads = 2},
+                                   .feed_forward = {.intermediate_size = 64},
+                                   .prediction = {.kind = mtp::head_kind::parallel, .depth = 1}};
 
 constexpr mtp::index_t batch = 8, length = 32, steps = 120;
-constexpr mtp::index_t window = length + 1 + config.depth;
+constexpr mtp::index_t window = length + 1 + config.prediction.depth;
 
 // Up for a tenth of the run, level, down for a fifth.
 double rate_at(mtp::index_t step) {

@@ -12,12 +12,11 @@
 
 constexpr mtp::model_config config{.vocab_size = 256,  // bytes
                                    .hidden_size = 64,
-                                   .num_layers = 2,
-                                   .num_heads = 2,
-                                   .intermediate_size = 176,
-                                   .max_positions = 256,
-                                   .head = mtp::head_kind::sequential,
-                                   .depth = 2};
+                                   .num_hidden_layers = 2,
+                                   .max_position_embeddings = 256,
+                                   .attention = {.num_attention_heads = 2},
+                                   .feed_forward = {.intermediate_size = 176},
+                                   .prediction = {.kind = mtp::head_kind::sequential, .depth = 2}};
 
 using model_type = mtp::language_model<config, mtp::cpu>;
 using trainer_type = mtp::trainer<config, mtp::cpu>;
@@ -50,7 +49,7 @@ int main() {
     }
   }
   const auto held_out = trainer.validate(16);
-  for (int k = 0; k <= config.depth; ++k) {
+  for (int k = 0; k <= config.prediction.depth; ++k) {
     std::printf("held out, %d ahead: %.3f nats, %.0f %% right\n",
                 k + 1,
                 held_out.depths[static_cast<std::size_t>(k)].loss,

@@ -24,12 +24,11 @@ constexpr int depth = 2;
 
 constexpr mtp::model_config config_of(head_kind head) {
   return {.hidden_size = 64,
-          .num_layers = 2,
-          .num_heads = 2,
-          .intermediate_size = 176,
-          .max_positions = 256,
-          .head = head,
-          .depth = head == head_kind::none ? 0 : depth};
+          .num_hidden_layers = 2,
+          .max_position_embeddings = 256,
+          .attention = {.num_attention_heads = 2},
+          .feed_forward = {.intermediate_size = 176},
+          .prediction = {.kind = head, .depth = head == head_kind::none ? 0 : depth}};
 }
 
 /// Trains a model of one kind, writes behind held-out prompts both ways, prints a row of the table.
@@ -79,7 +78,7 @@ bool row(mtp::context<mtp::cpu>& context,
     }
   }
   std::printf("%8.2f ", tokens / passes);
-  if (config.drafts()) {
+  if (config.prediction.drafts()) {
     std::printf("%9.2f ", seconds[0] / seconds[1]);
   } else {
     std::printf("%9s ", "-");

@@ -7,12 +7,11 @@
 #include "mtp/mtp.hpp"
 
 constexpr mtp::model_config config{.hidden_size = 64,
-                                   .num_layers = 2,
-                                   .num_heads = 2,
-                                   .intermediate_size = 176,
-                                   .max_positions = 128,
-                                   .head = mtp::head_kind::sequential,
-                                   .depth = 2};
+                                   .num_hidden_layers = 2,
+                                   .max_position_embeddings = 128,
+                                   .attention = {.num_attention_heads = 2},
+                                   .feed_forward = {.intermediate_size = 176},
+                                   .prediction = {.kind = mtp::head_kind::sequential, .depth = 2}};
 
 int main() {
   using trainer_type = mtp::trainer<config, mtp::cpu>;

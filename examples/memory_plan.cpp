@@ -17,16 +17,15 @@ constexpr index_t gib = index_t{1} << 30;
 constexpr mtp::model_config config_of(head_kind head, int depth) {
   return {.vocab_size = 151936,
           .hidden_size = 1024,
-          .num_layers = 28,
-          .num_heads = 16,
-          .num_key_value_heads = 8,
-          .head_dim = 128,
-          .intermediate_size = 3072,
-          .max_positions = 4096,
-          .tie_word_embeddings = true,
-          .qk_norm = true,
-          .head = head,
-          .depth = depth};
+          .num_hidden_layers = 28,
+          .max_position_embeddings = 4096,
+          .attention = {.num_attention_heads = 16,
+                        .num_key_value_heads = 8,
+                        .head_dim = 128,
+                        .qk_norm = true},
+          .feed_forward = {.intermediate_size = 3072},
+          .prediction = {.kind = head, .depth = depth},
+          .tie_word_embeddings = true};
 }
 
 struct plan {
@@ -85,7 +84,7 @@ int main() {
   std::printf("bf16; training %td x %td tokens per pass, a sequence of %d tokens, %d threads\n",
               batch,
               length,
-              config_of(head_kind::none, 0).max_positions,
+              config_of(head_kind::none, 0).max_position_embeddings,
               threads);
   std::puts("               parameters  activations     training     sequence     decoding");
   std::puts("head         D   millions          GiB    GiB in all          GiB    GiB in all");

@@ -36,12 +36,12 @@ constexpr index_t batch = 64, test_batches = 8, quarters = 4;
 constexpr mtp::model_config config_of(head_kind head) {
   return {.vocab_size = names + 2,
           .hidden_size = 64,
-          .num_layers = 3,
-          .num_heads = 4,
-          .intermediate_size = 176,
-          .max_positions = length,
-          .head = head,
-          .depth = head == head_kind::none ? 0 : static_cast<int>(arm_nodes) - 1};
+          .num_hidden_layers = 3,
+          .max_position_embeddings = length,
+          .attention = {.num_attention_heads = 4},
+          .feed_forward = {.intermediate_size = 176},
+          .prediction = {.kind = head,
+                         .depth = head == head_kind::none ? 0 : static_cast<int>(arm_nodes) - 1}};
 }
 
 /// Rows of T + 1 + D tokens, of which only the path is a target.
@@ -77,7 +77,7 @@ struct graphs {
 template <head_kind Head>
 double solve_rate(mtp::context<mtp::cpu>& context, std::uint64_t seed, index_t steps) {
   constexpr mtp::model_config config = config_of(Head);
-  constexpr index_t row = length + 1 + config.depth;
+  constexpr index_t row = length + 1 + config.prediction.depth;
   using model_type = mtp::language_model<config, mtp::cpu>;
   model_type model(context, mtp::seed{seed});
   mtp::model_loss<config, mtp::cpu> loss(context, batch, length);

@@ -63,13 +63,11 @@ void row_product_bench(benchmark::State& state) {
 constexpr model_config model_of(head_kind head, int depth) {
   return {.vocab_size = 32768,
           .hidden_size = 2048,
-          .num_layers = 24,
-          .num_heads = 16,
-          .num_key_value_heads = 4,
-          .intermediate_size = 5632,
-          .max_positions = 4096,
-          .head = head,
-          .depth = depth};
+          .num_hidden_layers = 24,
+          .max_position_embeddings = 4096,
+          .attention = {.num_attention_heads = 16, .num_key_value_heads = 4},
+          .feed_forward = {.intermediate_size = 5632},
+          .prediction = {.kind = head, .depth = depth}};
 }
 
 /// A model, and what writes with it, kernels in order or overlapped.

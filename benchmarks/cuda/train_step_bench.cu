@@ -14,13 +14,11 @@ namespace {
 constexpr model_config model_of(head_kind head, int depth) {
   return {.vocab_size = 32768,
           .hidden_size = 1024,
-          .num_layers = 12,
-          .num_heads = 8,
-          .num_key_value_heads = 2,
-          .intermediate_size = 2816,
-          .max_positions = 1024,
-          .head = head,
-          .depth = depth};
+          .num_hidden_layers = 12,
+          .max_position_embeddings = 1024,
+          .attention = {.num_attention_heads = 8, .num_key_value_heads = 2},
+          .feed_forward = {.intermediate_size = 2816},
+          .prediction = {.kind = head, .depth = depth}};
 }
 
 template <head_kind Head, int Depth>

@@ -16,12 +16,11 @@ namespace mtp::bench {
 constexpr model_config small(head_kind head, int depth) {
   return {.vocab_size = 256,
           .hidden_size = 256,
-          .num_layers = 4,
-          .num_heads = 4,
-          .intermediate_size = 704,
-          .max_positions = 256,
-          .head = head,
-          .depth = depth};
+          .num_hidden_layers = 4,
+          .max_position_embeddings = 256,
+          .attention = {.num_attention_heads = 4},
+          .feed_forward = {.intermediate_size = 704},
+          .prediction = {.kind = head, .depth = depth}};
 }
 
 /// 8 layers of width 512 on a vocabulary of words. A pass reads 42 million weights, 168 MB: more
@@ -29,12 +28,11 @@ constexpr model_config small(head_kind head, int depth) {
 constexpr model_config large(head_kind head, int depth) {
   return {.vocab_size = 32000,
           .hidden_size = 512,
-          .num_layers = 8,
-          .num_heads = 8,
-          .intermediate_size = 1408,
-          .max_positions = 512,
-          .head = head,
-          .depth = depth};
+          .num_hidden_layers = 8,
+          .max_position_embeddings = 512,
+          .attention = {.num_attention_heads = 8},
+          .feed_forward = {.intermediate_size = 1408},
+          .prediction = {.kind = head, .depth = depth}};
 }
 
 /// A small model that is being trained on random tokens.

@@ -114,9 +114,9 @@ void add_train_step(head_kind head, int depth) {
 }
 
 void add_decoding(const char* size, const model_config& config) {
-  if (config.drafts()) {
-    const std::string name =
-        "decode_cycle/" + std::string(name_of(config.head)) + "/" + std::to_string(config.depth);
+  if (config.prediction.drafts()) {
+    const std::string name = "decode_cycle/" + std::string(name_of(config.prediction.kind)) + "/" +
+                             std::to_string(config.prediction.depth);
     benchmark::RegisterBenchmark(
         name.c_str(), [=](benchmark::State& state) { decode_cycle_bench(state, config); })
         ->UseRealTime()

@@ -14,12 +14,11 @@
 
 constexpr mtp::model_config config{.vocab_size = 128,
                                    .hidden_size = 32,
-                                   .num_layers = 2,
-                                   .num_heads = 2,
-                                   .intermediate_size = 64,
-                                   .max_positions = 96,
-                                   .head = mtp::head_kind::sequential,
-                                   .depth = 2};
+                                   .num_hidden_layers = 2,
+                                   .max_position_embeddings = 96,
+                                   .attention = {.num_attention_heads = 2},
+                                   .feed_forward = {.intermediate_size = 64},
+                                   .prediction = {.kind = mtp::head_kind::sequential, .depth = 2}};
 
 struct run {
   std::vector<double> losses;  // of each step

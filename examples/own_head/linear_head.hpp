@@ -15,9 +15,9 @@ inline constexpr mtp::head_kind linear_heads{.name = "linear"};
 
 template <mtp::model_config Config, class Backend, mtp::scalar S>
 struct linear_head {
-  static_assert(Config.hidden_tap == mtp::norm_tap::post_norm,
+  static_assert(Config.prediction.hidden_tap == mtp::norm_tap::post_norm,
                 "linear_head: hidden_tap must be post_norm, because x is the normed state");
-  static constexpr std::size_t D = static_cast<std::size_t>(Config.depth);
+  static constexpr std::size_t D = static_cast<std::size_t>(Config.prediction.depth);
   using index_t = mtp::index_t;
   static constexpr index_t C = Config.hidden_size, V = Config.vocab_size;
   using matrix = mtp::matrix_view<S, Backend>;
@@ -48,7 +48,7 @@ struct linear_head {
     static constexpr activations make(Arena& arena,
                                       index_t N,
                                       const typename trunk_type::scratch&) {
-      const index_t rows = (Config.depth + 1) * N;
+      const index_t rows = (Config.prediction.depth + 1) * N;
       const matrix hidden(arena.template take<S>(rows * C), {rows, C});
       return {hidden, matrix(arena.template take<S>(rows * C), {rows, C})};
     }
@@ -99,18 +99,18 @@ struct linear_head {
       drafter made;
       made.ring_ = rows(max_rows);
       made.row_ = rows(1);
-      made.mapped_ = rows(Config.depth);
-      made.logits_ = {arena.template take<mtp::accumulate_t<S>>(Config.depth * V),
-                      {Config.depth, V}};
-      made.predicted_ = {arena.template take<mtp::token_t>(Config.depth),
-                         mtp::dims<1>{Config.depth}};
+      made.mapped_ = rows(Config.prediction.depth);
+      made.logits_ = {arena.template take<mtp::accumulate_t<S>>(Config.prediction.depth * V),
+                      {Config.prediction.depth, V}};
+      made.predicted_ = {arena.template take<mtp::token_t>(Config.prediction.depth),
+                         mtp::dims<1>{Config.prediction.depth}};
       made.position_ = {arena.template take<index_t>(1), mtp::dims<1>{1}};
       return made;
     }
     static constexpr index_t workspace(index_t, index_t threads) {
       return (std::max)(
           mtp::ops_of<Backend>::template linear_forward_workspace<S>(1, C, C, threads),
-          mtp::logits_workspace<Config, Backend, S>(Config.depth, threads));
+          mtp::logits_workspace<Config, Backend, S>(Config.prediction.depth, threads));
     }
     void reset() {}
     void rewind(index_t) {}

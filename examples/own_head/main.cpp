@@ -13,12 +13,11 @@
 #include "mtp/mtp.hpp"
 
 constexpr mtp::model_config config{.hidden_size = 64,
-                                   .num_layers = 2,
-                                   .num_heads = 2,
-                                   .intermediate_size = 176,
-                                   .max_positions = 192,
-                                   .head = linear_heads,
-                                   .depth = 3};
+                                   .num_hidden_layers = 2,
+                                   .max_position_embeddings = 192,
+                                   .attention = {.num_attention_heads = 2},
+                                   .feed_forward = {.intermediate_size = 176},
+                                   .prediction = {.kind = linear_heads, .depth = 3}};
 using model_type = mtp::language_model<config, mtp::cpu, double>;
 using text_type = std::vector<std::uint8_t>;  // a token is a byte
 
@@ -26,7 +25,8 @@ using text_type = std::vector<std::uint8_t>;  // a token is a byte
 /// the central difference of the loss.
 double gradient_error(mtp::context<mtp::cpu>& context, model_type& model, const text_type& text) {
   constexpr mtp::index_t T = 32;
-  const std::vector<mtp::token_t> tokens(text.begin(), text.begin() + T + 1 + config.depth);
+  const std::vector<mtp::token_t> tokens(text.begin(),
+                                         text.begin() + T + 1 + config.prediction.depth);
   const mtp::batch_view batch{tokens, {}, {}, 1, T};
   const auto options = mtp::default_loss_options<config>();
   mtp::model_loss<config, mtp::cpu, double> loss(context, 1, T);
@@ -54,7 +54,7 @@ double gradient_error(mtp::context<mtp::cpu>& context, model_type& model, const 
 
 /// What a way of decoding wrote, with all logits.
 struct transcript {
-  mtp::generation<config.depth> result;
+  mtp::generation<config.prediction.depth> result;
   std::vector<double> logits;  // [tokens, V]
 };
 transcript write(mtp::generator<config, mtp::cpu, double>& generator,

@@ -9,12 +9,11 @@
 #include "mtp/mtp.hpp"
 
 constexpr mtp::model_config config{.hidden_size = 32,
-                                   .num_layers = 1,
-                                   .num_heads = 2,
-                                   .intermediate_size = 64,
-                                   .max_positions = 128,
-                                   .head = mtp::head_kind::HEAD,
-                                   .depth = DEPTH};
+                                   .num_hidden_layers = 1,
+                                   .max_position_embeddings = 128,
+                                   .attention = {.num_attention_heads = 2},
+                                   .feed_forward = {.intermediate_size = 64},
+                                   .prediction = {.kind = mtp::head_kind::HEAD, .depth = DEPTH}};
 
 int main() {
   using trainer_type = mtp::trainer<config, mtp::cpu>;
@@ -39,8 +38,8 @@ int main() {
   const std::vector<mtp::token_t> prompt(text.begin(), text.begin() + 8);
   const auto& result = generator.generate(prompt, {.max_new_tokens = 60});
   std::printf("| %s | %d | %.3f | %.2f |\n",
-              config.head.name,
-              config.depth,
+              config.prediction.kind.name,
+              config.prediction.depth,
               trainer.validate(8).depths[0].loss,
               result.tokens_per_forward());
 }

@@ -11,13 +11,11 @@ namespace example {
 constexpr mtp::model_config make_config(mtp::head_kind head, int depth) {
   return {.vocab_size = 256,
           .hidden_size = 320,
-          .num_layers = 8,
-          .num_heads = 5,
-          .num_key_value_heads = 1,
-          .intermediate_size = 864,
-          .max_positions = 512,
-          .head = head,
-          .depth = depth};
+          .num_hidden_layers = 8,
+          .max_position_embeddings = 512,
+          .attention = {.num_attention_heads = 5, .num_key_value_heads = 1},
+          .feed_forward = {.intermediate_size = 864},
+          .prediction = {.kind = head, .depth = depth}};
 }
 
 /// Depths that each head kind is compiled for on the CPU.
@@ -29,13 +27,11 @@ inline constexpr int compiled_depths[] = {1, 3};
 constexpr mtp::model_config make_gpu_config(mtp::head_kind head, int depth) {
   return {.vocab_size = 256,
           .hidden_size = 2048,
-          .num_layers = 12,
-          .num_heads = 16,
-          .num_key_value_heads = 4,
-          .intermediate_size = 5632,
-          .max_positions = 2048,
-          .head = head,
-          .depth = depth};
+          .num_hidden_layers = 12,
+          .max_position_embeddings = 2048,
+          .attention = {.num_attention_heads = 16, .num_key_value_heads = 4},
+          .feed_forward = {.intermediate_size = 5632},
+          .prediction = {.kind = head, .depth = depth}};
 }
 
 }  // namespace example

@@ -31,10 +31,10 @@ int run(const program_options& options,
         const std::string& backend) {
   using model_type = mtp::language_model<Config, Backend, S>;
   using trainer_type = mtp::trainer<Config, Backend, S>;
-  check_prompts(options, static_cast<long>(Config.max_positions));
+  check_prompts(options, static_cast<long>(Config.max_position_embeddings));
   text_collection text = load_texts(options);
-  const run_facts facts{std::string(mtp::name_of(Config.head)),
-                        Config.depth,
+  const run_facts facts{std::string(mtp::name_of(Config.prediction.kind)),
+                        Config.prediction.depth,
                         model_type::parameter_count(),
                         text.description,
                         static_cast<std::int64_t>(text.bytes.size()),

@@ -5,9 +5,11 @@
 namespace mtp::test {
 
 #ifdef MTP_KO
-constexpr model_config config_negative_depth{.head = head_kind::sequential, .depth = -1};
+constexpr model_config config_negative_depth{
+    .prediction = {.kind = head_kind::sequential, .depth = -1}};
 #else
-constexpr model_config config_negative_depth{.head = head_kind::sequential, .depth = 1};
+constexpr model_config config_negative_depth{
+    .prediction = {.kind = head_kind::sequential, .depth = 1}};
 #endif
 
 using config_negative_depth_model = language_model<config_negative_depth, host>;

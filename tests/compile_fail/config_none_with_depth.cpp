@@ -5,9 +5,10 @@
 namespace mtp::test {
 
 #ifdef MTP_KO
-constexpr model_config config_none_with_depth{.head = head_kind::none, .depth = 2};
+constexpr model_config config_none_with_depth{.prediction = {.kind = head_kind::none, .depth = 2}};
 #else
-constexpr model_config config_none_with_depth{.head = head_kind::parallel, .depth = 2};
+constexpr model_config config_none_with_depth{
+    .prediction = {.kind = head_kind::parallel, .depth = 2}};
 #endif
 
 using config_none_with_depth_model = language_model<config_none_with_depth, host>;

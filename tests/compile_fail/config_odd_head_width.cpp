@@ -5,9 +5,11 @@
 namespace mtp::test {
 
 #ifdef MTP_KO
-constexpr model_config config_odd_head_width{.hidden_size = 36, .num_heads = 4};
+constexpr model_config config_odd_head_width{.hidden_size = 36,
+                                             .attention = {.num_attention_heads = 4}};
 #else
-constexpr model_config config_odd_head_width{.hidden_size = 40, .num_heads = 4};
+constexpr model_config config_odd_head_width{.hidden_size = 40,
+                                             .attention = {.num_attention_heads = 4}};
 #endif
 
 using config_odd_head_width_model = language_model<config_odd_head_width, host>;

@@ -5,9 +5,10 @@
 namespace mtp::test {
 
 #ifdef MTP_KO
-constexpr model_config config_without_depth{.head = head_kind::recurrent};
+constexpr model_config config_without_depth{.prediction = {.kind = head_kind::recurrent}};
 #else
-constexpr model_config config_without_depth{.head = head_kind::recurrent, .depth = 3};
+constexpr model_config config_without_depth{
+    .prediction = {.kind = head_kind::recurrent, .depth = 3}};
 #endif
 
 using config_without_depth_model = language_model<config_without_depth, host>;

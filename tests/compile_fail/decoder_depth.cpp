@@ -10,7 +10,8 @@ constexpr int decoder_depth = 4;
 #else
 constexpr int decoder_depth = 3;
 #endif
-constexpr model_config verified{.head = head_kind::sequential, .depth = decoder_depth};
+constexpr model_config verified{
+    .prediction = {.kind = head_kind::sequential, .depth = decoder_depth}};
 
 index_t rows_of_a_verification() {
   return decoder<verified, device>::max_logit_rows;

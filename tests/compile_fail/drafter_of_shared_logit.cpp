@@ -4,8 +4,8 @@
 
 namespace mtp::test {
 
-constexpr model_config without_drafts{.head = head_kind::shared_logit, .depth = 2};
-constexpr model_config with_drafts{.head = head_kind::sequential, .depth = 2};
+constexpr model_config without_drafts{.prediction = {.kind = head_kind::shared_logit, .depth = 2}};
+constexpr model_config with_drafts{.prediction = {.kind = head_kind::sequential, .depth = 2}};
 
 void drafter_of_shared_logit(decoder<without_drafts, host>& plain,
                              decoder<with_drafts, host>& drafting) {

@@ -6,8 +6,8 @@
 
 namespace mtp::test {
 
-constexpr model_config deep{.head = head_kind::sequential, .depth = 3};
-constexpr model_config shallow{.head = head_kind::sequential, .depth = 1};
+constexpr model_config deep{.prediction = {.kind = head_kind::sequential, .depth = 3}};
+constexpr model_config shallow{.prediction = {.kind = head_kind::sequential, .depth = 1}};
 
 void generator_of_another_model(context<cpu>& context,
                                 const language_model<deep, cpu>& model,

@@ -4,7 +4,7 @@
 
 namespace mtp::test {
 
-constexpr model_config taller{.num_layers = 8};
+constexpr model_config taller{.num_hidden_layers = 8};
 
 void parameters_of_another_model(language_model<model_config{}, host>& to,
                                  const language_model<model_config{}, device>& from,

@@ -238,15 +238,14 @@ TEST_CASE("text is the same in graphs whose kernels begin early" * where_it_is_q
   if (!gpu_can_overlap()) {
     return;
   }
-  static constexpr model_config config{.vocab_size = 83,
-                                       .hidden_size = 128,
-                                       .num_layers = 1,
-                                       .num_heads = 2,
-                                       .num_key_value_heads = 1,
-                                       .intermediate_size = 96,
-                                       .max_positions = 64,
-                                       .head = head_kind::sequential,
-                                       .depth = 2};
+  static constexpr model_config config{
+      .vocab_size = 83,
+      .hidden_size = 128,
+      .num_hidden_layers = 1,
+      .max_position_embeddings = 64,
+      .attention = {.num_attention_heads = 2, .num_key_value_heads = 1},
+      .feed_forward = {.intermediate_size = 96},
+      .prediction = {.kind = head_kind::sequential, .depth = 2}};
   struct trace {
     std::vector<token_t> tokens;
     std::vector<float> logits;

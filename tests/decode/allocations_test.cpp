@@ -23,14 +23,14 @@ void check_silent() {
     generator<Config, cpu> generator(context, model);
     const auto prompt = random_tokens(70, Config.vocab_size, 1);
     for (const auto mode : {decode_mode::plain, decode_mode::speculative}) {
-      INFO(std::string(name_of(Config.head)),
+      INFO(std::string(name_of(Config.prediction.kind)),
            ", ",
            threads,
            " threads, mode ",
            static_cast<int>(mode));
       float sum = 0;
       index_t streamed = 0;
-      auto options = options_of<float>(mode, Config.max_positions);
+      auto options = options_of<float>(mode, Config.max_position_embeddings);
       options.stop = {{1, 2, 3, 4, 5, 6}};
       options.on_token = [&](token_t) { return ++streamed >= 0; };
       options.on_logits = [&](index_t, auto logits) { sum += logits(0); };

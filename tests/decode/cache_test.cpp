@@ -43,7 +43,7 @@ class dice {
 template <model_config Config>
 class speaker {
  public:
-  static constexpr index_t D = Config.depth;
+  static constexpr index_t D = Config.prediction.depth;
   using decoder_type = decoder<Config, cpu>;
 
   speaker(cpu_context& context, const language_model<Config, cpu>& model)
@@ -100,11 +100,12 @@ class speaker {
 /// Drafts, logits and caches of two sequences agree, now and for some cycles to come.
 template <model_config Config>
 void check_same_future(speaker<Config>& actual, speaker<Config>& expected, dice& random) {
-  for (int cycle = 0; cycle < 3 && actual.count + Config.depth <= P; ++cycle) {
+  for (int cycle = 0; cycle < 3 && actual.count + Config.prediction.depth <= P; ++cycle) {
     REQUIRE(same_bits(cached(actual.sequence), cached(expected.sequence)));
     REQUIRE(same_bits(actual.drafts(), expected.drafts()));
-    REQUIRE(same_bits(actual.step(Config.depth), expected.step(Config.depth)));
-    const index_t right = random.below(Config.depth + 1);
+    REQUIRE(
+        same_bits(actual.step(Config.prediction.depth), expected.step(Config.prediction.depth)));
+    const index_t right = random.below(Config.prediction.depth + 1);
     const token_t another = random.token(Config.vocab_size);
     actual.accept(right, another);
     expected.accept(right, another);
@@ -113,8 +114,12 @@ void check_same_future(speaker<Config>& actual, speaker<Config>& expected, dice&
 
 template <model_config Config>
 void check_histories() {
-  constexpr index_t D = Config.depth;
-  INFO(std::string(name_of(Config.head)), ", depth ", D, ", flipped ", Config.tie_word_embeddings);
+  constexpr index_t D = Config.prediction.depth;
+  INFO(std::string(name_of(Config.prediction.kind)),
+       ", depth ",
+       D,
+       ", flipped ",
+       Config.tie_word_embeddings);
   cpu_context context({.threads = 2});
   language_model<Config, cpu> model(context, seed{3});
   add_noise(model, 0.3);
@@ -159,7 +164,7 @@ void check_histories() {
 
 template <model_config Config>
 void check_trunk_history(bool poisoned) {
-  INFO(std::string(name_of(Config.head)), ", poisoned ", poisoned);
+  INFO(std::string(name_of(Config.prediction.kind)), ", poisoned ", poisoned);
   cpu_context context({.threads = 2});
   language_model<Config, cpu> model(context, seed{3});
   add_noise(model, 0.3);
@@ -213,7 +218,7 @@ void check_trunk_history(bool poisoned) {
 /// A sequence whose every cache was full of NaN, then reset.
 template <model_config Config>
 void check_after_nan() {
-  INFO(std::string(name_of(Config.head)));
+  INFO(std::string(name_of(Config.prediction.kind)));
   cpu_context context({.threads = 2});
   language_model<Config, cpu> model(context, seed{3});
   add_noise(model, 0.3);

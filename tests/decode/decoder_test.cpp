@@ -43,8 +43,8 @@ rows_type<S> logits_of(decoder<Config, cpu, S>& sequence,
 
 template <model_config Config, class S = float>
 void check_rows() {
-  INFO(std::string(name_of(Config.head)), ", flipped ", Config.tie_word_embeddings);
-  constexpr index_t T = 100, D = Config.depth;
+  INFO(std::string(name_of(Config.prediction.kind)), ", flipped ", Config.tie_word_embeddings);
+  constexpr index_t T = 100, D = Config.prediction.depth;
   cpu_context context({.threads = 2});
   language_model<Config, cpu, S> model(context, seed{3});
   add_noise(model, 0.3);
@@ -97,8 +97,8 @@ void check_rows() {
 /// 2, when the text goes on with the drafts.
 template <model_config Config, class S = float>
 void check_drafts() {
-  INFO(std::string(name_of(Config.head)), ", flipped ", Config.tie_word_embeddings);
-  constexpr index_t D = Config.depth, V = Config.vocab_size;
+  INFO(std::string(name_of(Config.prediction.kind)), ", flipped ", Config.tie_word_embeddings);
+  constexpr index_t D = Config.prediction.depth, V = Config.vocab_size;
   cpu_context context({.threads = 2});
   language_model<Config, cpu, S> model(context, seed{3});
   add_noise(model, 0.3);
@@ -207,12 +207,12 @@ TEST_CASE("a full context refuses further tokens and changes nothing") {
   running r;
   r.sequence.prefill(part(r.text, 0, 64), false);
   r.sequence.prefill(part(r.text, 64, 30), false);
-  CHECK(fails_with("3 tokens at position 94 do not fit into max_positions 96",
+  CHECK(fails_with("3 tokens at position 94 do not fit into max_position_embeddings 96",
                    [&] { r.sequence.step(part(r.text, 0, 3), false); }));
   CHECK(same_bits(r.next(), r.fresh(95)));
   r.sequence.step(part(r.text, 94, 2), false);
   CHECK(r.sequence.length() == 96);
-  CHECK(fails_with("1 tokens at position 96 do not fit into max_positions 96",
+  CHECK(fails_with("1 tokens at position 96 do not fit into max_position_embeddings 96",
                    [&] { r.sequence.step(part(r.text, 0, 1), false); }));
   r.sequence.roll_back(95);
   CHECK(same_bits(r.next(), r.fresh(96)));
@@ -252,7 +252,7 @@ TEST_CASE("the memory of a decoder is known to the compiler and grows with the c
   static_assert(more > bytes);
   const running r;
   const auto& caches = r.sequence.caches();
-  CHECK(caches.at(0).capacity == config.max_positions);
+  CHECK(caches.at(0).capacity == config.max_position_embeddings);
   CHECK(caches.at(0).data != caches.at(1).data);
 }
 

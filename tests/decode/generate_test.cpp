@@ -46,7 +46,7 @@ struct writer {
   language_model<Config, cpu> model{context, seed{1}};
   mtp::generator<Config, cpu> generator{context, model};
   tokens_type prompt = random_tokens(20, Config.vocab_size, 1);
-  transcript<float, Config.depth> expected;
+  transcript<float, Config.prediction.depth> expected;
 };
 
 /// How many tokens are written until one of `stops` stands at the end; all if none does.
@@ -282,7 +282,7 @@ TEST_CASE("drafts, acceptance and tokens per forward pass are counted") {
   CHECK(result.accepted[0] > result.accepted[2]);
   CHECK(result.accepted[2] > 0);
   CHECK(count == inside + result.forward_passes - result.drafted[0]);  // the rest is plain
-  CHECK(result.forward_passes - result.drafted[0] < config.depth);
+  CHECK(result.forward_passes - result.drafted[0] < config.prediction.depth);
   CHECK(result.tokens_per_forward() ==
         static_cast<double>(count) / static_cast<double>(result.forward_passes));
   CHECK(result.acceptance(1) ==
@@ -337,7 +337,7 @@ TEST_CASE("generate refuses impossible requests and stays usable") {
       };
     };
     CHECK(fails_with("generate: the prompt is empty", call({}, 5)));
-    CHECK(fails_with("generate: a prompt of 145 tokens exceeds max_positions 144",
+    CHECK(fails_with("generate: a prompt of 145 tokens exceeds max_position_embeddings 144",
                      call(tokens_type(P + 1, 0), 5)));
     CHECK(fails_with("generate: max_new_tokens must not be negative, got -1", call({1, 2}, -1)));
     CHECK(fails_with("generate: token -1 at position 1 does not lie in [0, 19)", call({1, -1}, 5)));

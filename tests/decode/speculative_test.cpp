@@ -31,12 +31,12 @@ template <model_config Config, class S>
 struct check_configuration {
   using model_type = language_model<Config, cpu, S>;
   using generator_type = generator<Config, cpu, S>;
-  using transcript_type = transcript<S, Config.depth>;
+  using transcript_type = transcript<S, Config.prediction.depth>;
 
   static void run(quality wanted) {
-    INFO(std::string(name_of(Config.head)),
+    INFO(std::string(name_of(Config.prediction.kind)),
          ", depth ",
-         Config.depth,
+         Config.prediction.depth,
          ", flipped ",
          Config.tie_word_embeddings,
          ", quality ",
@@ -90,7 +90,7 @@ struct check_configuration {
   static void check_perfect(index_t length, const transcript_type& text) {
     const auto& result = text.result;
     const auto tokens = static_cast<index_t>(result.tokens.size());
-    CHECK(result.forward_passes == passes_when_perfect(length, tokens, Config.depth, P));
+    CHECK(result.forward_passes == passes_when_perfect(length, tokens, Config.prediction.depth, P));
     for (std::size_t k = 0; k < result.drafted.size(); ++k) {
       CHECK(result.drafted[k] > 0);
       CHECK(result.accepted[k] == result.drafted[k]);
@@ -117,7 +117,7 @@ void check_head() {
 /// Cycles by accepted length, over heads that are right, somewhat right and wrong.
 template <model_config Config>
 std::vector<index_t> lengths_over_qualities() {
-  std::vector<index_t> seen(static_cast<std::size_t>(Config.depth) + 1, 0);
+  std::vector<index_t> seen(static_cast<std::size_t>(Config.prediction.depth) + 1, 0);
   cpu_context context({.threads = 1});
   for (std::uint64_t trial = 0; trial < 60; ++trial) {
     language_model<Config, cpu> model(context, seed{trial});

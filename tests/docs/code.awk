@@ -49,7 +49,8 @@ END {
   print cuda ? "#include <mtp/backend/cuda.cuh>" : "#include <mtp/backend/cpu.hpp>"
   printf "%s", all_includes
   if (all !~ /model_config config/) {
-    print "constexpr mtp::model_config config{.head = mtp::head_kind::sequential, .depth = 1};"
+    print "constexpr mtp::model_config config{"
+    print "    .prediction = {.kind = mtp::head_kind::sequential, .depth = 1}};"
   }
   printf "%s", all
 }

@@ -41,7 +41,7 @@ namespace mtp::test::examples_own_head_cases {
 /// kinds.
 template <model_config Config, model_config Twin>
 void check_twins() {
-  CHECK(name_of(Twin.head) != name_of(Config.head));
+  CHECK(name_of(Twin.prediction.kind) != name_of(Config.prediction.kind));
   subject<Config, float> original;
   subject<Twin, float> twin;
   const auto copy_of = [](const auto& all) { return std::vector<float>(all.begin(), all.end()); };
@@ -60,7 +60,7 @@ void check_twins() {
   CHECK(same_text(actual, expected));
   CHECK(actual.result.drafted == expected.result.drafted);
   CHECK(actual.result.accepted == expected.result.accepted);
-  CHECK((actual.result.drafted[0] > 0) == Config.drafts());
+  CHECK((actual.result.drafted[0] > 0) == Config.prediction.drafts());
 }
 
 TEST_CASE("gradients of the example's head are those of the loss, under every scope") {

@@ -20,12 +20,11 @@ namespace mtp::fuzz::harness {
 
 constexpr model_config loaded_config{.vocab_size = 3,
                                      .hidden_size = 2,
-                                     .num_layers = 1,
-                                     .num_heads = 1,
-                                     .intermediate_size = 2,
-                                     .max_positions = 4,
-                                     .head = head_kind::none,
-                                     .depth = 0};
+                                     .num_hidden_layers = 1,
+                                     .max_position_embeddings = 4,
+                                     .attention = {.num_attention_heads = 1},
+                                     .feed_forward = {.intermediate_size = 2},
+                                     .prediction = {.kind = head_kind::none, .depth = 0}};
 using loaded_model = language_model<loaded_config, cpu>;
 
 /// What a file that was opened promises.

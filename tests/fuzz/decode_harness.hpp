@@ -44,7 +44,7 @@ struct history {
     const auto count = static_cast<index_t>(added.size());
     const index_t most = with_logits ? decoder_type::max_logit_rows : decoder_type::max_step_rows;
     const bool possible = count >= 1 && count <= most && in_vocabulary(added) &&
-                          sequence.length() + count <= spoken.max_positions;
+                          sequence.length() + count <= spoken.max_position_embeddings;
     const bool done = accepted([&] {
       if (with_logits) {
         sequence.step(added, true);
@@ -62,7 +62,7 @@ struct history {
 
   /// The logits of one more token have the bits that a fresh decoder gives.
   void compare_with(decoder_type& fresh) {
-    if (sequence.length() == spoken.max_positions) {
+    if (sequence.length() == spoken.max_position_embeddings) {
       return;
     }
     fresh.reset();
@@ -87,9 +87,9 @@ inline void generate_both(generator_type& generator, input& in) {
   for (auto& stop : options.stop) {
     stop = take_tokens(in, in.take<std::uint8_t>() % 4);
   }
-  const bool possible = !prompt.empty() && prompt.size() <= spoken.max_positions &&
+  const bool possible = !prompt.empty() && prompt.size() <= spoken.max_position_embeddings &&
                         in_vocabulary(prompt) && options.max_new_tokens >= 0;
-  test::transcript<float, spoken.depth> plain, speculative;
+  test::transcript<float, spoken.prediction.depth> plain, speculative;
   promise(accepted([&] { plain = test::record(generator, prompt, options); }) == possible,
           "a possible request is served, and no other");
   if (!possible) {
@@ -103,7 +103,8 @@ inline void generate_both(generator_type& generator, input& in) {
   promise(speculative.result.end == plain.result.end, "a text ends for the same reason");
   promise(plain.tokens().size() <= static_cast<std::size_t>(options.max_new_tokens),
           "max_new_tokens is kept");
-  promise(generator.sequence().length() <= spoken.max_positions, "no text leaves the context");
+  promise(generator.sequence().length() <= spoken.max_position_embeddings,
+          "no text leaves the context");
 }
 
 /// Up to 24 commands of a byte each, with what they take behind it.
@@ -133,7 +134,7 @@ inline void fuzz_one(std::span<const std::uint8_t> bytes) {
         past.advance(take_tokens(in, command / 6 % 14), false);
         break;
       case 3: {
-        const index_t length = in.take<std::int8_t>() % (spoken.max_positions + 2);
+        const index_t length = in.take<std::int8_t>() % (spoken.max_position_embeddings + 2);
         const index_t before = past.sequence.length();
         const bool done = accepted([&] { past.sequence.roll_back(length); });
         promise(done == (length >= 0 && length <= before), "only what was cached can be kept");

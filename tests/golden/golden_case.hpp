@@ -41,14 +41,11 @@ inline std::string listing(const std::set<std::string>& names) {
 constexpr model_config golden_config(head_kind head, int depth) {
   return {.vocab_size = 19,
           .hidden_size = 12,
-          .num_layers = 2,
-          .num_heads = 2,
-          .num_key_value_heads = 1,
-          .head_dim = 6,
-          .intermediate_size = 13,
-          .max_positions = 16,
-          .head = head,
-          .depth = depth};
+          .num_hidden_layers = 2,
+          .max_position_embeddings = 16,
+          .attention = {.num_attention_heads = 2, .num_key_value_heads = 1, .head_dim = 6},
+          .feed_forward = {.intermediate_size = 13},
+          .prediction = {.kind = head, .depth = depth}};
 }
 
 /// The relative error that a golden comparison allows: of an element, plus a tenth of the largest
@@ -102,23 +99,24 @@ inline nlohmann::json described(const model_config& config) {
     return std::string(where == norm_tap::pre_norm ? "pre_" : "post_") + norm;
   };
   return {
-      {"head", std::string(name_of(config.head))},
-      {"depth", config.depth},
+      {"head", std::string(name_of(config.prediction.kind))},
+      {"depth", config.prediction.depth},
       {"vocab_size", config.vocab_size},
       {"hidden_size", config.hidden_size},
-      {"num_layers", config.num_layers},
-      {"num_heads", config.num_heads},
-      {"num_key_value_heads", config.key_value_heads()},
-      {"head_dim", config.head_width()},
-      {"intermediate_size", config.intermediate_size},
+      {"num_layers", config.num_hidden_layers},
+      {"num_heads", config.attention.num_attention_heads},
+      {"num_key_value_heads", config.num_key_value_heads()},
+      {"head_dim", config.head_dim()},
+      {"intermediate_size", config.feed_forward.intermediate_size},
       {"tie_word_embeddings", config.tie_word_embeddings},
-      {"qkv_bias", config.qkv_bias},
-      {"qk_norm", config.qk_norm},
+      {"qkv_bias", config.attention.qkv_bias},
+      {"qk_norm", config.attention.qk_norm},
       {"concat_order",
-       config.concat == concat_order::hidden_first ? "hidden_first" : "embedding_first"},
-      {"hidden_tap", tap(config.hidden_tap, "final_norm")},
-      {"recycle_tap", tap(config.recycle_tap, "output_norm")},
-      {"output_norm", config.output_norm == output_norm_kind::shared ? "shared" : "per_depth"},
+       config.prediction.concat == concat_order::hidden_first ? "hidden_first" : "embedding_first"},
+      {"hidden_tap", tap(config.prediction.hidden_tap, "final_norm")},
+      {"recycle_tap", tap(config.prediction.recycle_tap, "output_norm")},
+      {"output_norm",
+       config.prediction.output_norm == output_norm_kind::shared ? "shared" : "per_depth"},
   };
 }
 
@@ -142,7 +140,7 @@ comparison close(const std::vector<double>& actual, const std::vector<double>& e
 template <model_config Config>
 class golden_case {
  public:
-  static constexpr std::size_t depths = static_cast<std::size_t>(Config.depth) + 1;
+  static constexpr std::size_t depths = static_cast<std::size_t>(Config.prediction.depth) + 1;
 
   explicit golden_case(std::string name) : name_(std::move(name)) { covered_files().insert(name_); }
 
@@ -151,7 +149,7 @@ class golden_case {
     nlohmann::json config = metadata();
     // Only these two are floating-point: the file has the decimal number, we have its float.
     CHECK(static_cast<float>(config.at("rms_norm_eps").get<double>()) == Config.rms_norm_eps);
-    CHECK(static_cast<float>(config.at("rope_theta").get<double>()) == Config.rope_theta);
+    CHECK(static_cast<float>(config.at("rope_theta").get<double>()) == Config.attention.rope_theta);
     CHECK(config.at("loss_weights").size() == depths);
     for (const char* other : {"rms_norm_eps",
                               "rope_theta",
@@ -218,7 +216,8 @@ class golden_case {
     });
 
     const auto logits = tested.logits(batch);
-    constexpr bool shared = Config.head == head_kind::shared_logit;  // one set for all depths
+    constexpr bool shared =
+        Config.prediction.kind == head_kind::shared_logit;  // one set for all depths
     REQUIRE(logits.size() == (shared ? 1 : depths));
     for (std::size_t k = 0; k < depths; ++k) {
       CAPTURE(k);
@@ -239,8 +238,8 @@ class golden_case {
                          : std::vector<index_t>{p.outputs, p.inputs};
   }
 
-  static loss_options<Config.depth> options_of(const nlohmann::json& config) {
-    loss_options<Config.depth> options;
+  static loss_options<Config.prediction.depth> options_of(const nlohmann::json& config) {
+    loss_options<Config.prediction.depth> options;
     const auto normalization = config.at("loss_normalization").get<std::string>();
     check(normalization == "positions" || normalization == "valid_targets",
           "golden file: unknown normalization ",
@@ -255,7 +254,7 @@ class golden_case {
 
   template <class S>
   static void check_report(const io::safetensors_file& golden,
-                           const loss_report<Config.depth>& report) {
+                           const loss_report<Config.prediction.depth>& report) {
     std::vector<double> losses;
     for (const depth_report& depth : report.depths) {
       losses.push_back(depth.loss);

@@ -12,7 +12,7 @@ const golden_case<golden_config(head_kind::independent, 2)> plain("independent")
 constexpr model_config knobs_config() {
   model_config config = golden_config(head_kind::independent, 2);
   config.tie_word_embeddings = true;
-  config.hidden_tap = norm_tap::pre_norm;
+  config.prediction.hidden_tap = norm_tap::pre_norm;
   return config;
 }
 const golden_case<knobs_config()> knobs("independent_knobs");

@@ -16,11 +16,11 @@ const golden_case<tied_config()> tied("none_tied");
 
 constexpr model_config knobs_config() {
   model_config config = golden_config(head_kind::none, 0);
-  config.qkv_bias = true;
-  config.qk_norm = true;
-  config.num_heads = 4;
-  config.num_key_value_heads = 2;
-  config.head_dim = 4;
+  config.attention.qkv_bias = true;
+  config.attention.qk_norm = true;
+  config.attention.num_attention_heads = 4;
+  config.attention.num_key_value_heads = 2;
+  config.attention.head_dim = 4;
   return config;
 }
 const golden_case<knobs_config()> knobs("none_bias_qknorm_untied");

@@ -9,7 +9,7 @@ namespace {
 
 constexpr model_config plain_config() {
   model_config config = golden_config(head_kind::parallel, 2);
-  config.output_norm = output_norm_kind::shared;
+  config.prediction.output_norm = output_norm_kind::shared;
   return config;
 }
 const golden_case<plain_config()> plain("parallel");
@@ -17,16 +17,16 @@ const golden_case<plain_config()> plain("parallel");
 constexpr model_config own_norm_config() {
   model_config config = golden_config(head_kind::parallel, 2);
   config.tie_word_embeddings = true;
-  config.num_heads = 3;
-  config.num_key_value_heads = 3;
-  config.head_dim = 4;
+  config.attention.num_attention_heads = 3;
+  config.attention.num_key_value_heads = 3;
+  config.attention.head_dim = 4;
   return config;
 }
 const golden_case<own_norm_config()> own_norm("parallel_own_norm");
 
 constexpr model_config detached_config() {
   model_config config = golden_config(head_kind::parallel, 2);
-  config.output_norm = output_norm_kind::shared;
+  config.prediction.output_norm = output_norm_kind::shared;
   return config;
 }
 const golden_case<detached_config()> detached("parallel_detached");

@@ -12,7 +12,7 @@ const golden_case<golden_config(head_kind::recurrent, 3)> plain("recurrent");
 constexpr model_config knobs_config() {
   model_config config = golden_config(head_kind::recurrent, 2);
   config.tie_word_embeddings = true;
-  config.concat = concat_order::embedding_first;
+  config.prediction.concat = concat_order::embedding_first;
   return config;
 }
 const golden_case<knobs_config()> knobs("recurrent_knobs");

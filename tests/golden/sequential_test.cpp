@@ -12,12 +12,12 @@ const golden_case<golden_config(head_kind::sequential, 2)> plain("sequential");
 constexpr model_config knobs_config() {
   model_config config = golden_config(head_kind::sequential, 3);
   config.tie_word_embeddings = true;
-  config.qkv_bias = true;
-  config.qk_norm = true;
-  config.concat = concat_order::embedding_first;
-  config.hidden_tap = norm_tap::pre_norm;
-  config.recycle_tap = norm_tap::pre_norm;
-  config.output_norm = output_norm_kind::shared;
+  config.attention.qkv_bias = true;
+  config.attention.qk_norm = true;
+  config.prediction.concat = concat_order::embedding_first;
+  config.prediction.hidden_tap = norm_tap::pre_norm;
+  config.prediction.recycle_tap = norm_tap::pre_norm;
+  config.prediction.output_norm = output_norm_kind::shared;
   return config;
 }
 const golden_case<knobs_config()> knobs("sequential_knobs");

@@ -18,7 +18,7 @@ namespace {
 
 constexpr model_config config = [] {
   model_config small = tiny_config(head_kind::none, 0);
-  small.num_layers = 1;  // few tensors: a call is made for each of its allocations
+  small.num_hidden_layers = 1;  // few tensors: a call is made for each of its allocations
   return small;
 }();
 

@@ -56,7 +56,7 @@ struct interruption {
 
 template <model_config Config>
 void check_resumes() {
-  INFO(std::string(name_of(Config.head)));
+  INFO(std::string(name_of(Config.prediction.kind)));
   const scratch_directory scratch;
   const interruption cases[] = {
       {0, {}, 2},  // before the first step
@@ -520,21 +520,21 @@ TEST_CASE("load_parameters finds the trunk in the checkpoint of a model with a h
 constexpr model_config written = flipped_config(head_kind::sequential, 2);
 constexpr model_config longer = [] {
   model_config other = written;
-  other.max_positions = 96;
+  other.max_position_embeddings = 96;
   return other;
 }();
 /// With tensors of the same names and shapes, and another meaning.
 constexpr model_config other_meaning = [] {
   model_config other = longer;
-  other.num_heads = 8;
-  other.num_key_value_heads = 4;
-  other.head_dim = 2;
-  other.rope_theta = 1e6f;
+  other.attention.num_attention_heads = 8;
+  other.attention.num_key_value_heads = 4;
+  other.attention.head_dim = 2;
+  other.attention.rope_theta = 1e6f;
   other.rms_norm_eps = 1e-6f;
-  other.qk_norm = false;
-  other.concat = concat_order::hidden_first;
-  other.hidden_tap = norm_tap::post_norm;
-  other.recycle_tap = norm_tap::post_norm;
+  other.attention.qk_norm = false;
+  other.prediction.concat = concat_order::hidden_first;
+  other.prediction.hidden_tap = norm_tap::post_norm;
+  other.prediction.recycle_tap = norm_tap::post_norm;
   return other;
 }();
 

@@ -28,12 +28,11 @@ using usual_run = small_run<usual>;
 /// A configuration whose numbers have points, exponents and more than three digits.
 constexpr model_config wide{.vocab_size = 32000,
                             .hidden_size = 4096,
-                            .num_layers = 2,
-                            .num_heads = 8,
-                            .intermediate_size = 12288,
-                            .max_positions = 131072,
+                            .num_hidden_layers = 2,
+                            .max_position_embeddings = 131072,
                             .rms_norm_eps = 1e-5f,
-                            .rope_theta = 1234567.5f};
+                            .attention = {.num_attention_heads = 8, .rope_theta = 1234567.5f},
+                            .feed_forward = {.intermediate_size = 12288}};
 
 }  // namespace
 

@@ -170,7 +170,8 @@ constexpr index_t bytes(index_t B, index_t T) {
 
 // What every training step has to keep at least: each block's streams and products, in floats.
 constexpr index_t least_bytes(const model_config& config, index_t N) {
-  return 4 * N * config.num_layers * (2 * config.hidden_size + 3 * config.intermediate_size);
+  return 4 * N * config.num_hidden_layers *
+         (2 * config.hidden_size + 3 * config.feed_forward.intermediate_size);
 }
 
 static_assert(bytes<tiny_config(head_kind::none, 0), float>(2, 7) >

@@ -53,8 +53,8 @@ constexpr model_config agreement_config(int number) {
       number < agreement_cases_in_f64 ? tiny_config(kind, depth) : flipped_config(kind, depth);
   if (number >= agreement_cases_in_f64) {  // head widths that tensor cores take
     config.hidden_size = 32;
-    config.head_dim = 16;
-    config.intermediate_size = 40;
+    config.attention.head_dim = 16;
+    config.feed_forward.intermediate_size = 40;
   }
   return config;
 }

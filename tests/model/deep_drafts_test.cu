@@ -16,9 +16,9 @@ template <int Depth>
 constexpr model_config deep_config() {
   model_config config = tiny_config(head_kind::independent, Depth);
   config.hidden_size = 32;
-  config.head_dim = 16;  // a width that tensor cores take
-  config.intermediate_size = 40;
-  config.max_positions = 160;
+  config.attention.head_dim = 16;  // a width that tensor cores take
+  config.feed_forward.intermediate_size = 40;
+  config.max_position_embeddings = 160;
   return config;
 }
 

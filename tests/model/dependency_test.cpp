@@ -35,8 +35,9 @@ void check_token_dependencies() {
   subject<Config, double> tested(2, B, T);
   const token_batch batch = random_batch(Config, B, T, 9);
   const auto before = tested.logits(batch);
-  const bool has_depths = Config.head != head_kind::shared_logit;
-  REQUIRE(before.size() == (has_depths ? static_cast<std::size_t>(Config.depth) + 1 : 1));
+  const bool has_depths = Config.prediction.kind != head_kind::shared_logit;
+  REQUIRE(before.size() ==
+          (has_depths ? static_cast<std::size_t>(Config.prediction.depth) + 1 : 1));
   for (index_t j = 0; j < batch.row(); ++j) {
     token_batch other = batch;
     token_t& token = other.tokens[static_cast<std::size_t>(j)];  // of row 0
@@ -50,7 +51,8 @@ void check_token_dependencies() {
           const bool changed = std::memcmp(&before[k][row],
                                            &after[k][row],
                                            static_cast<std::size_t>(V) * sizeof(double)) != 0;
-          const bool sees = b == 0 && sees_token(Config.head, static_cast<index_t>(k), i, j);
+          const bool sees =
+              b == 0 && sees_token(Config.prediction.kind, static_cast<index_t>(k), i, j);
           leaks += changed && !sees ? at(k, b, i) : "";
           misses += sees && !changed ? at(k, b, i) : "";
         }
@@ -123,8 +125,8 @@ TEST_CASE("parameters of depth k of the sequential head reach depths k and beyon
 TEST_CASE("norms before the output matrix reach their own depth alone if streams are recycled") {
   constexpr model_config config = [] {
     model_config made = tiny_config(head_kind::sequential, D);
-    made.hidden_tap = norm_tap::pre_norm;
-    made.recycle_tap = norm_tap::pre_norm;
+    made.prediction.hidden_tap = norm_tap::pre_norm;
+    made.prediction.recycle_tap = norm_tap::pre_norm;
     return made;
   }();
   check_parameter_dependencies<config>([](const std::string& name) {

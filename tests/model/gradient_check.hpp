@@ -18,9 +18,9 @@ namespace mtp::test {
 
 /// Options with a weight of its own for every depth, so that no two can be mistaken.
 template <model_config Config>
-loss_options<Config.depth> distinct_options(loss_normalization normalization,
-                                            gradient_scope scope = gradient_scope::joint) {
-  loss_options<Config.depth> options;
+loss_options<Config.prediction.depth> distinct_options(
+    loss_normalization normalization, gradient_scope scope = gradient_scope::joint) {
+  loss_options<Config.prediction.depth> options;
   options.normalization = normalization;
   options.scope = scope;
   options.lambda = 0.7;
@@ -89,7 +89,8 @@ void check_scopes(const token_batch& batch) {
       heads_reach_trunk |= !within(part(joint), part(next_token), 1e-6 * largest);
     }
   });
-  CHECK(heads_reach_trunk == (Config.depth > 0));  // otherwise the comparisons above say nothing
+  CHECK(heads_reach_trunk ==
+        (Config.prediction.depth > 0));  // otherwise the comparisons above say nothing
 }
 
 /// Gradients are added to what is there, and the padding of weights stays zero.

@@ -15,7 +15,7 @@ namespace mtp::test::model_invariance_cases {
 namespace {
 
 template <model_config Config>
-loss_options<Config.depth> valid_targets_options() {
+loss_options<Config.prediction.depth> valid_targets_options() {
   auto options = default_loss_options<Config>();
   options.normalization = loss_normalization::valid_targets;
   return options;
@@ -89,7 +89,7 @@ void check_prefix(index_t T, index_t longer) {
   const token_batch whole = random_batch(Config, 1, longer, 22);
   token_batch prefix = whole;
   prefix.length = T;
-  prefix.tokens.resize(static_cast<std::size_t>(T + 1 + Config.depth));
+  prefix.tokens.resize(static_cast<std::size_t>(T + 1 + Config.prediction.depth));
   const auto expected = tested.logits(whole), logits = tested.logits(prefix);
   REQUIRE(logits.size() == expected.size());
   for (std::size_t k = 0; k < logits.size(); ++k) {

@@ -111,8 +111,8 @@ constexpr model_config wide_config() {
   model_config config = flipped_config(head_kind::independent, 2);
   config.vocab_size = 300;
   config.hidden_size = 64;
-  config.head_dim = 16;
-  config.intermediate_size = 100;
+  config.attention.head_dim = 16;
+  config.feed_forward.intermediate_size = 100;
   config.tie_word_embeddings = false;
   return config;
 }
@@ -196,12 +196,12 @@ TEST_CASE("the number of parameters is that of a computation by hand") {
 TEST_CASE("a parallel head of depth D on L layers is as large as L + D layers without a head") {
   constexpr model_config parallel = [] {
     model_config config = tiny_config(head_kind::parallel, 3);
-    config.output_norm = output_norm_kind::shared;
+    config.prediction.output_norm = output_norm_kind::shared;
     return config;
   }();
   constexpr model_config deeper = [] {
     model_config config = tiny_config(head_kind::none, 0);
-    config.num_layers += 3;
+    config.num_hidden_layers += 3;
     return config;
   }();
   CHECK(parameter_count<parallel>() == parameter_count<deeper>());
@@ -243,10 +243,10 @@ TEST_CASE("the table of rotary positions holds cosines, then sines") {
   cpu_context context({.threads = 1});
   const language_model<config, cpu, double> model(context, seed{1});
   const auto rope = model.rope();
-  REQUIRE(rope.extent(0) == config.max_positions);
+  REQUIRE(rope.extent(0) == config.max_position_embeddings);
   REQUIRE(rope.extent(1) == 6);
   std::vector<double> expected;
-  for (int p = 0; p < config.max_positions; ++p) {
+  for (int p = 0; p < config.max_position_embeddings; ++p) {
     for (int half = 0; half < 2; ++half) {
       for (int e = 0; e < 3; ++e) {
         const double angle = p / std::pow(10000.0, 2.0 * e / 6);

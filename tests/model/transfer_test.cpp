@@ -76,7 +76,7 @@ static_assert(same_trunk(headless, config));
 static_assert(!same_trunk(headless, tiny_config(head_kind::none, 0)));
 static_assert(!same_trunk(headless, [] {
   model_config longer = config;
-  ++longer.num_layers;
+  ++longer.num_hidden_layers;
   return longer;
 }()));
 

@@ -15,27 +15,26 @@ namespace mtp::test {
 constexpr model_config tiny_config(head_kind head, int depth) {
   return {.vocab_size = 19,
           .hidden_size = 12,
-          .num_layers = 2,
-          .num_heads = 2,
-          .intermediate_size = 13,
-          .max_positions = 48,
-          .head = head,
-          .depth = depth};
+          .num_hidden_layers = 2,
+          .max_position_embeddings = 48,
+          .attention = {.num_attention_heads = 2},
+          .feed_forward = {.intermediate_size = 13},
+          .prediction = {.kind = head, .depth = depth}};
 }
 
 /// The same with every option the other way, grouped heads, and H E = 16, which is not C.
 constexpr model_config flipped_config(head_kind head, int depth) {
   model_config config = tiny_config(head, depth);
-  config.num_heads = 4;
-  config.num_key_value_heads = 2;
-  config.head_dim = 4;
+  config.attention.num_attention_heads = 4;
+  config.attention.num_key_value_heads = 2;
+  config.attention.head_dim = 4;
   config.tie_word_embeddings = true;
-  config.qkv_bias = true;
-  config.qk_norm = true;
-  config.concat = concat_order::embedding_first;
-  config.hidden_tap = norm_tap::pre_norm;
-  config.recycle_tap = norm_tap::pre_norm;
-  config.output_norm = output_norm_kind::shared;
+  config.attention.qkv_bias = true;
+  config.attention.qk_norm = true;
+  config.prediction.concat = concat_order::embedding_first;
+  config.prediction.hidden_tap = norm_tap::pre_norm;
+  config.prediction.recycle_tap = norm_tap::pre_norm;
+  config.prediction.output_norm = output_norm_kind::shared;
   return config;
 }
 
@@ -60,7 +59,7 @@ inline token_batch random_batch(const model_config& config,
   token_batch made;
   made.batch = B;
   made.length = T;
-  const index_t count = B * (T + 1 + config.depth);
+  const index_t count = B * (T + 1 + config.prediction.depth);
   for (index_t i = 0; i < count; ++i) {
     made.tokens.push_back(static_cast<token_t>(random.below(
         static_cast<std::uint64_t>(i), static_cast<std::uint64_t>(config.vocab_size))));

@@ -19,30 +19,29 @@
 namespace mtp::test {
 
 /// V = 19, C = 12, E = 6, F = 13: multiples of nothing.
-constexpr model_config spoken_config(head_kind head, int depth, int max_positions = 144) {
+constexpr model_config spoken_config(head_kind head, int depth, int positions = 144) {
   return {.vocab_size = 19,
           .hidden_size = 12,
-          .num_layers = 2,
-          .num_heads = 2,
-          .intermediate_size = 13,
-          .max_positions = max_positions,
-          .head = head,
-          .depth = depth};
+          .num_hidden_layers = 2,
+          .max_position_embeddings = positions,
+          .attention = {.num_attention_heads = 2},
+          .feed_forward = {.intermediate_size = 13},
+          .prediction = {.kind = head, .depth = depth}};
 }
 
 /// The same with every option the other way, and grouped heads with H E = 16, which is not C.
-constexpr model_config flipped_spoken_config(head_kind head, int depth, int max_positions = 144) {
-  model_config config = spoken_config(head, depth, max_positions);
-  config.num_heads = 4;
-  config.num_key_value_heads = 2;
-  config.head_dim = 4;
+constexpr model_config flipped_spoken_config(head_kind head, int depth, int positions = 144) {
+  model_config config = spoken_config(head, depth, positions);
+  config.attention.num_attention_heads = 4;
+  config.attention.num_key_value_heads = 2;
+  config.attention.head_dim = 4;
   config.tie_word_embeddings = true;
-  config.qkv_bias = true;
-  config.qk_norm = true;
-  config.concat = concat_order::embedding_first;
-  config.hidden_tap = norm_tap::pre_norm;
-  config.recycle_tap = norm_tap::pre_norm;
-  config.output_norm = output_norm_kind::shared;
+  config.attention.qkv_bias = true;
+  config.attention.qk_norm = true;
+  config.prediction.concat = concat_order::embedding_first;
+  config.prediction.hidden_tap = norm_tap::pre_norm;
+  config.prediction.recycle_tap = norm_tap::pre_norm;
+  config.prediction.output_norm = output_norm_kind::shared;
   return config;
 }
 
@@ -112,9 +111,10 @@ void fill(language_model<Config, cpu, S>& model, double value) {
 template <model_config Config, class S>
 std::vector<token_t> make_perfect(language_model<Config, cpu, S>& model) {
   constexpr index_t V = Config.vocab_size, C = Config.hidden_size;
-  constexpr bool cycles = !Config.tie_word_embeddings && Config.head != head_kind::parallel;
-  constexpr bool pairs = !cycles && !(Config.head == head_kind::parallel &&
-                                      Config.output_norm == output_norm_kind::shared);
+  constexpr bool cycles =
+      !Config.tie_word_embeddings && Config.prediction.kind != head_kind::parallel;
+  constexpr bool pairs = !cycles && !(Config.prediction.kind == head_kind::parallel &&
+                                      Config.prediction.output_norm == output_norm_kind::shared);
   const auto values = model.values();
   const auto& at = model.layout;
   at.visit([&](const std::string&, const parameter& p) {
@@ -170,9 +170,10 @@ std::vector<token_t> make_perfect(language_model<Config, cpu, S>& model) {
     set_output(at.trunk.output, cycles ? 1 : 0, false);
   }
 
-  if constexpr (Config.head == head_kind::sequential || Config.head == head_kind::recurrent) {
+  if constexpr (Config.prediction.kind == head_kind::sequential ||
+                Config.prediction.kind == head_kind::recurrent) {
     for (const auto& module : at.head.parts) {
-      const index_t half = Config.concat == concat_order::hidden_first ? C : 0;
+      const index_t half = Config.prediction.concat == concat_order::hidden_first ? C : 0;
       for (index_t n = 0; n < C; ++n) {
         for (index_t k = 0; k < 2 * C; ++k) {
           values.matrix(module.projection)(n, k) = static_cast<S>(k == half + n ? 1 : 0);
@@ -180,19 +181,21 @@ std::vector<token_t> make_perfect(language_model<Config, cpu, S>& model) {
       }
       set_signs(module.output_norm);
     }
-  } else if constexpr (Config.head == head_kind::parallel) {
+  } else if constexpr (Config.prediction.kind == head_kind::parallel) {
     for (std::size_t k = 1; k <= at.head.norm.size(); k += 1) {
       if (k % 2 == 0) {
         set_signs(at.head.norm[k - 1]);
       }
     }
-  } else if constexpr (Config.head == head_kind::independent) {
+  } else if constexpr (Config.prediction.kind == head_kind::independent) {
     for (std::size_t k = 1; k <= at.head.depth.size(); ++k) {
       const auto& depth = at.head.depth[k - 1];
       for (index_t i = 0; i < C * C; ++i) {
         values.matrix(depth.residual)(i / C, i % C) = S{0};
       }
-      set_output(depth.output, static_cast<int>(k) + 1, Config.hidden_tap == norm_tap::post_norm);
+      set_output(depth.output,
+                 static_cast<int>(k) + 1,
+                 Config.prediction.hidden_tap == norm_tap::post_norm);
     }
   }
   return next;
@@ -221,10 +224,10 @@ struct transcript {
 
 /// Generates and records; an on_token of the options is called as well.
 template <model_config Config, class S>
-transcript<S, Config.depth> record(generator<Config, cpu, S>& generator,
-                                   const std::vector<token_t>& prompt,
-                                   generate_options<S, cpu> options) {
-  transcript<S, Config.depth> made;
+transcript<S, Config.prediction.depth> record(generator<Config, cpu, S>& generator,
+                                              const std::vector<token_t>& prompt,
+                                              generate_options<S, cpu> options) {
+  transcript<S, Config.prediction.depth> made;
   const auto user = options.on_token;
   options.on_token = [&](token_t token) {
     made.streamed.push_back(token);
@@ -308,7 +311,7 @@ std::vector<S> cached(const cache_view<S, cpu>& cache, index_t head, index_t len
 template <model_config Config, class S>
 std::vector<S> cached(const decoder<Config, cpu, S>& sequence) {
   std::vector<S> all;
-  for (int layer = 0; layer < Config.num_layers; ++layer) {
+  for (int layer = 0; layer < Config.num_hidden_layers; ++layer) {
     const auto cache = sequence.caches().at(layer);
     for (index_t g = 0; g < cache.num_key_value_heads; ++g) {
       const auto part = cached(cache, g, sequence.length());
@@ -323,7 +326,7 @@ template <model_config Config, class S>
 void poison_stale(const decoder<Config, cpu, S>& sequence) {
   constexpr index_t width = cpu_detail::packed_head<S>::width;
   constexpr S nan = std::numeric_limits<S>::quiet_NaN();
-  for (int layer = 0; layer < Config.num_layers; ++layer) {
+  for (int layer = 0; layer < Config.num_hidden_layers; ++layer) {
     const auto cache = sequence.caches().at(layer);
     const index_t E = cache.head_dim;
     const index_t storage = cpu_detail::packed_head<S>::storage(cache.capacity, E);

@@ -51,8 +51,8 @@ class subject {
  public:
   using model_type = language_model<Config, cpu, S>;
   using loss_type = model_loss<Config, cpu, S>;
-  using options_type = loss_options<Config.depth>;
-  using report_type = loss_report<Config.depth>;
+  using options_type = loss_options<Config.prediction.depth>;
+  using report_type = loss_report<Config.prediction.depth>;
   static constexpr auto& layout = model_type::layout;
 
   explicit subject(int threads = 2, index_t batch = 2, index_t length = 7)

@@ -18,7 +18,7 @@ namespace {
 template <model_config Config>
 void check_silent() {
   for (const int threads : {1, 2}) {
-    INFO(std::string(name_of(Config.head)), ", ", threads, " threads");
+    INFO(std::string(name_of(Config.prediction.kind)), ", ", threads, " threads");
     small_setup<Config> setup;
     setup.threads = threads;
     setup.options.accumulation = 2;

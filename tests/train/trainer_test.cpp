@@ -60,7 +60,8 @@ void check_learns() {
   CHECK(late < 0.8 * early);
   const auto after = run.training.validate(100);
   // Logits that all depths share go to the next token.
-  const std::size_t depths = Config.head == head_kind::shared_logit ? 1 : after.depths.size();
+  const std::size_t depths =
+      Config.prediction.kind == head_kind::shared_logit ? 1 : after.depths.size();
   for (std::size_t k = 0; k < depths; ++k) {
     CAPTURE(k);
     CHECK(before.depths[k].loss > 2);  // nats; ln 19 = 2.9
@@ -112,7 +113,7 @@ void check_kind() {
   INFO(std::string(name_of(Kind)));
   check_learns<config>();
   check_repeats<config>();
-  if constexpr (config.drafts()) {
+  if constexpr (config.prediction.drafts()) {
     check_heads_only<config>();
   }
 }
@@ -541,7 +542,7 @@ TEST_CASE("options that make no training are refused by name") {
       {"batch", [](auto& o) { o.batch = 0; }},
       {"batch", [](auto& o) { o.batch = -1; }},
       {"length", [](auto& o) { o.length = 0; }},
-      {"max_positions", [](auto& o) { o.length = 49; }},
+      {"max_position_embeddings", [](auto& o) { o.length = 49; }},
       {"windows", [](auto& o) { o.length = 6; }},
       {"accumulation", [](auto& o) { o.accumulation = 0; }},
       {"accumulation", [](auto& o) { o.accumulation = std::numeric_limits<index_t>::max() / 2; }},
@@ -589,7 +590,7 @@ void check_heads_only_is_refused() {
     message = problem.what();
   }
   CHECK(message == "trainer: gradient_scope::heads_only trains nothing with the head kind " +
-                       std::string(name_of(Config.head)) + ", which has no parameters");
+                       std::string(name_of(Config.prediction.kind)) + ", which has no parameters");
 }
 
 TEST_CASE("training heads only is refused where the head has nothing to train") {

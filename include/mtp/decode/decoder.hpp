@@ -41,9 +41,9 @@ class decoder {
 
   /// Rows that one step may take: a piece of a prompt, or a verification.
   static constexpr index_t max_step_rows =
-      (std::max<index_t>)(backend_traits<Backend>::prefill_rows, Config.depth + 1);
+      (std::max<index_t>)(backend_traits<Backend>::prefill_rows, Config.prediction.depth + 1);
   /// Rows that one step gives logits for.
-  static constexpr index_t max_logit_rows = Config.depth + 1;
+  static constexpr index_t max_logit_rows = Config.prediction.depth + 1;
 
   static_assert(
       [] {
@@ -164,7 +164,7 @@ class decoder {
   /// What drafts the next tokens; see the head kinds.
   template <class Caller = void>  // so that explicit instantiations leave it out
   typename head_type::drafter& drafter() {
-    static_assert(Config.drafts() || !std::is_void_v<Caller>,
+    static_assert(Config.prediction.drafts() || !std::is_void_v<Caller>,
                   "decoder::drafter: the head of this configuration cannot draft");
     return memory_.head;
   }
@@ -175,7 +175,7 @@ class decoder {
  private:
   using rows_type = decode_rows<Config, Backend, S>;
   // What a drafter may have to run at once: a step, and what it set back before.
-  static constexpr index_t max_draft_rows = max_step_rows + 2 * Config.depth + 2;
+  static constexpr index_t max_draft_rows = max_step_rows + 2 * Config.prediction.depth + 2;
 
   struct memory {
     rows_type rows;      // max_step_rows
@@ -199,13 +199,13 @@ class decoder {
   /// Rows for tokens that the host gives, at the positions behind those that are cached.
   rows_type place(std::span<const token_t> tokens) {
     const auto M = static_cast<index_t>(tokens.size());
-    check(M <= Config.max_positions - length_,
+    check(M <= Config.max_position_embeddings - length_,
           "decoder: ",
           M,
           " tokens at position ",
           length_,
-          " do not fit into max_positions ",
-          Config.max_positions);
+          " do not fit into max_position_embeddings ",
+          Config.max_position_embeddings);
     for (std::size_t m = 0; m < tokens.size(); ++m) {
       check(tokens[m] >= 0 && tokens[m] < Config.vocab_size,
             "decoder: token ",
@@ -239,9 +239,9 @@ class decoder {
                        rows,
                        memory_.caches,
                        wants_output,
-                       observe && Config.drafts(),
+                       observe && Config.prediction.drafts(),
                        [&](matrix hidden) {
-                         if constexpr (Config.drafts()) {
+                         if constexpr (Config.prediction.drafts()) {
                            store_rows(*context_, memory_.head.ring(), hidden, rows.positions);
                          }
                        });

@@ -34,7 +34,7 @@ enum class decode_mode {
 enum class end_reason {
   length,    ///< max_new_tokens
   stop,      ///< a stop sequence, which is the end of the text
-  context,   ///< max_positions
+  context,   ///< max_position_embeddings
   callback,  ///< on_token returned false
 };
 
@@ -92,8 +92,8 @@ class generator {
   using decoder_type = decoder<Config, Backend, S>;       ///< caches, and the passes of the model
   using model_type = language_model<Config, Backend, S>;  ///< the model that writes
   using options_type = generate_options<S, Backend>;      ///< what a text is generated with
-  using generation_type = generation<Config.depth>;       ///< what generation gives
-  using logit_type = accumulate_t<S>;                     ///< what logits are kept in
+  using generation_type = generation<Config.prediction.depth>;  ///< what generation gives
+  using logit_type = accumulate_t<S>;                           ///< what logits are kept in
 
   /// Context and model must outlive the generator. Throws mtp::error where memory is used up.
   generator(context<Backend>& context, const model_type& model);
@@ -118,8 +118,8 @@ class generator {
   }
 
   /// Continues `prompt`, which may be the last result's tokens. The result lives until the next
-  /// call. Throws mtp::error for an empty prompt, one longer than max_positions, tokens outside the
-  /// vocabulary, a negative max_new_tokens, or when it is called from its own callback.
+  /// call. Throws mtp::error for an empty prompt, one longer than max_position_embeddings, tokens
+  /// outside the vocabulary, a negative max_new_tokens, or when it is called from its own callback.
   const generation_type& generate(std::span<const token_t> prompt, const options_type& options);
 
   /// The caches that generation works on, for inspection.
@@ -139,8 +139,8 @@ class generator {
  private:
   using clock = std::chrono::steady_clock;
   using traits = backend_traits<Backend>;
-  static constexpr index_t D = Config.depth;
-  static constexpr index_t capacity = Config.max_positions + D + 1;
+  static constexpr index_t D = Config.prediction.depth;
+  static constexpr index_t capacity = Config.max_position_embeddings + D + 1;
 
   /// What lies in the backend's memory: the text, and the tokens that the last cycle predicted.
   struct text_memory {
@@ -177,11 +177,11 @@ class generator {
   void check_arguments(std::span<const token_t> prompt, const options_type& options) const {
     const auto length = static_cast<index_t>(prompt.size());
     check(length > 0, "generate: the prompt is empty");
-    check(length <= Config.max_positions,
+    check(length <= Config.max_position_embeddings,
           "generate: a prompt of ",
           length,
-          " tokens exceeds max_positions ",
-          Config.max_positions);
+          " tokens exceeds max_position_embeddings ",
+          Config.max_position_embeddings);
     check(options.max_new_tokens >= 0,
           "generate: max_new_tokens must not be negative, got ",
           options.max_new_tokens);
@@ -210,7 +210,7 @@ class generator {
       const index_t rows = (std::min)(decoder_type::max_step_rows, count_ - 1 - first);
       decoder_.forward(text_->text, {first - count_, rows}, speculative, false);
       first += rows;
-      if constexpr (Config.drafts()) {
+      if constexpr (Config.prediction.drafts()) {
         if (speculative) {
           decoder_.drafter().advance(
               decoder_.run_context(), decoder_.model(), text_->text, count_, first);
@@ -225,12 +225,12 @@ class generator {
     std::array<bool, slots> drafting{};
     std::size_t given = 0, read = 0;
     for (bool going = true; going;) {
-      if (count_ >= Config.max_positions) {
+      if (count_ >= Config.max_position_embeddings) {
         result_.end = end_reason::context;
         return;
       }
-      const bool drafts =
-          Config.drafts() && speculative && count_ >= 2 && count_ + D <= Config.max_positions;
+      const bool drafts = Config.prediction.drafts() && speculative && count_ >= 2 &&
+                          count_ + D <= Config.max_position_embeddings;
       drafting[given % slots] = drafts;
       give_cycle(drafts, speculative, given % slots);
       ++given;
@@ -246,7 +246,7 @@ class generator {
     auto& context = decoder_.run_context();
     const std::size_t kind = drafts ? 2 : (speculative ? 1 : 0);
     recordings_[kind].replay(context, [&] {
-      if constexpr (Config.drafts()) {
+      if constexpr (Config.prediction.drafts()) {
         if (drafts) {
           decoder_.drafter().draft(context, decoder_.model(), text_->text);
         }
@@ -256,7 +256,7 @@ class generator {
           decoder_.forward(text_->text, {-1, rows}, speculative, true);  // [rows, V]
       const auto predicted = text_->predicted.slice(0, 0, rows);
       predict(context, predicted, logits);
-      accept_drafts(context, text_->text, predicted, Config.max_positions);
+      accept_drafts(context, text_->text, predicted, Config.max_position_embeddings);
     });
     letters_.post(context, slot, text_->text.state.data());
   }
@@ -305,7 +305,7 @@ class generator {
       result_.end = end_reason::length;
       return false;
     }
-    if (count_ >= Config.max_positions) {
+    if (count_ >= Config.max_position_embeddings) {
       result_.end = end_reason::context;
       return false;
     }
@@ -329,7 +329,7 @@ generator<Config, Backend, S>::generator(context<Backend>& context, const model_
     : decoder_(context, model), storage_(text_bytes()), letters_(context, report_bytes, slots) {
   arena whole(storage_.data(), storage_.count());
   text_.emplace(lay_out(whole));
-  result_.tokens.reserve(static_cast<std::size_t>(Config.max_positions));
+  result_.tokens.reserve(static_cast<std::size_t>(Config.max_position_embeddings));
 }
 
 template <model_config Config, class Backend, scalar S>
@@ -338,7 +338,7 @@ auto generator<Config, Backend, S>::generate(std::span<const token_t> prompt,
     -> const generation_type& {
   const detail::turn working(at_work_, "generate: called from a callback of the same generator");
   check_arguments(prompt, options);
-  const bool speculative = options.mode == decode_mode::speculative && Config.drafts();
+  const bool speculative = options.mode == decode_mode::speculative && Config.prediction.drafts();
   const auto start = clock::now();
   count_ = static_cast<index_t>(prompt.size());
   send(prompt);  // before the last result is cleared: the prompt may lie there

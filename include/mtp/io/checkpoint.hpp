@@ -118,17 +118,18 @@ void put(parameter_array<S, Backend> to, const std::vector<Sum>& from) {
 /// does the head, where the model reads the trunk alone.
 inline std::string other_configuration(const safetensors_file& file, const model_config& config) {
   std::ostringstream lines;
-  const bool trunk_alone = config.head.parameters == head_parameters::none;
-  for (const auto& [key, value] : describe(config)) {
-    const bool of_head = key == "config.head" || key == "config.depth" || key == "config.concat" ||
-                         key == "config.hidden_tap" || key == "config.recycle_tap" ||
-                         key == "config.output_norm";
-    const auto found = file.metadata().find(key);
-    if (found != file.metadata().end() && found->second != value &&
-        key != "config.max_position_embeddings" && !(of_head && trunk_alone)) {
-      lines << "\n  " << key << ": expected " << value << ", got " << found->second;
-    }
-  }
+  const bool trunk_alone = config.prediction.kind.parameters == head_parameters::none;
+  visit_differences(
+      config,
+      file.metadata(),
+      [&](std::string_view name, const std::string& expected, const std::string& got) {
+        bool of_head = false;
+        visit_fields(config.prediction,
+                     [&](std::string_view field, const auto&) { of_head |= field == name; });
+        if (!got.empty() && name != "max_position_embeddings" && !(of_head && trunk_alone)) {
+          lines << "\n  config." << name << ": expected " << expected << ", got " << got;
+        }
+      });
   return lines.str();
 }
 
@@ -202,6 +203,26 @@ inline void check_entries(const safetensors_file& file,
           ", got ",
           found->second);
   }
+}
+
+/// Throws unless the file describes `config`; names every entry that differs.
+inline void check_configuration(const safetensors_file& file,
+                                const std::filesystem::path& path,
+                                const model_config& config) {
+  std::ostringstream lines;
+  visit_differences(config,
+                    file.metadata(),
+                    [&](const char* name, const std::string& expected, const std::string& got) {
+                      check(!got.empty(),
+                            "checkpoint: ",
+                            path.string(),
+                            " has no entry \"config.",
+                            name,
+                            "\"; is it a checkpoint?");
+                      lines << "\n  config." << name << " differs: expected " << expected
+                            << ", got " << got;
+                    });
+  check(lines.str().empty(), "checkpoint: ", path.string(), " is of another model:", lines.str());
 }
 
 inline std::int64_t read_count(const safetensors_file& file,
@@ -305,7 +326,7 @@ void load_checkpoint(const std::filesystem::path& path, trainer<Config, Backend,
   const safetensors_file file(path);
   check(file.verify(), "checkpoint: ", path.string(), " has no checksum; is it a checkpoint?");
   detail::check_entries(file, path, {{"format", "mtp checkpoint 1"}});
-  detail::check_entries(file, path, describe(Config));
+  detail::check_configuration(file, path, Config);
   detail::check_tensors<sum_type>(
       file, path, model_type::layout, {"", "optimizer.first.", "optimizer.second."}, false);
   detail::check_entries(file, path, detail::describe_run(run));

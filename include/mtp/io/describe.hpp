@@ -1,60 +1,176 @@
-// A model's configuration as text, under the names of Hugging Face where they have one.
+// A model's configuration as text, and back.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <concepts>
+#include <cstddef>
 #include <map>
+#include <ostream>
 #include <string>
+#include <string_view>
+#include <type_traits>
 
-#include "mtp/model/model_config.hpp"
+#include "mtp/core/error.hpp"
+#include "mtp/model/config_fields.hpp"
 
-namespace mtp::inline MTP_ABI::io {
+namespace mtp::inline MTP_ABI {
+
+namespace detail {
+
+/// The kinds that a name may stand for.
+inline constexpr std::array known_kinds{head_kind::none,
+                                        head_kind::sequential,
+                                        head_kind::parallel,
+                                        head_kind::independent,
+                                        head_kind::recurrent,
+                                        head_kind::shared_logit};
+
+/// A field of a configuration as text; the same in every locale.
+template <class Value>
+std::string field_text(const Value& value) {
+  if constexpr (std::same_as<Value, bool>) {
+    return value ? "true" : "false";
+  } else if constexpr (std::floating_point<Value>) {
+    std::array<char, 32> digits;  // nine tell all values of float apart
+    const auto end =
+        std::to_chars(
+            digits.data(), digits.data() + digits.size(), value, std::chars_format::general, 9)
+            .ptr;
+    return {digits.data(), end};
+  } else if constexpr (std::integral<Value>) {
+    return std::to_string(value);
+  } else if constexpr (std::is_enum_v<Value>) {
+    return std::string(value_names<Value>::names[static_cast<std::size_t>(value)]);
+  } else {
+    return std::string(name_of(value));
+  }
+}
+
+/// Sets a field to what a text says; false, and nothing changed, if it says nothing of the kind.
+template <class Value>
+bool set_field(Value& value, std::string_view text) {
+  if constexpr (std::same_as<Value, bool>) {
+    value = text == "true" || (text != "false" && value);
+    return text == "true" || text == "false";
+  } else if constexpr (std::integral<Value> || std::floating_point<Value>) {
+    Value read{};
+    const char* const end = text.data() + text.size();
+    const auto result = std::from_chars(text.data(), end, read);
+    const bool whole = result.ec == std::errc() && result.ptr == end;
+    value = whole ? read : value;
+    return whole;
+  } else if constexpr (std::is_enum_v<Value>) {
+    const auto& names = value_names<Value>::names;
+    const auto found = std::find(names.begin(), names.end(), text);
+    value = found != names.end() ? static_cast<Value>(found - names.begin()) : value;
+    return found != names.end();
+  } else if constexpr (std::same_as<Value, head_kind>) {
+    const auto found = std::find_if(known_kinds.begin(),
+                                    known_kinds.end(),
+                                    [&](const head_kind& kind) { return name_of(kind) == text; });
+    value = found != known_kinds.end() ? *found : value;
+    return found != known_kinds.end();
+  } else {  // the name is all that a kind of layer has
+    if (text.empty() || text.size() >= sizeof(value.name)) {
+      return false;
+    }
+    value = Value{};
+    std::copy(text.begin(), text.end(), value.name);
+    return true;
+  }
+}
+
+/// Entries that files of earlier versions lack: there, and where they have nothing else to say, a
+/// missing one means the default.
+constexpr bool may_be_missing(std::string_view name) {
+  return name == "attention" || name == "feed_forward" || name == "first_k_dense_replace";
+}
+
+/// What a configuration has under a name by default.
+inline std::string default_text(std::string_view name) {
+  std::string text;
+  const model_config plain{};
+  visit_fields(plain, [&](std::string_view field, const auto& value) {
+    if (field == name) {
+      text = field_text(value);
+    }
+  });
+  return text;
+}
+
+}  // namespace detail
+
+/// The fields of a configuration, with what follows from others filled in, in the order of
+/// visit_fields:
+///
+///     vocab_size = 256, hidden_size = 256, ...
+inline std::ostream& operator<<(std::ostream& to, const model_config& config) {
+  const char* separator = "";
+  const model_config all = resolved(config);
+  visit_fields(all, [&](const char* name, const auto& value) {
+    to << separator << name << " = " << detail::field_text(value);
+    separator = ", ";
+  });
+  return to;
+}
+
+namespace io {
 
 /// The entries "config.<name>" of a checkpoint; equal configurations give equal entries, in every
 /// locale.
 inline std::map<std::string, std::string> describe(const model_config& config) {
   std::map<std::string, std::string> entries;
-  const auto text_of = []<class Value>(const Value& value) -> std::string {
-    if constexpr (std::same_as<Value, bool>) {
-      return value ? "true" : "false";
-    } else if constexpr (std::floating_point<Value>) {
-      std::array<char, 32> digits;  // nine tell all values of float apart
-      const auto end =
-          std::to_chars(
-              digits.data(), digits.data() + digits.size(), value, std::chars_format::general, 9)
-              .ptr;
-      return {digits.data(), end};
-    } else if constexpr (std::integral<Value>) {
-      return std::to_string(value);
-    } else {
-      return std::string(value);
+  const model_config all = resolved(config);
+  visit_fields(all, [&](const char* name, const auto& value) {
+    const std::string text = mtp::detail::field_text(value);
+    if (!mtp::detail::may_be_missing(name) || text != mtp::detail::default_text(name)) {
+      entries.emplace(std::string("config.") + name, text);
     }
-  };
-  const auto add = [&](const char* name, const auto& value) {
-    entries.emplace(std::string("config.") + name, text_of(value));
-  };
-  const auto tap = [](norm_tap at) { return at == norm_tap::pre_norm ? "pre_norm" : "post_norm"; };
-  add("vocab_size", config.vocab_size);
-  add("hidden_size", config.hidden_size);
-  add("num_hidden_layers", config.num_layers);
-  add("num_attention_heads", config.num_heads);
-  add("num_key_value_heads", config.key_value_heads());
-  add("head_dim", config.head_width());
-  add("intermediate_size", config.intermediate_size);
-  add("max_position_embeddings", config.max_positions);
-  add("rms_norm_eps", config.rms_norm_eps);
-  add("rope_theta", config.rope_theta);
-  add("tie_word_embeddings", config.tie_word_embeddings);
-  add("qkv_bias", config.qkv_bias);
-  add("qk_norm", config.qk_norm);
-  add("head", name_of(config.head));
-  add("depth", config.depth);
-  add("concat", config.concat == concat_order::hidden_first ? "hidden_first" : "embedding_first");
-  add("hidden_tap", tap(config.hidden_tap));
-  add("recycle_tap", tap(config.recycle_tap));
-  add("output_norm", config.output_norm == output_norm_kind::per_depth ? "per_depth" : "shared");
+  });
   return entries;
 }
 
-}  // namespace mtp::inline MTP_ABI::io
+/// The configuration that the entries of a checkpoint describe: the inverse of describe. Head kinds
+/// are found among the library's own. Throws mtp::error, naming the entry, where one is missing or
+/// makes no sense.
+inline model_config config_of(const std::map<std::string, std::string>& entries) {
+  model_config config;
+  visit_fields(config, [&](const char* name, auto& value) {
+    const auto found = entries.find(std::string("config.") + name);
+    check(found != entries.end() || mtp::detail::may_be_missing(name),
+          "config_of: there is no entry \"config.",
+          name,
+          "\"");
+    check(found == entries.end() || mtp::detail::set_field(value, found->second),
+          "config_of: the entry \"config.",
+          name,
+          "\" cannot be \"",
+          found == entries.end() ? std::string() : found->second,
+          "\"");
+  });
+  return config;
+}
+
+/// visitor(name, what `config` has, what `entries` have) for every field that is not the same in
+/// both. An entry that is missing, unless it may be, counts as empty.
+template <class Visitor>
+void visit_differences(const model_config& config,
+                       const std::map<std::string, std::string>& entries,
+                       Visitor&& visitor) {
+  const model_config all = resolved(config);
+  visit_fields(all, [&](const char* name, const auto& value) {
+    const auto found = entries.find(std::string("config.") + name);
+    const std::string expected = mtp::detail::field_text(value);
+    const std::string got = found != entries.end()              ? found->second
+                            : mtp::detail::may_be_missing(name) ? mtp::detail::default_text(name)
+                                                                : std::string();
+    if (got != expected) {
+      visitor(name, expected, got);
+    }
+  });
+}
+
+}  // namespace io
+}  // namespace mtp::inline MTP_ABI

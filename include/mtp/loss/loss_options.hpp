@@ -51,12 +51,12 @@ struct loss_options {
 /// Weight 1 for the next token; for the depths behind it what the head kind's paper trains with:
 /// see head_traits.
 template <model_config Config>
-loss_options<Config.depth> default_loss_options() {
-  loss_options<Config.depth> options;
-  constexpr auto D = static_cast<std::size_t>(Config.depth);
+loss_options<Config.prediction.depth> default_loss_options() {
+  loss_options<Config.prediction.depth> options;
+  constexpr auto D = static_cast<std::size_t>(Config.prediction.depth);
   options.weights[0] = 1;
   for (std::size_t k = 1; k <= D; ++k) {
-    options.weights[k] = head_traits<Config.head>::default_weight(k, D);
+    options.weights[k] = head_traits<Config.prediction.kind>::default_weight(k, D);
   }
   return options;
 }

@@ -43,12 +43,12 @@ class model_loss {
   using passes = training_pass<Config, Backend, S>;       ///< trunk and head, there and back
   using matrix = matrix_view<S, Backend>;                 ///< rows of activations
   using sum_type = accumulate_t<S>;                       ///< what losses and gradients are kept in
-  using gradient_array = parameter_array<sum_type, Backend>;  ///< one number per parameter
-  using counts_type = target_counts<Config.depth>;            ///< targets of each depth
+  using gradient_array = parameter_array<sum_type, Backend>;   ///< one number per parameter
+  using counts_type = target_counts<Config.prediction.depth>;  ///< targets of each depth
   /// D + 1.
-  static constexpr std::size_t depths = static_cast<std::size_t>(Config.depth) + 1;
+  static constexpr std::size_t depths = static_cast<std::size_t>(Config.prediction.depth) + 1;
   /// Whether a row of logits is scored against the targets of all depths.
-  static constexpr bool one_row_has_all_targets = Config.head.one_row_has_all_targets;
+  static constexpr bool one_row_has_all_targets = Config.prediction.kind.one_row_has_all_targets;
 
   /// Bytes of activations for B sequences of T positions. Throws mtp::error unless both are
   /// positive and the bytes are fewer than an address space has.
@@ -67,15 +67,15 @@ class model_loss {
   }
 
   /// For batches of at most `batch` sequences of `length` positions. Throws mtp::error unless both
-  /// are positive and `length` is at most max_positions, and where memory is used up.
+  /// are positive and `length` is at most max_position_embeddings, and where memory is used up.
   model_loss(context<Backend>& context, index_t batch, index_t length)
       : batch_(batch), length_(length) {
     const index_t N = positions_of(batch, length);
-    check(length <= Config.max_positions,
+    check(length <= Config.max_position_embeddings,
           "model_loss: length ",
           length,
-          " exceeds max_positions ",
-          Config.max_positions);
+          " exceeds max_position_embeddings ",
+          Config.max_position_embeddings);
     storage_ = buffer<std::byte, Backend>(bytes_of(N));
     host_.resize(static_cast<std::size_t>(exchange<host_memory>::bytes(N)));
     context.reserve(workspace_bytes(batch, length, context.threads()));
@@ -93,12 +93,13 @@ class model_loss {
   /// Where a step adds up the gradients of several batches and losses are divided by valid targets,
   /// `targets_of_step` has the targets of all of them (count_targets): gradients and losses are
   /// then shares that add up to those of one large batch. Null: the batch is all there is.
-  loss_report<Config.depth> with_gradients(context<Backend>& context,
-                                           const model_type& model,
-                                           gradient_array gradients,
-                                           const batch_view& batch,
-                                           const loss_options<Config.depth>& options,
-                                           const counts_type* targets_of_step = nullptr) {
+  loss_report<Config.prediction.depth> with_gradients(
+      context<Backend>& context,
+      const model_type& model,
+      gradient_array gradients,
+      const batch_view& batch,
+      const loss_options<Config.prediction.depth>& options,
+      const counts_type* targets_of_step = nullptr) {
     check(gradients.count() == model_type::layout.storage,
           "model_loss: expected ",
           model_type::layout.storage,
@@ -109,11 +110,11 @@ class model_loss {
 
   /// Losses of a batch.
   [[nodiscard("model_loss::without_gradients: nothing but the report comes of it")]] loss_report<
-      Config.depth>
+      Config.prediction.depth>
   without_gradients(context<Backend>& context,
                     const model_type& model,
                     const batch_view& batch,
-                    const loss_options<Config.depth>& options) {
+                    const loss_options<Config.prediction.depth>& options) {
     return run(context, model, gradient_array(nullptr, 0), batch, options, nullptr);
   }
 
@@ -257,7 +258,7 @@ class model_loss {
           batch_,
           " x ",
           length_);
-    check_tokens(batch, Config.depth, Config.vocab_size);
+    check_tokens(batch, Config.prediction.depth, Config.vocab_size);
   }
 
   void fill_tokens(const exchange<host_memory>& host, const batch_view& batch) const {
@@ -287,12 +288,12 @@ class model_loss {
             scope};
   }
 
-  loss_report<Config.depth> run(context<Backend>& context,
-                                const model_type& model,
-                                gradient_array gradients,
-                                const batch_view& batch,
-                                const loss_options<Config.depth>& options,
-                                const counts_type* targets_of_step) {
+  loss_report<Config.prediction.depth> run(context<Backend>& context,
+                                           const model_type& model,
+                                           gradient_array gradients,
+                                           const batch_view& batch,
+                                           const loss_options<Config.prediction.depth>& options,
+                                           const counts_type* targets_of_step) {
     const detail::turn working(at_work_, called_from_visitor);
     check_batch(batch);
     options.validate("model_loss");
@@ -301,7 +302,7 @@ class model_loss {
     const exchange<host_memory> host = host_exchange(N);
     fill_tokens(host, batch);
     counts_type valid{};
-    count_targets<Config.depth>(valid, batch);
+    count_targets<Config.prediction.depth>(valid, batch);
     const counts_type& divided_by = targets_of_step != nullptr ? *targets_of_step : valid;
     fill_targets(host, batch, options, divided_by);
     send(context, N);
@@ -350,7 +351,7 @@ class model_loss {
   /// document of t[i].
   void fill_targets(const exchange<host_memory>& host,
                     const batch_view& batch,
-                    const loss_options<Config.depth>& options,
+                    const loss_options<Config.prediction.depth>& options,
                     const counts_type& divided_by) const {
     const index_t T = batch.length, N = batch.batch * T, row = T + static_cast<index_t>(depths);
     for (std::size_t k = 0; k < depths; ++k) {
@@ -373,17 +374,20 @@ class model_loss {
     }
   }
 
-  static double divisor(index_t valid, index_t N, const loss_options<Config.depth>& options) {
+  static double divisor(index_t valid,
+                        index_t N,
+                        const loss_options<Config.prediction.depth>& options) {
     return static_cast<double>(
         options.normalization == loss_normalization::positions ? N : (std::max<index_t>)(valid, 1));
   }
 
-  static loss_report<Config.depth> summarize(const exchange<host_memory>& host,
-                                             index_t N,
-                                             const loss_options<Config.depth>& options,
-                                             const counts_type& valid,
-                                             const counts_type& divided_by) {
-    loss_report<Config.depth> report;
+  static loss_report<Config.prediction.depth> summarize(
+      const exchange<host_memory>& host,
+      index_t N,
+      const loss_options<Config.prediction.depth>& options,
+      const counts_type& valid,
+      const counts_type& divided_by) {
+    loss_report<Config.prediction.depth> report;
     for (std::size_t k = 0; k < depths; ++k) {
       depth_report& depth = report.depths[k];
       depth.targets = valid[k];

@@ -169,7 +169,7 @@ struct block {
   template <class Pass>
   static void norm_input(const Pass& pass, const layout& at, const activations& a, matrix x) {
     rms_norm_forward(
-        pass.context, a.norm1, a.inv_rms1, x, pass.w.vector(at.input_norm), Config.epsilon());
+        pass.context, a.norm1, a.inv_rms1, x, pass.w.vector(at.input_norm), Config.rms_norm_eps);
   }
 
   template <class Pass>
@@ -179,7 +179,7 @@ struct block {
                      a.inv_rms2,
                      a.middle,
                      pass.w.vector(at.post_attention_norm),
-                     Config.epsilon());
+                     Config.rms_norm_eps);
     FeedForward::forward(pass, at.feed_forward, a.feed_forward, y, a.norm2, a.middle);
   }
 

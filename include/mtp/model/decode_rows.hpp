@@ -79,7 +79,7 @@ class decode_rows {
 
   /// normed = RMSNorm(x) with the scale of a parameter.  x [M, C]
   void norm(const pass_type& pass, const parameter& scale, matrix x) const {
-    rms_norm_forward(pass.context, normed, inverse, x, pass.w.vector(scale), Config.epsilon());
+    rms_norm_forward(pass.context, normed, inverse, x, pass.w.vector(scale), Config.rms_norm_eps);
   }
 
  private:

@@ -45,7 +45,7 @@ class draft_progress {
       rewind(count, behind);
       return up_to(count - 1, count);
     } else {
-      return {-Config.depth - 2, Config.depth + 1};
+      return {-Config.prediction.depth - 2, Config.prediction.depth + 1};
     }
   }
 

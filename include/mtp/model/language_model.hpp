@@ -117,7 +117,7 @@ class language_model {
     const double plain = p.is_vector() ? 0 : 1 / std::sqrt(static_cast<double>(p.inputs));
     switch (p.role) {
       case parameter_role::residual:
-        return plain / std::sqrt(2.0 * Config.num_layers);
+        return plain / std::sqrt(2.0 * Config.num_hidden_layers);
       case parameter_role::zero:
         return 0;
       default:
@@ -128,12 +128,12 @@ class language_model {
   static constexpr index_t rotary_width = attention_of<Config, Backend, S>::rotary_width;  // E
 
   void fill_rope() {
-    constexpr index_t P = Config.max_positions, E = rotary_width;
+    constexpr index_t P = Config.max_position_embeddings, E = rotary_width;
     std::vector<sum_type> table(static_cast<std::size_t>(P * E));  // [P, E]
     for (index_t p = 0; p < P; ++p) {
       for (index_t e = 0; e < E / 2; ++e) {
         const double angle = static_cast<double>(p) *
-                             std::pow(static_cast<double>(Config.rope_theta),
+                             std::pow(static_cast<double>(Config.attention.rope_theta),
                                       -2.0 * static_cast<double>(e) / static_cast<double>(E));
         table[static_cast<std::size_t>(p * E + e)] = static_cast<sum_type>(std::cos(angle));
         table[static_cast<std::size_t>(p * E + E / 2 + e)] = static_cast<sum_type>(std::sin(angle));
@@ -149,7 +149,7 @@ class language_model {
 
 template <model_config Config, class Backend, scalar S>
 language_model<Config, Backend, S>::language_model(context<Backend>& context, mtp::seed seed)
-    : values_(layout.storage), rope_(dims<2>{Config.max_positions, rotary_width}) {
+    : values_(layout.storage), rope_(dims<2>{Config.max_position_embeddings, rotary_width}) {
   initialize(context, seed);
   fill_rope();  // waits for what the context was given, so that any other may use the parameters
 }

@@ -58,15 +58,10 @@ void copy_visited(const ToLayout& to_at,
 
 }  // namespace detail
 
-/// Whether two configurations differ in nothing but the head: head, depth, concat, hidden_tap,
-/// recycle_tap and output_norm. Their trunks have the same parameters and compute the same.
+/// Whether two configurations differ in nothing but `prediction`. Their trunks have the same
+/// parameters and compute the same.
 constexpr bool same_trunk(model_config a, const model_config& b) {
-  a.head = b.head;
-  a.depth = b.depth;
-  a.concat = b.concat;
-  a.hidden_tap = b.hidden_tap;
-  a.recycle_tap = b.recycle_tap;
-  a.output_norm = b.output_norm;
+  a.prediction = b.prediction;
   return a == b;
 }
 

@@ -22,8 +22,9 @@ template <model_config Config, class Backend, scalar S>
 struct trunk {
   using block_type = block<Config, Backend, S>;  ///< a block of the configuration
   /// Blocks of the first run.
-  static constexpr int dense_blocks =
-      Config.feed_forward == feed_forward_kind::swiglu ? 0 : Config.first_k_dense_replace;
+  static constexpr int dense_blocks = Config.feed_forward.kind == feed_forward_kind::swiglu
+                                          ? 0
+                                          : Config.feed_forward.first_k_dense_replace;
   /// One of them; where there are none, the type stands for no other.
   using dense_block_type = std::conditional_t<dense_blocks == 0,
                                               block_type,
@@ -41,9 +42,10 @@ struct trunk {
 
   static constexpr index_t C = Config.hidden_size;  ///< width of the stream
   /// Whether the trunk runs all of its blocks and the norm.
-  static constexpr bool ends_with_norm = !Config.head.owns_last_block;
+  static constexpr bool ends_with_norm = !Config.prediction.kind.owns_last_block;
   /// Blocks of the second run that the trunk runs itself.
-  static constexpr int shared_blocks = Config.num_layers - dense_blocks - (ends_with_norm ? 0 : 1);
+  static constexpr int shared_blocks =
+      Config.num_hidden_layers - dense_blocks - (ends_with_norm ? 0 : 1);
 
   /// Parameters. With tied embeddings `output` is `embedding`.
   struct layout {
@@ -59,7 +61,7 @@ struct trunk {
       layout at;
       at.embedding = cursor.matrix(V, C, parameter_role::embedding);
       at.dense = decltype(at.dense)::make(cursor, dense_blocks);
-      at.blocks = decltype(at.blocks)::make(cursor, Config.num_layers - dense_blocks);
+      at.blocks = decltype(at.blocks)::make(cursor, Config.num_hidden_layers - dense_blocks);
       at.norm = cursor.vector(C, parameter_role::norm);
       at.output = Config.tie_word_embeddings ? at.embedding : cursor.matrix(V, C);
       return at;
@@ -132,7 +134,7 @@ struct trunk {
     template <class Arena>
     static constexpr caches make(Arena& arena) {
       const auto dense = run_caches<dense_block_type>::make(arena, dense_blocks);
-      return {dense, run_caches<block_type>::make(arena, Config.num_layers - dense_blocks)};
+      return {dense, run_caches<block_type>::make(arena, Config.num_hidden_layers - dense_blocks)};
     }
     /// Of block l of the trunk.
     typename block_type::cache at(int l) const {
@@ -158,7 +160,7 @@ struct trunk {
 
   /// Of the residual stream and its norm, what heads are given.
   static matrix tapped(matrix stream, matrix normed) {
-    return Config.hidden_tap == norm_tap::pre_norm ? stream : normed;
+    return Config.prediction.hidden_tap == norm_tap::pre_norm ? stream : normed;
   }
 
   /// a.output() = the residual stream of the tokens of the pass; normed [N, C] = its norm, where
@@ -177,7 +179,7 @@ struct trunk {
     }
     if constexpr (ends_with_norm) {
       rms_norm_forward(
-          pass.context, normed, a.inv_rms, a.output(), pass.w.vector(at.norm), Config.epsilon());
+          pass.context, normed, a.inv_rms, a.output(), pass.w.vector(at.norm), Config.rms_norm_eps);
     }
   }
 

@@ -31,13 +31,14 @@ struct train_options {
   index_t length = 128;      ///< positions of a sequence, T
   index_t accumulation = 1;  ///< passes of a step
   learning_rate_schedule learning_rate = learning_rate_schedule::constant(1e-3);  ///< by step
-  lambda_schedule lambda = lambda_schedule::of(Config.head);  ///< factor of the deeper losses
-  adamw_options optimizer{};                                  ///< of the optimizer
-  double clip_norm = 1.0;  ///< of all gradients together; 0: no clipping
-  int max_bad_steps = 5;   ///< this many in a row with NaN or infinity end training with an error
+  lambda_schedule lambda =
+      lambda_schedule::of(Config.prediction.kind);  ///< factor of the deeper losses
+  adamw_options optimizer{};                        ///< of the optimizer
+  double clip_norm = 1.0;                           ///< of all gradients together; 0: no clipping
+  int max_bad_steps = 5;  ///< this many in a row with NaN or infinity end training with an error
   /// Weights of the depths. A lambda, because g++ 12 stops with an internal error at a call of
   /// another function here where options are designated within a class template.
-  loss_options<Config.depth> loss = [] { return default_loss_options<Config>(); }();
+  loss_options<Config.prediction.depth> loss = [] { return default_loss_options<Config>(); }();
 };
 
 /// Everything of a run that is not a parameter or a moment.
@@ -72,14 +73,16 @@ class trainer {
                 "trainer: the tokens of the dataset must be integers that fit into token_t");
 
  public:
-  using model_type = language_model<Config, Backend, S>;  ///< the model that is trained
-  using dataset_type = dataset<Element>;                  ///< what it is trained on
-  using options_type = train_options<Config>;             ///< what the run is made with
-  using report_type = step_report<Config.depth>;          ///< what a step gives
-  using scalar_type = S;                                  ///< element type of the model
+  using model_type = language_model<Config, Backend, S>;     ///< the model that is trained
+  using dataset_type = dataset<Element>;                     ///< what it is trained on
+  using options_type = train_options<Config>;                ///< what the run is made with
+  using report_type = step_report<Config.prediction.depth>;  ///< what a step gives
+  using scalar_type = S;                                     ///< element type of the model
   using sum_type = accumulate_t<S>;  ///< what gradients and moments are kept in
   /// Tokens that a sample has for sequences of `length` positions.
-  static constexpr index_t window_of(index_t length) { return length + 1 + Config.depth; }
+  static constexpr index_t window_of(index_t length) {
+    return length + 1 + Config.prediction.depth;
+  }
 
   /// Context, model and data must outlive the trainer. Throws mtp::error for options that make no
   /// run, and unless the data's window is length + 1 + depth.
@@ -141,7 +144,8 @@ class trainer {
   /// with the weights of the options alone: the lambda schedule does not enter. `keep_going`, if
   /// given, is asked before each pass; after it has returned false, the report is about the windows
   /// so far.
-  [[nodiscard("trainer::validate: nothing but the report comes of it")]] loss_report<Config.depth>
+  [[nodiscard("trainer::validate: nothing but the report comes of it")]] loss_report<
+      Config.prediction.depth>
   validate(index_t windows, const std::function<bool()>& keep_going = {});
 
  private:
@@ -172,10 +176,10 @@ class trainer {
           " and ",
           lambda.switch_at);
     options.loss.validate("trainer");
-    check(Config.head.parameters != head_parameters::none ||
+    check(Config.prediction.kind.parameters != head_parameters::none ||
               options.loss.scope != gradient_scope::heads_only,
           "trainer: gradient_scope::heads_only trains nothing with the head kind ",
-          name_of(Config.head),
+          name_of(Config.prediction.kind),
           ", which has no parameters");
     check(options.clip_norm >= 0,
           "trainer: expected a clip_norm of at least 0, got ",
@@ -231,28 +235,28 @@ class trainer {
   }
 
   /// Targets of all passes of the step.
-  target_counts<Config.depth> targets_of_step() {
-    target_counts<Config.depth> counts{};
+  target_counts<Config.prediction.depth> targets_of_step() {
+    target_counts<Config.prediction.depth> counts{};
     for (index_t pass = 0; pass < options_.accumulation; ++pass) {
       load_training_batch(pass);
-      count_targets<Config.depth>(counts, batch_of(options_.batch));
+      count_targets<Config.prediction.depth>(counts, batch_of(options_.batch));
     }
     return counts;
   }
 
   /// Gradients and losses over all passes of the step, which are those of one large batch. Divided
   /// by positions, the passes have equal shares; divided by targets, each has those of its targets.
-  loss_report<Config.depth> accumulate(loss_options<Config.depth> loss) {
+  loss_report<Config.prediction.depth> accumulate(loss_options<Config.prediction.depth> loss) {
     const bool equal_shares = loss.normalization == loss_normalization::positions;
     const double shares = equal_shares ? static_cast<double>(options_.accumulation) : 1.0;
     for (auto& weight : loss.weights) {
       weight /= shares;
     }
-    target_counts<Config.depth> targets{};
+    target_counts<Config.prediction.depth> targets{};
     if (!equal_shares) {
       targets = targets_of_step();
     }
-    loss_report<Config.depth> sum;
+    loss_report<Config.prediction.depth> sum;
     for (index_t pass = 0; pass < options_.accumulation; ++pass) {
       load_training_batch(pass);
       const auto report = loss_.with_gradients(*context_,
@@ -350,9 +354,9 @@ auto trainer<Config, Backend, S, Element>::step() -> report_type {
 }
 
 template <model_config Config, class Backend, scalar S, class Element>
-loss_report<Config.depth> trainer<Config, Backend, S, Element>::validate(
+loss_report<Config.prediction.depth> trainer<Config, Backend, S, Element>::validate(
     index_t windows, const std::function<bool()>& keep_going) {
-  loss_report<Config.depth> total;
+  loss_report<Config.prediction.depth> total;
   const index_t count = (std::min)(windows, data_->validation_windows());
   auto loss = options_.loss;
   loss.normalization = loss_normalization::valid_targets;

@@ -7,10 +7,10 @@
 
 constexpr mtp::model_config config{.vocab_size = 32,
                                    .hidden_size = 16,
-                                   .num_layers = 1,
-                                   .num_heads = 1,
-                                   .intermediate_size = 16,
-                                   .max_positions = 32};
+                                   .num_hidden_layers = 1,
+                                   .max_position_embeddings = 32,
+                                   .attention = {.num_attention_heads = 1},
+                                   .feed_forward = {.intermediate_size = 16}};
 
 std::size_t FUNCTION();
 

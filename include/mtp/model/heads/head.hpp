@@ -15,7 +15,7 @@ namespace mtp::inline MTP_ABI {
 
 /// The head of a configuration.
 template <model_config Config, class Backend, scalar S>
-using head_of = typename head_traits<Config.head>::template head<Config, Backend, S>;
+using head_of = typename head_traits<Config.prediction.kind>::template head<Config, Backend, S>;
 
 namespace detail {
 /// Stands for what scores rows.
@@ -26,7 +26,7 @@ struct score_stand_in {
 
 /// A head that is given the trunk's normed rows.
 template <class Head, auto Config, class Backend, class S>
-concept reads_normed_rows = Config.head.owns_last_block ||
+concept reads_normed_rows = Config.prediction.kind.owns_last_block ||
                             requires(const typename Head::activations& a, index_t n) {
   { Head::next_token_rows(a, n) } -> std::same_as<matrix_view<S, Backend>>;
   { a.dhidden } -> std::convertible_to<matrix_view<S, Backend>>;
@@ -37,11 +37,11 @@ struct model_stand_in {};
 
 /// A head that drafts, or need not.
 template <class Head, auto Config, class Backend, class S>
-concept drafts_if_asked = !Config.drafts() || requires(typename Head::drafter & drafter,
-                                                       context<Backend>& context,
-                                                       const model_stand_in& model,
-                                                       const text_view<Backend>& text,
-                                                       index_t n) {
+concept drafts_if_asked = !Config.prediction.drafts() || requires(typename Head::drafter & drafter,
+                                                                  context<Backend>& context,
+                                                                  const model_stand_in& model,
+                                                                  const text_view<Backend>& text,
+                                                                  index_t n) {
   { drafter.ring() } -> std::convertible_to<matrix_view<S, Backend>>;
   drafter.advance(context, model, text, n, n);
   drafter.draft(context, model, text);

@@ -22,12 +22,12 @@ namespace mtp::inline MTP_ABI {
 template <model_config Config, class Backend, scalar S>
 struct independent_head {
   /// Depth of the configuration.
-  static constexpr std::size_t D = static_cast<std::size_t>(Config.depth);
+  static constexpr std::size_t D = static_cast<std::size_t>(Config.prediction.depth);
   using matrix = matrix_view<S, Backend>;            ///< rows of activations
   using pass_type = model_pass<Config, Backend, S>;  ///< what a pass carries
   using trunk_type = trunk<Config, Backend, S>;      ///< what it is given its rows by
   /// Whether x is the residual stream rather than its norm.
-  static constexpr bool taps_before_norm = Config.hidden_tap == norm_tap::pre_norm;
+  static constexpr bool taps_before_norm = Config.prediction.hidden_tap == norm_tap::pre_norm;
 
   /// Parameters of one depth.
   struct depth_layout {

@@ -18,7 +18,7 @@ namespace mtp::inline MTP_ABI {
 ///     h^k  = TRM_k(h'^k)
 ///     out  = RMSNorm(h^k)
 ///
-/// config.concat swaps the halves; the shared output matrix reads out.
+/// config.prediction.concat swaps the halves; the shared output matrix reads out.
 template <model_config Config, class Backend, scalar S>
 struct mtp_module {
   using matrix = matrix_view<S, Backend>;            ///< rows of activations
@@ -27,7 +27,7 @@ struct mtp_module {
   using block_type = block<Config, Backend, S>;      ///< the computation of TRM_k
   static constexpr index_t C = Config.hidden_size;   ///< width of the stream
   /// Which half of the projection's columns comes first.
-  static constexpr bool hidden_first = Config.concat == concat_order::hidden_first;
+  static constexpr bool hidden_first = Config.prediction.concat == concat_order::hidden_first;
 
   /// Parameters of a module, under the names of DeepSeek's released weights.
   struct layout {
@@ -44,7 +44,7 @@ struct mtp_module {
       const auto hidden_norm = cursor.vector(C, parameter_role::norm);
       const auto projection = cursor.matrix(C, 2 * C);
       const auto block = block_type::layout::make(cursor);
-      const auto output_norm = Config.output_norm == output_norm_kind::per_depth
+      const auto output_norm = Config.prediction.output_norm == output_norm_kind::per_depth
                                    ? cursor.vector(C, parameter_role::norm)
                                    : parameter{};
       return {embedding_norm, hidden_norm, projection, block, output_norm};
@@ -120,7 +120,7 @@ struct mtp_module {
                     pass.w.vector(at.embedding_norm),
                     pass.w.matrix(at.projection),
                     hidden_first,
-                    Config.epsilon());
+                    Config.rms_norm_eps);
   }
 
   /// out [N, C] = the normed stream of this depth, of hidden [N, C] and the tokens of depth k.
@@ -136,7 +136,7 @@ struct mtp_module {
         pass, at, embedding, a.projected, a.inv_hidden, a.inv_embedding, hidden, pass.tokens_at(k));
     block_type::forward(pass, at.block, a.block, a.stream, a.projected);
     rms_norm_forward(
-        pass.context, out, a.inv_output, a.stream, pass.w.vector(norm), Config.epsilon());
+        pass.context, out, a.inv_output, a.stream, pass.w.vector(norm), Config.rms_norm_eps);
   }
 
   /// dstream [N, C] holds the gradient of the stream (a.stream) and is used up; dhidden [N, C]

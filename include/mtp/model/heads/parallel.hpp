@@ -24,9 +24,9 @@ namespace mtp::inline MTP_ABI {
 template <model_config Config, class Backend, scalar S>
 struct parallel_head {
   /// Depth of the configuration.
-  static constexpr std::size_t D = static_cast<std::size_t>(Config.depth);
+  static constexpr std::size_t D = static_cast<std::size_t>(Config.prediction.depth);
   /// Whether all depths use the trunk's final norm.
-  static constexpr bool shares_norm = Config.output_norm == output_norm_kind::shared;
+  static constexpr bool shares_norm = Config.prediction.output_norm == output_norm_kind::shared;
 
   using matrix = matrix_view<S, Backend>;              ///< rows of activations
   using pass_type = model_pass<Config, Backend, S>;    ///< what a pass carries
@@ -133,7 +133,7 @@ struct parallel_head {
       const parameter& norm = norm_of(at, trunk, k);
       block_type::forward(pass, block, a.block, a.stream, z);
       rms_norm_forward(
-          pass.context, a.hidden, a.inverse, a.stream, pass.w.vector(norm), Config.epsilon());
+          pass.context, a.hidden, a.inverse, a.stream, pass.w.vector(norm), Config.rms_norm_eps);
       score(k, a.hidden, a.dhidden, trunk.output);
       const bool trains_block = k > 0 || pass.trains_trunk();
       if (!pass.wants_gradients() || !trains_block) {
@@ -175,7 +175,8 @@ struct parallel_head {
     /// arena_plan.
     template <class Arena>
     static constexpr drafter make(Arena& arena, index_t max_rows) {
-      constexpr index_t C = Config.hidden_size, V = Config.vocab_size, depth = Config.depth;
+      constexpr index_t C = Config.hidden_size, V = Config.vocab_size,
+                        depth = Config.prediction.depth;
       drafter made;
       made.rows_ = rows_type::template make<block_type>(arena, max_rows);
       made.ring_ = matrix(arena.template take<S>(max_rows * C), {max_rows, C});
@@ -190,7 +191,7 @@ struct parallel_head {
     /// Bytes of workspace that passes of M rows and a draft want at most.
     static constexpr index_t workspace(index_t M, index_t threads) {
       return (std::max)(block_type::decode_workspace(M, threads),
-                        logits_workspace<Config, Backend, S>(Config.depth, threads));
+                        logits_workspace<Config, Backend, S>(Config.prediction.depth, threads));
     }
 
     /// A new text.
@@ -235,7 +236,7 @@ struct parallel_head {
                          rows.inverse.slice(0, 0, 1),
                          rows.stream.slice(0, range.rows - 1, 1),
                          model.values().vector(norm_of(model.head(), model.trunk(), k)),
-                         Config.epsilon());
+                         Config.rms_norm_eps);
       }
       draft_tokens(context, model, model.trunk().output, last_, logits_, predicted_, text, 0);
     }

@@ -26,13 +26,13 @@ namespace mtp::inline MTP_ABI {
 template <model_config Config, class Backend, scalar S>
 struct sequential_head {
   /// Depth of the configuration.
-  static constexpr std::size_t D = static_cast<std::size_t>(Config.depth);
+  static constexpr std::size_t D = static_cast<std::size_t>(Config.prediction.depth);
   /// Modules with parameters of their own.
-  static constexpr std::size_t modules = static_cast<std::size_t>(Config.head_modules());
+  static constexpr std::size_t modules = static_cast<std::size_t>(Config.prediction.modules());
   /// Whether depth 1 is given the trunk's residual stream rather than its norm.
-  static constexpr bool taps_before_norm = Config.hidden_tap == norm_tap::pre_norm;
+  static constexpr bool taps_before_norm = Config.prediction.hidden_tap == norm_tap::pre_norm;
   /// Whether depth k + 1 is given the stream of depth k rather than its norm.
-  static constexpr bool recycles_before_norm = Config.recycle_tap == norm_tap::pre_norm;
+  static constexpr bool recycles_before_norm = Config.prediction.recycle_tap == norm_tap::pre_norm;
 
   using matrix = matrix_view<S, Backend>;              ///< rows of activations
   using pass_type = model_pass<Config, Backend, S>;    ///< what a pass carries
@@ -69,7 +69,8 @@ struct sequential_head {
   static const parameter& norm_of(const layout& at,
                                   const typename trunk_type::layout& trunk,
                                   std::size_t k) {
-    return Config.output_norm == output_norm_kind::shared ? trunk.norm : at.of(k).output_norm;
+    return Config.prediction.output_norm == output_norm_kind::shared ? trunk.norm
+                                                                     : at.of(k).output_norm;
   }
 
   // ---- Training
@@ -98,7 +99,7 @@ struct sequential_head {
                                       index_t N,
                                       const typename block_type::scratch& scratch,
                                       std::index_sequence<K...>) {
-      const index_t C = Config.hidden_size, rows = (Config.depth + 1) * N;
+      const index_t C = Config.hidden_size, rows = (Config.prediction.depth + 1) * N;
       const auto matrix_of = [&](index_t count, index_t columns) {
         return matrix(arena.template take<S>(count * columns), {count, columns});
       };
@@ -168,7 +169,7 @@ struct sequential_head {
     }
     auto& context = pass.context;
     const bool reaches = pass.heads_reach_trunk();
-    const bool shared_norm = Config.output_norm == output_norm_kind::shared;
+    const bool shared_norm = Config.prediction.output_norm == output_norm_kind::shared;
     for (std::size_t k = D; k >= 1; --k) {
       const auto& kept = a.depth[k - 1];
       const parameter& norm = norm_of(at, trunk, k);
@@ -234,7 +235,7 @@ struct sequential_head {
       made.inv_embedding_ = {arena.template take<accumulate_t<S>>(max_rows), dims<1>{max_rows}};
       made.logits_ = {arena.template take<accumulate_t<S>>(V), {1, V}};
       made.predicted_ = {arena.template take<token_t>(1), dims<1>{1}};
-      made.caches_ = run_caches<block_type>::make(arena, Config.depth);
+      made.caches_ = run_caches<block_type>::make(arena, Config.prediction.depth);
       for (auto& ring : made.rings_) {
         ring = matrix_of(C);
       }

@@ -19,15 +19,15 @@ namespace mtp::inline MTP_ABI {
 
 ///     y = residual + W_o attention(rope(q), rope(k), v),      [q ; k ; v] = W_qkv x + b
 ///
-/// with b where config.qkv_bias, and each head of q and k through an RMSNorm of its own before the
-/// rotation where config.qk_norm (Qwen3).
+/// with b where config.attention.qkv_bias, and each head of q and k through an RMSNorm of its own
+/// before the rotation where config.attention.qk_norm (Qwen3).
 template <model_config Config, class Backend, scalar S>
 struct grouped_query_attention {
-  static constexpr index_t C = Config.hidden_size;        ///< width of the stream
-  static constexpr index_t H = Config.num_heads;          ///< heads of queries
-  static constexpr index_t G = Config.key_value_heads();  ///< heads of keys and values
-  static constexpr index_t E = Config.head_width();       ///< width of a head
-  static constexpr index_t qkv_size = (H + 2 * G) * E;    ///< of a row of queries, keys, values
+  static constexpr index_t C = Config.hidden_size;                    ///< width of the stream
+  static constexpr index_t H = Config.attention.num_attention_heads;  ///< heads of queries
+  static constexpr index_t G = Config.num_key_value_heads();          ///< heads of keys and values
+  static constexpr index_t E = Config.head_dim();                     ///< width of a head
+  static constexpr index_t qkv_size = (H + 2 * G) * E;  ///< of a row of queries, keys, values
 
   using matrix = matrix_view<S, Backend>;              ///< rows of activations
   using input_matrix = matrix_view<const S, Backend>;  ///< rows of activations that are read
@@ -39,9 +39,9 @@ struct grouped_query_attention {
   /// Parameters, under the names of Hugging Face's Phi-3 (fused projections) and Qwen3 (QK-norm).
   struct layout {
     parameter qkv;     ///< W_qkv: all of q, then k, then v  [(H + 2G) E, C]
-    parameter bias;    ///< b, with config.qkv_bias  [(H + 2G) E]
-    parameter q_norm;  ///< scale of the norm of each query, with config.qk_norm  [E]
-    parameter k_norm;  ///< scale of the norm of each key, with config.qk_norm  [E]
+    parameter bias;    ///< b, with config.attention.qkv_bias  [(H + 2G) E]
+    parameter q_norm;  ///< scale of the norm of each query, with config.attention.qk_norm  [E]
+    parameter k_norm;  ///< scale of the norm of each key, with config.attention.qk_norm  [E]
     parameter output;  ///< W_o  [C, H E]
 
     /// Takes their places from a parameter_cursor.
@@ -49,10 +49,10 @@ struct grouped_query_attention {
     static constexpr layout make(Cursor& cursor) {
       layout at;
       at.qkv = cursor.matrix(qkv_size, C);
-      if (Config.qkv_bias) {
+      if (Config.attention.qkv_bias) {
         at.bias = cursor.vector(qkv_size, parameter_role::bias);
       }
-      if (Config.qk_norm) {
+      if (Config.attention.qk_norm) {
         at.q_norm = cursor.vector(E, parameter_role::norm);
         at.k_norm = cursor.vector(E, parameter_role::norm);
       }
@@ -94,8 +94,8 @@ struct grouped_query_attention {
                                               {N, columns});
       };
       const auto qkv = rows(qkv_size);
-      const auto raw = Config.qk_norm ? rows(qkv_size) : qkv;
-      const auto inv_rms = sums(Config.qk_norm ? H + G : 0);
+      const auto raw = Config.attention.qk_norm ? rows(qkv_size) : qkv;
+      const auto inv_rms = sums(Config.attention.qk_norm ? H + G : 0);
       const auto attended = rows(H * E);
       return {raw, inv_rms, qkv, attended, sums(2 * H)};
     }
@@ -117,10 +117,10 @@ struct grouped_query_attention {
   /// Keys and values of one sequence. A row is written at its position and read by the rows behind
   /// it alone, so what stands behind the last position in use is stale and reaches no result.
   using cache = cache_view<S, Backend>;
-  /// Takes the memory of a cache of config.max_positions from an arena, or counts it.
+  /// Takes the memory of a cache of config.max_position_embeddings from an arena, or counts it.
   template <class Arena>
   static constexpr cache make_cache(Arena& arena) {
-    constexpr index_t P = Config.max_positions;
+    constexpr index_t P = Config.max_position_embeddings;
     return {arena.template take<S>(ops_of<Backend>::template kv_storage<S>(P, G, E)), P, G, E};
   }
 
@@ -136,7 +136,7 @@ struct grouped_query_attention {
   /// The same for M rows while decoding.
   static constexpr index_t decode_workspace(index_t M, index_t threads) {
     using ops = ops_of<Backend>;
-    constexpr index_t P = Config.max_positions;
+    constexpr index_t P = Config.max_position_embeddings;
     return (std::max)({ops::template linear_forward_workspace<S>(M, qkv_size, C, threads),
                        ops::template linear_forward_workspace<S>(M, C, H * E, threads),
                        ops::template attention_workspace<S>(M, P, H * E, G * E, E, threads),
@@ -209,7 +209,7 @@ struct grouped_query_attention {
                             a.statistics,
                             pass.rope,
                             pass.batch);
-    if constexpr (Config.qk_norm) {
+    if constexpr (Config.attention.qk_norm) {
       const auto norm_backward = [&](heads_view dq, heads_view q, auto inverse, parameter scale) {
         rms_norm_backward(context,
                           dq,
@@ -223,7 +223,7 @@ struct grouped_query_attention {
       norm_backward(query(d.qkv), query(a.raw), a.inv_rms.slice(1, 0, H), at.q_norm);
       norm_backward(key(d.qkv), key(a.raw), a.inv_rms.slice(1, H, G), at.k_norm);
     }
-    if constexpr (Config.qkv_bias) {
+    if constexpr (Config.attention.qkv_bias) {
       linear_backward_bias(context, pass.g.vector(at.bias), d.qkv);
     }
     linear_backward_weight(context, pass.g.matrix(at.qkv), d.qkv, x);
@@ -245,14 +245,14 @@ struct grouped_query_attention {
   template <class Pass>
   static void project(const Pass& pass, const layout& at, const activations& a, input_matrix x) {
     auto& context = pass.context;
-    if constexpr (Config.qkv_bias) {
+    if constexpr (Config.attention.qkv_bias) {
       linear_bias_forward(context, a.raw, x, pass.w.matrix(at.qkv), pass.w.vector(at.bias));
     } else {
       linear_forward(context, a.raw, x, pass.w.matrix(at.qkv));
     }
-    if constexpr (Config.qk_norm) {
+    if constexpr (Config.attention.qk_norm) {
       const auto norm = [&](heads_view normed, auto inverse, heads_view raw, parameter scale) {
-        rms_norm_forward(context, normed, inverse, raw, pass.w.vector(scale), Config.epsilon());
+        rms_norm_forward(context, normed, inverse, raw, pass.w.vector(scale), Config.rms_norm_eps);
       };
       norm(query(a.qkv), a.inv_rms.slice(1, 0, H), query(a.raw), at.q_norm);
       norm(key(a.qkv), a.inv_rms.slice(1, H, G), key(a.raw), at.k_norm);

@@ -15,12 +15,12 @@ namespace mtp::inline MTP_ABI {
 /// The attention layer of a configuration.
 template <model_config Config, class Backend, scalar S>
 using attention_of =
-    typename attention_traits<Config.attention>::template layer<Config, Backend, S>;
+    typename attention_traits<Config.attention.kind>::template layer<Config, Backend, S>;
 
 /// The feed-forward layer of a configuration.
 template <model_config Config, class Backend, scalar S>
 using feed_forward_of =
-    typename feed_forward_traits<Config.feed_forward>::template layer<Config, Backend, S>;
+    typename feed_forward_traits<Config.feed_forward.kind>::template layer<Config, Backend, S>;
 
 namespace detail {
 /// Stands for a visitor of parameters.

@@ -1,0 +1,90 @@
+// The fields of a configuration, one after the other: what describes, reads, compares and prints
+// configurations goes through here.
+#pragma once
+
+#include <array>
+#include <concepts>
+#include <string_view>
+#include <type_traits>
+
+#include "mtp/model/model_config.hpp"
+
+namespace mtp::inline MTP_ABI {
+
+/// The names of the values of an enumeration, in their order.
+template <class Enum>
+struct value_names;
+/// Of concat_order.
+template <>
+struct value_names<concat_order> {
+  static constexpr std::array<std::string_view, 2> names{"hidden_first",
+                                                         "embedding_first"};  ///< in order
+};
+/// Of norm_tap.
+template <>
+struct value_names<norm_tap> {
+  static constexpr std::array<std::string_view, 2> names{"pre_norm", "post_norm"};  ///< in order
+};
+/// Of output_norm_kind.
+template <>
+struct value_names<output_norm_kind> {
+  static constexpr std::array<std::string_view, 2> names{"per_depth", "shared"};  ///< in order
+};
+
+namespace detail {
+/// A configuration, or a part of one, constant or not.
+template <class Given, class Config>
+concept config_like = std::same_as<std::remove_const_t<Given>, Config>;
+}  // namespace detail
+
+/// visitor(name, field) for every field of a part of a configuration, constant or not. Names are
+/// unique in all parts together, those of Hugging Face where it has the field.
+template <detail::config_like<attention_config> Attention, class Visitor>
+constexpr void visit_fields(Attention& attention, Visitor&& visitor) {
+  visitor("attention", attention.kind);
+  visitor("num_attention_heads", attention.num_attention_heads);
+  visitor("num_key_value_heads", attention.num_key_value_heads);
+  visitor("head_dim", attention.head_dim);
+  visitor("rope_theta", attention.rope_theta);
+  visitor("qkv_bias", attention.qkv_bias);
+  visitor("qk_norm", attention.qk_norm);
+}
+/// The same for the feed-forward layer.
+template <detail::config_like<feed_forward_config> FeedForward, class Visitor>
+constexpr void visit_fields(FeedForward& feed_forward, Visitor&& visitor) {
+  visitor("feed_forward", feed_forward.kind);
+  visitor("intermediate_size", feed_forward.intermediate_size);
+  visitor("first_k_dense_replace", feed_forward.first_k_dense_replace);
+}
+/// The same for the head.
+template <detail::config_like<prediction_config> Prediction, class Visitor>
+constexpr void visit_fields(Prediction& prediction, Visitor&& visitor) {
+  visitor("head", prediction.kind);
+  visitor("depth", prediction.depth);
+  visitor("concat", prediction.concat);
+  visitor("hidden_tap", prediction.hidden_tap);
+  visitor("recycle_tap", prediction.recycle_tap);
+  visitor("output_norm", prediction.output_norm);
+}
+/// The same for a whole configuration.
+template <detail::config_like<model_config> Config, class Visitor>
+constexpr void visit_fields(Config& config, Visitor&& visitor) {
+  visitor("vocab_size", config.vocab_size);
+  visitor("hidden_size", config.hidden_size);
+  visitor("num_hidden_layers", config.num_hidden_layers);
+  visitor("max_position_embeddings", config.max_position_embeddings);
+  visitor("rms_norm_eps", config.rms_norm_eps);
+  visitor("tie_word_embeddings", config.tie_word_embeddings);
+  visit_fields(config.attention, visitor);
+  visit_fields(config.feed_forward, visitor);
+  visit_fields(config.prediction, visitor);
+}
+
+/// A configuration that gives every size: what stands for "follows from others" is filled in.
+constexpr model_config resolved(model_config config) {
+  config.attention.head_dim = config.head_dim();
+  config.attention.num_key_value_heads = config.num_key_value_heads();
+  return config;
+}
+
+}  // namespace mtp::inline MTP_ABI
