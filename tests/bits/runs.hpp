@@ -22,38 +22,38 @@ namespace mtp::bits {
 constexpr model_config plain_config(head_kind head, int depth) {
   return {.vocab_size = 61,
           .hidden_size = 28,
-          .num_layers = 3,
-          .num_heads = 2,
-          .intermediate_size = 45,
-          .max_positions = 90,
-          .head = head,
-          .depth = depth,
-          .concat = concat_order::hidden_first,
-          .hidden_tap = norm_tap::post_norm,
-          .recycle_tap = norm_tap::pre_norm,
-          .output_norm = output_norm_kind::per_depth};
+          .num_hidden_layers = 3,
+          .max_position_embeddings = 90,
+          .attention = {.num_attention_heads = 2},
+          .feed_forward = {.intermediate_size = 45},
+          .prediction = {.kind = head,
+                         .depth = depth,
+                         .concat = concat_order::hidden_first,
+                         .hidden_tap = norm_tap::post_norm,
+                         .recycle_tap = norm_tap::pre_norm,
+                         .output_norm = output_norm_kind::per_depth}};
 }
 
 /// Every option the other way, and query heads in groups: C = 35, H E = 48, G E = 16, F = 53.
 constexpr model_config flipped_config(head_kind head, int depth) {
   return {.vocab_size = 67,
           .hidden_size = 35,
-          .num_layers = 2,
-          .num_heads = 6,
-          .num_key_value_heads = 2,
-          .head_dim = 8,
-          .intermediate_size = 53,
-          .max_positions = 90,
-          .rope_theta = 500.0f,
-          .tie_word_embeddings = true,
-          .qkv_bias = true,
-          .qk_norm = true,
-          .head = head,
-          .depth = depth,
-          .concat = concat_order::embedding_first,
-          .hidden_tap = norm_tap::pre_norm,
-          .recycle_tap = norm_tap::post_norm,
-          .output_norm = output_norm_kind::shared};
+          .num_hidden_layers = 2,
+          .max_position_embeddings = 90,
+          .attention = {.num_attention_heads = 6,
+                        .num_key_value_heads = 2,
+                        .head_dim = 8,
+                        .rope_theta = 500.0f,
+                        .qkv_bias = true,
+                        .qk_norm = true},
+          .feed_forward = {.intermediate_size = 53},
+          .prediction = {.kind = head,
+                         .depth = depth,
+                         .concat = concat_order::embedding_first,
+                         .hidden_tap = norm_tap::pre_norm,
+                         .recycle_tap = norm_tap::post_norm,
+                         .output_norm = output_norm_kind::shared},
+          .tie_word_embeddings = true};
 }
 
 /// The exact value: floating-point numbers in hexadecimal.
@@ -115,7 +115,9 @@ class run {
       : folder_(path),
         scope_(scope),
         text_(make_text(2000, Config.vocab_size)),
-        data_(text_, {0, 130, 131, 700, 1333}, {.window = T + 1 + Config.depth, .seed = seed{3}}) {}
+        data_(text_,
+              {0, 130, 131, 700, 1333},
+              {.window = T + 1 + Config.prediction.depth, .seed = seed{3}}) {}
 
   void write() {
     context<cpu> context(cpu_options{.threads = 2});
@@ -135,7 +137,7 @@ class run {
   static constexpr index_t B = 3, T = 17;
   static constexpr int steps_before = 24, steps_after = 8;
 
-  loss_options<Config.depth> losses() const {
+  loss_options<Config.prediction.depth> losses() const {
     auto options = default_loss_options<Config>();
     options.scope = scope_;
     options.normalization = scope_ == gradient_scope::detached ? loss_normalization::valid_targets
@@ -177,7 +179,7 @@ class run {
   /// The losses of a batch with documents and a mask, then a line for each parameter: the checksum
   /// of its gradient's elements, row by row.
   std::string masked_gradients(context<cpu>& context, const model_type& model) {
-    constexpr index_t row = T + 1 + Config.depth;
+    constexpr index_t row = T + 1 + Config.prediction.depth;
     std::vector<token_t> tokens(text_.begin(), text_.begin() + B * row);
     std::vector<std::int32_t> segments;
     std::vector<std::uint8_t> mask;
@@ -247,7 +249,7 @@ template <model_config Config, scalar S>
 void write_runs(const std::filesystem::path& path) {
   run<Config, S>(path / "joint", gradient_scope::joint).write();
   run<Config, S>(path / "detached", gradient_scope::detached).write();
-  if (Config.head.parameters != head_parameters::none) {
+  if (Config.prediction.kind.parameters != head_parameters::none) {
     run<Config, S>(path / "heads_only", gradient_scope::heads_only).write();
   }
 }
