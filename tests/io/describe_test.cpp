@@ -113,6 +113,17 @@ TEST_CASE("a description that makes no sense is refused by the name of the entry
                    [&] { static_cast<void>(io::config_of(entries)); }));
 }
 
+/// The description of a template argument, as a program reads it while it runs.
+template <model_config Config>
+entries_type described() {
+  return io::describe(Config);
+}
+
+TEST_CASE("every field of a template argument is the same while a program runs") {
+  CHECK(described<unusual>() == io::describe(unusual));
+  CHECK(described<model_config{}>() == io::describe(model_config{}));
+}
+
 TEST_CASE("a configuration prints as its fields") {
   std::ostringstream text;
   text << unusual;

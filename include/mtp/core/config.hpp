@@ -24,24 +24,3 @@
 #else
 #define MTP_HOST_DEVICE
 #endif
-
-/// Lets tensors stand for views in calls of `operation`, a function of a context and of views: a
-/// call with a tensor among its arguments is made again with what detail::`operand` makes of each
-/// (core/operand.hpp). Stands behind the operation, in its namespace.
-#define MTP_TAKES_TENSORS(operation, operand)                                                   \
-  template <class Context, class First, class... Rest>                                          \
-  requires(detail::some_tensor<First, Rest...>) decltype(auto) operation(                       \
-      Context& context, First&& first, Rest&&... rest) {                                        \
-    if constexpr (std::is_void_v<decltype(operation(                                            \
-                      context,                                                                  \
-                      detail::operand(std::forward<First>(first)),                              \
-                      detail::operand(std::forward<Rest>(rest))...))>) {                        \
-      static_assert(detail::may_be_result<First>,                                               \
-                    #operation                                                                  \
-                    ": the first tensor receives the result, so it must be a variable that is " \
-                    "not const");                                                               \
-    }                                                                                           \
-    return operation(context,                                                                   \
-                     detail::operand(std::forward<First>(first)),                               \
-                     detail::operand(std::forward<Rest>(rest))...);                             \
-  }

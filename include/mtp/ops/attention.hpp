@@ -1,9 +1,104 @@
 // Causal grouped-query attention: over whole sequences with its gradient, and over a cache.
 #pragma once
 
+#include "mtp/core/cache_view.hpp"
 #include "mtp/ops/detail.hpp"
+#include "mtp/ops/operation.hpp"
 
 namespace mtp::inline MTP_ABI {
+
+namespace detail {
+
+template <class Queries, class Keys, class Values>
+void check_attention(
+    const char* function, const Queries& q, const Keys& k, const Values& v, index_t batch) {
+  check_rows(function, "q", q);
+  check_rows(function, "k", k);
+  check_rows(function, "v", v);
+  check_shape(function, "v", v, k.shape());
+  check_shape(function, "k", k, {q.extent(0), k.extent(1), q.extent(2)});
+  check(k.extent(1) > 0 && q.extent(1) % k.extent(1) == 0,
+        function,
+        ": ",
+        q.extent(1),
+        " query heads are not a multiple of ",
+        k.extent(1),
+        " key/value heads");
+  check(batch > 0 && q.extent(0) % batch == 0,
+        function,
+        ": ",
+        q.extent(0),
+        " rows are not a multiple of batch ",
+        batch);
+}
+
+/// What attention_backward and its like are given.
+template <class Dq, class Dk, class Heads, class Statistics>
+void check_attention_backward(const char* function,
+                              const Dq& dq,
+                              const Dk& dk,
+                              const Dk& dv,
+                              const Heads& dout,
+                              const Heads& q,
+                              const Heads& k,
+                              const Heads& v,
+                              const Heads& out,
+                              const Statistics& statistics,
+                              index_t batch) {
+  check_attention(function, q, k, v, batch);
+  check_shape(function, "dq", dq, q.shape());
+  check_shape(function, "dk", dk, k.shape());
+  check_shape(function, "dv", dv, v.shape());
+  check_shape(function, "dout", dout, q.shape());
+  check_shape(function, "out", out, q.shape());
+  check_shape(function, "statistics", statistics, {q.extent(0), 2 * q.extent(1)});
+  check_rows(function, "dq", dq);
+  check_rows(function, "dk", dk);
+  check_rows(function, "dv", dv);
+  check_rows(function, "dout", dout);
+  check_rows(function, "out", out);
+  check_rows(function, "statistics", statistics);
+}
+
+/// A cache fits heads k [M, G, E] at consecutive positions inside it.
+template <class Cache, class Heads, class Positions>
+void check_cache(const char* function,
+                 const Cache& cache,
+                 const Heads& k,
+                 const Positions& positions) {
+  check(cache.num_key_value_heads == k.extent(1) && cache.head_dim == k.extent(2),
+        function,
+        ": expected a cache of ",
+        k.extent(1),
+        " heads of width ",
+        k.extent(2),
+        ", got ",
+        cache.num_key_value_heads,
+        " of ",
+        cache.head_dim);
+  check_shape(function, "positions", positions, dims<1>{k.extent(0)});
+  check_rows(function, "positions", positions);
+  if constexpr (backend_traits<typename Heads::backend_type>::is_host_memory) {
+    for (index_t m = 0; m < positions.extent(0); ++m) {
+      check(positions(m) == positions(0) + m,
+            function,
+            ": positions must be consecutive, got ",
+            positions(m),
+            " as number ",
+            m,
+            " behind ",
+            positions(0));
+      check(positions(m) >= 0 && positions(m) < cache.capacity,
+            function,
+            ": position ",
+            positions(m),
+            " does not lie in a cache of ",
+            cache.capacity);
+    }
+  }
+}
+
+}  // namespace detail
 
 /// out[t, h] = sum over s <= t of p[t, s] v[s, g],  p[t, .] = softmax over s <= t of (q[t, h] .
 /// k[s, g]) / sqrt(E) with g = h / (H / G), for each of B sequences of T = N / B positions.
@@ -27,10 +122,7 @@ void attention_forward(context<Backend>& context,
       "attention_forward", "statistics", statistics, {q.extent(0), 2 * q.extent(1)});
   detail::check_rows("attention_forward", "out", out);
   detail::check_rows("attention_forward", "statistics", statistics);
-  static_assert(
-      requires { ops_of<Backend>::attention_forward(context, out, statistics, q, k, v, batch); },
-      "attention_forward: the backend has no such operation for these arguments");
-  ops_of<Backend>::attention_forward(context, out, statistics, q, k, v, batch);
+  MTP_DISPATCH(attention_forward, context, out, statistics, q, k, v, batch);
 }
 
 /// Gradients of attention_forward: dq [N, H, E], dk, dv [N, G, E] are overwritten. Probabilities
@@ -50,13 +142,7 @@ void attention_backward(context<Backend>& context,
                         index_t batch) {
   detail::check_attention_backward(
       "attention_backward", dq, dk, dv, dout, q, k, v, out, statistics, batch);
-  static_assert(
-      requires {
-        ops_of<Backend>::attention_backward(
-            context, dq, dk, dv, dout, q, k, v, out, statistics, batch);
-      },
-      "attention_backward: the backend has no such operation for these arguments");
-  ops_of<Backend>::attention_backward(context, dq, dk, dv, dout, q, k, v, out, statistics, batch);
+  MTP_DISPATCH(attention_backward, context, dq, dk, dv, dout, q, k, v, out, statistics, batch);
 }
 
 /// Writes k, v [M, G, E] into the cache at positions positions[0] .. positions[0] + M - 1, then
@@ -79,12 +165,7 @@ void attention_cached_forward(context<Backend>& context,
   detail::check_shape("attention_cached_forward", "out", out, q.shape());
   detail::check_rows("attention_cached_forward", "out", out);
   detail::check_cache("attention_cached_forward", cache, k, positions);
-  static_assert(
-      requires {
-        ops_of<Backend>::attention_cached_forward(context, out, cache, q, k, v, positions);
-      },
-      "attention_cached_forward: the backend has no such operation for these arguments");
-  ops_of<Backend>::attention_cached_forward(context, out, cache, q, k, v, positions);
+  MTP_DISPATCH(attention_cached_forward, context, out, cache, q, k, v, positions);
 }
 
 /// @cond
@@ -94,24 +175,15 @@ MTP_TAKES_TENSORS(attention_backward, as_dynamic_operand)
 MTP_TAKES_TENSORS(attention_cached_forward, as_dynamic_operand)
 
 // What calls are told that fit no operation above.
-template <class Call = void>
-void attention_forward(detail::any, detail::any, ...) {
-  static_assert(detail::never<Call>,
-                "attention_forward: views and weights must be of the context's backend, and of one "
-                "element type or the one its sums are kept in");
-}
-template <class Call = void>
-void attention_backward(detail::any, detail::any, ...) {
-  static_assert(detail::never<Call>,
-                "attention_backward: views and weights must be of the context's backend, and of "
-                "one element type or the one its sums are kept in");
-}
-template <class Call = void>
-void attention_cached_forward(detail::any, detail::any, ...) {
-  static_assert(detail::never<Call>,
-                "attention_cached_forward: views and weights must be of the context's backend, and "
-                "of one element type or the one its sums are kept in");
-}
+MTP_REFUSES(attention_forward,
+            "views and weights must be of the context's backend, and of one element "
+            "type or the one its sums are kept in")
+MTP_REFUSES(attention_backward,
+            "views and weights must be of the context's backend, and of one element "
+            "type or the one its sums are kept in")
+MTP_REFUSES(attention_cached_forward,
+            "views and weights must be of the context's backend, and of one element "
+            "type or the one its sums are kept in")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

@@ -2,8 +2,38 @@
 #pragma once
 
 #include "mtp/ops/detail.hpp"
+#include "mtp/ops/embedding.hpp"
+#include "mtp/ops/operation.hpp"
 
 namespace mtp::inline MTP_ABI {
+
+namespace detail {
+
+/// What combine_forward and its gradient are given.
+template <class Hidden, class Inverse, class Table, class Tokens, class Scale, class Projection>
+void check_combine(const char* function,
+                   const Hidden& hidden,
+                   const Inverse& inv_hidden,
+                   const Inverse& inv_embedding,
+                   const Table& table,
+                   const Tokens& tokens,
+                   const Scale& hidden_scale,
+                   const Scale& embedding_scale,
+                   const Projection& projection) {
+  const index_t N = hidden.extent(0), C = hidden.extent(1);
+  check_embedding(function, "hidden", hidden, table, tokens);
+  check_shape(function, "inv_hidden", inv_hidden, dims<1>{N});
+  check_shape(function, "inv_embedding", inv_embedding, dims<1>{N});
+  check_shape(function, "hidden_scale", hidden_scale, dims<1>{C});
+  check_shape(function, "embedding_scale", embedding_scale, dims<1>{C});
+  check_rows(function, "inv_hidden", inv_hidden);
+  check_rows(function, "inv_embedding", inv_embedding);
+  check_rows(function, "hidden_scale", hidden_scale);
+  check_rows(function, "embedding_scale", embedding_scale);
+  check_weight(function, "projection", projection, projection.outputs, 2 * C);
+}
+
+}  // namespace detail
 
 /// y[n] = M [ RMSNorm(hidden[n]) ; RMSNorm(table[tokens[n]]) ]  with the two norms' own scales, the
 /// halves the other way round unless hidden_first (DeepSeek-V3, arXiv 2412.19437, equation 21).
@@ -37,34 +67,19 @@ void combine_forward(context<Backend>& context,
                         projection);
   detail::check_shape("combine_forward", "y", y, {hidden.extent(0), projection.outputs});
   detail::check_rows("combine_forward", "y", y);
-  static_assert(
-      requires {
-        ops_of<Backend>::combine_forward(context,
-                                         y,
-                                         inv_hidden,
-                                         inv_embedding,
-                                         hidden,
-                                         table,
-                                         tokens,
-                                         hidden_scale,
-                                         embedding_scale,
-                                         projection,
-                                         hidden_first,
-                                         epsilon);
-      },
-      "combine_forward: the backend has no such operation for these arguments");
-  ops_of<Backend>::combine_forward(context,
-                                   y,
-                                   inv_hidden,
-                                   inv_embedding,
-                                   hidden,
-                                   table,
-                                   tokens,
-                                   hidden_scale,
-                                   embedding_scale,
-                                   projection,
-                                   hidden_first,
-                                   epsilon);
+  MTP_DISPATCH(combine_forward,
+               context,
+               y,
+               inv_hidden,
+               inv_embedding,
+               hidden,
+               table,
+               tokens,
+               hidden_scale,
+               embedding_scale,
+               projection,
+               hidden_first,
+               epsilon);
 }
 
 /// Gradients of combine_forward: dhidden [N, C] is overwritten (=); d_hidden_scale,
@@ -108,42 +123,23 @@ void combine_backward(context<Backend>& context,
   detail::check_rows("combine_backward", "d_embedding_scale", d_embedding_scale);
   detail::check_weight("combine_backward", "dprojection", dprojection, projection.outputs, 2 * C);
   detail::check_weight("combine_backward", "dtable", dtable, table.outputs, C);
-  static_assert(
-      requires {
-        ops_of<Backend>::combine_backward(context,
-                                          dhidden,
-                                          d_hidden_scale,
-                                          d_embedding_scale,
-                                          dprojection,
-                                          dtable,
-                                          dy,
-                                          hidden,
-                                          inv_hidden,
-                                          inv_embedding,
-                                          table,
-                                          tokens,
-                                          hidden_scale,
-                                          embedding_scale,
-                                          projection,
-                                          hidden_first);
-      },
-      "combine_backward: the backend has no such operation for these arguments");
-  ops_of<Backend>::combine_backward(context,
-                                    dhidden,
-                                    d_hidden_scale,
-                                    d_embedding_scale,
-                                    dprojection,
-                                    dtable,
-                                    dy,
-                                    hidden,
-                                    inv_hidden,
-                                    inv_embedding,
-                                    table,
-                                    tokens,
-                                    hidden_scale,
-                                    embedding_scale,
-                                    projection,
-                                    hidden_first);
+  MTP_DISPATCH(combine_backward,
+               context,
+               dhidden,
+               d_hidden_scale,
+               d_embedding_scale,
+               dprojection,
+               dtable,
+               dy,
+               hidden,
+               inv_hidden,
+               inv_embedding,
+               table,
+               tokens,
+               hidden_scale,
+               embedding_scale,
+               projection,
+               hidden_first);
 }
 
 /// @cond
@@ -152,18 +148,12 @@ MTP_TAKES_TENSORS(combine_forward, as_dynamic_operand)
 MTP_TAKES_TENSORS(combine_backward, as_dynamic_operand)
 
 // What calls are told that fit no operation above.
-template <class Call = void>
-void combine_forward(detail::any, detail::any, ...) {
-  static_assert(detail::never<Call>,
-                "combine_forward: views and weights must be of the context's backend, and of one "
-                "element type or the one its sums are kept in");
-}
-template <class Call = void>
-void combine_backward(detail::any, detail::any, ...) {
-  static_assert(detail::never<Call>,
-                "combine_backward: views and weights must be of the context's backend, and of one "
-                "element type or the one its sums are kept in");
-}
+MTP_REFUSES(combine_forward,
+            "views and weights must be of the context's backend, and of one element "
+            "type or the one its sums are kept in")
+MTP_REFUSES(combine_backward,
+            "views and weights must be of the context's backend, and of one element "
+            "type or the one its sums are kept in")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

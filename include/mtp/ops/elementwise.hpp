@@ -11,6 +11,7 @@
 
 #include "mtp/core/backend.hpp"
 #include "mtp/core/error.hpp"
+#include "mtp/ops/operation.hpp"
 #include "mtp/ops/view_checks.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -19,10 +20,7 @@ namespace mtp::inline MTP_ABI {
 template <class S, class Shape, class Backend>
 void fill(context<Backend>& context, view<S, Shape, Backend> y, detail::arithmetic_t<S> value) {
   static_assert(!std::is_const_v<S>, "fill: y must be writable");
-  static_assert(
-      requires { ops_of<Backend>::fill(context, detail::output(y), value); },
-      "fill: the backend has no such operation for these arguments");
-  ops_of<Backend>::fill(context, detail::output(y), value);
+  MTP_DISPATCH(fill, context, detail::output(y), value);
 }
 
 /// y[i] = x[i]                                      y, x of one shape
@@ -36,10 +34,7 @@ void copy(context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, 
                 "copy: there is no conversion between the element types of y and x");
   static_assert(detail::same_shape<Shape, ShapeX>, "copy: y and x must have the same shape");
   detail::check_same_shape("copy", "x", x, y);
-  static_assert(
-      requires { ops_of<Backend>::copy(context, detail::output(y), detail::input(x)); },
-      "copy: the backend has no such operation for these arguments");
-  ops_of<Backend>::copy(context, detail::output(y), detail::input(x));
+  MTP_DISPATCH(copy, context, detail::output(y), detail::input(x));
 }
 
 /// y[i] = a[i] + b[i]                               y, a, b of one element type; a, b broadcast
@@ -54,10 +49,7 @@ void add(context<Backend>& context,
                 "add: a and b must have y's shape, or one that broadcasts to it");
   const auto left = detail::broadcast("add", "a", a, y.shape());
   const auto right = detail::broadcast("add", "b", b, y.shape());
-  static_assert(
-      requires { ops_of<Backend>::add(context, detail::output(y), left, right); },
-      "add: the backend has no such operation for these arguments");
-  ops_of<Backend>::add(context, detail::output(y), left, right);
+  MTP_DISPATCH(add, context, detail::output(y), left, right);
 }
 
 /// y[i] = a[i] - b[i]                               y, a, b of one element type; a, b broadcast
@@ -73,10 +65,7 @@ void subtract(context<Backend>& context,
                 "subtract: a and b must have y's shape, or one that broadcasts to it");
   const auto left = detail::broadcast("subtract", "a", a, y.shape());
   const auto right = detail::broadcast("subtract", "b", b, y.shape());
-  static_assert(
-      requires { ops_of<Backend>::subtract(context, detail::output(y), left, right); },
-      "subtract: the backend has no such operation for these arguments");
-  ops_of<Backend>::subtract(context, detail::output(y), left, right);
+  MTP_DISPATCH(subtract, context, detail::output(y), left, right);
 }
 
 /// y[i] = a[i] * b[i]                               y, a, b of one element type; a, b broadcast
@@ -92,10 +81,7 @@ void multiply(context<Backend>& context,
                 "multiply: a and b must have y's shape, or one that broadcasts to it");
   const auto left = detail::broadcast("multiply", "a", a, y.shape());
   const auto right = detail::broadcast("multiply", "b", b, y.shape());
-  static_assert(
-      requires { ops_of<Backend>::multiply(context, detail::output(y), left, right); },
-      "multiply: the backend has no such operation for these arguments");
-  ops_of<Backend>::multiply(context, detail::output(y), left, right);
+  MTP_DISPATCH(multiply, context, detail::output(y), left, right);
 }
 
 /// y[i] = a[i] / b[i]                               y, a, b of one element type; a, b broadcast
@@ -110,10 +96,7 @@ void divide(context<Backend>& context,
                 "divide: a and b must have y's shape, or one that broadcasts to it");
   const auto left = detail::broadcast("divide", "a", a, y.shape());
   const auto right = detail::broadcast("divide", "b", b, y.shape());
-  static_assert(
-      requires { ops_of<Backend>::divide(context, detail::output(y), left, right); },
-      "divide: the backend has no such operation for these arguments");
-  ops_of<Backend>::divide(context, detail::output(y), left, right);
+  MTP_DISPATCH(divide, context, detail::output(y), left, right);
 }
 
 /// y[i] = factor * x[i]                             y, x of one shape and element type
@@ -126,10 +109,7 @@ void scale(context<Backend>& context,
                 "scale: y must be writable, and y and x of one element type: f64, f32 or bf16");
   static_assert(detail::same_shape<Shape, ShapeX>, "scale: y and x must have the same shape");
   detail::check_same_shape("scale", "x", x, y);
-  static_assert(
-      requires { ops_of<Backend>::scale(context, detail::output(y), detail::input(x), factor); },
-      "scale: the backend has no such operation for these arguments");
-  ops_of<Backend>::scale(context, detail::output(y), detail::input(x), factor);
+  MTP_DISPATCH(scale, context, detail::output(y), detail::input(x), factor);
 }
 
 /// y[i] += factor * x[i]                            y, x of one shape and element type
@@ -144,10 +124,7 @@ void axpy(context<Backend>& context,
                 "axpy: y must be writable, and y and x of one element type: f64, f32 or bf16");
   static_assert(detail::same_shape<Shape, ShapeX>, "axpy: y and x must have the same shape");
   detail::check_same_shape("axpy", "x", x, y);
-  static_assert(
-      requires { ops_of<Backend>::axpy(context, detail::output(y), factor, detail::input(x)); },
-      "axpy: the backend has no such operation for these arguments");
-  ops_of<Backend>::axpy(context, detail::output(y), factor, detail::input(x));
+  MTP_DISPATCH(axpy, context, detail::output(y), factor, detail::input(x));
 }
 
 /// y[i] = function(x[i])                            y, x of one shape; element types may differ
@@ -169,12 +146,7 @@ void transform(context<Backend>& context,
       "transform: the function must take an element of x and return one of y");
   static_assert(detail::same_shape<Shape, ShapeX>, "transform: y and x must have the same shape");
   detail::check_same_shape("transform", "x", x, y);
-  static_assert(
-      requires {
-        ops_of<Backend>::transform(context, detail::output(y), detail::input(x), function);
-      },
-      "transform: the backend has no such operation for these arguments");
-  ops_of<Backend>::transform(context, detail::output(y), detail::input(x), function);
+  MTP_DISPATCH(transform, context, detail::output(y), detail::input(x), function);
 }
 
 /// y[i] = function(a[i], b[i])                      a, b broadcast; otherwise as with one input
@@ -201,10 +173,7 @@ void transform(context<Backend>& context,
                 "transform: a and b must have y's shape, or one that broadcasts to it");
   const auto left = detail::broadcast("transform", "a", a, y.shape());
   const auto right = detail::broadcast("transform", "b", b, y.shape());
-  static_assert(
-      requires { ops_of<Backend>::transform(context, detail::output(y), left, right, function); },
-      "transform: the backend has no such operation for these arguments");
-  ops_of<Backend>::transform(context, detail::output(y), left, right, function);
+  MTP_DISPATCH(transform, context, detail::output(y), left, right, function);
 }
 
 /// y[i] = condition[i] ? a[i] : b[i]                a, b of y's element type; condition, a, b
@@ -236,10 +205,7 @@ void where(context<Backend>& context,
   const auto chosen = detail::broadcast("where", "condition", condition, y.shape());
   const auto left = detail::broadcast("where", "a", a, y.shape());
   const auto right = detail::broadcast("where", "b", b, y.shape());
-  static_assert(
-      requires { ops_of<Backend>::where(context, detail::output(y), chosen, left, right); },
-      "where: the backend has no such operation for these arguments");
-  ops_of<Backend>::where(context, detail::output(y), chosen, left, right);
+  MTP_DISPATCH(where, context, detail::output(y), chosen, left, right);
 }
 
 /// y[..., c] = x[..., c] + row[c]                   y, x [..., C], row [C], one element type
@@ -263,14 +229,7 @@ void broadcast_add(context<Backend>& context,
           y.extent(Shape::rank - 1),
           "], got ",
           row.shape());
-    static_assert(
-        requires {
-          ops_of<Backend>::broadcast_add(
-              context, detail::output(y), detail::input(x), detail::input(row));
-        },
-        "broadcast_add: the backend has no such operation for these arguments");
-    ops_of<Backend>::broadcast_add(
-        context, detail::output(y), detail::input(x), detail::input(row));
+    MTP_DISPATCH(broadcast_add, context, detail::output(y), detail::input(x), detail::input(row));
   }
 }
 
@@ -289,62 +248,19 @@ MTP_TAKES_TENSORS(where, as_operand)
 MTP_TAKES_TENSORS(broadcast_add, as_operand)
 
 // What calls are told that fit no operation above.
-template <class Call = void>
-void fill(detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>,
-                "fill: expected (context, y, value), y a view of the context's backend");
-}
-template <class Call = void>
-void copy(detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>, "copy: expected (context, y, x), views of one backend");
-}
-template <class Call = void>
-void add(detail::any, detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>, "add: expected (context, y, a, b), views of one backend");
-}
-template <class Call = void>
-void subtract(detail::any, detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>, "subtract: expected (context, y, a, b), views of one backend");
-}
-template <class Call = void>
-void multiply(detail::any, detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>, "multiply: expected (context, y, a, b), views of one backend");
-}
-template <class Call = void>
-void divide(detail::any, detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>, "divide: expected (context, y, a, b), views of one backend");
-}
-template <class Call = void>
-void scale(detail::any, detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>,
-                "scale: expected (context, y, x, factor), y and x views of one backend");
-}
-template <class Call = void>
-void axpy(detail::any, detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>,
-                "axpy: expected (context, y, factor, x), y and x views of one backend");
-}
-template <class Call = void>
-void transform(detail::any, detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>,
-                "transform: expected (context, y, x, function), y and x views of one backend");
-}
-template <class Call = void>
-void transform(detail::any, detail::any, detail::any, detail::any, detail::any) {
-  static_assert(
-      detail::never<Call>,
-      "transform: expected (context, y, a, b, function), y, a and b views of one backend");
-}
-template <class Call = void>
-void where(detail::any, detail::any, detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>,
-                "where: expected (context, y, condition, a, b), views of one backend");
-}
-template <class Call = void>
-void broadcast_add(detail::any, detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>,
-                "broadcast_add: expected (context, y, x, row), views of one backend");
-}
+MTP_REFUSES(fill, "expected (context, y, value), y a view of the context's backend")
+MTP_REFUSES(copy, "expected (context, y, x), views of one backend")
+MTP_REFUSES(add, "expected (context, y, a, b), views of one backend")
+MTP_REFUSES(subtract, "expected (context, y, a, b), views of one backend")
+MTP_REFUSES(multiply, "expected (context, y, a, b), views of one backend")
+MTP_REFUSES(divide, "expected (context, y, a, b), views of one backend")
+MTP_REFUSES(scale, "expected (context, y, x, factor), y and x views of one backend")
+MTP_REFUSES(axpy, "expected (context, y, factor, x), y and x views of one backend")
+MTP_REFUSES(transform,
+            "expected (context, y, x, function), y and x views of one backend or "
+            "(context, y, a, b, function), y, a and b views of one backend")
+MTP_REFUSES(where, "expected (context, y, condition, a, b), views of one backend")
+MTP_REFUSES(broadcast_add, "expected (context, y, x, row), views of one backend")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

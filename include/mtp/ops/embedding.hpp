@@ -2,8 +2,46 @@
 #pragma once
 
 #include "mtp/ops/detail.hpp"
+#include "mtp/ops/operation.hpp"
 
 namespace mtp::inline MTP_ABI {
+
+namespace detail {
+
+template <class Rows, class Table, class Tokens>
+void check_embedding(const char* function,
+                     const char* name,
+                     const Rows& rows,
+                     const Table& table,
+                     const Tokens& tokens) {
+  check_rows(function, name, rows);
+  check_rows(function, "tokens", tokens);
+  check(rows.extent(0) == tokens.extent(0) && rows.extent(1) == table.inputs,
+        function,
+        ": expected ",
+        name,
+        " of shape [",
+        tokens.extent(0),
+        ", ",
+        table.inputs,
+        "], got ",
+        rows.shape());
+  if constexpr (backend_traits<typename Rows::backend_type>::is_host_memory) {
+    for (index_t n = 0; n < tokens.extent(0); ++n) {
+      check(tokens(n) >= 0 && tokens(n) < table.outputs,
+            function,
+            ": token ",
+            tokens(n),
+            " at position ",
+            n,
+            " does not lie in [0, ",
+            table.outputs,
+            ")");
+    }
+  }
+}
+
+}  // namespace detail
 
 /// x[n, c] = table[tokens[n], c]                    x [N, C], table [V, C], tokens [N]
 ///
@@ -16,10 +54,7 @@ void embedding_forward(context<Backend>& context,
                        in_weight<S, Backend> table,
                        in_tokens<Backend> tokens) {
   detail::check_embedding("embedding_forward", "x", x, table, tokens);
-  static_assert(
-      requires { ops_of<Backend>::embedding_forward(context, x, table, tokens); },
-      "embedding_forward: the backend has no such operation for these arguments");
-  ops_of<Backend>::embedding_forward(context, x, table, tokens);
+  MTP_DISPATCH(embedding_forward, context, x, table, tokens);
 }
 
 /// dtable[tokens[n], c] += dx[n, c], in the order of n          dx [N, C], dtable [V, C]
@@ -34,10 +69,7 @@ void embedding_backward(context<Backend>& context,
                 "embedding_backward: dtable must hold what sums over elements of dx are kept in");
   const detail::in_matrix_of<S, Backend> dx(rows);
   detail::check_embedding("embedding_backward", "dx", dx, dtable, tokens);
-  static_assert(
-      requires { ops_of<Backend>::embedding_backward(context, dtable, dx, tokens); },
-      "embedding_backward: the backend has no such operation for these arguments");
-  ops_of<Backend>::embedding_backward(context, dtable, dx, tokens);
+  MTP_DISPATCH(embedding_backward, context, dtable, dx, tokens);
 }
 
 /// @cond
@@ -46,18 +78,10 @@ MTP_TAKES_TENSORS(embedding_forward, as_dynamic_operand)
 MTP_TAKES_TENSORS(embedding_backward, as_dynamic_operand)
 
 // What calls are told that fit no operation above.
-template <class Call = void>
-void embedding_forward(detail::any, detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>,
-                "embedding_forward: expected (context, x [N, C], table, tokens [N]), of one "
-                "backend, x dynamic, writable and of the table's element type");
-}
-template <class Call = void>
-void embedding_backward(detail::any, detail::any, detail::any, detail::any) {
-  static_assert(
-      detail::never<Call>,
-      "embedding_backward: expected (context, dtable, dx [N, C], tokens [N]), of one backend");
-}
+MTP_REFUSES(embedding_forward,
+            "expected (context, x [N, C], table, tokens [N]), of one backend, x "
+            "dynamic, writable and of the table's element type")
+MTP_REFUSES(embedding_backward, "expected (context, dtable, dx [N, C], tokens [N]), of one backend")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "mtp/ops/detail.hpp"
+#include "mtp/ops/operation.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -28,10 +29,7 @@ void linear_forward(context<Backend>& context,
   detail::check_weight("linear_forward", "w", w, w.outputs, x.extent(1));
   detail::check_rows("linear_forward", "y", y);
   detail::check_rows("linear_forward", "x", x);
-  static_assert(
-      requires { ops_of<Backend>::linear_forward(context, out_matrix<Y, Backend>(y), x, w); },
-      "linear_forward: the backend has no such operation for these arguments");
-  ops_of<Backend>::linear_forward(context, out_matrix<Y, Backend>(y), x, w);
+  MTP_DISPATCH(linear_forward, context, out_matrix<Y, Backend>(y), x, w);
 }
 
 /// y[m, n] = bias[n] + sum over k of W[n, k] x[m, k]; else as linear_forward. bias [N]
@@ -48,12 +46,7 @@ void linear_bias_forward(context<Backend>& context,
   detail::check_rows("linear_bias_forward", "y", y);
   detail::check_rows("linear_bias_forward", "x", x);
   detail::check_rows("linear_bias_forward", "bias", bias);
-  static_assert(
-      requires {
-        ops_of<Backend>::linear_bias_forward(context, out_matrix<S, Backend>(y), x, w, bias);
-      },
-      "linear_bias_forward: the backend has no such operation for these arguments");
-  ops_of<Backend>::linear_bias_forward(context, out_matrix<S, Backend>(y), x, w, bias);
+  MTP_DISPATCH(linear_bias_forward, context, out_matrix<S, Backend>(y), x, w, bias);
 }
 
 /// y[m, n] = residual[m, n] + sum over k of W[n, k] x[m, k]; else as linear_forward. residual [M,
@@ -71,12 +64,7 @@ void linear_add_forward(context<Backend>& context,
   detail::check_rows("linear_add_forward", "y", y);
   detail::check_rows("linear_add_forward", "x", x);
   detail::check_rows("linear_add_forward", "residual", residual);
-  static_assert(
-      requires {
-        ops_of<Backend>::linear_add_forward(context, out_matrix<S, Backend>(y), x, w, residual);
-      },
-      "linear_add_forward: the backend has no such operation for these arguments");
-  ops_of<Backend>::linear_add_forward(context, out_matrix<S, Backend>(y), x, w, residual);
+  MTP_DISPATCH(linear_add_forward, context, out_matrix<S, Backend>(y), x, w, residual);
 }
 
 /// dx[m, k] = sum over n of dy[m, n] W[n, k]        dx [M, K], dy [M, N], W [N, K]
@@ -92,12 +80,7 @@ void linear_backward_input(context<Backend>& context,
   detail::check_weight("linear_backward_input", "w", w, dy.extent(1), w.inputs);
   detail::check_rows("linear_backward_input", "dx", dx);
   detail::check_rows("linear_backward_input", "dy", dy);
-  static_assert(
-      requires {
-        ops_of<Backend>::linear_backward_input(context, out_matrix<S, Backend>(dx), dy, w);
-      },
-      "linear_backward_input: the backend has no such operation for these arguments");
-  ops_of<Backend>::linear_backward_input(context, out_matrix<S, Backend>(dx), dy, w);
+  MTP_DISPATCH(linear_backward_input, context, out_matrix<S, Backend>(dx), dy, w);
 }
 
 /// dx[m, k] = residual[m, k] + sum over n of dy[m, n] W[n, k]; else as linear_backward_input.
@@ -115,13 +98,7 @@ void linear_add_backward_input(context<Backend>& context,
   detail::check_rows("linear_add_backward_input", "dx", dx);
   detail::check_rows("linear_add_backward_input", "dy", dy);
   detail::check_rows("linear_add_backward_input", "residual", residual);
-  static_assert(
-      requires {
-        ops_of<Backend>::linear_add_backward_input(
-            context, out_matrix<S, Backend>(dx), dy, w, residual);
-      },
-      "linear_add_backward_input: the backend has no such operation for these arguments");
-  ops_of<Backend>::linear_add_backward_input(context, out_matrix<S, Backend>(dx), dy, w, residual);
+  MTP_DISPATCH(linear_add_backward_input, context, out_matrix<S, Backend>(dx), dy, w, residual);
 }
 
 /// dW[n, k] += sum over m of dy[m, n] x[m, k]       dW [N, K], dy [M, N], x [M, K]
@@ -141,10 +118,7 @@ void linear_backward_weight(context<Backend>& context,
   detail::check_shape("linear_backward_weight", "x", x, {dy.extent(0), dw.inputs});
   detail::check_rows("linear_backward_weight", "dy", dy);
   detail::check_rows("linear_backward_weight", "x", x);
-  static_assert(
-      requires { ops_of<Backend>::linear_backward_weight(context, dw, dy, x); },
-      "linear_backward_weight: the backend has no such operation for these arguments");
-  ops_of<Backend>::linear_backward_weight(context, dw, dy, x);
+  MTP_DISPATCH(linear_backward_weight, context, dw, dy, x);
 }
 
 /// dbias[n] += sum over m of dy[m, n]               dbias [N], dy [M, N]
@@ -163,12 +137,7 @@ void linear_backward_bias(context<Backend>& context,
       "linear_backward_bias", "dbias", out_vector<G, Backend>(dbias), dims<1>{dy.extent(1)});
   detail::check_rows("linear_backward_bias", "dbias", dbias);
   detail::check_rows("linear_backward_bias", "dy", dy);
-  static_assert(
-      requires {
-        ops_of<Backend>::linear_backward_bias(context, out_vector<G, Backend>(dbias), dy);
-      },
-      "linear_backward_bias: the backend has no such operation for these arguments");
-  ops_of<Backend>::linear_backward_bias(context, out_vector<G, Backend>(dbias), dy);
+  MTP_DISPATCH(linear_backward_bias, context, out_vector<G, Backend>(dbias), dy);
 }
 
 /// @cond
@@ -182,49 +151,26 @@ MTP_TAKES_TENSORS(linear_backward_weight, as_operand)
 MTP_TAKES_TENSORS(linear_backward_bias, as_operand)
 
 // What calls are told that fit no operation above.
-template <class Call = void>
-void linear_forward(detail::any, detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>,
-                "linear_forward: expected (context, y [M, N], x [M, K], w), of one backend, w a "
-                "weight_view of x's element type; for a matrix that is no weight, matmul with "
-                "view::transpose()");
-}
-template <class Call = void>
-void linear_bias_forward(detail::any, detail::any, detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>,
-                "linear_bias_forward: expected (context, y [M, N], x [M, K], w, bias [N]), of one "
-                "backend and element type, y writable");
-}
-template <class Call = void>
-void linear_add_forward(detail::any, detail::any, detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>,
-                "linear_add_forward: expected (context, y [M, N], x [M, K], w, residual [M, N]), "
-                "of one backend and element type, y writable");
-}
-template <class Call = void>
-void linear_backward_input(detail::any, detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>,
-                "linear_backward_input: expected (context, dx [M, K], dy [M, N], w), of one "
-                "backend and element type, dx writable");
-}
-template <class Call = void>
-void linear_add_backward_input(detail::any, detail::any, detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>,
-                "linear_add_backward_input: expected (context, dx [M, K], dy [M, N], w, residual "
-                "[M, K]), of one backend and element type, dx writable");
-}
-template <class Call = void>
-void linear_backward_weight(detail::any, detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>,
-                "linear_backward_weight: expected (context, dw, dy [M, N], x [M, K]), of one "
-                "backend, x of dy's element type");
-}
-template <class Call = void>
-void linear_backward_bias(detail::any, detail::any, detail::any) {
-  static_assert(
-      detail::never<Call>,
-      "linear_backward_bias: expected (context, dbias [N], dy [M, N]), views of one backend");
-}
+MTP_REFUSES(linear_forward,
+            "expected (context, y [M, N], x [M, K], w), of one backend, w a "
+            "weight_view of x's element type; for a matrix that is no weight, "
+            "matmul with view::transpose()")
+MTP_REFUSES(linear_bias_forward,
+            "expected (context, y [M, N], x [M, K], w, bias [N]), of one backend "
+            "and element type, y writable")
+MTP_REFUSES(linear_add_forward,
+            "expected (context, y [M, N], x [M, K], w, residual [M, N]), of one "
+            "backend and element type, y writable")
+MTP_REFUSES(linear_backward_input,
+            "expected (context, dx [M, K], dy [M, N], w), of one backend and "
+            "element type, dx writable")
+MTP_REFUSES(linear_add_backward_input,
+            "expected (context, dx [M, K], dy [M, N], w, residual [M, K]), of one "
+            "backend and element type, dx writable")
+MTP_REFUSES(linear_backward_weight,
+            "expected (context, dw, dy [M, N], x [M, K]), of one backend, x of dy's "
+            "element type")
+MTP_REFUSES(linear_backward_bias, "expected (context, dbias [N], dy [M, N]), views of one backend")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

@@ -4,8 +4,61 @@
 #include <type_traits>
 
 #include "mtp/ops/detail.hpp"
+#include "mtp/ops/operation.hpp"
 
 namespace mtp::inline MTP_ABI {
+
+namespace detail {
+
+template <class Losses, class Predicted, class Hidden, class Weight, class Targets>
+void check_cross_entropy(const char* function,
+                         const Losses& losses,
+                         const Predicted& predicted,
+                         const Hidden& hidden,
+                         const Weight& w,
+                         const Targets& targets) {
+  check_rows(function, "hidden", hidden);
+  check(w.inputs == hidden.extent(1) && w.outputs > 0,
+        function,
+        ": expected w of shape [V, ",
+        hidden.extent(1),
+        "], got [",
+        w.outputs,
+        ", ",
+        w.inputs,
+        "]");
+  check_shape(function, "losses", losses, targets.shape());
+  check(targets.extent(0) == hidden.extent(0),
+        function,
+        ": expected targets of ",
+        hidden.extent(0),
+        " rows, got ",
+        targets.extent(0));
+  check_rows(function, "predicted", predicted);
+  check(predicted.extent(0) == hidden.extent(0),
+        function,
+        ": expected room for ",
+        hidden.extent(0),
+        " predictions, got ",
+        predicted.extent(0));
+  if constexpr (backend_traits<typename Hidden::backend_type>::is_host_memory) {
+    for (index_t r = 0; r < targets.extent(0); ++r) {
+      for (index_t j = 0; j < targets.extent(1); ++j) {
+        check(targets(r, j) < w.outputs,
+              function,
+              ": target ",
+              targets(r, j),
+              " at row ",
+              r,
+              " does not lie in [0, ",
+              w.outputs,
+              ")");
+      }
+    }
+  }
+}
+
+}  // namespace detail
 
 namespace detail {
 
@@ -59,14 +112,8 @@ void linear_cross_entropy(context<Backend>& context,
   detail::check_shape("linear_cross_entropy", "dhidden", dhidden, hidden.shape());
   detail::check_weight("linear_cross_entropy", "dw", dw, w.outputs, w.inputs);
   detail::check_rows("linear_cross_entropy", "dhidden", dhidden);
-  static_assert(
-      requires {
-        ops_of<Backend>::linear_cross_entropy(
-            context, losses, predicted, dhidden, dw, hidden, w, targets, weights);
-      },
-      "linear_cross_entropy: the backend has no such operation for these arguments");
-  ops_of<Backend>::linear_cross_entropy(
-      context, losses, predicted, dhidden, dw, hidden, w, targets, weights);
+  MTP_DISPATCH(
+      linear_cross_entropy, context, losses, predicted, dhidden, dw, hidden, w, targets, weights);
 }
 
 /// The losses and predictions of linear_cross_entropy without gradients. Throws as it does.
@@ -84,13 +131,7 @@ void linear_cross_entropy_forward(
   const detail::in_matrix_of<S, Backend> hidden(hidden_rows);
   detail::check_cross_entropy(
       "linear_cross_entropy_forward", losses, predicted, hidden, w, targets);
-  static_assert(
-      requires {
-        ops_of<Backend>::linear_cross_entropy_forward(
-            context, losses, predicted, hidden, w, targets);
-      },
-      "linear_cross_entropy_forward: the backend has no such operation for these arguments");
-  ops_of<Backend>::linear_cross_entropy_forward(context, losses, predicted, hidden, w, targets);
+  MTP_DISPATCH(linear_cross_entropy_forward, context, losses, predicted, hidden, w, targets);
 }
 
 /// predicted[m] = the lowest v of the largest logits[m, v]; NaN never wins; -1 if all are NaN.
@@ -106,12 +147,7 @@ void predict(context<Backend>& context,
         predicted.extent(0));
   detail::check_rows("predict", "logits", logits);
   detail::check_rows("predict", "predicted", predicted);
-  static_assert(
-      requires {
-        ops_of<Backend>::predict(context, predicted, detail::in_matrix_of<S, Backend>(logits));
-      },
-      "predict: the backend has no such operation for these arguments");
-  ops_of<Backend>::predict(context, predicted, detail::in_matrix_of<S, Backend>(logits));
+  MTP_DISPATCH(predict, context, predicted, detail::in_matrix_of<S, Backend>(logits));
 }
 
 /// @cond
@@ -121,25 +157,15 @@ MTP_TAKES_TENSORS(linear_cross_entropy_forward, as_dynamic_operand)
 MTP_TAKES_TENSORS(predict, as_dynamic_operand)
 
 // What calls are told that fit no operation above.
-template <class Call = void>
-void linear_cross_entropy(detail::any, detail::any, ...) {
-  static_assert(detail::never<Call>,
-                "linear_cross_entropy: views and weights must be of the context's backend, and of "
-                "one element type or the one its sums are kept in");
-}
-template <class Call = void>
-void linear_cross_entropy_forward(
-    detail::any, detail::any, detail::any, detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>,
-                "linear_cross_entropy_forward: views and weights must be of the context's backend, "
-                "and of one element type or the one its sums are kept in");
-}
-template <class Call = void>
-void predict(detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>,
-                "predict: expected (context, predicted [M], logits [M, V]), views of one backend, "
-                "of token_t and of f64, f32 or bf16");
-}
+MTP_REFUSES(linear_cross_entropy,
+            "views and weights must be of the context's backend, and of one element "
+            "type or the one its sums are kept in")
+MTP_REFUSES(linear_cross_entropy_forward,
+            "views and weights must be of the context's backend, and of one element "
+            "type or the one its sums are kept in")
+MTP_REFUSES(predict,
+            "expected (context, predicted [M], logits [M, V]), views of one "
+            "backend, of token_t and of f64, f32 or bf16")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

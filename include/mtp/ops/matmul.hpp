@@ -6,6 +6,7 @@
 
 #include "mtp/core/backend.hpp"
 #include "mtp/core/error.hpp"
+#include "mtp/ops/operation.hpp"
 #include "mtp/ops/view_checks.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -57,13 +58,7 @@ void matmul(context<Backend>& context,
           b.extent(1),
           "], got ",
           c.shape());
-    static_assert(
-        requires {
-          ops_of<Backend>::matmul(
-              context, detail::output(c), detail::input(a), detail::input(b), mode);
-        },
-        "matmul: the backend has no such operation for these arguments");
-    ops_of<Backend>::matmul(context, detail::output(c), detail::input(a), detail::input(b), mode);
+    MTP_DISPATCH(matmul, context, detail::output(c), detail::input(a), detail::input(b), mode);
   }
 }
 
@@ -72,11 +67,7 @@ void matmul(context<Backend>& context,
 MTP_TAKES_TENSORS(matmul, as_operand)
 
 // What calls are told that fit no operation above.
-template <class Call = void>
-void matmul(detail::any, detail::any, detail::any, detail::any, detail::any = update::overwrite) {
-  static_assert(detail::never<Call>,
-                "matmul: expected (context, c, a, b, update), c, a and b views of one backend");
-}
+MTP_REFUSES(matmul, "expected (context, c, a, b, update), c, a and b views of one backend")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

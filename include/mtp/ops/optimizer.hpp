@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "mtp/ops/detail.hpp"
+#include "mtp/ops/operation.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -17,12 +18,7 @@ void sum_of_squares(context<Backend>& context,
   using element = std::remove_const_t<S>;
   detail::check_shape("sum_of_squares", "result", result, dims<1>{1});
   detail::check_rows("sum_of_squares", "x", x);
-  static_assert(
-      requires {
-        ops_of<Backend>::sum_of_squares(context, result, in_vector<element, Backend>(x));
-      },
-      "sum_of_squares: the backend has no such operation for these arguments");
-  ops_of<Backend>::sum_of_squares(context, result, in_vector<element, Backend>(x));
+  MTP_DISPATCH(sum_of_squares, context, result, in_vector<element, Backend>(x));
 }
 
 /// What adamw_update needs besides the arrays.
@@ -106,14 +102,8 @@ void adamw_update(context<Backend>& context,
     check(master.data() == values.data(),
           "adamw_update: master must be value where both have one element type");
   }
-  static_assert(
-      requires {
-        ops_of<Backend>::adamw_update(
-            context, values, master, first, second, gradient, ranges, coefficients);
-      },
-      "adamw_update: the backend has no such operation for these arguments");
-  ops_of<Backend>::adamw_update(
-      context, values, master, first, second, gradient, ranges, coefficients);
+  MTP_DISPATCH(
+      adamw_update, context, values, master, first, second, gradient, ranges, coefficients);
 }
 
 /// @cond
@@ -122,18 +112,12 @@ MTP_TAKES_TENSORS(sum_of_squares, as_operand)
 MTP_TAKES_TENSORS(adamw_update, as_operand)
 
 // What calls are told that fit no operation above.
-template <class Call = void>
-void sum_of_squares(detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>,
-                "sum_of_squares: expected (context, result [1], x [P]), views of one backend, of "
-                "double and of f64, f32 or bf16");
-}
-template <class Call = void>
-void adamw_update(detail::any, detail::any, ...) {
-  static_assert(detail::never<Call>,
-                "adamw_update: arrays must be of the context's backend, and all but value and "
-                "ranges of the type that sums over elements of value are kept in");
-}
+MTP_REFUSES(sum_of_squares,
+            "expected (context, result [1], x [P]), views of one backend, of double "
+            "and of f64, f32 or bf16")
+MTP_REFUSES(adamw_update,
+            "arrays must be of the context's backend, and all but value and ranges "
+            "of the type that sums over elements of value are kept in")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

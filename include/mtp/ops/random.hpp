@@ -5,6 +5,7 @@
 
 #include "mtp/core/random.hpp"
 #include "mtp/ops/detail.hpp"
+#include "mtp/ops/operation.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -24,20 +25,14 @@ void fill_normal(context<Backend>& context,
   check(std::isfinite(deviation) && deviation >= 0,
         "fill_normal: expected a deviation that is finite and not negative, got ",
         deviation);
-  static_assert(
-      requires { ops_of<Backend>::fill_normal(context, w, deviation, random); },
-      "fill_normal: the backend has no such operation for these arguments");
-  ops_of<Backend>::fill_normal(context, w, deviation, random);
+  MTP_DISPATCH(fill_normal, context, w, deviation, random);
 }
 
 /// @cond
 // What calls are told that fit no operation above.
-template <class Call = void>
-void fill_normal(detail::any, detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>,
-                "fill_normal: expected (context, w, deviation, random stream), context and w of "
-                "one backend, w writable");
-}
+MTP_REFUSES(fill_normal,
+            "expected (context, w, deviation, random stream), context and w of one "
+            "backend, w writable")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

@@ -14,6 +14,7 @@
 
 #include "mtp/core/backend.hpp"
 #include "mtp/core/error.hpp"
+#include "mtp/ops/operation.hpp"
 #include "mtp/ops/view_checks.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -67,10 +68,7 @@ void sum(context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, B
   static_assert(detail::reduces<Shape, ShapeX>,
                 "sum: y must have the shape of x without its last dimension, or rank 0");
   detail::check_reduced("sum", y, x);
-  static_assert(
-      requires { ops_of<Backend>::sum(context, detail::output(y), detail::input(x)); },
-      "sum: the backend has no such operation for these arguments");
-  ops_of<Backend>::sum(context, detail::output(y), detail::input(x));
+  MTP_DISPATCH(sum, context, detail::output(y), detail::input(x));
 }
 
 /// y = sum of x / number of elements; NaN for no elements. Otherwise as sum.
@@ -82,10 +80,7 @@ void mean(context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, 
   static_assert(detail::reduces<Shape, ShapeX>,
                 "mean: y must have the shape of x without its last dimension, or rank 0");
   detail::check_reduced("mean", y, x);
-  static_assert(
-      requires { ops_of<Backend>::mean(context, detail::output(y), detail::input(x)); },
-      "mean: the backend has no such operation for these arguments");
-  ops_of<Backend>::mean(context, detail::output(y), detail::input(x));
+  MTP_DISPATCH(mean, context, detail::output(y), detail::input(x));
 }
 
 /// y = largest element of x; NaN if one is NaN, -inf for no elements
@@ -98,10 +93,7 @@ void maximum(context<Backend>& context, view<S, Shape, Backend> y, view<X, Shape
   static_assert(detail::reduces<Shape, ShapeX>,
                 "maximum: y must have the shape of x without its last dimension, or rank 0");
   detail::check_reduced("maximum", y, x);
-  static_assert(
-      requires { ops_of<Backend>::maximum(context, detail::output(y), detail::input(x)); },
-      "maximum: the backend has no such operation for these arguments");
-  ops_of<Backend>::maximum(context, detail::output(y), detail::input(x));
+  MTP_DISPATCH(maximum, context, detail::output(y), detail::input(x));
 }
 
 /// y = smallest element of x; NaN if one is NaN, +inf for no elements. Otherwise as maximum.
@@ -112,10 +104,7 @@ void minimum(context<Backend>& context, view<S, Shape, Backend> y, view<X, Shape
   static_assert(detail::reduces<Shape, ShapeX>,
                 "minimum: y must have the shape of x without its last dimension, or rank 0");
   detail::check_reduced("minimum", y, x);
-  static_assert(
-      requires { ops_of<Backend>::minimum(context, detail::output(y), detail::input(x)); },
-      "minimum: the backend has no such operation for these arguments");
-  ops_of<Backend>::minimum(context, detail::output(y), detail::input(x));
+  MTP_DISPATCH(minimum, context, detail::output(y), detail::input(x));
 }
 
 /// y = index of the largest element of x, along the last dimension or in row-major order
@@ -139,10 +128,7 @@ void argmax(context<Backend>& context, view<Index, Shape, Backend> y, view<X, Sh
         "argmax: the elements of y cannot hold indices of ",
         candidates,
         " candidates");
-  static_assert(
-      requires { ops_of<Backend>::argmax(context, detail::output(y), detail::input(x)); },
-      "argmax: the backend has no such operation for these arguments");
-  ops_of<Backend>::argmax(context, detail::output(y), detail::input(x));
+  MTP_DISPATCH(argmax, context, detail::output(y), detail::input(x));
 }
 
 /// @cond
@@ -154,26 +140,11 @@ MTP_TAKES_TENSORS(minimum, as_operand)
 MTP_TAKES_TENSORS(argmax, as_operand)
 
 // What calls are told that fit no operation above.
-template <class Call = void>
-void sum(detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>, "sum: expected (context, y, x), views of one backend");
-}
-template <class Call = void>
-void mean(detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>, "mean: expected (context, y, x), views of one backend");
-}
-template <class Call = void>
-void maximum(detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>, "maximum: expected (context, y, x), views of one backend");
-}
-template <class Call = void>
-void minimum(detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>, "minimum: expected (context, y, x), views of one backend");
-}
-template <class Call = void>
-void argmax(detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>, "argmax: expected (context, y, x), views of one backend");
-}
+MTP_REFUSES(sum, "expected (context, y, x), views of one backend")
+MTP_REFUSES(mean, "expected (context, y, x), views of one backend")
+MTP_REFUSES(maximum, "expected (context, y, x), views of one backend")
+MTP_REFUSES(minimum, "expected (context, y, x), views of one backend")
+MTP_REFUSES(argmax, "expected (context, y, x), views of one backend")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

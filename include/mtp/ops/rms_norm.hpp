@@ -2,6 +2,7 @@
 #pragma once
 
 #include "mtp/ops/detail.hpp"
+#include "mtp/ops/operation.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -24,10 +25,7 @@ void rms_norm_forward(context<Backend>& context,
   detail::check_rows("rms_norm_forward", "y", y);
   detail::check_rows("rms_norm_forward", "x", x);
   detail::check_rows("rms_norm_forward", "weight", weight);
-  static_assert(
-      requires { ops_of<Backend>::rms_norm_forward(context, y, inv_rms, x, weight, epsilon); },
-      "rms_norm_forward: the backend has no such operation for these arguments");
-  ops_of<Backend>::rms_norm_forward(context, y, inv_rms, x, weight, epsilon);
+  MTP_DISPATCH(rms_norm_forward, context, y, inv_rms, x, weight, epsilon);
 }
 
 /// The same for rows that are not divided into heads: x, y [N, C], inv_rms [N].
@@ -78,12 +76,7 @@ void rms_norm_backward(context<Backend>& context,
   detail::check_rows("rms_norm_backward", "x", x);
   detail::check_rows("rms_norm_backward", "weight", weight);
   detail::check_rows("rms_norm_backward", "dweight", dweight);
-  static_assert(
-      requires {
-        ops_of<Backend>::rms_norm_backward(context, dx, dweight, dy, x, inv_rms, weight, residual);
-      },
-      "rms_norm_backward: the backend has no such operation for these arguments");
-  ops_of<Backend>::rms_norm_backward(context, dx, dweight, dy, x, inv_rms, weight, residual);
+  MTP_DISPATCH(rms_norm_backward, context, dx, dweight, dy, x, inv_rms, weight, residual);
 }
 
 /// The same for rows that are not divided into heads.
@@ -112,19 +105,12 @@ MTP_TAKES_TENSORS(rms_norm_forward, as_dynamic_operand)
 MTP_TAKES_TENSORS(rms_norm_backward, as_dynamic_operand)
 
 // What calls are told that fit no operation above.
-template <class Call = void>
-void rms_norm_forward(
-    detail::any, detail::any, detail::any, detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>,
-                "rms_norm_forward: views and weights must be of the context's backend, and of one "
-                "element type or the one its sums are kept in");
-}
-template <class Call = void>
-void rms_norm_backward(detail::any, detail::any, ...) {
-  static_assert(detail::never<Call>,
-                "rms_norm_backward: views and weights must be of the context's backend, and of one "
-                "element type or the one its sums are kept in");
-}
+MTP_REFUSES(rms_norm_forward,
+            "views and weights must be of the context's backend, and of one element "
+            "type or the one its sums are kept in")
+MTP_REFUSES(rms_norm_backward,
+            "views and weights must be of the context's backend, and of one element "
+            "type or the one its sums are kept in")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

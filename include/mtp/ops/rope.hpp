@@ -3,8 +3,42 @@
 #pragma once
 
 #include "mtp/ops/detail.hpp"
+#include "mtp/ops/operation.hpp"
 
 namespace mtp::inline MTP_ABI {
+
+namespace detail {
+
+template <class View, class Table>
+void check_rope(
+    const char* function, const View& x, const Table& table, index_t length, index_t first) {
+  check_rows(function, "x", x);
+  check_rows(function, "table", table);
+  check(x.extent(2) % 2 == 0 && x.extent(2) == table.extent(1),
+        function,
+        ": expected an even head width equal to the table's ",
+        table.extent(1),
+        ", got ",
+        x.extent(2));
+  check(length > 0 && x.extent(0) % length == 0,
+        function,
+        ": ",
+        x.extent(0),
+        " rows are not a multiple of length ",
+        length);
+  check(first >= 0 && length <= table.extent(0) - first,
+        function,
+        ": positions [",
+        first,
+        ", ",
+        first,
+        " + ",
+        length,
+        ") do not lie in the table of ",
+        table.extent(0));
+}
+
+}  // namespace detail
 
 /// With a = angle(p, e) = p * theta^(-2e / E) at position p:
 ///
@@ -22,10 +56,7 @@ void rope_forward(context<Backend>& context,
                   index_t length,
                   index_t first) {
   detail::check_rope("rope_forward", x, table, length, first);
-  static_assert(
-      requires { ops_of<Backend>::rope_forward(context, x, table, length, first); },
-      "rope_forward: the backend has no such operation for these arguments");
-  ops_of<Backend>::rope_forward(context, x, table, length, first);
+  MTP_DISPATCH(rope_forward, context, x, table, length, first);
 }
 
 /// The gradient of rope_forward: the rotation by the opposite angle, in place on dx [N, H, E].
@@ -37,10 +68,7 @@ void rope_backward(context<Backend>& context,
                    index_t length,
                    index_t first) {
   detail::check_rope("rope_backward", dx, table, length, first);
-  static_assert(
-      requires { ops_of<Backend>::rope_backward(context, dx, table, length, first); },
-      "rope_backward: the backend has no such operation for these arguments");
-  ops_of<Backend>::rope_backward(context, dx, table, length, first);
+  MTP_DISPATCH(rope_backward, context, dx, table, length, first);
 }
 
 /// @cond
@@ -49,20 +77,14 @@ MTP_TAKES_TENSORS(rope_forward, as_dynamic_operand)
 MTP_TAKES_TENSORS(rope_backward, as_dynamic_operand)
 
 // What calls are told that fit no operation above.
-template <class Call = void>
-void rope_forward(detail::any, detail::any, detail::any, detail::any, detail::any) {
-  static_assert(
-      detail::never<Call>,
-      "rope_forward: expected (context, x [N, H, E], table [P, E], length, first), dynamic views "
-      "of one backend, table of the type that sums over elements of x are kept in");
-}
-template <class Call = void>
-void rope_backward(detail::any, detail::any, detail::any, detail::any, detail::any) {
-  static_assert(
-      detail::never<Call>,
-      "rope_backward: expected (context, dx [N, H, E], table [P, E], length, first), dynamic views "
-      "of one backend, table of the type that sums over elements of dx are kept in");
-}
+MTP_REFUSES(rope_forward,
+            "expected (context, x [N, H, E], table [P, E], length, first), dynamic "
+            "views of one backend, table of the type that sums over elements of x "
+            "are kept in")
+MTP_REFUSES(rope_backward,
+            "expected (context, dx [N, H, E], table [P, E], length, first), dynamic "
+            "views of one backend, table of the type that sums over elements of dx "
+            "are kept in")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "mtp/ops/attention.hpp"
+#include "mtp/ops/operation.hpp"
 #include "mtp/ops/rope.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -30,12 +31,7 @@ void rope_attention_forward(context<Backend>& context,
       "rope_attention_forward", "statistics", statistics, {q.extent(0), 2 * q.extent(1)});
   detail::check_rows("rope_attention_forward", "out", out);
   detail::check_rows("rope_attention_forward", "statistics", statistics);
-  static_assert(
-      requires {
-        ops_of<Backend>::rope_attention_forward(context, out, statistics, q, k, v, table, batch);
-      },
-      "rope_attention_forward: the backend has no such operation for these arguments");
-  ops_of<Backend>::rope_attention_forward(context, out, statistics, q, k, v, table, batch);
+  MTP_DISPATCH(rope_attention_forward, context, out, statistics, q, k, v, table, batch);
 }
 
 /// Gradients of rope_attention_forward by q and k as they were before the rotation, and by v: dq
@@ -57,14 +53,8 @@ void rope_attention_backward(context<Backend>& context,
   detail::check_attention_backward(
       "rope_attention_backward", dq, dk, dv, dout, q, k, v, out, statistics, batch);
   detail::check_rope("rope_attention_backward", q, table, q.extent(0) / batch, 0);
-  static_assert(
-      requires {
-        ops_of<Backend>::rope_attention_backward(
-            context, dq, dk, dv, dout, q, k, v, out, statistics, table, batch);
-      },
-      "rope_attention_backward: the backend has no such operation for these arguments");
-  ops_of<Backend>::rope_attention_backward(
-      context, dq, dk, dv, dout, q, k, v, out, statistics, table, batch);
+  MTP_DISPATCH(
+      rope_attention_backward, context, dq, dk, dv, dout, q, k, v, out, statistics, table, batch);
 }
 
 /// rope_forward on q and k [M, G, E] with row m at positions[m], then attention_cached_forward. The
@@ -89,13 +79,7 @@ void rope_attention_cached_forward(context<Backend>& context,
         " positions needs a table of as many, got ",
         table.extent(0));
   detail::check_rope("rope_attention_cached_forward", q, table, 1, 0);
-  static_assert(
-      requires {
-        ops_of<Backend>::rope_attention_cached_forward(
-            context, out, cache, q, k, v, table, positions);
-      },
-      "rope_attention_cached_forward: the backend has no such operation for these arguments");
-  ops_of<Backend>::rope_attention_cached_forward(context, out, cache, q, k, v, table, positions);
+  MTP_DISPATCH(rope_attention_cached_forward, context, out, cache, q, k, v, table, positions);
 }
 
 /// @cond
@@ -105,24 +89,15 @@ MTP_TAKES_TENSORS(rope_attention_backward, as_dynamic_operand)
 MTP_TAKES_TENSORS(rope_attention_cached_forward, as_dynamic_operand)
 
 // What calls are told that fit no operation above.
-template <class Call = void>
-void rope_attention_forward(detail::any, detail::any, ...) {
-  static_assert(detail::never<Call>,
-                "rope_attention_forward: views and weights must be of the context's backend, and "
-                "of one element type or the one its sums are kept in");
-}
-template <class Call = void>
-void rope_attention_backward(detail::any, detail::any, ...) {
-  static_assert(detail::never<Call>,
-                "rope_attention_backward: views and weights must be of the context's backend, and "
-                "of one element type or the one its sums are kept in");
-}
-template <class Call = void>
-void rope_attention_cached_forward(detail::any, detail::any, ...) {
-  static_assert(detail::never<Call>,
-                "rope_attention_cached_forward: views and weights must be of the context's "
-                "backend, and of one element type or the one its sums are kept in");
-}
+MTP_REFUSES(rope_attention_forward,
+            "views and weights must be of the context's backend, and of one element "
+            "type or the one its sums are kept in")
+MTP_REFUSES(rope_attention_backward,
+            "views and weights must be of the context's backend, and of one element "
+            "type or the one its sums are kept in")
+MTP_REFUSES(rope_attention_cached_forward,
+            "views and weights must be of the context's backend, and of one element "
+            "type or the one its sums are kept in")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

@@ -5,8 +5,33 @@
 #include <type_traits>
 
 #include "mtp/ops/detail.hpp"
+#include "mtp/ops/operation.hpp"
 
 namespace mtp::inline MTP_ABI {
+
+namespace detail {
+
+/// Rows of a stream and the ring that keeps the latest of them.
+template <class Ring, class Rows, class Positions>
+void check_ring(const char* function,
+                const Ring& ring,
+                const Rows& rows,
+                const Positions& positions) {
+  check_rows(function, "ring", ring);
+  check_rows(function, "rows", rows);
+  check(rows.extent(1) == ring.extent(1) && rows.extent(0) <= ring.extent(0),
+        function,
+        ": expected at most ",
+        ring.extent(0),
+        " rows of ",
+        ring.extent(1),
+        " elements, got ",
+        rows.shape());
+  check_shape(function, "positions", positions, dims<1>{rows.extent(0)});
+  check_rows(function, "positions", positions);
+}
+
+}  // namespace detail
 
 /// A text on its way: certain tokens, then drafts, in the memory of a backend.
 template <class Backend>
@@ -47,10 +72,7 @@ void select_rows(context<Backend>& context,
   detail::check_shape("select_rows", "ids", ids, positions.shape());
   detail::check_rows("select_rows", "ids", ids);
   detail::check_rows("select_rows", "positions", positions);
-  static_assert(
-      requires { ops_of<Backend>::select_rows(context, positions, ids, text, offset, ahead); },
-      "select_rows: the backend has no such operation for these arguments");
-  ops_of<Backend>::select_rows(context, positions, ids, text, offset, ahead);
+  MTP_DISPATCH(select_rows, context, positions, ids, text, offset, ahead);
 }
 
 /// ring[positions[m] mod R, c] = rows[m, c]; rows at negative positions are left out
@@ -63,10 +85,7 @@ void store_rows(context<Backend>& context,
                 in_matrix<S, Backend> rows,
                 in_positions<Backend> positions) {
   detail::check_ring("store_rows", ring, rows, positions);
-  static_assert(
-      requires { ops_of<Backend>::store_rows(context, ring, rows, positions); },
-      "store_rows: the backend has no such operation for these arguments");
-  ops_of<Backend>::store_rows(context, ring, rows, positions);
+  MTP_DISPATCH(store_rows, context, ring, rows, positions);
 }
 
 /// rows[m, c] = ring[positions[m] mod R, c]; zeros at negative positions. Shapes as in store_rows.
@@ -76,10 +95,7 @@ void load_rows(context<Backend>& context,
                in_matrix<S, Backend> ring,
                in_positions<Backend> positions) {
   detail::check_ring("load_rows", ring, rows, positions);
-  static_assert(
-      requires { ops_of<Backend>::load_rows(context, rows, ring, positions); },
-      "load_rows: the backend has no such operation for these arguments");
-  ops_of<Backend>::load_rows(context, rows, ring, positions);
+  MTP_DISPATCH(load_rows, context, rows, ring, positions);
 }
 
 /// tokens[count + ahead + j] = max(drafts[j], 0)        j < J
@@ -93,10 +109,7 @@ void append_drafts(context<Backend>& context,
                    index_t ahead) {
   detail::check_text("append_drafts", text);
   detail::check_rows("append_drafts", "drafts", drafts);
-  static_assert(
-      requires { ops_of<Backend>::append_drafts(context, text, drafts, ahead); },
-      "append_drafts: the backend has no such operation for these arguments");
-  ops_of<Backend>::append_drafts(context, text, drafts, ahead);
+  MTP_DISPATCH(append_drafts, context, text, drafts, ahead);
 }
 
 /// Keeps the drafts that greedy decoding would have written (Stern et al. 2018, arXiv 1811.03115,
@@ -123,10 +136,7 @@ void accept_drafts(context<Backend>& context,
         text.tokens.extent(0),
         " tokens, got ",
         limit);
-  static_assert(
-      requires { ops_of<Backend>::accept_drafts(context, text, predicted, limit); },
-      "accept_drafts: the backend has no such operation for these arguments");
-  ops_of<Backend>::accept_drafts(context, text, predicted, limit);
+  MTP_DISPATCH(accept_drafts, context, text, predicted, limit);
 }
 
 /// @cond
@@ -138,34 +148,17 @@ MTP_TAKES_TENSORS(append_drafts, as_dynamic_operand)
 MTP_TAKES_TENSORS(accept_drafts, as_dynamic_operand)
 
 // What calls are told that fit no operation above.
-template <class Call = void>
-void select_rows(detail::any, detail::any, detail::any, detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>,
-                "select_rows: expected (context, positions [M], ids [M], text, offset, ahead), of "
-                "one backend");
-}
-template <class Call = void>
-void store_rows(detail::any, detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>,
-                "store_rows: expected (context, ring [R, C], rows [M, C], positions [M]), dynamic "
-                "views of one backend and element type, ring writable");
-}
-template <class Call = void>
-void load_rows(detail::any, detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>,
-                "load_rows: expected (context, rows [M, C], ring [R, C], positions [M]), dynamic "
-                "views of one backend and element type, rows writable");
-}
-template <class Call = void>
-void append_drafts(detail::any, detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>,
-                "append_drafts: expected (context, text, drafts [J], ahead), of one backend");
-}
-template <class Call = void>
-void accept_drafts(detail::any, detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>,
-                "accept_drafts: expected (context, text, predicted [M], limit), of one backend");
-}
+MTP_REFUSES(select_rows,
+            "expected (context, positions [M], ids [M], text, offset, ahead), of "
+            "one backend")
+MTP_REFUSES(store_rows,
+            "expected (context, ring [R, C], rows [M, C], positions [M]), dynamic "
+            "views of one backend and element type, ring writable")
+MTP_REFUSES(load_rows,
+            "expected (context, rows [M, C], ring [R, C], positions [M]), dynamic "
+            "views of one backend and element type, rows writable")
+MTP_REFUSES(append_drafts, "expected (context, text, drafts [J], ahead), of one backend")
+MTP_REFUSES(accept_drafts, "expected (context, text, predicted [M], limit), of one backend")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

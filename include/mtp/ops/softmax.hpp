@@ -2,6 +2,7 @@
 #pragma once
 
 #include "mtp/core/backend.hpp"
+#include "mtp/ops/operation.hpp"
 #include "mtp/ops/view_checks.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -24,10 +25,7 @@ void softmax_forward(context<Backend>& context,
                 "softmax_forward: y and x must have the same shape");
   static_assert(Shape::rank >= 1, "softmax_forward: y and x must have a last dimension");
   detail::check_same_shape("softmax_forward", "x", x, y);
-  static_assert(
-      requires { ops_of<Backend>::softmax_forward(context, detail::output(y), detail::input(x)); },
-      "softmax_forward: the backend has no such operation for these arguments");
-  ops_of<Backend>::softmax_forward(context, detail::output(y), detail::input(x));
+  MTP_DISPATCH(softmax_forward, context, detail::output(y), detail::input(x));
 }
 
 /// dx[..., c] = y[..., c] (dy[..., c] - sum over c' of dy[..., c'] y[..., c'])
@@ -47,14 +45,7 @@ void softmax_backward(context<Backend>& context,
   static_assert(Shape::rank >= 1, "softmax_backward: dx, dy and y must have a last dimension");
   detail::check_same_shape("softmax_backward", "dy", dy, dx);
   detail::check_same_shape("softmax_backward", "y", y, dx);
-  static_assert(
-      requires {
-        ops_of<Backend>::softmax_backward(
-            context, detail::output(dx), detail::input(dy), detail::input(y));
-      },
-      "softmax_backward: the backend has no such operation for these arguments");
-  ops_of<Backend>::softmax_backward(
-      context, detail::output(dx), detail::input(dy), detail::input(y));
+  MTP_DISPATCH(softmax_backward, context, detail::output(dx), detail::input(dy), detail::input(y));
 }
 
 /// @cond
@@ -63,16 +54,8 @@ MTP_TAKES_TENSORS(softmax_forward, as_operand)
 MTP_TAKES_TENSORS(softmax_backward, as_operand)
 
 // What calls are told that fit no operation above.
-template <class Call = void>
-void softmax_forward(detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>,
-                "softmax_forward: expected (context, y, x), views of one backend");
-}
-template <class Call = void>
-void softmax_backward(detail::any, detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>,
-                "softmax_backward: expected (context, dx, dy, y), views of one backend");
-}
+MTP_REFUSES(softmax_forward, "expected (context, y, x), views of one backend")
+MTP_REFUSES(softmax_backward, "expected (context, dx, dy, y), views of one backend")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

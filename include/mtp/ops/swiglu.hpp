@@ -3,6 +3,7 @@
 #pragma once
 
 #include "mtp/ops/detail.hpp"
+#include "mtp/ops/operation.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -17,10 +18,7 @@ void swiglu_forward(context<Backend>& context,
   detail::check_shape("swiglu_forward", "gate_up", gate_up, {y.extent(0), 2 * y.extent(1)});
   detail::check_rows("swiglu_forward", "y", y);
   detail::check_rows("swiglu_forward", "gate_up", gate_up);
-  static_assert(
-      requires { ops_of<Backend>::swiglu_forward(context, y, gate_up); },
-      "swiglu_forward: the backend has no such operation for these arguments");
-  ops_of<Backend>::swiglu_forward(context, y, gate_up);
+  MTP_DISPATCH(swiglu_forward, context, y, gate_up);
 }
 
 /// dg = dy u silu'(g),  du = dy silu(g),  silu'(g) = s (1 + g (1 - s)) with s = 1 / (1 + exp(-g))
@@ -37,10 +35,7 @@ void swiglu_backward(context<Backend>& context,
   detail::check_rows("swiglu_backward", "d_gate_up", d_gate_up);
   detail::check_rows("swiglu_backward", "dy", dy);
   detail::check_rows("swiglu_backward", "gate_up", gate_up);
-  static_assert(
-      requires { ops_of<Backend>::swiglu_backward(context, d_gate_up, dy, gate_up); },
-      "swiglu_backward: the backend has no such operation for these arguments");
-  ops_of<Backend>::swiglu_backward(context, d_gate_up, dy, gate_up);
+  MTP_DISPATCH(swiglu_backward, context, d_gate_up, dy, gate_up);
 }
 
 /// y = x + silu(u), element by element (Medusa, arXiv 2401.10774, section 2.1.1). All [N, C]; y may
@@ -55,10 +50,7 @@ void silu_residual_forward(context<Backend>& context,
   detail::check_rows("silu_residual_forward", "y", y);
   detail::check_rows("silu_residual_forward", "x", x);
   detail::check_rows("silu_residual_forward", "u", u);
-  static_assert(
-      requires { ops_of<Backend>::silu_residual_forward(context, y, x, u); },
-      "silu_residual_forward: the backend has no such operation for these arguments");
-  ops_of<Backend>::silu_residual_forward(context, y, x, u);
+  MTP_DISPATCH(silu_residual_forward, context, y, x, u);
 }
 
 /// du = dy silu'(u); the gradient of x is dy itself. All [N, C]; du may be u.
@@ -73,10 +65,7 @@ void silu_residual_backward(context<Backend>& context,
   detail::check_rows("silu_residual_backward", "du", du);
   detail::check_rows("silu_residual_backward", "dy", dy);
   detail::check_rows("silu_residual_backward", "u", u);
-  static_assert(
-      requires { ops_of<Backend>::silu_residual_backward(context, du, dy, u); },
-      "silu_residual_backward: the backend has no such operation for these arguments");
-  ops_of<Backend>::silu_residual_backward(context, du, dy, u);
+  MTP_DISPATCH(silu_residual_backward, context, du, dy, u);
 }
 
 /// @cond
@@ -87,30 +76,18 @@ MTP_TAKES_TENSORS(silu_residual_forward, as_dynamic_operand)
 MTP_TAKES_TENSORS(silu_residual_backward, as_dynamic_operand)
 
 // What calls are told that fit no operation above.
-template <class Call = void>
-void swiglu_forward(detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>,
-                "swiglu_forward: expected (context, y [N, F], gate_up [N, 2F]), dynamic views of "
-                "one backend and element type, y writable");
-}
-template <class Call = void>
-void swiglu_backward(detail::any, detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>,
-                "swiglu_backward: expected (context, d_gate_up [N, 2F], dy [N, F], gate_up [N, "
-                "2F]), dynamic views of one backend and element type, d_gate_up writable");
-}
-template <class Call = void>
-void silu_residual_forward(detail::any, detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>,
-                "silu_residual_forward: expected (context, y, x, u), dynamic views [N, C] of one "
-                "backend and element type, y writable");
-}
-template <class Call = void>
-void silu_residual_backward(detail::any, detail::any, detail::any, detail::any) {
-  static_assert(detail::never<Call>,
-                "silu_residual_backward: expected (context, du, dy, u), dynamic views [N, C] of "
-                "one backend and element type, du writable");
-}
+MTP_REFUSES(swiglu_forward,
+            "expected (context, y [N, F], gate_up [N, 2F]), dynamic views of one "
+            "backend and element type, y writable")
+MTP_REFUSES(swiglu_backward,
+            "expected (context, d_gate_up [N, 2F], dy [N, F], gate_up [N, 2F]), "
+            "dynamic views of one backend and element type, d_gate_up writable")
+MTP_REFUSES(silu_residual_forward,
+            "expected (context, y, x, u), dynamic views [N, C] of one backend and "
+            "element type, y writable")
+MTP_REFUSES(silu_residual_backward,
+            "expected (context, du, dy, u), dynamic views [N, C] of one backend and "
+            "element type, du writable")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

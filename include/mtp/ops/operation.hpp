@@ -1,0 +1,47 @@
+// What every operation is made of besides its contract: the way to the backend, calls with tensors,
+// and what calls are told that fit nothing. Macros, because all three repeat the operation's name.
+#pragma once
+
+#include <type_traits>
+#include <utility>
+
+#include "mtp/core/backend.hpp"
+#include "mtp/core/operand.hpp"
+#include "mtp/core/refusal.hpp"
+
+/// The last line of an operation: calls the backend's function of the same name. Does not compile,
+/// with a sentence, where the backend has none for these arguments.
+#define MTP_DISPATCH(operation, ...)                                         \
+  static_assert(                                                             \
+      requires { ops_of<Backend>::operation(__VA_ARGS__); },                 \
+      #operation ": the backend has no such operation for these arguments"); \
+  ops_of<Backend>::operation(__VA_ARGS__)
+
+/// Lets tensors stand for views in calls of `operation`, a function of a context and of views: a
+/// call with a tensor among its arguments is made again with what detail::`operand` makes of each
+/// (core/operand.hpp). Stands behind the operation, in its namespace.
+#define MTP_TAKES_TENSORS(operation, operand)                                                   \
+  template <class Context, class First, class... Rest>                                          \
+  requires(detail::some_tensor<First, Rest...>) decltype(auto) operation(                       \
+      Context& context, First&& first, Rest&&... rest) {                                        \
+    if constexpr (std::is_void_v<decltype(operation(                                            \
+                      context,                                                                  \
+                      detail::operand(std::forward<First>(first)),                              \
+                      detail::operand(std::forward<Rest>(rest))...))>) {                        \
+      static_assert(detail::may_be_result<First>,                                               \
+                    #operation                                                                  \
+                    ": the first tensor receives the result, so it must be a variable that is " \
+                    "not const");                                                               \
+    }                                                                                           \
+    return operation(context,                                                                   \
+                     detail::operand(std::forward<First>(first)),                               \
+                     detail::operand(std::forward<Rest>(rest))...);                             \
+  }
+
+/// What a call of `operation` is told that fits no declaration of it: `usage`, a literal. Stands
+/// behind the operation, in its namespace.
+#define MTP_REFUSES(operation, usage)                          \
+  template <class Call = void>                                 \
+  void operation(detail::any, detail::any, ...) {              \
+    static_assert(detail::never<Call>, #operation ": " usage); \
+  }
