@@ -14,3 +14,14 @@ fail() {
 }
 
 have() { command -v "$1" >/dev/null 2>&1; }
+
+# include_folder HEADER: the folder that has a dependency's header: what scripts/setup has fetched, what CMake is
+# told of, or the system's
+include_folder() {
+  local folder
+  for folder in .deps/usr/include .deps/usr/include/host \
+    ${CMAKE_PREFIX_PATH:+"${CMAKE_PREFIX_PATH%%:*}/include"} /usr/local/include /usr/include; do
+    [[ ! -e $folder/$1 ]] || { echo "$folder" && return; }
+  done
+  fail "$1 was not found; scripts/setup installs it"
+}
