@@ -25,3 +25,20 @@ include_folder() {
   done
   fail "$1 was not found; scripts/setup installs it"
 }
+
+# floor_of HEADER: $floor is the floor of a header, from its path below include/. The umbrella stands on the roof, and the
+# other headers beside it (the version, forward declarations) on the ground.
+# shellcheck disable=SC2034  # used by those who source this file
+floor_of() {
+  case $1 in
+    mtp/core/*) floor=0 ;;
+    mtp/ops/*) floor=1 ;;
+    mtp/backend/*) floor=2 ;;
+    mtp/model/* | mtp/loss/*) floor=3 ;;
+    mtp/train/* | mtp/decode/* | mtp/io/*) floor=4 ;;
+    mtp/tensor.hpp) floor=1 ;;
+    mtp/mtp.hpp) floor=5 ;;
+    mtp/*/*) floor=unknown ;;
+    *) floor=0 ;;
+  esac
+}

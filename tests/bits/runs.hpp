@@ -1,14 +1,17 @@
-// What scripts/compare_bits compares: small runs of one head kind, written into files bit by bit.
+// What scripts/compare_bits compares: small runs of all head kinds, written into files bit by bit.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <exception>
 #include <filesystem>
 #include <fstream>
 #include <span>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "mtp/backend/cpu.hpp"
@@ -76,7 +79,7 @@ inline std::vector<std::uint8_t> make_text(index_t count, int vocabulary) {
   return text;
 }
 
-/// One file per call of save, in one folder.
+/// A folder for the files of one run.
 class report_folder {
  public:
   explicit report_folder(std::filesystem::path path) : path_(std::move(path)) {
@@ -134,8 +137,8 @@ class run {
  private:
   using model_type = language_model<Config, cpu, S>;
   using sum_type = accumulate_t<S>;
-  static constexpr index_t B = 3, T = 17;
-  static constexpr int steps_before = 24, steps_after = 8;
+  static constexpr index_t B = 2, T = 13;
+  static constexpr int steps_before = 5, steps_after = 2;
 
   loss_options<Config.prediction.depth> losses() const {
     auto options = default_loss_options<Config>();
@@ -156,7 +159,7 @@ class run {
     options.length = T;
     options.accumulation = 2;
     options.learning_rate = {
-        .peak = 2e-2, .floor = 0.2, .warmup_steps = 5, .total_steps = steps_before + steps_after};
+        .peak = 2e-2, .floor = 0.2, .warmup_steps = 3, .total_steps = steps_before + steps_after};
     options.clip_norm = 0.7;
     options.optimizer.weight_decay = 0.05;
     options.loss = losses();
@@ -210,12 +213,12 @@ class run {
   std::string decode(context<cpu>& context, const model_type& model, decode_mode mode) {
     generator<Config, cpu, S> generator(context, model);
     std::string lines;
-    for (const std::size_t length : {1, 2, 31}) {
+    for (const index_t length : {index_t{1}, index_t{2}, index_t{31}}) {
       const std::vector<token_t> prompt(text_.begin() + 9, text_.begin() + 9 + length);
       std::string logits;
       generate_options<S, cpu> options;
       options.mode = mode;
-      options.max_new_tokens = 47;
+      options.max_new_tokens = 29;
       options.on_logits = [&](index_t position, vector_view<const sum_type, cpu> row) {
         logits += "logits of position " + std::to_string(position) + ":";
         for (index_t v = 0; v < row.extent(0); ++v) {
@@ -254,17 +257,36 @@ void write_runs(const std::filesystem::path& path) {
   }
 }
 
-/// The runs of a head kind, in f64, f32 and bf16. Not every pair of configuration and type: half
-/// the time to compile, and what a type does is the same in both.
-template <head_kind Kind>
-void write_kind(const std::filesystem::path& path) {
-  constexpr bool predicts = Kind != head_kind::none;
-  constexpr model_config plain = plain_config(Kind, predicts ? 2 : 0);
-  constexpr model_config flipped = flipped_config(Kind, predicts ? 3 : 0);
-  const auto folder = path / Kind.name;
-  write_runs<plain, double>(folder / "f64");
-  write_runs<flipped, float>(folder / "f32");
-  write_runs<plain, bf16>(folder / "bf16");
+/// The runs of a head kind: with D = 2 if it has depths, in the one configuration or the other.
+template <head_kind Kind, scalar S>
+void write_kind(const std::filesystem::path& path, const std::string& element) {
+  constexpr int depth = Kind == head_kind::none ? 0 : 2;
+  constexpr bool flipped = std::is_same_v<S, float>;
+  constexpr model_config config = flipped ? flipped_config(Kind, depth) : plain_config(Kind, depth);
+  write_runs<config, S>(path / Kind.name / element);
+}
+
+/// The program for one type of elements: writes the runs of all head kinds into the folder that it
+/// is given.
+template <scalar S>
+int write_all(int count, char** arguments, const std::string& element) {
+  if (count != 2) {
+    std::fputs("expected one argument, a folder\n", stderr);
+    return 2;
+  }
+  try {
+    const std::filesystem::path path = arguments[1];
+    write_kind<head_kind::none, S>(path, element);
+    write_kind<head_kind::sequential, S>(path, element);
+    write_kind<head_kind::parallel, S>(path, element);
+    write_kind<head_kind::independent, S>(path, element);
+    write_kind<head_kind::recurrent, S>(path, element);
+    write_kind<head_kind::shared_logit, S>(path, element);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "%s: %s\n", element.c_str(), e.what());
+    return 1;
+  }
+  return 0;
 }
 
 }  // namespace mtp::bits

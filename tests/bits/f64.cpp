@@ -1,0 +1,5 @@
+#include "runs.hpp"
+
+int main(int count, char** arguments) {
+  return mtp::bits::write_all<double>(count, arguments, "f64");
+}
