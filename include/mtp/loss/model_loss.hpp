@@ -15,6 +15,7 @@
 #include "mtp/core/view.hpp"
 #include "mtp/loss/batch.hpp"
 #include "mtp/loss/loss_options.hpp"
+#include "mtp/loss/score_table.hpp"
 #include "mtp/model/heads/head.hpp"
 #include "mtp/model/language_model.hpp"
 #include "mtp/model/model_pass.hpp"
@@ -77,7 +78,7 @@ class model_loss {
           " exceeds max_position_embeddings ",
           Config.max_position_embeddings);
     storage_ = buffer<std::byte, Backend>(bytes_of(N));
-    host_.resize(static_cast<std::size_t>(exchange<host_memory>::bytes(N)));
+    host_.resize(static_cast<std::size_t>(host_table::bytes(N)));
     context.reserve(workspace_bytes(batch, length, context.threads()));
   }
 
@@ -131,8 +132,8 @@ class model_loss {
     check_batch(batch);
     const index_t N = batch.batch * batch.length;
     const memory m = lay_out(N);
-    const exchange<host_memory> host = host_exchange(N);
-    fill_tokens(host, batch);
+    const host_table host = table_on_host(N);
+    host.fill_tokens(batch);
     send(context, N);
     const pass_type pass =
         make_pass(context, model, gradient_array(nullptr, 0), m, batch, gradient_scope::joint);
@@ -149,53 +150,21 @@ class model_loss {
   }
 
  private:
+  using table_type = score_table<Config, Backend, sum_type>;
+  using host_table = score_table<Config, host_memory, sum_type>;
+
   static constexpr const char* called_from_visitor =
       "model_loss: called from a visitor of the same model_loss";
 
-  /// What host and backend exchange: what a pass is given, then what it gives. The same bytes on
-  /// both sides.
-  template <class Where>
-  struct exchange {
-    view<token_t, dims<2>, Where> tokens;   // [D + 1, N]: row k holds t[i + k]
-    matrix_view<token_t, Where> targets;    // [(D + 1) N, 1], or [N, D + 1]: all of a row
-    matrix_view<sum_type, Where> weights;   // as targets
-    matrix_view<sum_type, Where> losses;    // as targets
-    vector_view<token_t, Where> predicted;  // [(D + 1) N], or [N]
-
-    template <class Arena>
-    static constexpr exchange make(Arena& arena, index_t N) {
-      const index_t D1 = static_cast<index_t>(depths), all = D1 * N;
-      const dims<2> shape = one_row_has_all_targets ? dims<2>{N, D1} : dims<2>{all, 1};
-      const view<token_t, dims<2>, Where> tokens(arena.template take<token_t>(all), {D1, N});
-      const matrix_view<token_t, Where> targets(arena.template take<token_t>(all), shape);
-      const matrix_view<sum_type, Where> weights(arena.template take<sum_type>(all), shape);
-      const matrix_view<sum_type, Where> losses(arena.template take<sum_type>(all), shape);
-      return {tokens,
-              targets,
-              weights,
-              losses,
-              {arena.template take<token_t>(shape[0]), dims<1>{shape[0]}}};
-    }
-
-    static constexpr index_t bytes(index_t N) {
-      return bytes_taken([N](arena_plan& plan) { return make(plan, N); });
-    }
-    /// Of these, what the pass is given.
-    static constexpr index_t given_bytes(index_t N) {
-      const index_t all = static_cast<index_t>(depths) * N;
-      return 2 * arena_bytes(all, sizeof(token_t)) + arena_bytes(all, sizeof(sum_type));
-    }
-  };
-
   /// Everything that a pass keeps, laid out in one piece of memory.
   struct memory {
-    exchange<Backend> io;  // first, so that it lies at the beginning
+    table_type table;  // first, so that it lies at the beginning
     typename passes::memory pass;
 
     template <class Arena>
     static constexpr memory make(Arena& arena, index_t N) {
-      const auto io = exchange<Backend>::make(arena, N);
-      return {io, passes::memory::make(arena, N)};
+      const auto table = table_type::make(arena, N);
+      return {table, passes::memory::make(arena, N)};
     }
   };
 
@@ -225,25 +194,24 @@ class model_loss {
     return memory::make(whole, N);
   }
 
-  exchange<host_memory> host_exchange(index_t N) {
+  host_table table_on_host(index_t N) {
     arena whole(host_.data(), static_cast<index_t>(host_.size()));
-    return exchange<host_memory>::make(whole, N);
+    return host_table::make(whole, N);
   }
 
   void send(context<Backend>& context, index_t N) {
     backend_traits<Backend>::upload(context,
                                     storage_.data(),
                                     host_.data(),
-                                    static_cast<std::size_t>(exchange<Backend>::given_bytes(N)));
+                                    static_cast<std::size_t>(table_type::given_bytes(N)));
   }
 
   void receive(context<Backend>& context, index_t N) {
-    const index_t begin = exchange<Backend>::given_bytes(N);
-    backend_traits<Backend>::download(
-        context,
-        host_.data() + begin,
-        storage_.data() + begin,
-        static_cast<std::size_t>(exchange<Backend>::bytes(N) - begin));
+    const index_t begin = table_type::given_bytes(N);
+    backend_traits<Backend>::download(context,
+                                      host_.data() + begin,
+                                      storage_.data() + begin,
+                                      static_cast<std::size_t>(table_type::bytes(N) - begin));
   }
 
   void check_batch(const batch_view& batch) const {
@@ -261,17 +229,6 @@ class model_loss {
     check_tokens(batch, Config.prediction.depth, Config.vocab_size);
   }
 
-  void fill_tokens(const exchange<host_memory>& host, const batch_view& batch) const {
-    const index_t T = batch.length, row = T + static_cast<index_t>(depths);
-    for (std::size_t k = 0; k < depths; ++k) {
-      for (index_t b = 0; b < batch.batch; ++b) {
-        const auto from = batch.tokens.subspan(static_cast<std::size_t>(b * row) + k,
-                                               static_cast<std::size_t>(T));
-        std::copy(from.begin(), from.end(), &host.tokens(static_cast<index_t>(k), b * T));
-      }
-    }
-  }
-
   pass_type make_pass(context<Backend>& context,
                       const model_type& model,
                       gradient_array gradients,
@@ -284,7 +241,7 @@ class model_loss {
             model.rope(),
             batch.batch,
             batch.length,
-            m.io.tokens,
+            m.table.tokens,
             scope};
   }
 
@@ -299,12 +256,12 @@ class model_loss {
     options.validate("model_loss");
     const index_t N = batch.batch * batch.length;
     const memory m = lay_out(N);
-    const exchange<host_memory> host = host_exchange(N);
-    fill_tokens(host, batch);
+    const host_table host = table_on_host(N);
+    host.fill_tokens(batch);
     counts_type valid{};
     count_targets<Config.prediction.depth>(valid, batch);
     const counts_type& divided_by = targets_of_step != nullptr ? *targets_of_step : valid;
-    fill_targets(host, batch, options, divided_by);
+    host.fill_targets(batch, options, divided_by);
     send(context, N);
     const pass_type pass = make_pass(context, model, gradients, m, batch, options.scope);
     passes::run(pass,
@@ -313,9 +270,9 @@ class model_loss {
                   const index_t begin =
                       one_row_has_all_targets ? 0 : static_cast<index_t>(first) * N;
                   const index_t rows = hidden.extent(0);
-                  const auto losses = m.io.losses.slice(0, begin, rows);
-                  const auto targets = m.io.targets.slice(0, begin, rows);
-                  const auto predicted = m.io.predicted.slice(0, begin, rows);
+                  const auto losses = m.table.losses.slice(0, begin, rows);
+                  const auto targets = m.table.targets.slice(0, begin, rows);
+                  const auto predicted = m.table.predicted.slice(0, begin, rows);
                   const auto w = pass.w.matrix(output);
                   if (!pass.wants_gradients()) {
                     linear_cross_entropy_forward(context, losses, predicted, hidden, w, targets);
@@ -332,77 +289,10 @@ class model_loss {
                                        hidden,
                                        w,
                                        targets,
-                                       m.io.weights.slice(0, begin, rows));
+                                       m.table.weights.slice(0, begin, rows));
                 });
     receive(context, N);
-    return summarize(host, N, options, valid, divided_by);
-  }
-
-  /// The place of target k of row n: in its own row, or in the row that all depths share.
-  static std::array<index_t, 2> place(std::size_t k, index_t n, index_t N) {
-    if constexpr (one_row_has_all_targets) {
-      return {n, static_cast<index_t>(k)};
-    } else {
-      return {static_cast<index_t>(k) * N + n, 0};
-    }
-  }
-
-  /// The target of depth k at position i is t[i + 1 + k], if it is not masked and stands in the
-  /// document of t[i].
-  void fill_targets(const exchange<host_memory>& host,
-                    const batch_view& batch,
-                    const loss_options<Config.prediction.depth>& options,
-                    const counts_type& divided_by) const {
-    const index_t T = batch.length, N = batch.batch * T, row = T + static_cast<index_t>(depths);
-    for (std::size_t k = 0; k < depths; ++k) {
-      for (index_t n = 0; n < N; ++n) {
-        const auto here = static_cast<std::size_t>(n / T * row + n % T);
-        const std::size_t there = here + 1 + k;
-        const auto [r, j] = place(k, n, N);
-        host.targets(r, j) = is_target(batch, here, there) ? batch.tokens[there] : token_t{-1};
-      }
-      // Depths that share their logits have nothing but the trunk to train.
-      const bool trains =
-          k == 0 || !one_row_has_all_targets || options.scope == gradient_scope::joint;
-      const auto weight =
-          trains ? static_cast<sum_type>(options.weight(k) / divisor(divided_by[k], N, options))
-                 : sum_type{0};
-      for (index_t n = 0; n < N; ++n) {
-        const auto [r, j] = place(k, n, N);
-        host.weights(r, j) = weight;
-      }
-    }
-  }
-
-  static double divisor(index_t valid,
-                        index_t N,
-                        const loss_options<Config.prediction.depth>& options) {
-    return static_cast<double>(
-        options.normalization == loss_normalization::positions ? N : (std::max<index_t>)(valid, 1));
-  }
-
-  static loss_report<Config.prediction.depth> summarize(
-      const exchange<host_memory>& host,
-      index_t N,
-      const loss_options<Config.prediction.depth>& options,
-      const counts_type& valid,
-      const counts_type& divided_by) {
-    loss_report<Config.prediction.depth> report;
-    for (std::size_t k = 0; k < depths; ++k) {
-      depth_report& depth = report.depths[k];
-      depth.targets = valid[k];
-      double sum = 0;
-      for (index_t n = 0; n < N; ++n) {
-        const auto [r, j] = place(k, n, N);
-        sum += static_cast<double>(host.losses(r, j));
-        const token_t target = host.targets(r, j);
-        depth.agreed += target >= 0 && host.predicted(r) == target ? 1 : 0;
-      }
-      depth.loss = sum / divisor(divided_by[k], N, options);
-      depth.count_agreement();
-      report.total += options.weight(k) * depth.loss;
-    }
-    return report;
+    return host.summarize(N, options, valid, divided_by);
   }
 
   index_t batch_;
