@@ -1,0 +1,177 @@
+// The innermost loop of products: a tile of rows times panels of columns, in registers.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "mtp/backend/cpu/simd.hpp"
+#include "mtp/core/scalar.hpp"
+
+namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
+
+/// Columns of a panel: 128 bytes of the type that sums are kept in.
+template <scalar Scalar>
+inline constexpr index_t panel_width = 128 / static_cast<index_t>(sizeof(accumulate_t<Scalar>));
+
+/// Packets that a tile covers of a panel at a time.
+template <real Real>
+inline constexpr int tile_packets = 2;
+
+// Accumulators are rows x 2 packets; the rest of the register file holds B and the broadcast of A.
+#if defined(__AVX512F__)
+inline constexpr int tile_rows = 12;  // 24 of 32 registers
+#else
+inline constexpr int tile_rows = 6;  // 12 of 16 registers
+#endif
+
+/// How far ahead a tile of few rows asks for B, which it reads once and from far away: 4 KB of each
+/// panel. Whole tiles find B in the cache.
+inline constexpr index_t prefetch_steps = 32;
+
+/// A(i, p) = data[i * row + p * step].
+template <class Scalar>
+struct rows_of {
+  const Scalar* data;
+  index_t row;
+  index_t step;
+};
+
+/// C(i, j) = data[i * row + (j / panel_width) * panel + j % panel_width].
+template <class Scalar>
+struct panels_of {
+  Scalar* data;
+  index_t row;
+  index_t panel;
+
+  static panels_of row_major(Scalar* data, index_t row) {
+    return {data, row, panel_width<std::remove_const_t<Scalar>>};
+  }
+  panels_of at(index_t i, index_t j_panel) const {
+    return {data + i * row + j_panel * panel, row, panel};
+  }
+};
+
+/// body(0), body(1), ..., with the number as a compile-time constant.
+template <int Count, class Body>
+inline __attribute__((always_inline)) void unroll(Body&& body) {
+  [&]<std::size_t... Index>(std::index_sequence<Index...>) __attribute__((always_inline)) {
+    (body(std::integral_constant<int, static_cast<int>(Index)>{}), ...);
+  }
+  (std::make_index_sequence<static_cast<std::size_t>(Count)>{});
+}
+
+/// What a tile does after the steps that all its rows share. `rectangle`: nothing. `triangle`: row
+/// r takes r more steps, as the rows of causal attention do; no row is touched by a step that is
+/// not its own, not even by a multiplication with zero.
+enum class tile_shape { rectangle, triangle };
+
+/// `Rows` rows times `Panels` whole panels of C over `depth` steps. B is packed: panel q starts at
+/// b + q * b_panel and holds panel_width values per step. init.data may be null: zero.
+///
+/// Arguments come by reference and are read number by number. By value, g++ copies them in pairs
+/// that straddle what was just written, and each such read waits until the tile before this one has
+/// reached the cache: an eighth of the time of a training step.
+template <tile_shape Shape, int Rows, int Panels, real Real, class Weight>
+inline void multiply_tile(index_t depth,
+                          const rows_of<Real>& a,
+                          const Weight* b,
+                          index_t b_panel,
+                          const panels_of<const Real>& init,
+                          const panels_of<Real>& c) {
+  constexpr index_t width = lanes<Real>;
+  constexpr int packets = tile_packets<Real>;
+  constexpr int columns = Panels * packets;
+  for (index_t sub = 0; sub < panel_width<Real>; sub += packets * width) {
+    packet<Real> sum[Rows][columns];
+    const auto offset = [&](int column, index_t panel) {
+      return (column / packets) * panel + sub + (column % packets) * width;
+    };
+    const auto for_tile = [&]<std::size_t... Index>(std::index_sequence<Index...>, auto&& body)
+        __attribute__((always_inline)) {
+      (body(std::integral_constant<int, static_cast<int>(Index) / columns>{},
+            std::integral_constant<int, static_cast<int>(Index) % columns>{}),
+       ...);
+    };
+    constexpr auto tile = std::make_index_sequence<static_cast<std::size_t>(Rows * columns)>{};
+    if (init.data != nullptr) {
+      for_tile(tile, [&](auto r, auto q) {
+        sum[r][q] = load<Real>(init.data + r * init.row + offset(q, init.panel));
+      });
+    } else {
+      for_tile(tile, [&](auto r, auto q) { sum[r][q] = broadcast<Real>(Real{0}); });
+    }
+    const Real* a_step = a.data;
+    const index_t a_row = a.row, a_depth = a.step;
+    const Weight* b_step = b;
+    for (index_t p = 0; p < depth; ++p) {
+      packet<Real> right[columns];
+      unroll<columns>([&](auto q) __attribute__((always_inline)) {
+        if constexpr (Rows < tile_rows) {
+          __builtin_prefetch(b_step + offset(q, b_panel) + prefetch_steps * panel_width<Real>);
+        }
+        right[q] = load<Real>(b_step + offset(q, b_panel));
+      });
+      for_tile(
+          tile, [&](auto r, auto q) __attribute__((always_inline)) {
+            sum[r][q] = multiply_add(broadcast<Real>(a_step[r * a_row]), right[q], sum[r][q]);
+          });
+      a_step += a_depth;
+      b_step += panel_width<Real>;
+    }
+    if constexpr (Shape == tile_shape::triangle) {
+      unroll<Rows - 1>([&](auto step) __attribute__((always_inline)) {
+        packet<Real> right[columns];
+        unroll<columns>([&](auto q) __attribute__((always_inline)) {
+          right[q] = load<Real>(b_step + offset(q, b_panel));
+        });
+        for_tile(
+            tile, [&](auto r, auto q) __attribute__((always_inline)) {
+              if constexpr (std::remove_reference_t<decltype(r)>::value >
+                            std::remove_reference_t<decltype(step)>::value) {
+                sum[r][q] = multiply_add(broadcast<Real>(a_step[r * a_row]), right[q], sum[r][q]);
+              }
+            });
+        a_step += a_depth;
+        b_step += panel_width<Real>;
+      });
+    }
+    Real* const c_data = c.data;
+    const index_t c_row = c.row, c_panel = c.panel;
+    for_tile(tile, [&](auto r, auto q) {
+      store<Real>(c_data + r * c_row + offset(q, c_panel), sum[r][q]);
+    });
+  }
+}
+
+/// Calls multiply_tile for a number of rows known at run time, 1 <= rows <= tile_rows.
+template <int Panels,
+          int MaxRows,
+          tile_shape Shape = tile_shape::rectangle,
+          real Real,
+          class Weight>
+inline void multiply_rows(index_t rows,
+                          index_t depth,
+                          const rows_of<Real>& a,
+                          const Weight* b,
+                          index_t b_panel,
+                          const panels_of<const Real>& init,
+                          const panels_of<Real>& c) {
+  using function = void (*)(index_t,
+                            const rows_of<Real>&,
+                            const Weight*,
+                            index_t,
+                            const panels_of<const Real>&,
+                            const panels_of<Real>&);
+  static constexpr auto table = []<std::size_t... Row>(std::index_sequence<Row...>) {
+    return std::array<function, sizeof...(Row)>{
+        &multiply_tile<Shape, static_cast<int>(Row) + 1, Panels, Real, Weight>...};
+  }
+  (std::make_index_sequence<static_cast<std::size_t>(MaxRows)>{});
+  table[static_cast<std::size_t>(rows - 1)](depth, a, b, b_panel, init, c);
+}
+
+}  // namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail
