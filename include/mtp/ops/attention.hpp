@@ -1,6 +1,7 @@
 // Causal grouped-query attention: over whole sequences with its gradient, and over a cache.
 #pragma once
 
+#include "mtp/core/default_environment.hpp"
 #include "mtp/ops/detail.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -30,7 +31,8 @@ void attention_forward(context<Backend>& context,
   static_assert(
       requires { ops_of<Backend>::attention_forward(context, out, statistics, q, k, v, batch); },
       "attention_forward: the backend has no such operation for these arguments");
-  ops_of<Backend>::attention_forward(context, out, statistics, q, k, v, batch);
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::attention_forward(context, out, statistics, q, k, v, batch); });
 }
 
 /// Gradients of attention_forward: dq [N, H, E], dk, dv [N, G, E] are overwritten. Probabilities
@@ -56,7 +58,9 @@ void attention_backward(context<Backend>& context,
             context, dq, dk, dv, dout, q, k, v, out, statistics, batch);
       },
       "attention_backward: the backend has no such operation for these arguments");
-  ops_of<Backend>::attention_backward(context, dq, dk, dv, dout, q, k, v, out, statistics, batch);
+  detail::in_default_environment([&] {
+    ops_of<Backend>::attention_backward(context, dq, dk, dv, dout, q, k, v, out, statistics, batch);
+  });
 }
 
 /// Writes k, v [M, G, E] into the cache at positions positions[0] .. positions[0] + M - 1, then
@@ -84,7 +88,8 @@ void attention_cached_forward(context<Backend>& context,
         ops_of<Backend>::attention_cached_forward(context, out, cache, q, k, v, positions);
       },
       "attention_cached_forward: the backend has no such operation for these arguments");
-  ops_of<Backend>::attention_cached_forward(context, out, cache, q, k, v, positions);
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::attention_cached_forward(context, out, cache, q, k, v, positions); });
 }
 
 /// @cond

@@ -1,6 +1,7 @@
 // What a multi-token prediction module reads: one projection of a hidden state and an embedding.
 #pragma once
 
+#include "mtp/core/default_environment.hpp"
 #include "mtp/ops/detail.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -53,18 +54,20 @@ void combine_forward(context<Backend>& context,
                                          epsilon);
       },
       "combine_forward: the backend has no such operation for these arguments");
-  ops_of<Backend>::combine_forward(context,
-                                   y,
-                                   inv_hidden,
-                                   inv_embedding,
-                                   hidden,
-                                   table,
-                                   tokens,
-                                   hidden_scale,
-                                   embedding_scale,
-                                   projection,
-                                   hidden_first,
-                                   epsilon);
+  detail::in_default_environment([&] {
+    ops_of<Backend>::combine_forward(context,
+                                     y,
+                                     inv_hidden,
+                                     inv_embedding,
+                                     hidden,
+                                     table,
+                                     tokens,
+                                     hidden_scale,
+                                     embedding_scale,
+                                     projection,
+                                     hidden_first,
+                                     epsilon);
+  });
 }
 
 /// Gradients of combine_forward: dhidden [N, C] is overwritten (=); d_hidden_scale,
@@ -128,22 +131,24 @@ void combine_backward(context<Backend>& context,
                                           hidden_first);
       },
       "combine_backward: the backend has no such operation for these arguments");
-  ops_of<Backend>::combine_backward(context,
-                                    dhidden,
-                                    d_hidden_scale,
-                                    d_embedding_scale,
-                                    dprojection,
-                                    dtable,
-                                    dy,
-                                    hidden,
-                                    inv_hidden,
-                                    inv_embedding,
-                                    table,
-                                    tokens,
-                                    hidden_scale,
-                                    embedding_scale,
-                                    projection,
-                                    hidden_first);
+  detail::in_default_environment([&] {
+    ops_of<Backend>::combine_backward(context,
+                                      dhidden,
+                                      d_hidden_scale,
+                                      d_embedding_scale,
+                                      dprojection,
+                                      dtable,
+                                      dy,
+                                      hidden,
+                                      inv_hidden,
+                                      inv_embedding,
+                                      table,
+                                      tokens,
+                                      hidden_scale,
+                                      embedding_scale,
+                                      projection,
+                                      hidden_first);
+  });
 }
 
 /// @cond

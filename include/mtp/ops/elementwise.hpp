@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include "mtp/core/backend.hpp"
+#include "mtp/core/default_environment.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/ops/view_checks.hpp"
 
@@ -22,7 +23,7 @@ void fill(context<Backend>& context, view<S, Shape, Backend> y, detail::arithmet
   static_assert(
       requires { ops_of<Backend>::fill(context, detail::output(y), value); },
       "fill: the backend has no such operation for these arguments");
-  ops_of<Backend>::fill(context, detail::output(y), value);
+  detail::in_default_environment([&] { ops_of<Backend>::fill(context, detail::output(y), value); });
 }
 
 /// y[i] = x[i]                                      y, x of one shape
@@ -39,7 +40,8 @@ void copy(context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, 
   static_assert(
       requires { ops_of<Backend>::copy(context, detail::output(y), detail::input(x)); },
       "copy: the backend has no such operation for these arguments");
-  ops_of<Backend>::copy(context, detail::output(y), detail::input(x));
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::copy(context, detail::output(y), detail::input(x)); });
 }
 
 /// y[i] = a[i] + b[i]                               y, a, b of one element type; a, b broadcast
@@ -57,7 +59,8 @@ void add(context<Backend>& context,
   static_assert(
       requires { ops_of<Backend>::add(context, detail::output(y), left, right); },
       "add: the backend has no such operation for these arguments");
-  ops_of<Backend>::add(context, detail::output(y), left, right);
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::add(context, detail::output(y), left, right); });
 }
 
 /// y[i] = a[i] - b[i]                               y, a, b of one element type; a, b broadcast
@@ -76,7 +79,8 @@ void subtract(context<Backend>& context,
   static_assert(
       requires { ops_of<Backend>::subtract(context, detail::output(y), left, right); },
       "subtract: the backend has no such operation for these arguments");
-  ops_of<Backend>::subtract(context, detail::output(y), left, right);
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::subtract(context, detail::output(y), left, right); });
 }
 
 /// y[i] = a[i] * b[i]                               y, a, b of one element type; a, b broadcast
@@ -95,7 +99,8 @@ void multiply(context<Backend>& context,
   static_assert(
       requires { ops_of<Backend>::multiply(context, detail::output(y), left, right); },
       "multiply: the backend has no such operation for these arguments");
-  ops_of<Backend>::multiply(context, detail::output(y), left, right);
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::multiply(context, detail::output(y), left, right); });
 }
 
 /// y[i] = a[i] / b[i]                               y, a, b of one element type; a, b broadcast
@@ -113,7 +118,8 @@ void divide(context<Backend>& context,
   static_assert(
       requires { ops_of<Backend>::divide(context, detail::output(y), left, right); },
       "divide: the backend has no such operation for these arguments");
-  ops_of<Backend>::divide(context, detail::output(y), left, right);
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::divide(context, detail::output(y), left, right); });
 }
 
 /// y[i] = factor * x[i]                             y, x of one shape and element type
@@ -129,7 +135,8 @@ void scale(context<Backend>& context,
   static_assert(
       requires { ops_of<Backend>::scale(context, detail::output(y), detail::input(x), factor); },
       "scale: the backend has no such operation for these arguments");
-  ops_of<Backend>::scale(context, detail::output(y), detail::input(x), factor);
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::scale(context, detail::output(y), detail::input(x), factor); });
 }
 
 /// y[i] += factor * x[i]                            y, x of one shape and element type
@@ -147,7 +154,8 @@ void axpy(context<Backend>& context,
   static_assert(
       requires { ops_of<Backend>::axpy(context, detail::output(y), factor, detail::input(x)); },
       "axpy: the backend has no such operation for these arguments");
-  ops_of<Backend>::axpy(context, detail::output(y), factor, detail::input(x));
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::axpy(context, detail::output(y), factor, detail::input(x)); });
 }
 
 /// y[i] = function(x[i])                            y, x of one shape; element types may differ
@@ -174,7 +182,8 @@ void transform(context<Backend>& context,
         ops_of<Backend>::transform(context, detail::output(y), detail::input(x), function);
       },
       "transform: the backend has no such operation for these arguments");
-  ops_of<Backend>::transform(context, detail::output(y), detail::input(x), function);
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::transform(context, detail::output(y), detail::input(x), function); });
 }
 
 /// y[i] = function(a[i], b[i])                      a, b broadcast; otherwise as with one input
@@ -204,7 +213,8 @@ void transform(context<Backend>& context,
   static_assert(
       requires { ops_of<Backend>::transform(context, detail::output(y), left, right, function); },
       "transform: the backend has no such operation for these arguments");
-  ops_of<Backend>::transform(context, detail::output(y), left, right, function);
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::transform(context, detail::output(y), left, right, function); });
 }
 
 /// y[i] = condition[i] ? a[i] : b[i]                a, b of y's element type; condition, a, b
@@ -239,7 +249,8 @@ void where(context<Backend>& context,
   static_assert(
       requires { ops_of<Backend>::where(context, detail::output(y), chosen, left, right); },
       "where: the backend has no such operation for these arguments");
-  ops_of<Backend>::where(context, detail::output(y), chosen, left, right);
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::where(context, detail::output(y), chosen, left, right); });
 }
 
 /// y[..., c] = x[..., c] + row[c]                   y, x [..., C], row [C], one element type
@@ -269,8 +280,10 @@ void broadcast_add(context<Backend>& context,
               context, detail::output(y), detail::input(x), detail::input(row));
         },
         "broadcast_add: the backend has no such operation for these arguments");
-    ops_of<Backend>::broadcast_add(
-        context, detail::output(y), detail::input(x), detail::input(row));
+    detail::in_default_environment([&] {
+      ops_of<Backend>::broadcast_add(
+          context, detail::output(y), detail::input(x), detail::input(row));
+    });
   }
 }
 

@@ -1,6 +1,7 @@
 // Embedding look-up and its gradient.
 #pragma once
 
+#include "mtp/core/default_environment.hpp"
 #include "mtp/ops/detail.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -19,7 +20,8 @@ void embedding_forward(context<Backend>& context,
   static_assert(
       requires { ops_of<Backend>::embedding_forward(context, x, table, tokens); },
       "embedding_forward: the backend has no such operation for these arguments");
-  ops_of<Backend>::embedding_forward(context, x, table, tokens);
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::embedding_forward(context, x, table, tokens); });
 }
 
 /// dtable[tokens[n], c] += dx[n, c], in the order of n          dx [N, C], dtable [V, C]
@@ -37,7 +39,8 @@ void embedding_backward(context<Backend>& context,
   static_assert(
       requires { ops_of<Backend>::embedding_backward(context, dtable, dx, tokens); },
       "embedding_backward: the backend has no such operation for these arguments");
-  ops_of<Backend>::embedding_backward(context, dtable, dx, tokens);
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::embedding_backward(context, dtable, dx, tokens); });
 }
 
 /// @cond

@@ -5,6 +5,7 @@
 
 #include <type_traits>
 
+#include "mtp/core/default_environment.hpp"
 #include "mtp/ops/detail.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -31,7 +32,8 @@ void linear_forward(context<Backend>& context,
   static_assert(
       requires { ops_of<Backend>::linear_forward(context, out_matrix<Y, Backend>(y), x, w); },
       "linear_forward: the backend has no such operation for these arguments");
-  ops_of<Backend>::linear_forward(context, out_matrix<Y, Backend>(y), x, w);
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::linear_forward(context, out_matrix<Y, Backend>(y), x, w); });
 }
 
 /// y[m, n] = bias[n] + sum over k of W[n, k] x[m, k]; else as linear_forward. bias [N]
@@ -53,7 +55,9 @@ void linear_bias_forward(context<Backend>& context,
         ops_of<Backend>::linear_bias_forward(context, out_matrix<S, Backend>(y), x, w, bias);
       },
       "linear_bias_forward: the backend has no such operation for these arguments");
-  ops_of<Backend>::linear_bias_forward(context, out_matrix<S, Backend>(y), x, w, bias);
+  detail::in_default_environment([&] {
+    ops_of<Backend>::linear_bias_forward(context, out_matrix<S, Backend>(y), x, w, bias);
+  });
 }
 
 /// y[m, n] = residual[m, n] + sum over k of W[n, k] x[m, k]; else as linear_forward. residual [M,
@@ -76,7 +80,9 @@ void linear_add_forward(context<Backend>& context,
         ops_of<Backend>::linear_add_forward(context, out_matrix<S, Backend>(y), x, w, residual);
       },
       "linear_add_forward: the backend has no such operation for these arguments");
-  ops_of<Backend>::linear_add_forward(context, out_matrix<S, Backend>(y), x, w, residual);
+  detail::in_default_environment([&] {
+    ops_of<Backend>::linear_add_forward(context, out_matrix<S, Backend>(y), x, w, residual);
+  });
 }
 
 /// dx[m, k] = sum over n of dy[m, n] W[n, k]        dx [M, K], dy [M, N], W [N, K]
@@ -97,7 +103,8 @@ void linear_backward_input(context<Backend>& context,
         ops_of<Backend>::linear_backward_input(context, out_matrix<S, Backend>(dx), dy, w);
       },
       "linear_backward_input: the backend has no such operation for these arguments");
-  ops_of<Backend>::linear_backward_input(context, out_matrix<S, Backend>(dx), dy, w);
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::linear_backward_input(context, out_matrix<S, Backend>(dx), dy, w); });
 }
 
 /// dx[m, k] = residual[m, k] + sum over n of dy[m, n] W[n, k]; else as linear_backward_input.
@@ -121,7 +128,10 @@ void linear_add_backward_input(context<Backend>& context,
             context, out_matrix<S, Backend>(dx), dy, w, residual);
       },
       "linear_add_backward_input: the backend has no such operation for these arguments");
-  ops_of<Backend>::linear_add_backward_input(context, out_matrix<S, Backend>(dx), dy, w, residual);
+  detail::in_default_environment([&] {
+    ops_of<Backend>::linear_add_backward_input(
+        context, out_matrix<S, Backend>(dx), dy, w, residual);
+  });
 }
 
 /// dW[n, k] += sum over m of dy[m, n] x[m, k]       dW [N, K], dy [M, N], x [M, K]
@@ -144,7 +154,8 @@ void linear_backward_weight(context<Backend>& context,
   static_assert(
       requires { ops_of<Backend>::linear_backward_weight(context, dw, dy, x); },
       "linear_backward_weight: the backend has no such operation for these arguments");
-  ops_of<Backend>::linear_backward_weight(context, dw, dy, x);
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::linear_backward_weight(context, dw, dy, x); });
 }
 
 /// dbias[n] += sum over m of dy[m, n]               dbias [N], dy [M, N]
@@ -168,7 +179,8 @@ void linear_backward_bias(context<Backend>& context,
         ops_of<Backend>::linear_backward_bias(context, out_vector<G, Backend>(dbias), dy);
       },
       "linear_backward_bias: the backend has no such operation for these arguments");
-  ops_of<Backend>::linear_backward_bias(context, out_vector<G, Backend>(dbias), dy);
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::linear_backward_bias(context, out_vector<G, Backend>(dbias), dy); });
 }
 
 /// @cond

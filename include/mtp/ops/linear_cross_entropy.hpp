@@ -3,6 +3,7 @@
 
 #include <type_traits>
 
+#include "mtp/core/default_environment.hpp"
 #include "mtp/ops/detail.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -65,8 +66,10 @@ void linear_cross_entropy(context<Backend>& context,
             context, losses, predicted, dhidden, dw, hidden, w, targets, weights);
       },
       "linear_cross_entropy: the backend has no such operation for these arguments");
-  ops_of<Backend>::linear_cross_entropy(
-      context, losses, predicted, dhidden, dw, hidden, w, targets, weights);
+  detail::in_default_environment([&] {
+    ops_of<Backend>::linear_cross_entropy(
+        context, losses, predicted, dhidden, dw, hidden, w, targets, weights);
+  });
 }
 
 /// The losses and predictions of linear_cross_entropy without gradients. Throws as it does.
@@ -90,7 +93,9 @@ void linear_cross_entropy_forward(
             context, losses, predicted, hidden, w, targets);
       },
       "linear_cross_entropy_forward: the backend has no such operation for these arguments");
-  ops_of<Backend>::linear_cross_entropy_forward(context, losses, predicted, hidden, w, targets);
+  detail::in_default_environment([&] {
+    ops_of<Backend>::linear_cross_entropy_forward(context, losses, predicted, hidden, w, targets);
+  });
 }
 
 /// predicted[m] = the lowest v of the largest logits[m, v]; NaN never wins; -1 if all are NaN.
@@ -111,7 +116,9 @@ void predict(context<Backend>& context,
         ops_of<Backend>::predict(context, predicted, detail::in_matrix_of<S, Backend>(logits));
       },
       "predict: the backend has no such operation for these arguments");
-  ops_of<Backend>::predict(context, predicted, detail::in_matrix_of<S, Backend>(logits));
+  detail::in_default_environment([&] {
+    ops_of<Backend>::predict(context, predicted, detail::in_matrix_of<S, Backend>(logits));
+  });
 }
 
 /// @cond

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "mtp/core/backend.hpp"
+#include "mtp/core/default_environment.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/ops/view_checks.hpp"
 
@@ -63,7 +64,9 @@ void matmul(context<Backend>& context,
               context, detail::output(c), detail::input(a), detail::input(b), mode);
         },
         "matmul: the backend has no such operation for these arguments");
-    ops_of<Backend>::matmul(context, detail::output(c), detail::input(a), detail::input(b), mode);
+    detail::in_default_environment([&] {
+      ops_of<Backend>::matmul(context, detail::output(c), detail::input(a), detail::input(b), mode);
+    });
   }
 }
 

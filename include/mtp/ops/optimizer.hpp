@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "mtp/core/default_environment.hpp"
 #include "mtp/ops/detail.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -22,7 +23,8 @@ void sum_of_squares(context<Backend>& context,
         ops_of<Backend>::sum_of_squares(context, result, in_vector<element, Backend>(x));
       },
       "sum_of_squares: the backend has no such operation for these arguments");
-  ops_of<Backend>::sum_of_squares(context, result, in_vector<element, Backend>(x));
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::sum_of_squares(context, result, in_vector<element, Backend>(x)); });
 }
 
 /// What adamw_update needs besides the arrays.
@@ -112,8 +114,10 @@ void adamw_update(context<Backend>& context,
             context, values, master, first, second, gradient, ranges, coefficients);
       },
       "adamw_update: the backend has no such operation for these arguments");
-  ops_of<Backend>::adamw_update(
-      context, values, master, first, second, gradient, ranges, coefficients);
+  detail::in_default_environment([&] {
+    ops_of<Backend>::adamw_update(
+        context, values, master, first, second, gradient, ranges, coefficients);
+  });
 }
 
 /// @cond

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "mtp/core/default_environment.hpp"
 #include "mtp/core/random.hpp"
 #include "mtp/ops/detail.hpp"
 
@@ -27,7 +28,8 @@ void fill_normal(context<Backend>& context,
   static_assert(
       requires { ops_of<Backend>::fill_normal(context, w, deviation, random); },
       "fill_normal: the backend has no such operation for these arguments");
-  ops_of<Backend>::fill_normal(context, w, deviation, random);
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::fill_normal(context, w, deviation, random); });
 }
 
 /// @cond

@@ -13,6 +13,7 @@
 #include <type_traits>
 
 #include "mtp/core/backend.hpp"
+#include "mtp/core/default_environment.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/ops/view_checks.hpp"
 
@@ -70,7 +71,8 @@ void sum(context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, B
   static_assert(
       requires { ops_of<Backend>::sum(context, detail::output(y), detail::input(x)); },
       "sum: the backend has no such operation for these arguments");
-  ops_of<Backend>::sum(context, detail::output(y), detail::input(x));
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::sum(context, detail::output(y), detail::input(x)); });
 }
 
 /// y = sum of x / number of elements; NaN for no elements. Otherwise as sum.
@@ -85,7 +87,8 @@ void mean(context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, 
   static_assert(
       requires { ops_of<Backend>::mean(context, detail::output(y), detail::input(x)); },
       "mean: the backend has no such operation for these arguments");
-  ops_of<Backend>::mean(context, detail::output(y), detail::input(x));
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::mean(context, detail::output(y), detail::input(x)); });
 }
 
 /// y = largest element of x; NaN if one is NaN, -inf for no elements
@@ -101,7 +104,8 @@ void maximum(context<Backend>& context, view<S, Shape, Backend> y, view<X, Shape
   static_assert(
       requires { ops_of<Backend>::maximum(context, detail::output(y), detail::input(x)); },
       "maximum: the backend has no such operation for these arguments");
-  ops_of<Backend>::maximum(context, detail::output(y), detail::input(x));
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::maximum(context, detail::output(y), detail::input(x)); });
 }
 
 /// y = smallest element of x; NaN if one is NaN, +inf for no elements. Otherwise as maximum.
@@ -115,7 +119,8 @@ void minimum(context<Backend>& context, view<S, Shape, Backend> y, view<X, Shape
   static_assert(
       requires { ops_of<Backend>::minimum(context, detail::output(y), detail::input(x)); },
       "minimum: the backend has no such operation for these arguments");
-  ops_of<Backend>::minimum(context, detail::output(y), detail::input(x));
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::minimum(context, detail::output(y), detail::input(x)); });
 }
 
 /// y = index of the largest element of x, along the last dimension or in row-major order
@@ -142,7 +147,8 @@ void argmax(context<Backend>& context, view<Index, Shape, Backend> y, view<X, Sh
   static_assert(
       requires { ops_of<Backend>::argmax(context, detail::output(y), detail::input(x)); },
       "argmax: the backend has no such operation for these arguments");
-  ops_of<Backend>::argmax(context, detail::output(y), detail::input(x));
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::argmax(context, detail::output(y), detail::input(x)); });
 }
 
 /// @cond

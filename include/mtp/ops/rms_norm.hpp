@@ -1,6 +1,7 @@
 // Root-mean-square normalization (Zhang and Sennrich 2019, arXiv 1910.07467, eq. 4).
 #pragma once
 
+#include "mtp/core/default_environment.hpp"
 #include "mtp/ops/detail.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -27,7 +28,8 @@ void rms_norm_forward(context<Backend>& context,
   static_assert(
       requires { ops_of<Backend>::rms_norm_forward(context, y, inv_rms, x, weight, epsilon); },
       "rms_norm_forward: the backend has no such operation for these arguments");
-  ops_of<Backend>::rms_norm_forward(context, y, inv_rms, x, weight, epsilon);
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::rms_norm_forward(context, y, inv_rms, x, weight, epsilon); });
 }
 
 /// The same for rows that are not divided into heads: x, y [N, C], inv_rms [N].
@@ -83,7 +85,9 @@ void rms_norm_backward(context<Backend>& context,
         ops_of<Backend>::rms_norm_backward(context, dx, dweight, dy, x, inv_rms, weight, residual);
       },
       "rms_norm_backward: the backend has no such operation for these arguments");
-  ops_of<Backend>::rms_norm_backward(context, dx, dweight, dy, x, inv_rms, weight, residual);
+  detail::in_default_environment([&] {
+    ops_of<Backend>::rms_norm_backward(context, dx, dweight, dy, x, inv_rms, weight, residual);
+  });
 }
 
 /// The same for rows that are not divided into heads.

@@ -2,6 +2,7 @@
 // 2104.09864, eq. 34).
 #pragma once
 
+#include "mtp/core/default_environment.hpp"
 #include "mtp/ops/detail.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -25,7 +26,8 @@ void rope_forward(context<Backend>& context,
   static_assert(
       requires { ops_of<Backend>::rope_forward(context, x, table, length, first); },
       "rope_forward: the backend has no such operation for these arguments");
-  ops_of<Backend>::rope_forward(context, x, table, length, first);
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::rope_forward(context, x, table, length, first); });
 }
 
 /// The gradient of rope_forward: the rotation by the opposite angle, in place on dx [N, H, E].
@@ -40,7 +42,8 @@ void rope_backward(context<Backend>& context,
   static_assert(
       requires { ops_of<Backend>::rope_backward(context, dx, table, length, first); },
       "rope_backward: the backend has no such operation for these arguments");
-  ops_of<Backend>::rope_backward(context, dx, table, length, first);
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::rope_backward(context, dx, table, length, first); });
 }
 
 /// @cond

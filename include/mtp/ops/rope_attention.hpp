@@ -2,6 +2,7 @@
 // rotate on the way instead of in a pass of its own.
 #pragma once
 
+#include "mtp/core/default_environment.hpp"
 #include "mtp/ops/attention.hpp"
 #include "mtp/ops/rope.hpp"
 
@@ -35,7 +36,9 @@ void rope_attention_forward(context<Backend>& context,
         ops_of<Backend>::rope_attention_forward(context, out, statistics, q, k, v, table, batch);
       },
       "rope_attention_forward: the backend has no such operation for these arguments");
-  ops_of<Backend>::rope_attention_forward(context, out, statistics, q, k, v, table, batch);
+  detail::in_default_environment([&] {
+    ops_of<Backend>::rope_attention_forward(context, out, statistics, q, k, v, table, batch);
+  });
 }
 
 /// Gradients of rope_attention_forward by q and k as they were before the rotation, and by v: dq
@@ -63,8 +66,10 @@ void rope_attention_backward(context<Backend>& context,
             context, dq, dk, dv, dout, q, k, v, out, statistics, table, batch);
       },
       "rope_attention_backward: the backend has no such operation for these arguments");
-  ops_of<Backend>::rope_attention_backward(
-      context, dq, dk, dv, dout, q, k, v, out, statistics, table, batch);
+  detail::in_default_environment([&] {
+    ops_of<Backend>::rope_attention_backward(
+        context, dq, dk, dv, dout, q, k, v, out, statistics, table, batch);
+  });
 }
 
 /// rope_forward on q and k [M, G, E] with row m at positions[m], then attention_cached_forward. The
@@ -95,7 +100,9 @@ void rope_attention_cached_forward(context<Backend>& context,
             context, out, cache, q, k, v, table, positions);
       },
       "rope_attention_cached_forward: the backend has no such operation for these arguments");
-  ops_of<Backend>::rope_attention_cached_forward(context, out, cache, q, k, v, table, positions);
+  detail::in_default_environment([&] {
+    ops_of<Backend>::rope_attention_cached_forward(context, out, cache, q, k, v, table, positions);
+  });
 }
 
 /// @cond

@@ -4,6 +4,7 @@
 
 #include <type_traits>
 
+#include "mtp/core/default_environment.hpp"
 #include "mtp/ops/detail.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -50,7 +51,8 @@ void select_rows(context<Backend>& context,
   static_assert(
       requires { ops_of<Backend>::select_rows(context, positions, ids, text, offset, ahead); },
       "select_rows: the backend has no such operation for these arguments");
-  ops_of<Backend>::select_rows(context, positions, ids, text, offset, ahead);
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::select_rows(context, positions, ids, text, offset, ahead); });
 }
 
 /// ring[positions[m] mod R, c] = rows[m, c]; rows at negative positions are left out
@@ -66,7 +68,8 @@ void store_rows(context<Backend>& context,
   static_assert(
       requires { ops_of<Backend>::store_rows(context, ring, rows, positions); },
       "store_rows: the backend has no such operation for these arguments");
-  ops_of<Backend>::store_rows(context, ring, rows, positions);
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::store_rows(context, ring, rows, positions); });
 }
 
 /// rows[m, c] = ring[positions[m] mod R, c]; zeros at negative positions. Shapes as in store_rows.
@@ -79,7 +82,8 @@ void load_rows(context<Backend>& context,
   static_assert(
       requires { ops_of<Backend>::load_rows(context, rows, ring, positions); },
       "load_rows: the backend has no such operation for these arguments");
-  ops_of<Backend>::load_rows(context, rows, ring, positions);
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::load_rows(context, rows, ring, positions); });
 }
 
 /// tokens[count + ahead + j] = max(drafts[j], 0)        j < J
@@ -96,7 +100,8 @@ void append_drafts(context<Backend>& context,
   static_assert(
       requires { ops_of<Backend>::append_drafts(context, text, drafts, ahead); },
       "append_drafts: the backend has no such operation for these arguments");
-  ops_of<Backend>::append_drafts(context, text, drafts, ahead);
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::append_drafts(context, text, drafts, ahead); });
 }
 
 /// Keeps the drafts that greedy decoding would have written (Stern et al. 2018, arXiv 1811.03115,
@@ -126,7 +131,8 @@ void accept_drafts(context<Backend>& context,
   static_assert(
       requires { ops_of<Backend>::accept_drafts(context, text, predicted, limit); },
       "accept_drafts: the backend has no such operation for these arguments");
-  ops_of<Backend>::accept_drafts(context, text, predicted, limit);
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::accept_drafts(context, text, predicted, limit); });
 }
 
 /// @cond

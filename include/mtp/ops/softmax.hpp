@@ -2,6 +2,7 @@
 #pragma once
 
 #include "mtp/core/backend.hpp"
+#include "mtp/core/default_environment.hpp"
 #include "mtp/ops/view_checks.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -27,7 +28,8 @@ void softmax_forward(context<Backend>& context,
   static_assert(
       requires { ops_of<Backend>::softmax_forward(context, detail::output(y), detail::input(x)); },
       "softmax_forward: the backend has no such operation for these arguments");
-  ops_of<Backend>::softmax_forward(context, detail::output(y), detail::input(x));
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::softmax_forward(context, detail::output(y), detail::input(x)); });
 }
 
 /// dx[..., c] = y[..., c] (dy[..., c] - sum over c' of dy[..., c'] y[..., c'])
@@ -53,8 +55,10 @@ void softmax_backward(context<Backend>& context,
             context, detail::output(dx), detail::input(dy), detail::input(y));
       },
       "softmax_backward: the backend has no such operation for these arguments");
-  ops_of<Backend>::softmax_backward(
-      context, detail::output(dx), detail::input(dy), detail::input(y));
+  detail::in_default_environment([&] {
+    ops_of<Backend>::softmax_backward(
+        context, detail::output(dx), detail::input(dy), detail::input(y));
+  });
 }
 
 /// @cond

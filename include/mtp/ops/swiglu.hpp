@@ -2,6 +2,7 @@
 // heads.
 #pragma once
 
+#include "mtp/core/default_environment.hpp"
 #include "mtp/ops/detail.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -20,7 +21,7 @@ void swiglu_forward(context<Backend>& context,
   static_assert(
       requires { ops_of<Backend>::swiglu_forward(context, y, gate_up); },
       "swiglu_forward: the backend has no such operation for these arguments");
-  ops_of<Backend>::swiglu_forward(context, y, gate_up);
+  detail::in_default_environment([&] { ops_of<Backend>::swiglu_forward(context, y, gate_up); });
 }
 
 /// dg = dy u silu'(g),  du = dy silu(g),  silu'(g) = s (1 + g (1 - s)) with s = 1 / (1 + exp(-g))
@@ -40,7 +41,8 @@ void swiglu_backward(context<Backend>& context,
   static_assert(
       requires { ops_of<Backend>::swiglu_backward(context, d_gate_up, dy, gate_up); },
       "swiglu_backward: the backend has no such operation for these arguments");
-  ops_of<Backend>::swiglu_backward(context, d_gate_up, dy, gate_up);
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::swiglu_backward(context, d_gate_up, dy, gate_up); });
 }
 
 /// y = x + silu(u), element by element (Medusa, arXiv 2401.10774, section 2.1.1). All [N, C]; y may
@@ -58,7 +60,7 @@ void silu_residual_forward(context<Backend>& context,
   static_assert(
       requires { ops_of<Backend>::silu_residual_forward(context, y, x, u); },
       "silu_residual_forward: the backend has no such operation for these arguments");
-  ops_of<Backend>::silu_residual_forward(context, y, x, u);
+  detail::in_default_environment([&] { ops_of<Backend>::silu_residual_forward(context, y, x, u); });
 }
 
 /// du = dy silu'(u); the gradient of x is dy itself. All [N, C]; du may be u.
@@ -76,7 +78,8 @@ void silu_residual_backward(context<Backend>& context,
   static_assert(
       requires { ops_of<Backend>::silu_residual_backward(context, du, dy, u); },
       "silu_residual_backward: the backend has no such operation for these arguments");
-  ops_of<Backend>::silu_residual_backward(context, du, dy, u);
+  detail::in_default_environment(
+      [&] { ops_of<Backend>::silu_residual_backward(context, du, dy, u); });
 }
 
 /// @cond
