@@ -29,9 +29,9 @@ decltype(auto) with_host_view(const X& x, const Function& function) {
     static_assert(is_tensor<X>,
                   "host: the elements of a view lie on a device; copy it into a tensor with "
                   "mtp::clone(context, view)");
-    const auto elements = x.to_host();
+    const auto elements = detail::copied(x);
     using element = const typename X::value_type;
-    return function(view<element, typename X::shape_type, host_memory>(elements.data(), x.shape()));
+    return function(view<element, typename X::shape_type, host_memory>(elements.get(), x.shape()));
   }
 }
 
