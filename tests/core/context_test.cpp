@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <limits>
 #include <vector>
 
 #include "mtp/backend/cpu.hpp"
@@ -56,6 +57,25 @@ TEST_CASE("parallel_ranges covers the range once, in pieces of at most the grain
       CHECK(wrong == 0);
       CHECK(too_long == 0);
     }
+  }
+}
+
+TEST_CASE("parallel_ranges covers the largest range") {
+  cpu_context context({.threads = 1, .workspace_bytes = 0});
+  constexpr index_t most = (std::numeric_limits<index_t>::max)();
+  for (const index_t grain : {most, most - 1, most / 2, most / 3 + 1}) {
+    CAPTURE(grain);
+    index_t next = 0;
+    int pieces = 0;
+    context.parallel_ranges(most, grain, [&](index_t begin, index_t end, int) {
+      CHECK(begin == next);
+      CHECK(end > begin);
+      CHECK(end - begin <= grain);
+      next = end;
+      ++pieces;
+    });
+    CHECK(next == most);
+    CHECK(pieces == (grain == most ? 1 : grain > most / 2 ? 2 : 3));
   }
 }
 

@@ -103,4 +103,11 @@ TEST_CASE("round_up and ceil_div round to the next multiple") {
                 ceil_div(4, 3) == 2);
 }
 
+TEST_CASE("ceil_div holds up to the largest size") {
+  constexpr index_t most = (std::numeric_limits<index_t>::max)();
+  static_assert(ceil_div(most, 1) == most && ceil_div(most, most) == 1 &&
+                ceil_div(most, 2) == 1 + most / 2);
+  static_assert(ceil_div(most - 1, most) == 1 && ceil_div(0, most) == 0);
+}
+
 }  // namespace mtp::test::core_scalar_cases

@@ -36,6 +36,44 @@ TEST_CASE("a tensor takes its elements in row-major order") {
                        error);
 }
 
+TEST_CASE("nested braces are the elements, never a shape") {
+  tensor<float, dims<2>, cpu> x{{1, 2}, {3, 4}, {5, 6}};  // [3, 2]
+  CHECK(x.shape() == dims<2>(3, 2));
+  CHECK(x.to_host() == std::vector<float>{1, 2, 3, 4, 5, 6});
+  x = {{7, 8}};
+  CHECK(x.shape() == dims<2>(1, 2));
+  CHECK(x.to_host() == std::vector<float>{7, 8});
+  const tensor<token_t, dims<1>, cpu> tokens{4, 5, 6};  // [3]
+  CHECK(tokens.to_host() == std::vector<token_t>{4, 5, 6});
+  const tensor<bf16, dims<2>, cpu> halves{{1.5f, 2}, {3, -4}};  // [2, 2]
+  CHECK(halves.to_host() == std::vector<bf16>{bf16(1.5f), bf16(2.0f), bf16(3.0f), bf16(-4.0f)});
+  const tensor<double, dims<3>, cpu> deep{{{1, 2}, {3, 4}}, {{5, 6}, {7, 8}}};  // [2, 2, 2]
+  CHECK(deep.shape() == dims<3>(2, 2, 2));
+  CHECK(deep(1, 0, 1) == 6);
+  const tensor<float, extents<2, dynamic>, cpu> mixed{{1, 2, 3}, {4, 5, 6}};  // [2, 3]
+  CHECK(mixed(1, 2) == 6);
+  CHECK(tensor<float, dims<2>, cpu>{{}, {}}.shape() == dims<2>(2, 0));
+
+  // In parentheses, or by its type, a shape is a shape.
+  CHECK(tensor<float, dims<2>, cpu>({2, 3}).shape() == dims<2>(2, 3));
+  CHECK(tensor<float, dims<2>, cpu>{dims<2>(2, 3)}.shape() == dims<2>(2, 3));
+  CHECK(tensor<float, dims<2>, cpu>{dims<2>(1, 2), {3, 4}}.to_host() == std::vector<float>{3, 4});
+  CHECK_THROWS_WITH_AS(
+      (tensor<float, dims<2>, cpu>{{2, 2}, {1, 2, 3, 4}}),
+      "tensor: expected rows of one length, got 2 and 4 elements; nested braces hold elements, and "
+      "a shape stands in front of them by its type: tensor(dims<2>(2, 3), {..})",
+      error);
+  CHECK_THROWS_WITH_AS(
+      (tensor<float, extents<2, 2>, cpu>{{1, 2}}), "extents: size 0 is fixed to 2, got 1", error);
+}
+
+TEST_CASE("truth values come to the host as they are") {
+  const tensor<bool, dims<2>, cpu> x(dims<2>(2, 2), {true, false, false, true});  // [2, 2]
+  CHECK(x.to_host() == std::vector<bool>{true, false, false, true});
+  CHECK(x.to<cpu>().to_host() == x.to_host());
+  CHECK((tensor<bool, dims<1>, cpu>(dims<1>(0)).to_host().empty()));
+}
+
 TEST_CASE("elements whose bytes do not fit into 64 bits throw before memory is asked for") {
   using cpu_buffer = buffer<float, cpu>;
   CHECK_THROWS_WITH_AS(cpu_buffer(index_t{1} << 62),

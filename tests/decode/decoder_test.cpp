@@ -235,6 +235,17 @@ TEST_CASE("roll_back refuses lengths outside the sequence and changes nothing") 
   CHECK(same_bits(r.next(), r.fresh(1)));
 }
 
+TEST_CASE("set_length refuses lengths that no sequence has and changes nothing") {
+  running r;
+  CHECK(fails_with("decoder::set_length: expected a length in [0, 96], got -1",
+                   [&] { r.sequence.set_length(-1); }));
+  CHECK(fails_with("decoder::set_length: expected a length in [0, 96], got 97",
+                   [&] { r.sequence.set_length(97); }));
+  CHECK(r.sequence.length() == 0);
+  r.sequence.set_length(96);
+  CHECK(r.sequence.length() == 96);
+}
+
 TEST_CASE("a reset sequence starts at position 0 whatever came before") {
   running r;
   r.sequence.prefill(part(r.text, 10, 64), true);

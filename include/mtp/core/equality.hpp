@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "mtp/core/backend.hpp"
+#include "mtp/core/default_environment.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/core/operand.hpp"
 #include "mtp/core/scalar.hpp"
@@ -28,9 +29,9 @@ decltype(auto) with_host_view(const X& x, const Function& function) {
     static_assert(is_tensor<X>,
                   "host: the elements of a view lie on a device; copy it into a tensor with "
                   "mtp::clone(context, view)");
-    const auto elements = x.to_host();
+    const auto elements = detail::copied(x);
     using element = const typename X::value_type;
-    return function(view<element, typename X::shape_type, host_memory>(elements.data(), x.shape()));
+    return function(view<element, typename X::shape_type, host_memory>(elements.get(), x.shape()));
   }
 }
 
@@ -93,6 +94,7 @@ bool operator==(const A& a, const B& b) {
 /// that is negative or not a number.
 template <detail::operand A, detail::operand B>
 bool all_close(const A& a, const B& b, double relative = 1e-5, double absolute = 1e-8) {
+  const detail::default_environment scope;
   static_assert(scalar<detail::element_of<A>> && scalar<detail::element_of<B>>,
                 "all_close: elements must be f64, f32 or bf16; compare others with ==");
   static_assert(A::shape_type::rank == B::shape_type::rank,

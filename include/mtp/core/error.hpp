@@ -7,6 +7,7 @@
 #include <string>
 
 #include "mtp/core/config.hpp"
+#include "mtp/core/default_environment.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -21,9 +22,10 @@ class error : public std::runtime_error {
 };
 
 /// Throws mtp::error with all parts written one after the other; numbers are written as in C,
-/// whatever the program's locale.
+/// whatever the program's locale and floating-point environment.
 template <class... Parts>
 [[noreturn]] void fail(const Parts&... parts) {
+  const detail::default_environment scope;
   std::ostringstream message;
   message.imbue(std::locale::classic());
   (message << ... << parts);

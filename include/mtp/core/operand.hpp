@@ -4,6 +4,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "mtp/core/default_environment.hpp"
 #include "mtp/core/extents.hpp"
 #include "mtp/core/view.hpp"
 
@@ -44,10 +45,9 @@ template <class T>
 struct number {
   T value;
   template <class To>
-  requires(std::is_arithmetic_v<To> &&
-           (std::is_integral_v<T> || std::is_floating_point_v<To>)) constexpr
+  requires(std::is_arithmetic_v<To> && (std::is_integral_v<T> || std::is_floating_point_v<To>))
   operator To() const {
-    return static_cast<To>(value);
+    return in_default_environment([this] { return static_cast<To>(value); });
   }
 };
 

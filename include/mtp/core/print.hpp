@@ -10,6 +10,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "mtp/core/default_environment.hpp"
 #include "mtp/core/equality.hpp"
 #include "mtp/core/extents.hpp"
 #include "mtp/core/operand.hpp"
@@ -69,6 +70,7 @@ class printer {
   explicit printer(const View& x) : x_(x), elides_(x.count() > most_printed) {}
 
   std::string text() {
+    const detail::default_environment scope;
     for_each(0, 0, [&](index_t at) { width_ = (std::max)(width_, cell(at).size()); });
     write(0, 0);
     return std::move(text_);

@@ -86,7 +86,7 @@ MTP_HOST_DEVICE constexpr index_t round_up(index_t value, index_t multiple) {
 
 /// ceil(value / divisor) for non-negative values.
 MTP_HOST_DEVICE constexpr index_t ceil_div(index_t value, index_t divisor) {
-  return (value + divisor - 1) / divisor;
+  return value > 0 ? (value - 1) / divisor + 1 : 0;
 }
 
 }  // namespace mtp::inline MTP_ABI

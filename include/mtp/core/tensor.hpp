@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <initializer_list>
 #include <limits>
+#include <memory>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -13,6 +14,7 @@
 #include "mtp/core/backend.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/core/extents.hpp"
+#include "mtp/core/nested_list.hpp"
 #include "mtp/core/operand.hpp"
 #include "mtp/core/refusal.hpp"
 #include "mtp/core/scalar.hpp"
@@ -75,6 +77,22 @@ class buffer {
   index_t count_ = 0;
 };
 
+namespace detail {
+
+/// The elements of a tensor in row-major order, on the host. No vector: one of bool has no memory
+/// of bool.
+template <class Tensor>
+auto copied(const Tensor& x) {
+  using element = typename Tensor::value_type;
+  const auto count = static_cast<std::size_t>(x.count());
+  auto elements = std::make_unique<element[]>(count);
+  backend_traits<typename Tensor::view_type::backend_type>::copy_to_host(
+      elements.get(), x.data(), count * sizeof(element));
+  return elements;
+}
+
+}  // namespace detail
+
 /// An owning tensor: a buffer with a shape. Row-major and contiguous; zero when made. Move-only,
 /// because a copy of a large tensor should be seen: write `mtp::copy(context, destination,
 /// source)`. Operations take tensors and views alike.
@@ -119,11 +137,30 @@ class tensor {
   /// The same, for elements that stand in the program.
   tensor(const Shape& shape, std::initializer_list<Element> elements)
       : tensor(shape, std::span<const Element>(elements.begin(), elements.size())) {}
+  /// From elements in nested braces, which tell the shape: `{{1, 2}, {3, 4}}` has shape [2, 2].
+  /// Throws mtp::error for rows of different lengths and for sizes that contradict the type's.
+  tensor(detail::nested_list<Element, Shape::rank> elements) requires(Shape::rank > 0)
+      : tensor(Shape(detail::sizes_of_list<Shape::rank>(elements))) {
+    const auto all = std::make_unique<Element[]>(static_cast<std::size_t>(count()));
+    Element* next = all.get();
+    detail::for_each_listed<Shape::rank>(
+        shape_.sizes().data(), elements, [&](const auto& element) { *next++ = Element(element); });
+    backend_traits<Backend>::copy_from_host(elements_.data(), all.get(), elements_.bytes());
+  }
 
   /// All elements. The view is valid as long as the tensor is neither moved nor destroyed.
-  view_type view() { return {elements_.data(), shape_}; }
+  view_type view() & { return {elements_.data(), shape_}; }
   /// As above, to read.
-  const_view_type view() const { return {elements_.data(), shape_}; }
+  const_view_type view() const& { return {elements_.data(), shape_}; }
+  /// Refuses temporaries.
+  template <class Caller = void>
+  const_view_type view() && {
+    static_assert(
+        detail::never<Caller>,
+        "tensor::view: the view of a temporary tensor would outlive it; give the tensor a "
+        "name, or give the operation the tensor itself");
+    return std::as_const(*this).view();
+  }
   /// view(), so that a tensor may stand where a view is wanted, its sizes known to the type or not.
   /// A temporary tensor gives no view that writes.
   template <class Other, extents_type OtherShape>
@@ -194,15 +231,21 @@ class tensor {
   template <class Other>
   [[nodiscard("tensor::to: the tensor itself stays where it is")]] tensor<Element, Shape, Other>
   to() const {
-    return {shape_, std::span<const Element>(to_host())};
+    const auto elements = detail::copied(*this);
+    return {shape_, std::span<const Element>(elements.get(), static_cast<std::size_t>(count()))};
   }
 
   /// The elements in row-major order.
   [[nodiscard("tensor::to_host: the tensor itself stays where it is")]] std::vector<Element>
   to_host() const {
-    std::vector<Element> elements(static_cast<std::size_t>(count()));
-    backend_traits<Backend>::copy_to_host(elements.data(), elements_.data(), elements_.bytes());
-    return elements;
+    if constexpr (std::same_as<Element, bool>) {  // a vector of bits, which has no memory of bool
+      const auto elements = detail::copied(*this);
+      return std::vector<Element>(elements.get(), elements.get() + count());
+    } else {
+      std::vector<Element> elements(static_cast<std::size_t>(count()));
+      backend_traits<Backend>::copy_to_host(elements.data(), elements_.data(), elements_.bytes());
+      return elements;
+    }
   }
 
  private:

@@ -112,8 +112,16 @@ class decoder {
     length_ = length;
   }
 
-  /// What the host has learned about rows that forward ran.
-  void set_length(index_t length) { length_ = length; }
+  /// What the host has learned about rows that forward ran: which they are, the backend knows.
+  /// Throws mtp::error for a length outside [0, max_positions].
+  void set_length(index_t length) {
+    check(length >= 0 && length <= Config.max_position_embeddings,
+          "decoder::set_length: expected a length in [0, ",
+          Config.max_position_embeddings,
+          "], got ",
+          length);
+    length_ = length;
+  }
 
   /// Runs the trunk over `tokens` at positions length() ...; returns their logits [M, V], which
   /// live until the next step. For a drafting head, `observe` hands it the hidden states. Throws

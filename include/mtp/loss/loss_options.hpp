@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 
+#include "mtp/core/default_environment.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/model/heads/head.hpp"
 #include "mtp/model/model_config.hpp"
@@ -52,6 +53,7 @@ struct loss_options {
 /// see head_traits.
 template <model_config Config>
 loss_options<Config.prediction.depth> default_loss_options() {
+  const detail::default_environment scope;
   loss_options<Config.prediction.depth> options;
   constexpr auto D = static_cast<std::size_t>(Config.prediction.depth);
   options.weights[0] = 1;

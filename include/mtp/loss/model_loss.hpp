@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "mtp/core/arena.hpp"
+#include "mtp/core/default_environment.hpp"
+#include "mtp/core/default_environment.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/core/tensor.hpp"
 #include "mtp/core/turn.hpp"
@@ -251,6 +253,7 @@ class model_loss {
                                            const batch_view& batch,
                                            const loss_options<Config.prediction.depth>& options,
                                            const counts_type* targets_of_step) {
+    const detail::default_environment scope;
     const detail::turn working(at_work_, called_from_visitor);
     check_batch(batch);
     options.validate("model_loss");

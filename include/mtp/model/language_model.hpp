@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "mtp/core/default_environment.hpp"
 #include "mtp/core/random.hpp"
 #include "mtp/core/tensor.hpp"
 #include "mtp/core/view.hpp"
@@ -150,6 +151,7 @@ class language_model {
 template <model_config Config, class Backend, scalar S>
 language_model<Config, Backend, S>::language_model(context<Backend>& context, mtp::seed seed)
     : values_(layout.storage), rope_(dims<2>{Config.max_position_embeddings, rotary_width}) {
+  const detail::default_environment scope;
   initialize(context, seed);
   fill_rope();  // waits for what the context was given, so that any other may use the parameters
 }

@@ -11,6 +11,7 @@
 
 #include "mtp/core/backend.hpp"
 #include "mtp/core/config.hpp"
+#include "mtp/core/default_environment.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/core/extents.hpp"
 #include "mtp/core/operand.hpp"
@@ -70,23 +71,12 @@ inline index_t range_count(index_t first, index_t last, index_t step) {
   return static_cast<index_t>(count);
 }
 
-}  // namespace detail
-
-/// first, first + step, .. as far as they lie before `last`: tensor of rank 1. Allocates it.
-///
-/// Element i is first + i step, computed in double and rounded once; for integers exactly. Empty if
-/// `last` lies on the other side of `first`. Throws mtp::error for a step of 0, for what is not
-/// finite, and for an integer that the element type does not hold.
-///
-///     arange<float, mtp::cpu>(0, 1, 0.25)    // 0, 0.25, 0.5, 0.75
+/// arange, see below.
 template <class Element, class Backend>
-[[nodiscard]] tensor<Element, dims<1>, Backend> arange(
-    std::type_identity_t<detail::range_number<Element>> first,
-    std::type_identity_t<detail::range_number<Element>> last,
-    std::type_identity_t<detail::range_number<Element>> step = 1) {
-  static_assert(scalar<Element> || (std::is_integral_v<Element> && !std::same_as<Element, bool>),
-                "arange: elements must be f64, f32, bf16 or integers");
-  const index_t count = detail::range_count(first, last, step);
+tensor<Element, dims<1>, Backend> make_range(range_number<Element> first,
+                                             range_number<Element> last,
+                                             range_number<Element> step) {
+  const index_t count = range_count(first, last, step);
   // Element i as it is before it is rounded. Integers modulo 2^64: the way to an element may not
   // fit where the element does.
   const auto at = [&](index_t i) {
@@ -116,6 +106,26 @@ template <class Element, class Backend>
     }
   }
   return {dims<1>(count), std::span<const Element>(elements)};
+}
+
+}  // namespace detail
+
+/// first, first + step, .. as far as they lie before `last`: tensor of rank 1. Allocates it.
+///
+/// Element i is first + i step, computed in double and rounded once; for integers exactly. Empty if
+/// `last` lies on the other side of `first`. Throws mtp::error for a step of 0, for what is not
+/// finite, and for an integer that the element type does not hold.
+///
+///     arange<float, mtp::cpu>(0, 1, 0.25)    // 0, 0.25, 0.5, 0.75
+template <class Element, class Backend>
+[[nodiscard]] tensor<Element, dims<1>, Backend> arange(
+    std::type_identity_t<detail::range_number<Element>> first,
+    std::type_identity_t<detail::range_number<Element>> last,
+    std::type_identity_t<detail::range_number<Element>> step = 1) {
+  static_assert(scalar<Element> || (std::is_integral_v<Element> && !std::same_as<Element, bool>),
+                "arange: elements must be f64, f32, bf16 or integers");
+  return detail::in_default_environment(
+      [&] { return detail::make_range<Element, Backend>(first, last, step); });
 }
 
 /// @cond

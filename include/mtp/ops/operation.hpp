@@ -6,16 +6,18 @@
 #include <utility>
 
 #include "mtp/core/backend.hpp"
+#include "mtp/core/default_environment.hpp"
 #include "mtp/core/operand.hpp"
 #include "mtp/core/refusal.hpp"
 
-/// The last line of an operation: calls the backend's function of the same name. Does not compile,
-/// with a sentence, where the backend has none for these arguments.
+/// The last line of an operation: calls the backend's function of the same name, in the default
+/// floating-point environment. Does not compile, with a sentence, where the backend has none for
+/// these arguments.
 #define MTP_DISPATCH(operation, ...)                                         \
   static_assert(                                                             \
       requires { ops_of<Backend>::operation(__VA_ARGS__); },                 \
       #operation ": the backend has no such operation for these arguments"); \
-  ops_of<Backend>::operation(__VA_ARGS__)
+  detail::in_default_environment([&] { ops_of<Backend>::operation(__VA_ARGS__); })
 
 /// Lets tensors stand for views in calls of `operation`, a function of a context and of views: a
 /// call with a tensor among its arguments is made again with what detail::`operand` makes of each

@@ -18,6 +18,7 @@
 #include "mtp/core/backend.hpp"
 #include "mtp/core/broadcast.hpp"
 #include "mtp/core/config.hpp"
+#include "mtp/core/default_environment.hpp"
 #include "mtp/core/extents.hpp"
 #include "mtp/core/operand.hpp"
 #include "mtp/core/scalar.hpp"
@@ -65,7 +66,8 @@ template <class Other, class X>
 auto as_view(const X& x, typename std::remove_cvref_t<Other>::value_type& memory) {
   if constexpr (arithmetic_number<X>) {
     using element = typename std::remove_cvref_t<Other>::value_type;
-    memory = static_cast<element>(static_cast<arithmetic_t<element>>(x));
+    memory = in_default_environment(
+        [&] { return static_cast<element>(static_cast<arithmetic_t<element>>(x)); });
     return view<const element, extents<>, backend_of<const Other&>>(&memory, extents<>{});
   } else {
     return as_operand(x);

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "mtp/core/default_environment.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/core/tensor.hpp"
 #include "mtp/core/view.hpp"
@@ -50,6 +51,7 @@ class adamw {
         master_(has_master ? model_type::layout.storage : 0),
         first_(model_type::layout.storage),
         second_(model_type::layout.storage) {
+    const detail::default_environment scope;
     const auto inside = [](double value) { return value >= 0 && value < 1; };
     check(inside(options.beta1) && inside(options.beta2),
           "adamw: expected betas in [0, 1), got ",
@@ -121,6 +123,7 @@ class adamw {
               double learning_rate,
               double gradient_scale,
               index_t begin) {
+    const detail::default_environment scope;
     ++updates_;
     const adamw_coefficients k{learning_rate,
                                options_.beta1,

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "mtp/core/default_environment.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/core/random.hpp"
 #include "mtp/core/scalar.hpp"
@@ -37,6 +38,7 @@ class dataset {
           std::vector<std::int64_t> document_starts,
           const dataset_options& options)
       : text_(std::move(text)), starts_(std::move(document_starts)), options_(options) {
+    const detail::default_environment scope;
     const index_t n = size();
     check(options.window > 1,
           "dataset: expected a window of at least 2 tokens, got ",

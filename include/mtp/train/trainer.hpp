@@ -10,6 +10,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "mtp/core/default_environment.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/core/refusal.hpp"
 #include "mtp/core/tensor.hpp"
@@ -150,6 +151,7 @@ class trainer {
 
  private:
   static const options_type& checked(const options_type& options) {
+    const detail::default_environment scope;
     check(options.batch > 0, "trainer: expected a positive batch, got ", options.batch);
     check(options.length > 0, "trainer: expected a positive length, got ", options.length);
     check(options.accumulation > 0,
@@ -317,6 +319,7 @@ trainer<Config, Backend, S, Element>::trainer(context<Backend>& context,
 
 template <model_config Config, class Backend, scalar S, class Element>
 auto trainer<Config, Backend, S, Element>::step() -> report_type {
+  const detail::default_environment scope;
   report_type report;
   report.lambda = options_.lambda.at(state_.step, options_.learning_rate.total_steps);
   report.learning_rate = options_.learning_rate.at(state_.step);
@@ -356,6 +359,7 @@ auto trainer<Config, Backend, S, Element>::step() -> report_type {
 template <model_config Config, class Backend, scalar S, class Element>
 loss_report<Config.prediction.depth> trainer<Config, Backend, S, Element>::validate(
     index_t windows, const std::function<bool()>& keep_going) {
+  const detail::default_environment scope;
   loss_report<Config.prediction.depth> total;
   const index_t count = (std::min)(windows, data_->validation_windows());
   auto loss = options_.loss;

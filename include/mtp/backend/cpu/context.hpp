@@ -92,7 +92,7 @@ class cpu_context {
     const index_t piece = grain > 0 ? grain : 1;
     pool_.run(ceil_div(count, piece), [&](index_t task, int thread) {
       const index_t begin = task * piece;
-      function(begin, begin + piece < count ? begin + piece : count, thread);
+      function(begin, piece < count - begin ? begin + piece : count, thread);
     });
   }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 
 #include "mtp/backend/cpu/context.hpp"
 #include "mtp/backend/cpu/simd.hpp"
@@ -33,7 +34,10 @@ struct cpu_rms_norm_ops {
           squares = multiply_add(value, value, squares);
         });
         const S mean = sum_of_lanes<S>(squares) / static_cast<S>(C);
-        const S inverse = S{1} / std::sqrt(mean + static_cast<S>(epsilon));
+        S inverse = S{1} / std::sqrt(mean + static_cast<S>(epsilon));
+        if (std::isinf(mean)) {
+          inverse = inverse_of_large(from, C);
+        }
         inv_rms(row / H, row % H) = inverse;
         const auto scale = broadcast<S>(inverse);
         for_each_packet<S>(C, [&](auto read, auto write) {
@@ -68,9 +72,13 @@ struct cpu_rms_norm_ops {
               multiply_add(multiply(read(gradient), read(weight.data())), read(value), products);
         });
         const S mean = sum_of_lanes<S>(products) / static_cast<S>(C);
+        const S* add_to = residual.data() != nullptr ? row_of(residual, row, H) : nullptr;
+        if (inverse > 0 && inverse < smallest_square_root<S>) {
+          backward_of_large(to, gradient, value, weight.data(), add_to, inverse, C);
+          continue;
+        }
         const auto scale = broadcast<S>(inverse);
         const auto pull = broadcast<S>(-mean * inverse * inverse * inverse);
-        const S* add_to = residual.data() != nullptr ? row_of(residual, row, H) : nullptr;
         for_each_packet<S>(C, [&](auto read, auto write) {
           const auto direct = multiply(multiply(read(gradient), read(weight.data())), scale);
           auto result = multiply_add(read(value), pull, direct);
@@ -105,6 +113,39 @@ struct cpu_rms_norm_ops {
   }
 
  private:
+  /// Numbers below it have squares that are not normal.
+  template <real S>
+  static constexpr S smallest_square_root = std::same_as<S, float> ? S(0x1p-63) : S(0x1p-511);
+
+  /// 1 / rms of a row whose squares add up to more than S holds, by way of a power of two: it is so
+  /// large that epsilon is nothing. 0 for a row that holds an infinity.
+  template <real S>
+  [[gnu::noinline]] static S inverse_of_large(const S* row, index_t C) {
+    constexpr S factor = std::same_as<S, float> ? S(0x1p-96) : S(0x1p-768);
+    S squares = 0;
+    for (index_t c = 0; c < C; ++c) {
+      const S value = row[c] * factor;
+      squares += value * value;
+    }
+    return factor / std::sqrt(squares / static_cast<S>(C));
+  }
+
+  /// dx of a row whose 1 / rms has no square in S: with n = x / rms, which is small,
+  /// dx = (dy weight - n mean(dy weight n)) / rms + residual.
+  template <real S>
+  [[gnu::noinline]] static void backward_of_large(
+      S* dx, const S* dy, const S* x, const S* weight, const S* residual, S inverse, index_t C) {
+    S products = 0;
+    for (index_t c = 0; c < C; ++c) {
+      products += dy[c] * weight[c] * (x[c] * inverse);
+    }
+    const S mean = products / static_cast<S>(C);
+    for (index_t c = 0; c < C; ++c) {
+      const S result = (dy[c] * weight[c] - x[c] * inverse * mean) * inverse;
+      dx[c] = residual != nullptr ? residual[c] + result : result;
+    }
+  }
+
   template <class Element>
   static Element* row_of(const view<Element, dims<3>, cpu>& rows, index_t row, index_t H) {
     return rows.data() + row / H * rows.stride(0) + row % H * rows.stride(1);

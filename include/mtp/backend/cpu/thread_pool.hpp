@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "mtp/backend/cpu/abi.hpp"
+#include "mtp/core/default_environment.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/core/scalar.hpp"
 
@@ -72,6 +73,7 @@ class thread_pool {
   void run(index_t count, Function&& function) {
     static_assert(std::is_invocable_v<Function&, index_t, int>,
                   "thread_pool::run: the function must take a task and a thread number");
+    const detail::default_environment scope;  // as on the threads: who runs a task must not matter
     if (count <= 1 || workers_.empty()) {
       for (index_t task = 0; task < count; ++task) {
         function(task, 0);
@@ -150,6 +152,7 @@ class thread_pool {
   }
 
   void work(int thread) {
+    const detail::default_environment scope;  // it inherited that of who made the pool
     for (;;) {
       const std::uint32_t seen = published_.load(std::memory_order_acquire);
       if (stopping_.load(std::memory_order_relaxed)) {
