@@ -1,4 +1,4 @@
-// expects: own_schedule: expected a function of the step, Value(mtp::index_t), that can be called as const
+// expects: own_schedule: expected a function of the step that can be called as const
 #include "mtp/train/schedule.hpp"
 
 namespace mtp::test {

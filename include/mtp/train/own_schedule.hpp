@@ -63,8 +63,7 @@ class own_schedule {
   template <class Function>
   own_schedule(const std::string& name, Function function) {
     static_assert(std::is_invocable_r_v<Value, const Function&, index_t>,
-                  "own_schedule: expected a function of the step, Value(mtp::index_t), that can be "
-                  "called as const");
+                  "own_schedule: expected a function of the step that can be called as const");
     check(!name.empty(), "own_schedule: expected a name, which checkpoints hold, got an empty one");
     check(std::all_of(
               name.begin(), name.end(), [](char letter) { return letter >= ' ' && letter <= '~'; }),
