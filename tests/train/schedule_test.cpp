@@ -113,6 +113,21 @@ TEST_CASE("a schedule that falls without an end is refused, a constant one needs
   CHECK(warm.at(400) == 1);
 }
 
+TEST_CASE("the rate of a width falls as 1 / width from GPT-3's, behind a warm-up of 40 steps") {
+  const auto peak_of = [](index_t width) { return learning_rate_schedule::of_width(width).at(40); };
+  CHECK(peak_of(768) == doctest::Approx(6e-4));
+  CHECK(peak_of(1536) == doctest::Approx(3e-4));
+  CHECK(peak_of(4096) == doctest::Approx(1.125e-4));
+  CHECK(peak_of(64) == 5e-3);  // narrow models have the same
+  CHECK(peak_of(1) == 5e-3);
+  constexpr learning_rate_schedule usual_width = learning_rate_schedule::of_width(768);
+  CHECK(usual_width.at(0) == doctest::Approx(6e-4 / 40));
+  CHECK(usual_width.at(19) == doctest::Approx(3e-4));
+  for (const index_t step : {39, 40, 41, 1000, 1'000'000'000}) {
+    CHECK(usual_width.at(step) == usual_width.peak);
+  }
+}
+
 TEST_CASE("numbers that make no schedule are refused, the last step there is has a rate") {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   constexpr index_t most = std::numeric_limits<index_t>::max();

@@ -703,13 +703,17 @@ TEST_CASE("training heads only is refused where the head has nothing to train") 
   check_heads_only_is_refused<tiny_config(head_kind::shared_logit, 2)>();
 }
 
-TEST_CASE("without a schedule the rate is the same in each step") {
+TEST_CASE("without a schedule a run has the rate of its width, and learns") {
   usual_setup setup;
   setup.options.learning_rate = train_options<usual>{}.learning_rate;
   usual_run run(setup);
-  for (int step = 0; step < 5; ++step) {
-    CHECK(run.training.step().learning_rate == 1e-3);
+  const double before = run.training.validate(100).depths[0].loss;
+  for (index_t step = 0; step < 100; ++step) {
+    const auto report = run.training.step();
+    CHECK_FALSE(report.skipped);
+    CHECK(report.learning_rate == learning_rate_schedule::of_width(usual.hidden_size).at(step));
   }
+  CHECK(run.training.validate(100).depths[0].loss < 0.8 * before);
 }
 
 /// g++ 12 once stopped with an internal error here: designated options of a trainer that is a

@@ -34,6 +34,23 @@ struct learning_rate_schedule {
     return {.peak = rate, .floor = 1};
   }
 
+  /// What a run has unless a program says otherwise: a warm-up of 40 steps, then the same rate
+  /// throughout, in a run of any length.
+  ///
+  ///     peak = 6e-4 768 / hidden_size, at most 5e-3
+  ///
+  /// GPT-3 trains a width of 768 with 6e-4, and wider models with about as much less as they are
+  /// wider: 2e-4 at 2048, 1.2e-4 at 4096 (Brown et al. 2020, arXiv 2005.14165, table 2.1); Adam's
+  /// rate as 1 / width is also what carries over between widths (Yang et al. 2022, arXiv
+  /// 2203.03466, table 3). 40 steps are 2 / (1 - beta2) with AdamW's default beta2 of 0.95 (Ma and
+  /// Yarats 2019, arXiv 1910.04209). It is where to begin: a run whose length is known does better
+  /// with a rate that falls.
+  static constexpr learning_rate_schedule of_width(index_t hidden_size) {
+    return {.peak = (std::min)(5e-3, 6e-4 * 768 / static_cast<double>(hidden_size)),
+            .floor = 1,
+            .warmup_steps = 40};
+  }
+
   /// Throws mtp::error, beginning with `function`, for numbers that make no schedule: rates that
   /// are negative or not finite, a floor outside [0, 1], negative steps, a rate that falls without
   /// an end to fall to, and numbers beside an own schedule, which have no effect.

@@ -38,7 +38,8 @@ struct train_options {
   index_t batch = 16;        ///< sequences of a pass, B
   index_t length = 128;      ///< positions of a sequence, T
   index_t accumulation = 1;  ///< passes of a step
-  learning_rate_schedule learning_rate = learning_rate_schedule::constant(1e-3);  ///< by step
+  learning_rate_schedule learning_rate =
+      learning_rate_schedule::of_width(Config.hidden_size);     ///< by step
   lambda_schedule lambda = lambda_schedule::of<Config.head>();  ///< factor of the deeper losses
   adamw_options optimizer{};                                    ///< of the optimizer
   double clip_norm = 1.0;  ///< of all gradients together; 0: no clipping
