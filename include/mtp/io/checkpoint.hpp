@@ -309,13 +309,11 @@ std::vector<later_entry> later_entries(const Trainer& trainer) {
   };
 }
 
-}  // namespace checkpoint_detail
-
-/// Writes parameters, moments and state of a run. The same run gives the same bytes. Parameters are
-/// written in the precision that they are trained in: f32 for a model of bf16 elements. Throws
-/// mtp::error if the disk does not take it; a checkpoint that was there before is then untouched.
+/// save_checkpoint, with entries beside those that it has.
 template <model_config Config, class Backend, scalar S, class Element>
-void save_checkpoint(const std::filesystem::path& path, trainer<Config, Backend, S, Element>& run) {
+void save(const std::filesystem::path& path,
+          trainer<Config, Backend, S, Element>& run,
+          text_map metadata) {
   namespace detail = checkpoint_detail;
   using model_type = language_model<Config, Backend, S>;
   using sum_type = accumulate_t<S>;
@@ -330,7 +328,7 @@ void save_checkpoint(const std::filesystem::path& path, trainer<Config, Backend,
   add("", run.optimizer().master_on_host(run.model()));
   add("optimizer.first.", on_host(run.optimizer().first()));
   add("optimizer.second.", on_host(run.optimizer().second()));
-  detail::text_map metadata = detail::describe_run(run);
+  metadata.merge(detail::describe_run(run));
   metadata.merge(describe(Config));
   for (const auto& entry : detail::later_entries(run)) {
     metadata.emplace(entry.key, entry.value);
@@ -343,6 +341,40 @@ void save_checkpoint(const std::filesystem::path& path, trainer<Config, Backend,
   write_safetensors(path, sources, metadata);
 }
 
+/// Throws unless a file is a checkpoint of this model and this run, at whichever step.
+template <model_config Config, class Backend, scalar S, class Element>
+void check_run(const safetensors_file& file,
+               const std::filesystem::path& path,
+               const trainer<Config, Backend, S, Element>& run) {
+  namespace detail = checkpoint_detail;
+  check(file.verify(), "checkpoint: ", path.string(), " has no checksum; is it a checkpoint?");
+  detail::check_entries(file, path, {{"format", "mtp checkpoint 1"}});
+  detail::check_entries(file, path, describe(Config));
+  detail::check_tensors<accumulate_t<S>>(file,
+                                         path,
+                                         language_model<Config, Backend, S>::layout,
+                                         {"", "optimizer.first.", "optimizer.second."},
+                                         false);
+  for (const auto& entry : detail::later_entries(run)) {
+    const auto found = file.metadata().find(entry.key);
+    detail::check_value(path,
+                        entry.key,
+                        entry.value,
+                        found != file.metadata().end() ? found->second : entry.where_missing);
+  }
+  detail::check_entries(file, path, detail::describe_run(run));
+}
+
+}  // namespace checkpoint_detail
+
+/// Writes parameters, moments and state of a run. The same run gives the same bytes. Parameters are
+/// written in the precision that they are trained in: f32 for a model of bf16 elements. Throws
+/// mtp::error if the disk does not take it; a checkpoint that was there before is then untouched.
+template <model_config Config, class Backend, scalar S, class Element>
+void save_checkpoint(const std::filesystem::path& path, trainer<Config, Backend, S, Element>& run) {
+  checkpoint_detail::save(path, run, {});
+}
+
 /// Continues a run where save_checkpoint left it: what follows has the bits of a run that was never
 /// interrupted. Throws mtp::error, with nothing changed, for a file that is damaged, of another
 /// model, or of a run with other settings, schedules of other names or another text. Which backend
@@ -353,19 +385,7 @@ void load_checkpoint(const std::filesystem::path& path, trainer<Config, Backend,
   using model_type = language_model<Config, Backend, S>;
   using sum_type = accumulate_t<S>;
   const safetensors_file file(path);
-  check(file.verify(), "checkpoint: ", path.string(), " has no checksum; is it a checkpoint?");
-  detail::check_entries(file, path, {{"format", "mtp checkpoint 1"}});
-  detail::check_entries(file, path, describe(Config));
-  detail::check_tensors<sum_type>(
-      file, path, model_type::layout, {"", "optimizer.first.", "optimizer.second."}, false);
-  for (const auto& entry : detail::later_entries(run)) {
-    const auto found = file.metadata().find(entry.key);
-    detail::check_value(path,
-                        entry.key,
-                        entry.value,
-                        found != file.metadata().end() ? found->second : entry.where_missing);
-  }
-  detail::check_entries(file, path, detail::describe_run(run));
+  detail::check_run(file, path, run);
   const trainer_state restored{detail::read_count(file, path, "state.step"),
                                detail::read_count(file, path, "state.skipped"),
                                detail::read_count(file, path, "state.skipped_in_a_row")};
