@@ -59,36 +59,13 @@ double log_likelihood(mtp::context<mtp::cpu>& context,
 }
 
 // Page 7: nats per byte of the next byte, over all whole windows of a text.
-double evaluate(mtp::context<mtp::cpu>& context,
-                const model_type& model,
-                std::span<const std::uint8_t> text) {
-  constexpr mtp::index_t batch = 4, length = 64, window = length + 1 + config.prediction.depth;
-  mtp::model_loss<config, mtp::cpu> loss(context, batch, length);
-  auto options = mtp::default_loss_options<config>();
-  options.normalization = mtp::loss_normalization::valid_targets;
-  std::vector<mtp::token_t> tokens;  // [rows, window]
-  double nats = 0;
-  mtp::index_t targets = 0;
-  const auto run = [&](mtp::index_t rows) {
-    const auto report =
-        loss.without_gradients(context, model, {tokens, {}, {}, rows, length}, options);
-    const auto& next = report.depths[0];
-    nats += next.loss * static_cast<double>(next.targets);
-    targets += next.targets;
-    tokens.clear();
-  };
-  // Windows overlap by what lies behind their positions, so that each byte is a target once.
-  for (std::size_t first = 0; first + window <= text.size(); first += length) {
-    const auto part = text.subspan(first, window);
-    tokens.insert(tokens.end(), part.begin(), part.end());
-    if (tokens.size() == batch * window) {
-      run(batch);
-    }
-  }
-  if (!tokens.empty()) {
-    run(static_cast<mtp::index_t>(tokens.size()) / window);
-  }
-  return targets > 0 ? nats / static_cast<double>(targets) : 0;
+double nats_per_byte(mtp::context<mtp::cpu>& context,
+                     const model_type& model,
+                     const std::vector<std::uint8_t>& text) {
+  constexpr mtp::index_t length = 64;
+  const mtp::dataset<> data(
+      text, {}, {.window = length + 1 + config.prediction.depth, .validation_share = 1, .stride = length});
+  return mtp::evaluate(context, model, data).depths[0].loss;
 }
 
 int main() {
@@ -136,8 +113,8 @@ int main() {
   std::printf("%.1f nats for words, %.1f for noise\n", likely, unlikely);
 
   // Page 7.
-  const double learnt = evaluate(context, model, text);
-  const double other = evaluate(context, model, bytes_of("docs/mtp.md"));
+  const double learnt = nats_per_byte(context, model, text);
+  const double other = nats_per_byte(context, model, bytes_of("docs/mtp.md"));
   std::printf("%.3f nats per byte on the text it learnt, %.3f on a file\n", learnt, other);
   return equal && likely > unlikely && learnt < other ? 0 : 1;
 }

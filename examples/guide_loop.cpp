@@ -53,7 +53,21 @@ int main() {
   std::vector<mtp::token_t> tokens(batch * window);    // [B, T + 1 + D]
   std::vector<std::int32_t> segments(batch * window);  // [B, T + 1 + D]
 
+  // The same by a trainer.
+  mtp::train_options<config> scheduled{
+      .batch = batch,
+      .length = length,
+      .learning_rate = mtp::own_schedule("trapezoid over 120 steps", rate_at),
+      .lambda = mtp::own_schedule("in over 60 steps", lambda_at),
+      .optimizer = {.weight_decay = 0.01}};
+  scheduled.weights = mtp::own_schedule("depth 1 from step 10", [](mtp::index_t step) {
+    return mtp::depth_weights<config.prediction.depth>{1, step < 10 ? 0.0 : 1.0};  // [1 + D]
+  });
+  mtp::language_model<config, mtp::cpu> twin(context, mtp::seed{7});
+  mtp::trainer<config, mtp::cpu> trainer(context, twin, data, scheduled);
+
   double first = 0, last = 0;
+  bool same = true;
   for (mtp::index_t step = 0; step < steps; ++step) {
     for (mtp::index_t b = 0; b < batch; ++b) {
       const auto at = static_cast<std::size_t>(b * window);
@@ -63,6 +77,7 @@ int main() {
     }
     mtp::fill(context, gradients, 0);  // they accumulate
     options.lambda = lambda_at(step);
+    options.weights[1] = step < 10 ? 0 : 1;
     const auto report =
         loss.with_gradients(context, model, all, {tokens, segments, {}, batch, length}, options);
 
@@ -72,11 +87,13 @@ int main() {
     optimizer.update(context, model, all, rate_at(step), clip, 0);
 
     last = report.depths[0].loss;
+    same = same && trainer.step().loss.depths[0].loss == last;
     first = step == 0 ? last : first;
     if (step % 30 == 0) {
       std::printf("step %3td: loss %.3f, norm %.2f, rate %.4f\n", step, last, norm, rate_at(step));
     }
   }
   std::printf("from %.2f to %.2f nats per byte\n", first, last);
-  return last < 0.2 * first ? 0 : 1;
+  std::printf("the trainer's losses are %s\n", same ? "the same" : "different");
+  return same && last < 0.2 * first ? 0 : 1;
 }

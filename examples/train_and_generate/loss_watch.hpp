@@ -10,21 +10,41 @@
 namespace example {
 
 /// Looks at the losses of a run, step by step, and says once when they explode: when one is not a
-/// number, or when their running mean has risen by a nat above its lowest value. Means do not rise
-/// so far by chance: the noise of a step is below a nat, and that of the mean a quarter of it.
+/// number, or when their running mean has risen by a nat and a quarter above its lowest value.
+///
+/// - Not while the learning rate rises, nor in the five steps behind: the first steps of Adam,
+/// whose
+///   moments are of few gradients, may throw a model far off from which it comes back by itself.
+///   The mean begins anew behind the warm-up; its lowest value is that of all steps, the untrained
+///   model's included, so that a loss that exploded within the warm-up and stays is said as well.
+/// - Not for noise: the mean is that of the last ten steps or so (weight 0.1), so its noise is a
+///   quarter of a step's, and a nat is more than its range in a hundred thousand steps where that
+///   of a step is below 0.4 nats. The quarter of the lowest value is for vocabularies whose losses,
+///   and their noise, are larger than those of bytes.
+/// - Not for single steps: a step counts for at most three nats above the mean, a tenth of which
+///   moves it. Four in a row at least make an explosion.
 class loss_watch {
  public:
   /// A sentence about this step, or nothing. `skipped`: loss or gradients were not finite, so the
   /// step changed nothing.
-  std::string look_at(long step, double loss, bool skipped) {
+  std::string look_at(long step, double loss, double learning_rate, bool skipped) {
+    warming_up_ = warming_up_ && learning_rate > last_rate_;
+    last_rate_ = learning_rate;
     if (skipped || !std::isfinite(loss)) {
       return said(fmt::format("loss or gradients of step {} are not finite: it was skipped", step));
     }
-    constexpr double weight = 0.1, rise = 1;  // nats
+    constexpr double weight = 0.1, most = 3, rise = 1;  // the last two in nats
+    constexpr long settled = 5;
     ++seen_;
-    mean_ = seen_ == 1 ? loss : mean_ + weight * (loss - mean_);
-    lowest_ = seen_ == 1 ? mean_ : (std::min)(lowest_, mean_);
-    if (mean_ < lowest_ + rise) return {};
+    if (!warming_up_ && seen_behind_++ == 0) {
+      seen_ = 1;
+    }
+    const double above = (std::min)(loss - mean_, most);
+    mean_ =
+        seen_ == 1 ? loss : mean_ + (std::max)(weight, 1.0 / static_cast<double>(seen_)) * above;
+    lowest_ = begun_ ? (std::min)(lowest_, mean_) : mean_;
+    begun_ = true;
+    if (seen_behind_ < settled || mean_ < 1.25 * lowest_ + rise) return {};
     return said(
         fmt::format("the loss explodes: at step {} it is {:.2f} nats per byte, after {:.2f} before",
                     step,
@@ -44,7 +64,10 @@ class loss_watch {
 
   std::string sentence_;
   double mean_ = 0, lowest_ = 0;  // nats
-  long seen_ = 0;
+  double last_rate_ = -1;         // below every rate
+  bool warming_up_ = true;        // the rate has risen in each step
+  bool begun_ = false;
+  long seen_ = 0, seen_behind_ = 0;  // steps of the mean; of these, behind the warm-up
 };
 
 }  // namespace example

@@ -243,7 +243,8 @@ run_log::~run_log() = default;
 
 void run_log::record(const step_record& step) {
   state_->line.update(step.step, step.train_loss, step.tokens_per_s, step.learning_rate);
-  const std::string warning = state_->watch.look_at(step.step, step.train_loss.at(0), step.skipped);
+  const std::string warning =
+      state_->watch.look_at(step.step, step.train_loss.at(0), step.learning_rate, step.skipped);
   if (!warning.empty()) {
     state_->line.finish();
     say(warning);

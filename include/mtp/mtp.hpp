@@ -42,5 +42,7 @@
 #include "mtp/ops/swiglu.hpp"
 #include "mtp/train/adamw.hpp"
 #include "mtp/train/dataset.hpp"
+#include "mtp/train/evaluate.hpp"
+#include "mtp/train/own_schedule.hpp"
 #include "mtp/train/schedule.hpp"
 #include "mtp/train/trainer.hpp"

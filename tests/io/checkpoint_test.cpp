@@ -356,6 +356,89 @@ struct parts_of_file {
   std::vector<std::vector<std::byte>> data;
 };
 
+// ---- schedules ----------------------------------------------------------------------------------
+
+usual_setup with_own_schedules(const std::string& rate,
+                               const std::string& lambda,
+                               const std::string& weights) {
+  usual_setup setup;
+  setup.options.learning_rate = {.total_steps = 40, .own = own_schedule(rate, [](index_t step) {
+                                                      return 1e-2 / static_cast<double>(step + 1);
+                                                    })};
+  setup.options.lambda = own_schedule(lambda, [](index_t step) { return step < 2 ? 0.5 : 0.25; });
+  setup.options.weights = own_schedule(weights, [](index_t step) {
+    return depth_weights<2>{1, 0.5, static_cast<double>(step % 2)};
+  });
+  return setup;
+}
+
+TEST_CASE("a run with own schedules resumes to the bits of the uninterrupted one") {
+  const scratch_directory scratch;
+  const usual_setup setup = with_own_schedules("rate", "lambda", "weights");
+  usual_run whole(setup), start(setup), rest(setup);
+  whole.advance(6);
+  start.advance(3);
+  save_checkpoint(scratch / "part", start.training);
+  load_checkpoint(scratch / "part", rest.training);
+  rest.advance(6);
+  CHECK(same_run(rest.state(), whole.state()));
+}
+
+TEST_CASE("a run under another name of a schedule is refused with what was saved and what came") {
+  const scratch_directory scratch;
+  usual_run saved(with_own_schedules("rate", "lambda", "weights"));
+  saved.advance(2);
+  save_checkpoint(scratch / "own", saved.training);
+  save_checkpoint(scratch / "usual", used_run().training);
+  const auto refused = [&](const usual_setup& setup, const char* file, const std::string& part) {
+    usual_run run(setup);
+    run.advance(1);
+    check_refused(run, scratch / file, {part});
+  };
+  refused(with_own_schedules("faster", "lambda", "weights"),
+          "own",
+          "run.learning_rate.schedule differs: expected own schedule \"faster\", got own schedule "
+          "\"rate\"");
+  refused(with_own_schedules("rate", "Lambda", "weights"),
+          "own",
+          "run.lambda.schedule differs: expected own schedule \"Lambda\", got own schedule "
+          "\"lambda\"");
+  refused(with_own_schedules("rate", "lambda", "others"),
+          "own",
+          "run.loss.weights.schedule differs: expected own schedule \"others\", got own schedule "
+          "\"weights\"");
+  // The library's schedules have names of their own, which none of a program's is taken for.
+  usual_setup mixed = with_own_schedules("warm-up and cosine", "switch", "constant");
+  refused(mixed, "usual", "differs: expected own schedule \"");
+  mixed.options.learning_rate = usual_setup{}.options.learning_rate;
+  refused(
+      mixed, "usual", "run.lambda.schedule differs: expected own schedule \"switch\", got switch");
+  mixed.options.lambda = usual_setup{}.options.lambda;
+  refused(mixed,
+          "usual",
+          "run.loss.weights.schedule differs: expected own schedule \"constant\", got constant");
+  refused(usual_setup{}, "own", "differs: expected ");
+  usual_setup longer = with_own_schedules("rate", "lambda", "weights");
+  longer.options.learning_rate.total_steps = 41;
+  refused(longer, "own", "run.learning_rate.total_steps differs: expected 41, got 40");
+}
+
+TEST_CASE("a checkpoint from before schedules had names is of the library's own") {
+  const scratch_directory scratch;
+  save_checkpoint(scratch / "new", used_run().training);
+  parts_of_file parts(scratch / "new");
+  for (const char* entry :
+       {"run.learning_rate.schedule", "run.lambda.schedule", "run.loss.weights.schedule"}) {
+    CHECK(parts.metadata.erase(entry) == 1);
+  }
+  parts.write(scratch / "old");
+  usual_run resumed;
+  load_checkpoint(scratch / "old", resumed.training);
+  CHECK(same_run(resumed.state(), used_run().state()));
+  usual_run own(with_own_schedules("rate", "lambda", "weights"));
+  check_refused(own, scratch / "old", {"run.", ".schedule differs: expected own schedule"});
+}
+
 TEST_CASE("a file written again is still the checkpoint") {
   const scratch_directory scratch;
   save_checkpoint(scratch / "good", used_run().training);

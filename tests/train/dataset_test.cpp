@@ -242,14 +242,74 @@ TEST_CASE("windows without a target are refused") {
   CHECK(refusal(100, {}, {.window = 2}).empty());
 }
 
-TEST_CASE("shares outside [0, 1) are refused") {
+TEST_CASE("shares outside [0, 1] and negative strides are refused") {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const double infinity = std::numeric_limits<double>::infinity();
-  for (const double share : {-0.01, 1.0, 1.5, nan, infinity, -infinity}) {
+  for (const double share : {-0.01, 1.01, 1.5, nan, infinity, -infinity}) {
     CAPTURE(share);
     CHECK(
         contains(refusal(100, {}, {.window = 10, .validation_share = share}), "validation share"));
   }
+  CHECK(contains(refusal(100, {}, {.window = 10, .stride = -1}), "stride"));
+}
+
+TEST_CASE("held-out windows are a stride apart, window - 1 unless told") {
+  constexpr index_t most = std::numeric_limits<index_t>::max();
+  for (const index_t stride : {index_t{1}, index_t{7}, index_t{9}, index_t{0}, index_t{33}, most}) {
+    CAPTURE(stride);
+    const dataset<std::int32_t> data(
+        positions(100), {}, {.window = 10, .validation_share = 1, .stride = stride});
+    CHECK(data.training_windows() == 0);
+    const index_t apart = stride == 0 ? 9 : stride;
+    CHECK(data.validation_windows() == 90 / apart + 1);
+    sample window = empty_sample(data);
+    for (index_t n = 0; n < data.validation_windows(); ++n) {
+      data.validation_sample(n, window.tokens, window.segments);
+      CHECK(window.tokens.front() == n * apart);
+    }
+    CHECK_THROWS_WITH_AS(
+        data.training_sample(0, window.tokens, window.segments),
+        "dataset: all of the text is held out (validation_share 1): there is nothing to train on",
+        error);
+  }
+  CHECK(refusal(10, {}, {.window = 10, .validation_share = 1}).empty());
+  CHECK(contains(refusal(9, {}, {.window = 10, .validation_share = 1}), "at least 1 window of 10"));
+}
+
+TEST_CASE("samples bring the masks of their tokens, ones where there is no mask") {
+  std::vector<std::uint8_t> mask(100);
+  for (std::size_t i = 0; i < mask.size(); ++i) {
+    mask[i] = i % 3 == 0 ? 5 : 0;
+  }
+  const dataset_options options{.window = 10, .validation_share = 0.3};
+  const dataset<std::int32_t> masked(positions(100), {}, options, mask);
+  const dataset<std::int32_t> plain(positions(100), {}, options);
+  CHECK(masked.mask().size() == 100);
+  CHECK(plain.mask().empty());
+  sample window = empty_sample(masked), same = empty_sample(plain);
+  const auto check_masks = [&](const std::vector<std::uint8_t>& actual, bool ones) {
+    for (std::size_t i = 0; i < actual.size(); ++i) {
+      CHECK(actual[i] == (ones ? 1 : window.tokens[i] % 3 == 0 ? 5 : 0));
+    }
+  };
+  std::vector<std::uint8_t> room(10, 99), other(10, 99);
+  for (std::uint64_t n = 0; n < 20; ++n) {
+    masked.training_sample(n, window.tokens, window.segments, room);
+    plain.training_sample(n, same.tokens, same.segments, other);
+    CHECK(window.tokens == same.tokens);
+    check_masks(room, false);
+    check_masks(other, true);
+  }
+  for (index_t n = 0; n < masked.validation_windows(); ++n) {
+    masked.validation_sample(n, window.tokens, window.segments, room);
+    check_masks(room, false);
+  }
+  room.pop_back();
+  CHECK_THROWS_AS(masked.training_sample(0, window.tokens, window.segments, room), error);
+  mask.pop_back();
+  CHECK_THROWS_WITH_AS(dataset<std::int32_t>(positions(100), {}, options, mask),
+                       "dataset: expected a mask for each of 100 tokens, got 99",
+                       error);
 }
 
 TEST_CASE("document starts that do not begin with 0, descend or leave the text are refused") {

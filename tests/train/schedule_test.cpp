@@ -7,6 +7,23 @@
 #include <limits>
 #include <numbers>
 
+#include "mtp/model/heads/head.hpp"
+
+namespace mtp::test::train_schedule_cases {
+
+/// Kinds from outside, one with a lambda of its own.
+inline constexpr head_kind with_lambda{.name = "with lambda"};
+inline constexpr head_kind without_lambda{.name = "without lambda"};
+
+}  // namespace mtp::test::train_schedule_cases
+
+template <>
+struct mtp::head_traits<mtp::test::train_schedule_cases::with_lambda> {
+  static constexpr mtp::lambda_factors default_lambda{0.5, 0.25, 0.75};
+};
+template <>
+struct mtp::head_traits<mtp::test::train_schedule_cases::without_lambda> {};
+
 namespace mtp::test::train_schedule_cases {
 
 namespace {
@@ -96,6 +113,21 @@ TEST_CASE("a schedule that falls without an end is refused, a constant one needs
   CHECK(warm.at(400) == 1);
 }
 
+TEST_CASE("the rate of a width falls as 1 / width from GPT-3's, behind a warm-up of 40 steps") {
+  const auto peak_of = [](index_t width) { return learning_rate_schedule::of_width(width).at(40); };
+  CHECK(peak_of(768) == doctest::Approx(6e-4));
+  CHECK(peak_of(1536) == doctest::Approx(3e-4));
+  CHECK(peak_of(4096) == doctest::Approx(1.125e-4));
+  CHECK(peak_of(64) == 5e-3);  // narrow models have the same
+  CHECK(peak_of(1) == 5e-3);
+  constexpr learning_rate_schedule usual_width = learning_rate_schedule::of_width(768);
+  CHECK(usual_width.at(0) == doctest::Approx(6e-4 / 40));
+  CHECK(usual_width.at(19) == doctest::Approx(3e-4));
+  for (const index_t step : {39, 40, 41, 1000, 1'000'000'000}) {
+    CHECK(usual_width.at(step) == usual_width.peak);
+  }
+}
+
 TEST_CASE("numbers that make no schedule are refused, the last step there is has a rate") {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   constexpr index_t most = std::numeric_limits<index_t>::max();
@@ -144,6 +176,21 @@ TEST_CASE("a constant lambda is the same within the run, and lambda of an empty 
   }
   CHECK(lambda_schedule{}.at(0, 0) == 0.3);
   CHECK(lambda_schedule{}.at(1000, 0) == 0.3);  // without an end, no share of it is behind
+}
+
+TEST_CASE("lambda of a head kind is what its traits say, also of kinds from outside, and else 1") {
+  const auto is = [](const lambda_schedule& schedule, double first, double second, double at) {
+    return schedule.first == first && schedule.second == second && schedule.switch_at == at &&
+           !schedule.own;
+  };
+  CHECK(is(lambda_schedule::of<head_kind::sequential>(), 0.3, 0.1, 10.0 / 14.8));
+  CHECK(is(lambda_schedule::of<head_kind::recurrent>(), 0.3, 0.1, 10.0 / 14.8));
+  CHECK(is(lambda_schedule::of<head_kind::parallel>(), 1, 1, 1));
+  CHECK(is(lambda_schedule::of<head_kind::independent>(), 1, 1, 1));
+  CHECK(is(lambda_schedule::of<head_kind::shared_logit>(), 1, 1, 1));
+  CHECK(is(lambda_schedule::of<head_kind::none>(), 1, 1, 1));
+  CHECK(is(lambda_schedule::of<with_lambda>(), 0.5, 0.25, 0.75));
+  CHECK(is(lambda_schedule::of<without_lambda>(), 1, 1, 1));
 }
 
 }  // namespace

@@ -324,6 +324,97 @@ TEST_CASE("the schedule of lambda reaches the loss and its gradients") {
   }
 }
 
+// ---- own schedules ------------------------------------------------------------------------------
+
+using usual_weights = depth_weights<2>;
+
+TEST_CASE("own schedules that compute what the library's do give its bits") {
+  usual_setup setup;
+  const usual_setup given;
+  setup.options.learning_rate = {.total_steps = 40,
+                                 .own = own_schedule("the usual rate", [=](index_t step) {
+                                   return given.options.learning_rate.at(step);
+                                 })};
+  setup.options.lambda = own_schedule(
+      "the usual lambda", [=](index_t step) { return given.options.lambda.at(step, 40); });
+  setup.options.weights =
+      own_schedule("the usual weights", [=](index_t) { return given.options.loss.weights; });
+  usual_run own(setup), usual_one(given);
+  for (int step = 0; step < 6; ++step) {
+    const auto report = own.training.step(), expected = usual_one.training.step();
+    CHECK(report.learning_rate == expected.learning_rate);
+    CHECK(report.lambda == expected.lambda);
+    CHECK(report.weights == given.options.loss.weights);
+    CHECK(expected.weights == given.options.loss.weights);
+    CHECK(report.loss.total == expected.loss.total);
+  }
+  CHECK(same_run(own.state(), usual_one.state()));
+}
+
+TEST_CASE("weights of the depths by step reach loss and gradients, not validation") {
+  usual_setup setup;
+  setup.options.lambda = own_schedule("quarter", [](index_t) { return 0.25; });
+  setup.options.weights = own_schedule("depths one by one", [](index_t step) {
+    return usual_weights{1, step > 0 ? 0.5 : 0.0, step > 1 ? 2.0 : 0.0};
+  });
+  setup.options.learning_rate =
+      own_schedule("0 at first", [](index_t step) { return 1e-3 * static_cast<double>(step); });
+  usual_run run(setup);
+  const std::vector<float> before = copy(run.values());
+  for (int step = 0; step < 4; ++step) {
+    CAPTURE(step);
+    const auto report = run.training.step();
+    const usual_weights expected{1, step > 0 ? 0.5 : 0.0, step > 1 ? 2.0 : 0.0};
+    CHECK(report.weights == expected);
+    CHECK(report.learning_rate == 1e-3 * step);
+    const auto& depths = report.loss.depths;
+    CHECK(report.loss.total ==
+          doctest::Approx(depths[0].loss +
+                          0.25 * (expected[1] * depths[1].loss + expected[2] * depths[2].loss)));
+    // The head has no gradient before a depth has a weight; with a rate of 0 nothing has moved.
+    const auto head = run.first().subspan(static_cast<std::size_t>(run.layout.head_begin));
+    CHECK(std::ranges::all_of(head, [](float moment) { return moment == 0; }) == (step == 0));
+    CHECK(static_cast<bool>(same_bits(copy(run.values()), before)) == (step == 0));
+  }
+  const auto held_out = run.training.validate(3);
+  const auto& weights = setup.options.loss.weights;
+  CHECK(held_out.total == doctest::Approx(weights[0] * held_out.depths[0].loss +
+                                          weights[1] * held_out.depths[1].loss +
+                                          weights[2] * held_out.depths[2].loss));
+}
+
+TEST_CASE("a wrong value of an own schedule is refused at its step, with nothing changed") {
+  const auto falls = [](index_t step) { return 2 - static_cast<double>(step); };
+  const std::vector<std::pair<std::string, std::function<void(train_options<usual>&)>>> changes{
+      {"rate", [=](auto& o) { o.learning_rate = own_schedule("rate", falls); }},
+      {"lambda", [=](auto& o) { o.lambda = own_schedule("lambda", falls); }},
+      {"weights", [=](auto& o) {
+         o.weights = own_schedule("weights", [=](index_t step) {
+           return usual_weights{1, 1, falls(step)};
+         });
+       }}};
+  for (const auto& [name, change] : changes) {
+    CAPTURE(name);
+    usual_setup setup;
+    change(setup.options);
+    usual_run run(setup);
+    run.advance(3);
+    const run_state before = run.state();
+    for (int again = 0; again < 2; ++again) {
+      std::string message;
+      try {
+        run.training.step();
+      } catch (const error& problem) {
+        message = problem.what();
+      }
+      CAPTURE(message);
+      CHECK(message.find("own_schedule \"" + name + "\"") == 0);
+      CHECK(message.find("got -1 at step 3") != std::string::npos);
+      CHECK(same_run(run.state(), before));
+    }
+  }
+}
+
 // ---- validation ---------------------------------------------------------------------------------
 
 TEST_CASE("validation changes no bit of the training") {
@@ -559,6 +650,21 @@ TEST_CASE("options that make no training are refused by name") {
       {"lambda", [](auto& o) { o.lambda.first = -0.1; }},
       {"lambda", [=](auto& o) { o.lambda.second = nan; }},
       {"lambda", [=](auto& o) { o.lambda.switch_at = nan; }},
+      {"at step 0",
+       [](auto& o) { o.learning_rate = own_schedule("wrong", [](index_t) { return -1.0; }); }},
+      {"at step 0",
+       [=](auto& o) { o.lambda = own_schedule("wrong", [=](index_t) { return nan; }); }},
+      {"depth 2, got inf at step 0",
+       [=](auto& o) {
+         o.weights = own_schedule("wrong", [=](index_t) { return usual_weights{1, 1, infinity}; });
+       }},
+      {"no effect",
+       [](auto& o) { o.learning_rate.own = own_schedule("own", [](index_t) { return 1e-3; }); }},
+      {"no effect",
+       [](auto& o) {
+         o.lambda = lambda_schedule::constant(0.5);
+         o.lambda.own = own_schedule("own", [](index_t) { return 1; });
+       }},
       {"lambda", [](auto& o) { o.loss.lambda = -1; }},
       {"weight", [](auto& o) { o.loss.weights[0] = -1; }},
       {"weight", [=](auto& o) { o.loss.weights[1] = nan; }},
@@ -598,13 +704,17 @@ TEST_CASE("training heads only is refused where the head has nothing to train") 
   check_heads_only_is_refused<tiny_config(head_kind::shared_logit, 2)>();
 }
 
-TEST_CASE("without a schedule the rate is the same in each step") {
+TEST_CASE("without a schedule a run has the rate of its width, and learns") {
   usual_setup setup;
   setup.options.learning_rate = train_options<usual>{}.learning_rate;
   usual_run run(setup);
-  for (int step = 0; step < 5; ++step) {
-    CHECK(run.training.step().learning_rate == 1e-3);
+  const double before = run.training.validate(100).depths[0].loss;
+  for (index_t step = 0; step < 100; ++step) {
+    const auto report = run.training.step();
+    CHECK_FALSE(report.skipped);
+    CHECK(report.learning_rate == learning_rate_schedule::of_width(usual.hidden_size).at(step));
   }
+  CHECK(run.training.validate(100).depths[0].loss < 0.8 * before);
 }
 
 /// g++ 12 once stopped with an internal error here: designated options of a trainer that is a

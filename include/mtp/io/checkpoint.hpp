@@ -180,6 +180,22 @@ std::string to_text(Number value) {
   return {digits.data(), end};
 }
 
+/// Throws unless the values are the same.
+inline void check_value(const std::filesystem::path& path,
+                        const std::string& key,
+                        const std::string& expected,
+                        const std::string& found) {
+  check(found == expected,
+        "checkpoint: ",
+        path.string(),
+        ": ",
+        key,
+        " differs: expected ",
+        expected,
+        ", got ",
+        found);
+}
+
 /// Throws unless the file has every entry of `wanted` with the same value; names the first that
 /// differs.
 inline void check_entries(const safetensors_file& file,
@@ -193,15 +209,7 @@ inline void check_entries(const safetensors_file& file,
           " has no entry \"",
           key,
           "\"; is it a checkpoint?");
-    check(found->second == value,
-          "checkpoint: ",
-          path.string(),
-          ": ",
-          key,
-          " differs: expected ",
-          value,
-          ", got ",
-          found->second);
+    check_value(path, key, value, found->second);
   }
 }
 
@@ -257,13 +265,7 @@ text_map describe_run(const Trainer& trainer) {
       {"run.batch", to_text(o.batch)},
       {"run.length", to_text(o.length)},
       {"run.accumulation", to_text(o.accumulation)},
-      {"run.learning_rate.peak", to_text(o.learning_rate.peak)},
-      {"run.learning_rate.floor", to_text(o.learning_rate.floor)},
-      {"run.learning_rate.warmup_steps", to_text(o.learning_rate.warmup_steps)},
       {"run.learning_rate.total_steps", to_text(o.learning_rate.total_steps)},
-      {"run.lambda.first", to_text(o.lambda.first)},
-      {"run.lambda.second", to_text(o.lambda.second)},
-      {"run.lambda.switch_at", to_text(o.lambda.switch_at)},
       {"run.beta1", to_text(o.optimizer.beta1)},
       {"run.beta2", to_text(o.optimizer.beta2)},
       {"run.epsilon", to_text(o.optimizer.epsilon)},
@@ -280,16 +282,59 @@ text_map describe_run(const Trainer& trainer) {
   for (std::size_t k = 0; k < o.loss.weights.size(); ++k) {
     run.emplace("run.loss.weight." + to_text(k), to_text(o.loss.weights[k]));
   }
+  if (!o.learning_rate.own) {
+    run.emplace("run.learning_rate.peak", to_text(o.learning_rate.peak));
+    run.emplace("run.learning_rate.floor", to_text(o.learning_rate.floor));
+    run.emplace("run.learning_rate.warmup_steps", to_text(o.learning_rate.warmup_steps));
+  }
+  if (!o.lambda.own) {
+    run.emplace("run.lambda.first", to_text(o.lambda.first));
+    run.emplace("run.lambda.second", to_text(o.lambda.second));
+    run.emplace("run.lambda.switch_at", to_text(o.lambda.switch_at));
+  }
   return run;
 }
 
-}  // namespace checkpoint_detail
+/// The name of a schedule in a checkpoint. Own names are quoted, so that none is taken for the
+/// library's.
+template <class Value>
+std::string schedule_name(const own_schedule<Value>& own, const char* otherwise) {
+  return own ? "own schedule \"" + own.name() + '"' : otherwise;
+}
 
-/// Writes parameters, moments and state of a run. The same run gives the same bytes. Parameters are
-/// written in the precision that they are trained in: f32 for a model of bf16 elements. Throws
-/// mtp::error if the disk does not take it; a checkpoint that was there before is then untouched.
+/// The checksum of a mask, or "none".
+inline std::string mask_name(std::span<const std::uint8_t> mask) {
+  if (mask.empty()) {
+    return "none";
+  }
+  xxh64 sum;
+  sum.update(std::as_bytes(mask));
+  return to_hex(sum.digest());
+}
+
+/// An entry that checkpoints have not always had, and what is meant where it is missing.
+struct later_entry {
+  std::string key, value, where_missing;
+};
+
+/// What describe_run lacks: the names of the schedules, and which tokens are never targets.
+template <class Trainer>
+std::vector<later_entry> later_entries(const Trainer& trainer) {
+  const auto& o = trainer.options();
+  constexpr auto rate = "warm-up and cosine", lambda = "switch", weights = "constant";
+  return {
+      {"run.learning_rate.schedule", schedule_name(o.learning_rate.own, rate), rate},
+      {"run.lambda.schedule", schedule_name(o.lambda.own, lambda), lambda},
+      {"run.loss.weights.schedule", schedule_name(o.weights, weights), weights},
+      {"run.data.mask", mask_name(trainer.data().mask()), mask_name({})},
+  };
+}
+
+/// save_checkpoint, with entries beside those that it has.
 template <model_config Config, class Backend, scalar S, class Element>
-void save_checkpoint(const std::filesystem::path& path, trainer<Config, Backend, S, Element>& run) {
+void save(const std::filesystem::path& path,
+          trainer<Config, Backend, S, Element>& run,
+          text_map metadata) {
   namespace detail = checkpoint_detail;
   using model_type = language_model<Config, Backend, S>;
   using sum_type = accumulate_t<S>;
@@ -304,8 +349,11 @@ void save_checkpoint(const std::filesystem::path& path, trainer<Config, Backend,
   add("", run.optimizer().master_on_host(run.model()));
   add("optimizer.first.", on_host(run.optimizer().first()));
   add("optimizer.second.", on_host(run.optimizer().second()));
-  detail::text_map metadata = detail::describe_run(run);
+  metadata.merge(detail::describe_run(run));
   metadata.merge(describe(Config));
+  for (const auto& entry : detail::later_entries(run)) {
+    metadata.emplace(entry.key, entry.value);
+  }
   metadata.emplace("format", "mtp checkpoint 1");
   metadata.emplace("state.step", detail::to_text(run.state().step));
   metadata.emplace("state.updates", detail::to_text(run.optimizer().updates()));
@@ -314,22 +362,51 @@ void save_checkpoint(const std::filesystem::path& path, trainer<Config, Backend,
   write_safetensors(path, sources, metadata);
 }
 
+/// Throws unless a file is a checkpoint of this model and this run, at whichever step.
+template <model_config Config, class Backend, scalar S, class Element>
+void check_run(const safetensors_file& file,
+               const std::filesystem::path& path,
+               const trainer<Config, Backend, S, Element>& run) {
+  namespace detail = checkpoint_detail;
+  check(file.verify(), "checkpoint: ", path.string(), " has no checksum; is it a checkpoint?");
+  detail::check_entries(file, path, {{"format", "mtp checkpoint 1"}});
+  detail::check_configuration(file, path, Config);
+  detail::check_tensors<accumulate_t<S>>(file,
+                                         path,
+                                         language_model<Config, Backend, S>::layout,
+                                         {"", "optimizer.first.", "optimizer.second."},
+                                         false);
+  for (const auto& entry : detail::later_entries(run)) {
+    const auto found = file.metadata().find(entry.key);
+    detail::check_value(path,
+                        entry.key,
+                        entry.value,
+                        found != file.metadata().end() ? found->second : entry.where_missing);
+  }
+  detail::check_entries(file, path, detail::describe_run(run));
+}
+
+}  // namespace checkpoint_detail
+
+/// Writes parameters, moments and state of a run. The same run gives the same bytes. Parameters are
+/// written in the precision that they are trained in: f32 for a model of bf16 elements. Throws
+/// mtp::error if the disk does not take it; a checkpoint that was there before is then untouched.
+template <model_config Config, class Backend, scalar S, class Element>
+void save_checkpoint(const std::filesystem::path& path, trainer<Config, Backend, S, Element>& run) {
+  checkpoint_detail::save(path, run, {});
+}
+
 /// Continues a run where save_checkpoint left it: what follows has the bits of a run that was never
 /// interrupted. Throws mtp::error, with nothing changed, for a file that is damaged, of another
-/// model, or of a run with other settings or another text. Which backend wrote the file does not
-/// matter.
+/// model, or of a run with other settings, schedules of other names or another text. Which backend
+/// wrote the file does not matter. A file from before schedules had names is of the library's own.
 template <model_config Config, class Backend, scalar S, class Element>
 void load_checkpoint(const std::filesystem::path& path, trainer<Config, Backend, S, Element>& run) {
   namespace detail = checkpoint_detail;
   using model_type = language_model<Config, Backend, S>;
   using sum_type = accumulate_t<S>;
   const safetensors_file file(path);
-  check(file.verify(), "checkpoint: ", path.string(), " has no checksum; is it a checkpoint?");
-  detail::check_entries(file, path, {{"format", "mtp checkpoint 1"}});
-  detail::check_configuration(file, path, Config);
-  detail::check_tensors<sum_type>(
-      file, path, model_type::layout, {"", "optimizer.first.", "optimizer.second."}, false);
-  detail::check_entries(file, path, detail::describe_run(run));
+  detail::check_run(file, path, run);
   const trainer_state restored{detail::read_count(file, path, "state.step"),
                                detail::read_count(file, path, "state.skipped"),
                                detail::read_count(file, path, "state.skipped_in_a_row")};

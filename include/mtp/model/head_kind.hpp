@@ -67,6 +67,17 @@ constexpr std::string_view name_of(const head_kind& kind) {
 /// The name of a temporary would not live.
 constexpr std::string_view name_of(head_kind&&) = delete;
 
+/// What all losses of depth >= 1 are multiplied by in training: `first` until the share `switch_at`
+/// of the run, then `second`.
+struct lambda_factors {
+  double first = 1;      ///< before the switch
+  double second = 1;     ///< after it
+  double switch_at = 1;  ///< share of the run
+};
+
+/// DeepSeek-V3's: 0.3 for the first 10 of 14.8 T tokens, then 0.1 (arXiv 2412.19437, section 4.2).
+inline constexpr lambda_factors deepseek_lambda{0.3, 0.1, 10.0 / 14.8};
+
 namespace detail {
 template <head_kind Kind>
 inline constexpr bool head_is_known = false;
@@ -78,6 +89,8 @@ inline constexpr bool head_is_known = false;
 ///     struct mtp::head_traits<linear_heads> {
 ///       // loss_options::weights[k] unless a program says otherwise, 1 <= k <= D
 ///       static double default_weight(std::size_t k, std::size_t D);
+///       // train_options::lambda unless a program says otherwise; without it, 1 throughout
+///       static constexpr mtp::lambda_factors default_lambda{0.3, 0.1, 0.7};
 ///       // what prediction_head in heads/head.hpp asks for
 ///       template <mtp::model_config Config, class Backend, mtp::scalar S>
 ///       using head = linear_head<Config, Backend, S>;

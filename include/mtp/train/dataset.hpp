@@ -20,8 +20,9 @@ namespace mtp::inline MTP_ABI {
 /// How a text becomes windows.
 struct dataset_options {
   index_t window = 0;              ///< tokens of a sample: T + 1 + D
-  double validation_share = 0.05;  ///< of the text that is held out
+  double validation_share = 0.05;  ///< of the text that is held out; 1: all, nothing to train on
   mtp::seed seed{0};               ///< of the order of samples
+  index_t stride = 0;              ///< tokens from one held-out window to the next; 0: window - 1
 };
 
 /// A text of tokens, cut into documents, with a part held out for validation. Nothing has to be
@@ -32,22 +33,35 @@ template <class Element = std::uint8_t>
 class dataset {
  public:
   /// `document_starts` are ascending positions at which documents begin; the first is 0. Empty: one
-  /// document. Throws mtp::error if the text is shorter than a window for training and one for
-  /// validation, for starts that are none, a window below 2 and a share outside [0, 1).
+  /// document. `mask` says of each token whether it is a target: 0 for one that is read and never
+  /// to be predicted, such as a prompt's. Empty: all are. Throws mtp::error if the text is shorter
+  /// than a window for training and one for validation, for starts that are none, a mask of another
+  /// size than the text, a window below 2, a share outside [0, 1] and a negative stride.
   dataset(std::vector<Element> text,
           std::vector<std::int64_t> document_starts,
-          const dataset_options& options)
-      : text_(std::move(text)), starts_(std::move(document_starts)), options_(options) {
+          const dataset_options& options,
+          std::vector<std::uint8_t> mask = {})
+      : text_(std::move(text)),
+        starts_(std::move(document_starts)),
+        mask_(std::move(mask)),
+        options_(options) {
     const detail::default_environment scope;
     const index_t n = size();
     check(options.window > 1,
           "dataset: expected a window of at least 2 tokens, got ",
           options.window);
-    check(options.validation_share >= 0 && options.validation_share < 1,
-          "dataset: expected a validation share in [0, 1), got ",
+    check(options.validation_share >= 0 && options.validation_share <= 1,
+          "dataset: expected a validation share in [0, 1], got ",
           options.validation_share);
+    check(options.stride >= 0, "dataset: expected a stride of at least 0, got ", options.stride);
+    check(mask_.empty() || mask_.size() == text_.size(),
+          "dataset: expected a mask for each of ",
+          n,
+          " tokens, got ",
+          mask_.size());
     // By division: so many windows may be more tokens than index_t can count.
-    const index_t windows = options.validation_share > 0 ? 2 : 1;
+    const bool both = options.validation_share > 0 && options.validation_share < 1;
+    const index_t windows = both ? 2 : 1;
     check(options.window <= n / windows,
           "dataset: expected a text of at least ",
           windows,
@@ -77,18 +91,25 @@ class dataset {
   std::span<const Element> text() const { return text_; }
   /// Where documents begin; the first at 0.
   std::span<const std::int64_t> document_starts() const { return starts_; }
+  /// 0 for each token that is never a target; empty where all are.
+  std::span<const std::uint8_t> mask() const { return mask_; }
 
   /// Windows that training may begin at.
   index_t training_windows() const { return training_total_; }
-  /// Windows of the held-out text; they do not overlap in their inputs.
+  /// Windows of the held-out text; they do not overlap in their inputs unless the stride says so.
   index_t validation_windows() const { return static_cast<index_t>(validation_.size()); }
 
   /// Sample `number` of the run: a window that begins anywhere in the training text, and the number
-  /// of the document of each of its tokens.  tokens, segments (=) [window]. Throws mtp::error
-  /// unless there is room for just a window.
+  /// of the document of each of its tokens.  tokens, segments (=) [window]; mask (=) [window], or
+  /// empty where it is not wanted. Throws mtp::error unless there is room for just a window, and
+  /// where all of the text is held out.
   void training_sample(std::uint64_t number,
                        std::span<token_t> tokens,
-                       std::span<std::int32_t> segments) const {
+                       std::span<std::int32_t> segments,
+                       std::span<std::uint8_t> mask = {}) const {
+    check(
+        training_total_ > 0,
+        "dataset: all of the text is held out (validation_share 1): there is nothing to train on");
     const random_stream order(options_.seed, order_stream);
     const auto pick =
         static_cast<index_t>(order.below(number, static_cast<std::uint64_t>(training_total_)));
@@ -97,21 +118,22 @@ class dataset {
           return value < part.windows_before;
         });
     const interval& part = *std::prev(after);
-    copy_window(part.begin + pick - part.windows_before, tokens, segments);
+    copy_window(part.begin + pick - part.windows_before, tokens, segments, mask);
   }
 
   /// Window `number` of the held-out text, as training_sample. Throws mtp::error as well for a
   /// number outside [0, validation_windows()).
   void validation_sample(index_t number,
                          std::span<token_t> tokens,
-                         std::span<std::int32_t> segments) const {
+                         std::span<std::int32_t> segments,
+                         std::span<std::uint8_t> mask = {}) const {
     check(number >= 0 && number < validation_windows(),
           "dataset: validation window ",
           number,
           " does not lie in [0, ",
           validation_windows(),
           ")");
-    copy_window(validation_[static_cast<std::size_t>(number)], tokens, segments);
+    copy_window(validation_[static_cast<std::size_t>(number)], tokens, segments, mask);
   }
 
  private:
@@ -133,14 +155,16 @@ class dataset {
       add_training(0, n);
       return;
     }
+    if (options_.validation_share == 1) {
+      add_held_out(0, n);
+      return;
+    }
     const index_t pieces = std::clamp<index_t>(held / (4 * window), 1, 64);
     const index_t piece = held / pieces, stretch = n / pieces;
     for (index_t i = 0; i < pieces; ++i) {
       const index_t end = i + 1 == pieces ? n : (i + 1) * stretch;
       add_training(i * stretch, end - piece);
-      for (index_t at = end - piece; at + window <= end; at += window - 1) {
-        validation_.push_back(at);
-      }
+      add_held_out(end - piece, end);
     }
     check(training_total_ > 0,
           "dataset: no training window of ",
@@ -158,7 +182,17 @@ class dataset {
     }
   }
 
-  void copy_window(index_t at, std::span<token_t> tokens, std::span<std::int32_t> segments) const {
+  void add_held_out(index_t begin, index_t end) {
+    const index_t stride = options_.stride > 0 ? options_.stride : options_.window - 1;
+    for (index_t at = begin; at <= end - options_.window; at += (std::min)(stride, end - at)) {
+      validation_.push_back(at);
+    }
+  }
+
+  void copy_window(index_t at,
+                   std::span<token_t> tokens,
+                   std::span<std::int32_t> segments,
+                   std::span<std::uint8_t> mask) const {
     const auto window = static_cast<std::size_t>(options_.window);
     check(tokens.size() == window && segments.size() == window,
           "dataset: expected room for ",
@@ -167,6 +201,11 @@ class dataset {
           tokens.size(),
           " and ",
           segments.size());
+    check(mask.empty() || mask.size() == window,
+          "dataset: expected room for the masks of ",
+          window,
+          " tokens or none, got ",
+          mask.size());
     auto document = std::upper_bound(starts_.begin(), starts_.end(), at) - starts_.begin() - 1;
     for (std::size_t i = 0; i < window; ++i) {
       const auto position = at + static_cast<index_t>(i);
@@ -176,11 +215,15 @@ class dataset {
       }
       tokens[i] = static_cast<token_t>(text_[static_cast<std::size_t>(position)]);
       segments[i] = static_cast<std::int32_t>(document);
+      if (!mask.empty()) {
+        mask[i] = mask_.empty() ? std::uint8_t{1} : mask_[static_cast<std::size_t>(position)];
+      }
     }
   }
 
   std::vector<Element> text_;
   std::vector<std::int64_t> starts_;
+  std::vector<std::uint8_t> mask_;
   dataset_options options_;
   std::vector<interval> training_;
   std::vector<index_t> validation_;

@@ -7,7 +7,8 @@
 
 #include "mtp/core/error.hpp"
 #include "mtp/core/scalar.hpp"
-#include "mtp/model/model_config.hpp"
+#include "mtp/model/head_kind.hpp"
+#include "mtp/train/own_schedule.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -17,21 +18,42 @@ namespace mtp::inline MTP_ABI {
 ///     peak (step + 1) / warmup_steps                         step < warmup_steps
 ///     lowest + (peak - lowest) (1 + cos(pi progress)) / 2    then, with lowest = floor peak and
 ///     progress = (step - warmup_steps) / (total_steps - warmup_steps), at most 1
+///
+/// Or any function of the step: an own_schedule is one of these.
 struct learning_rate_schedule {
   double peak = 1e-3;        ///< rate at the end of the warm-up
   double floor = 0.1;        ///< rate at the end, as a share of the peak: in [0, 1]
   index_t warmup_steps = 0;  ///< steps of linear warm-up
   index_t total_steps = 0;   ///< steps until the floor, warm-up included; 0: a run without an end,
                              ///< which a floor of 1 alone makes sense for
+  own_schedule<double> own{};  ///< in place of peak, floor and warmup_steps; total_steps is then
+                               ///< what switches of the lambda schedule refer to
 
   /// The same rate throughout, in a run of any length.
   static constexpr learning_rate_schedule constant(double rate) {
     return {.peak = rate, .floor = 1};
   }
 
+  /// What a run has unless a program says otherwise: a warm-up of 40 steps, then the same rate
+  /// throughout, in a run of any length.
+  ///
+  ///     peak = 6e-4 768 / hidden_size, at most 5e-3
+  ///
+  /// GPT-3 trains a width of 768 with 6e-4, and wider models with about as much less as they are
+  /// wider: 2e-4 at 2048, 1.2e-4 at 4096 (Brown et al. 2020, arXiv 2005.14165, table 2.1); Adam's
+  /// rate as 1 / width is also what carries over between widths (Yang et al. 2022, arXiv
+  /// 2203.03466, table 3). 40 steps are 2 / (1 - beta2) with AdamW's default beta2 of 0.95 (Ma and
+  /// Yarats 2019, arXiv 1910.04209). It is where to begin: a run whose length is known does better
+  /// with a rate that falls.
+  static constexpr learning_rate_schedule of_width(index_t hidden_size) {
+    return {.peak = (std::min)(5e-3, 6e-4 * 768 / static_cast<double>(hidden_size)),
+            .floor = 1,
+            .warmup_steps = 40};
+  }
+
   /// Throws mtp::error, beginning with `function`, for numbers that make no schedule: rates that
-  /// are negative or not finite, a floor outside [0, 1], negative steps, and a rate that falls
-  /// without an end to fall to.
+  /// are negative or not finite, a floor outside [0, 1], negative steps, a rate that falls without
+  /// an end to fall to, and numbers beside an own schedule, which have no effect.
   void validate(const char* function) const {
     check(std::isfinite(peak) && peak >= 0,
           function,
@@ -47,6 +69,15 @@ struct learning_rate_schedule {
           warmup_steps,
           " and ",
           total_steps);
+    if (own) {
+      constexpr learning_rate_schedule unset;
+      check(peak == unset.peak && floor == unset.floor && warmup_steps == unset.warmup_steps,
+            function,
+            ": peak, floor and warmup_steps have no effect beside the own schedule \"",
+            own.name(),
+            "\" of the learning rate: leave them out");
+      return;
+    }
     check(total_steps > 0 || floor == 1 || peak == 0,
           function,
           ": a learning rate that falls needs total_steps to fall over; a constant one is "
@@ -54,9 +85,12 @@ struct learning_rate_schedule {
   }
 
   /// The rate of step `step`, counted from 0. Steps behind total_steps stay at the floor. Throws as
-  /// validate.
+  /// validate, and as own_schedule::at.
   double at(index_t step) const {
     validate("learning_rate_schedule");
+    if (own) {
+      return own.at(step);
+    }
     const auto done = static_cast<double>(step);
     if (step < warmup_steps) {
       return peak * (done + 1) / static_cast<double>(warmup_steps);
@@ -68,26 +102,60 @@ struct learning_rate_schedule {
   }
 };
 
-/// The factor of all losses of depth >= 1. DeepSeek-V3: 0.3 for the first 10 of 14.8 T tokens, then
-/// 0.1 (arXiv 2412.19437, section 4.2).
+/// The factor of all losses of depth >= 1: `first` until a share of the run, then `second`.
+/// DeepSeek-V3: 0.3 for the first 10 of 14.8 T tokens, then 0.1 (arXiv 2412.19437, section 4.2). Or
+/// any function of the step: an own_schedule is one of these.
 struct lambda_schedule {
-  double first = 0.3;              ///< before the switch
-  double second = 0.1;             ///< after it
-  double switch_at = 10.0 / 14.8;  ///< share of the run
+  double first = deepseek_lambda.first;          ///< before the switch
+  double second = deepseek_lambda.second;        ///< after it
+  double switch_at = deepseek_lambda.switch_at;  ///< share of the run
+  own_schedule<double> own{};                    ///< in place of these
+
+  /// Throws mtp::error, beginning with `function`, for factors that are negative or not finite, a
+  /// switch_at that is no number, and numbers beside an own schedule, which have no effect.
+  void validate(const char* function) const {
+    const auto factor = [](double value) { return std::isfinite(value) && value >= 0; };
+    check(
+        factor(first) && factor(second) && !std::isnan(switch_at),
+        function,
+        ": expected finite factors of the schedule of lambda of at least 0, and a switch_at, got ",
+        first,
+        ", ",
+        second,
+        " and ",
+        switch_at);
+    if (own) {
+      constexpr lambda_schedule unset;
+      check(first == unset.first && second == unset.second && switch_at == unset.switch_at,
+            function,
+            ": first, second and switch_at have no effect beside the own schedule \"",
+            own.name(),
+            "\" of lambda: leave them out");
+    }
+  }
 
   /// The factor of step `step` of `total_steps`, counted from 0; of a run without an end,
-  /// total_steps 0, the first one throughout.
+  /// total_steps 0, the first one throughout. Throws as own_schedule::at.
   double at(index_t step, index_t total_steps) const {
+    if (own) {
+      return own.at(step);
+    }
     const auto share =
         total_steps > 0 ? static_cast<double>(step) / static_cast<double>(total_steps) : 0.0;
     return share < switch_at ? first : second;
   }
 
-  /// DeepSeek's schedule where heads are trained as DeepSeek's; 1 where a paper's own weights are
-  /// all there is.
-  static constexpr lambda_schedule of(head_kind kind) {
-    return kind == head_kind::sequential || kind == head_kind::recurrent ? lambda_schedule{}
-                                                                         : constant(1);
+  /// What heads of this kind are trained with unless a program says otherwise:
+  /// head_traits::default_lambda where the kind has one, and 1 throughout where the weights of the
+  /// depths are all there is.
+  template <head_kind Kind>
+  static constexpr lambda_schedule of() {
+    if constexpr (requires { head_traits<Kind>::default_lambda; }) {
+      constexpr lambda_factors given = head_traits<Kind>::default_lambda;
+      return {given.first, given.second, given.switch_at};
+    } else {
+      return constant(1);
+    }
   }
   /// The same factor throughout.
   static constexpr lambda_schedule constant(double value) { return {value, value, 1.0}; }

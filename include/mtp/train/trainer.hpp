@@ -2,13 +2,14 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <span>
 #include <type_traits>
-#include <vector>
+#include <utility>
 
 #include "mtp/core/default_environment.hpp"
 #include "mtp/core/error.hpp"
@@ -21,25 +22,35 @@
 #include "mtp/ops/optimizer.hpp"
 #include "mtp/train/adamw.hpp"
 #include "mtp/train/dataset.hpp"
+#include "mtp/train/evaluate.hpp"
+#include "mtp/train/own_schedule.hpp"
 #include "mtp/train/schedule.hpp"
+#include "mtp/train/window_batch.hpp"
 
 namespace mtp::inline MTP_ABI {
 
-/// What a run is made with. The trainer's constructor checks it.
+/// A weight for each of the depths 0 .. D.
+template <int Depth>
+using depth_weights = std::array<double, static_cast<std::size_t>(Depth) + 1>;
+
+/// What a run is made with. The trainer's constructor checks it, and asks own schedules for step 0.
 template <model_config Config>
 struct train_options {
   index_t batch = 16;        ///< sequences of a pass, B
   index_t length = 128;      ///< positions of a sequence, T
   index_t accumulation = 1;  ///< passes of a step
-  learning_rate_schedule learning_rate = learning_rate_schedule::constant(1e-3);  ///< by step
-  lambda_schedule lambda =
-      lambda_schedule::of(Config.prediction.kind);  ///< factor of the deeper losses
-  adamw_options optimizer{};                        ///< of the optimizer
-  double clip_norm = 1.0;                           ///< of all gradients together; 0: no clipping
-  int max_bad_steps = 5;  ///< this many in a row with NaN or infinity end training with an error
+  learning_rate_schedule learning_rate =
+      learning_rate_schedule::of_width(Config.hidden_size);     ///< by step
+  lambda_schedule lambda = lambda_schedule::of<Config.prediction.kind>();  ///< factor of the deeper losses
+  adamw_options optimizer{};                                    ///< of the optimizer
+  double clip_norm = 1.0;  ///< of all gradients together; 0: no clipping
+  int max_bad_steps = 5;   ///< this many in a row with NaN or infinity end training with an error
   /// Weights of the depths. A lambda, because g++ 12 stops with an internal error at a call of
   /// another function here where options are designated within a class template.
   loss_options<Config.prediction.depth> loss = [] { return default_loss_options<Config>(); }();
+  /// Weights of the depths by step, where there is one: gradients are then of these, and
+  /// loss.weights remain those of validation.
+  own_schedule<depth_weights<Config.prediction.depth>> weights{};
 };
 
 /// Everything of a run that is not a parameter or a moment.
@@ -52,12 +63,13 @@ struct trainer_state {
 /// What a step gave.
 template <int Depth>
 struct step_report {
-  std::int64_t step = 0;     ///< steps done, this one included
-  loss_report<Depth> loss;   ///< over all passes of the step
-  double gradient_norm = 0;  ///< before clipping
-  double learning_rate = 0;  ///< of this step
-  double lambda = 0;         ///< factor of the deeper losses, of this step
-  bool skipped = false;      ///< loss or gradients were not finite: nothing was changed
+  std::int64_t step = 0;           ///< steps done, this one included
+  loss_report<Depth> loss;         ///< over all passes of the step
+  double gradient_norm = 0;        ///< before clipping
+  double learning_rate = 0;        ///< of this step
+  double lambda = 0;               ///< factor of the deeper losses, of this step
+  depth_weights<Depth> weights{};  ///< of the depths, of this step, without lambda
+  bool skipped = false;            ///< loss or gradients were not finite: nothing was changed
 };
 
 /// Trains a model on a dataset: the gradients of `accumulation` batches, clipped to clip_norm
@@ -138,16 +150,42 @@ class trainer {
   }
 
   /// One step. Throws mtp::error when max_bad_steps steps in a row had NaN or infinity: parameters
-  /// and moments are then those before the first of them, and state() has counted them all.
+  /// and moments are then those before the first of them, and state() has counted them all. Throws
+  /// as own_schedule::at, with nothing changed.
   report_type step();
 
   /// Losses over the first `windows` held-out windows, all of them if fewer. Per valid target and
-  /// with the weights of the options alone: the lambda schedule does not enter. `keep_going`, if
+  /// with the weights of options().loss alone: no schedule enters. `keep_going`, if
   /// given, is asked before each pass; after it has returned false, the report is about the windows
   /// so far.
-  [[nodiscard("trainer::validate: nothing but the report comes of it")]] loss_report<
-      Config.prediction.depth>
-  validate(index_t windows, const std::function<bool()>& keep_going = {});
+  [[nodiscard("trainer::validate: nothing but the report comes of it")]] loss_report<Config.prediction.depth>
+  validate(index_t windows, const std::function<bool()>& keep_going = {}) {
+    return evaluate(*data_, windows, keep_going);
+  }
+
+  /// As validate, over the held-out windows of any dataset with windows of the trainer's size, also
+  /// of tokens of another type; see mtp::evaluate, which needs no trainer. Throws mtp::error for
+  /// windows of another size, and for tokens outside the vocabulary.
+  template <class Other>
+  [[nodiscard("trainer::evaluate: nothing but the report comes of it")]] loss_report<Config.prediction.depth>
+  evaluate(const dataset<Other>& data,
+           index_t windows,
+           const std::function<bool()>& keep_going = {}) {
+    check(data.window() == window_of(options_.length),
+          "trainer::evaluate: expected a dataset with windows of ",
+          window_of(options_.length),
+          " tokens (length + 1 + depth), got ",
+          data.window());
+    return detail::evaluate_windows(*context_,
+                                    std::as_const(*model_),
+                                    loss_,
+                                    windows_,
+                                    data,
+                                    options_.loss,
+                                    options_.batch,
+                                    windows,
+                                    keep_going);
+  }
 
  private:
   static const options_type& checked(const options_type& options) {
@@ -167,16 +205,7 @@ class trainer {
           options.accumulation,
           " has too many tokens");
     options.learning_rate.validate("trainer");
-    const auto& lambda = options.lambda;
-    const auto factor = [](double value) { return std::isfinite(value) && value >= 0; };
-    check(factor(lambda.first) && factor(lambda.second) && !std::isnan(lambda.switch_at),
-          "trainer: expected finite factors of the schedule of lambda of at least 0, and a "
-          "switch_at, got ",
-          lambda.first,
-          ", ",
-          lambda.second,
-          " and ",
-          lambda.switch_at);
+    options.lambda.validate("trainer");
     options.loss.validate("trainer");
     check(Config.prediction.kind.parameters != head_parameters::none ||
               options.loss.scope != gradient_scope::heads_only,
@@ -189,7 +218,19 @@ class trainer {
     check(options.max_bad_steps > 0,
           "trainer: expected a positive max_bad_steps, got ",
           options.max_bad_steps);
+    static_cast<void>(numbers_of(options, 0));
     return options;
+  }
+
+  /// What a step is made with.
+  struct step_numbers {
+    double learning_rate, lambda;
+    depth_weights<Config.prediction.depth> weights;
+  };
+  static step_numbers numbers_of(const options_type& options, index_t step) {
+    return {options.learning_rate.at(step),
+            options.lambda.at(step, options.learning_rate.total_steps),
+            options.weights ? options.weights.at(step) : options.loss.weights};
   }
 
   /// The first parameter that is trained: with a frozen trunk, the head's.
@@ -208,40 +249,25 @@ class trainer {
     return std::sqrt(squares);
   }
 
-  std::span<token_t> tokens_of(index_t b) {
-    const auto window = static_cast<std::size_t>(data_->window());
-    return std::span<token_t>(tokens_).subspan(static_cast<std::size_t>(b) * window, window);
-  }
-  std::span<std::int32_t> segments_of(index_t b) {
-    const auto window = static_cast<std::size_t>(data_->window());
-    return std::span<std::int32_t>(segments_).subspan(static_cast<std::size_t>(b) * window, window);
-  }
-
   void load_training_batch(index_t pass) {
+    windows_.make_room(*data_);  // an evaluation may have had none, or one of its own
     const auto unsigned_of = [](index_t value) { return static_cast<std::uint64_t>(value); };
     const std::uint64_t passes =
         unsigned_of(state_.step) * unsigned_of(options_.accumulation) + unsigned_of(pass);
     for (index_t b = 0; b < options_.batch; ++b) {
       const std::uint64_t number = passes * unsigned_of(options_.batch) + unsigned_of(b);
-      data_->training_sample(number, tokens_of(b), segments_of(b));
+      windows_.load_training(b, *data_, number);
     }
   }
 
-  batch_view batch_of(index_t rows) const {
-    const auto count = static_cast<std::size_t>(rows * data_->window());
-    return {std::span<const token_t>(tokens_).first(count),
-            std::span<const std::int32_t>(segments_).first(count),
-            {},
-            rows,
-            options_.length};
-  }
+  batch_view batch_of_pass() const { return windows_.view(options_.batch, options_.length); }
 
   /// Targets of all passes of the step.
   target_counts<Config.prediction.depth> targets_of_step() {
     target_counts<Config.prediction.depth> counts{};
     for (index_t pass = 0; pass < options_.accumulation; ++pass) {
       load_training_batch(pass);
-      count_targets<Config.prediction.depth>(counts, batch_of(options_.batch));
+      count_targets<Config.prediction.depth>(counts, batch_of_pass());
     }
     return counts;
   }
@@ -264,7 +290,7 @@ class trainer {
       const auto report = loss_.with_gradients(*context_,
                                                *model_,
                                                gradients(),
-                                               batch_of(options_.batch),
+                                               batch_of_pass(),
                                                loss,
                                                equal_shares ? nullptr : &targets);
       sum.total += report.total;
@@ -289,8 +315,7 @@ class trainer {
   buffer<sum_type, Backend> gradients_;
   buffer<double, Backend> squares_;  // [1]
   trainer_state state_;
-  std::vector<token_t> tokens_;         // [B, T + 1 + D]
-  std::vector<std::int32_t> segments_;  // [B, T + 1 + D]
+  detail::window_batch windows_;
 };
 
 template <model_config Config, class Backend, scalar S, class Element>
@@ -305,15 +330,17 @@ trainer<Config, Backend, S, Element>::trainer(context<Backend>& context,
       loss_(context, options.batch, options.length),
       optimizer_(context, model, options.optimizer),
       gradients_(model_type::layout.storage),
-      squares_(1) {
+      squares_(1),
+      windows_(options.batch, window_of(options.length)) {
   check(data.window() == window_of(options.length),
         "trainer: expected a dataset with windows of ",
         window_of(options.length),
         " tokens (length + 1 + depth), got ",
         data.window());
-  const auto count = static_cast<std::size_t>(options.batch * data.window());
-  tokens_.resize(count);
-  segments_.resize(count);
+  check(data.training_windows() > 0,
+        "trainer: all of the dataset's text is held out (validation_share 1): there is nothing to "
+        "train on; trainer::evaluate takes such a dataset");
+  windows_.make_room(data);
   context.reserve(ops_of<Backend>::sum_of_squares_workspace(model_type::layout.storage));
 }
 
@@ -321,13 +348,16 @@ template <model_config Config, class Backend, scalar S, class Element>
 auto trainer<Config, Backend, S, Element>::step() -> report_type {
   const detail::default_environment scope;
   report_type report;
-  report.lambda = options_.lambda.at(state_.step, options_.learning_rate.total_steps);
-  report.learning_rate = options_.learning_rate.at(state_.step);
+  const step_numbers numbers = numbers_of(options_, state_.step);
+  report.learning_rate = numbers.learning_rate;
+  report.lambda = numbers.lambda;
+  report.weights = numbers.weights;
   fill(*context_,
        vector_view<sum_type, Backend>(gradients_.data(), dims<1>{gradients_.count()}),
        sum_type{0});
   auto loss = options_.loss;
   loss.lambda = report.lambda * options_.loss.lambda;
+  loss.weights = report.weights;
   report.loss = accumulate(loss);
   const index_t begin = trained_from();
   report.gradient_norm = norm_of_gradients(begin);
@@ -354,38 +384,6 @@ auto trainer<Config, Backend, S, Element>::step() -> report_type {
   const double scale = clip > 0 && report.gradient_norm > clip ? clip / report.gradient_norm : 1.0;
   optimizer_.update(*context_, *model_, gradients(), report.learning_rate, scale, begin);
   return report;
-}
-
-template <model_config Config, class Backend, scalar S, class Element>
-loss_report<Config.prediction.depth> trainer<Config, Backend, S, Element>::validate(
-    index_t windows, const std::function<bool()>& keep_going) {
-  const detail::default_environment scope;
-  loss_report<Config.prediction.depth> total;
-  const index_t count = (std::min)(windows, data_->validation_windows());
-  auto loss = options_.loss;
-  loss.normalization = loss_normalization::valid_targets;
-  for (index_t first = 0; first < count; first += options_.batch) {
-    if (keep_going && !keep_going()) break;
-    const index_t rows = (std::min)(options_.batch, count - first);
-    for (index_t b = 0; b < rows; ++b) {
-      data_->validation_sample(first + b, tokens_of(b), segments_of(b));
-    }
-    const auto report = loss_.without_gradients(*context_, *model_, batch_of(rows), loss);
-    for (std::size_t k = 0; k < report.depths.size(); ++k) {
-      const auto targets = static_cast<double>(report.depths[k].targets);
-      total.depths[k].loss += report.depths[k].loss * targets;
-      total.depths[k].agreement += report.depths[k].agreement * targets;
-      total.depths[k].targets += report.depths[k].targets;
-      total.depths[k].agreed += report.depths[k].agreed;
-    }
-  }
-  for (std::size_t k = 0; k < total.depths.size(); ++k) {
-    const auto targets = static_cast<double>((std::max<index_t>)(total.depths[k].targets, 1));
-    total.depths[k].loss /= targets;
-    total.depths[k].agreement /= targets;
-    total.total += loss.weight(k) * total.depths[k].loss;
-  }
-  return total;
 }
 
 }  // namespace mtp::inline MTP_ABI

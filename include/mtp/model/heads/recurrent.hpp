@@ -29,6 +29,9 @@ struct head_traits<head_kind::recurrent> {
     return std::pow(0.6, static_cast<double>(k)) / sum;
   }
 
+  /// DeepSeek-V3's schedule.
+  static constexpr lambda_factors default_lambda = deepseek_lambda;
+
   /// Its class template.
   template <model_config Config, class Backend, scalar S>
   using head = recurrent_head<Config, Backend, S>;

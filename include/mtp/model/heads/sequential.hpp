@@ -364,6 +364,9 @@ struct head_traits<head_kind::sequential> {
   /// The mean over depths: equation 25.
   static double default_weight(std::size_t, std::size_t D) { return 1.0 / static_cast<double>(D); }
 
+  /// DeepSeek-V3's schedule.
+  static constexpr lambda_factors default_lambda = deepseek_lambda;
+
   /// Its class template.
   template <model_config Config, class Backend, scalar S>
   using head = sequential_head<Config, Backend, S>;

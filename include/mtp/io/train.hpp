@@ -1,0 +1,177 @@
+// The loop around a trainer: steps, validation, checkpoints, and a callback that may end it.
+#pragma once
+
+#include <charconv>
+#include <cmath>
+#include <cstdint>
+#include <filesystem>
+#include <limits>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <type_traits>
+
+#include "mtp/core/error.hpp"
+#include "mtp/io/checkpoint.hpp"
+#include "mtp/io/safetensors.hpp"
+#include "mtp/train/trainer.hpp"
+
+namespace mtp::inline MTP_ABI::io {
+
+/// What a callback of train answers.
+enum class after_step {
+  go_on,  ///< the next step
+  stop,   ///< save and return
+};
+
+/// What train does besides steps.
+struct train_loop {
+  std::int64_t steps = 0;            ///< up to so many in all, those before a resume included
+  std::int64_t validate_every = 0;   ///< steps from one validation to the next; 0: none
+  index_t validation_windows = 16;   ///< held-out windows of a validation, at most
+  std::filesystem::path checkpoint;  ///< the latest; empty: nothing is saved
+  std::int64_t save_every = 0;       ///< steps from one save to the next; 0: at the end alone
+};
+
+/// What a callback of train is given.
+template <int Depth>
+struct train_report {
+  step_report<Depth> step;                       ///< what the step gave
+  std::optional<loss_report<Depth>> validation;  ///< where there was one behind this step
+  bool best = false;                             ///< the lowest validation loss of depth 0 so far
+};
+
+/// What became of a call of train.
+struct train_outcome {
+  std::int64_t steps = 0;                                      ///< done in all
+  bool stopped = false;                                        ///< by the callback
+  double best_loss = std::numeric_limits<double>::infinity();  ///< lowest validation loss, nats
+  std::int64_t best_step = 0;                                  ///< behind which step; 0: none
+};
+
+/// Where train keeps the run of the lowest validation loss: beside the latest, with ".best" in
+/// front of the extension.
+inline std::filesystem::path best_checkpoint(const std::filesystem::path& latest) {
+  auto name = latest.stem();
+  name += ".best";
+  name += latest.extension();
+  return latest.parent_path() / name;
+}
+
+namespace train_detail {
+
+/// The lowest validation loss of the run that is resumed, from its best checkpoint.
+template <class Trainer>
+void restore_best(train_outcome& outcome, Trainer& run, const train_loop& loop) {
+  const auto path = best_checkpoint(loop.checkpoint);
+  std::error_code failure;
+  if (run.state().step == 0 || !std::filesystem::exists(path, failure)) {
+    return;
+  }
+  const safetensors_file file(path);
+  checkpoint_detail::check_run(file, path, run);
+  checkpoint_detail::check_entries(
+      file, path, {{"validation.windows", checkpoint_detail::to_text(loop.validation_windows)}});
+  const auto found = file.metadata().find("validation.loss");
+  const std::string text = found != file.metadata().end() ? found->second : "";
+  const char* const end = text.data() + text.size();
+  double loss = 0;
+  const auto read = std::from_chars(text.data(), end, loss);
+  check(read.ec == std::errc() && read.ptr == end && std::isfinite(loss),
+        "train: ",
+        path.string(),
+        ": the entry \"validation.loss\" is not a loss");
+  outcome.best_loss = loss;
+  outcome.best_step = checkpoint_detail::read_count(file, path, "state.step");
+}
+
+}  // namespace train_detail
+
+/// Trains up to loop.steps. Behind each step, in this order: validation where it is due, the best
+/// checkpoint where its loss of depth 0 is the lowest, callback(report), the latest checkpoint
+/// where it is due or the run ends.
+///
+///     mtp::io::train(trainer, {.steps = 1000, .validate_every = 100, .checkpoint =
+///     "run.safetensors"},
+///                    [](const auto& report) {
+///                      return report.step.loss.total < 0.1 ? mtp::io::after_step::stop
+///                                                          : mtp::io::after_step::go_on;
+///                    });
+///
+/// To resume, load the latest checkpoint before the call: the best one is then kept until there is
+/// a better one, and must be of the same run and of as many windows. A run from step 0 begins anew,
+/// and overwrites both. Where all steps are done, nothing is.
+///
+/// Throws mtp::error for a loop that makes no sense, and for a best checkpoint of another run,
+/// before the first step. What a step, a save or the callback throws passes through; the trainer
+/// then stands behind the last whole step and can go on.
+template <model_config Config, class Backend, scalar S, class Element, class Callback>
+train_outcome train(trainer<Config, Backend, S, Element>& run,
+                    const train_loop& loop,
+                    Callback&& callback) {
+  using report_type = train_report<Config.prediction.depth>;
+  using answer = std::invoke_result_t<Callback&, const report_type&>;
+  static_assert(std::is_void_v<answer> || std::is_same_v<answer, after_step>,
+                "train: the callback must return nothing or mtp::io::after_step");
+  check(loop.steps >= 0 && loop.validate_every >= 0 && loop.save_every >= 0,
+        "train: expected steps, validate_every and save_every of at least 0, got ",
+        loop.steps,
+        ", ",
+        loop.validate_every,
+        " and ",
+        loop.save_every);
+  check(loop.validation_windows > 0,
+        "train: expected a positive number of validation_windows, got ",
+        loop.validation_windows);
+  check(loop.validate_every == 0 || run.data().validation_windows() > 0,
+        "train: validate_every is ",
+        loop.validate_every,
+        ", but the dataset holds nothing out");
+  check(loop.save_every == 0 || !loop.checkpoint.empty(),
+        "train: save_every is ",
+        loop.save_every,
+        ", but there is no checkpoint to save to");
+  const bool saves = !loop.checkpoint.empty();
+  train_outcome outcome;
+  if (saves && loop.validate_every > 0) {
+    train_detail::restore_best(outcome, run, loop);
+  }
+  const auto due = [&](std::int64_t every) { return every > 0 && run.state().step % every == 0; };
+  while (run.state().step < loop.steps && !outcome.stopped) {
+    report_type report{.step = run.step(), .validation = {}};
+    if (due(loop.validate_every)) {
+      report.validation = run.validate(loop.validation_windows);
+      const auto& next = report.validation->depths[0];
+      report.best = next.targets > 0 && next.loss < outcome.best_loss;
+      if (report.best) {
+        if (saves) {
+          checkpoint_detail::save(
+              best_checkpoint(loop.checkpoint),
+              run,
+              {{"validation.loss", checkpoint_detail::to_text(next.loss)},
+               {"validation.windows", checkpoint_detail::to_text(loop.validation_windows)}});
+        }
+        outcome.best_loss = next.loss;
+        outcome.best_step = run.state().step;
+      }
+    }
+    if constexpr (std::is_void_v<answer>) {
+      callback(static_cast<const report_type&>(report));
+    } else {
+      outcome.stopped = callback(static_cast<const report_type&>(report)) == after_step::stop;
+    }
+    if (saves && (outcome.stopped || run.state().step >= loop.steps || due(loop.save_every))) {
+      save_checkpoint(loop.checkpoint, run);
+    }
+  }
+  outcome.steps = run.state().step;
+  return outcome;
+}
+
+/// The same without a callback.
+template <model_config Config, class Backend, scalar S, class Element>
+train_outcome train(trainer<Config, Backend, S, Element>& run, const train_loop& loop) {
+  return train(run, loop, [](const train_report<Config.prediction.depth>&) {});
+}
+
+}  // namespace mtp::inline MTP_ABI::io
