@@ -115,7 +115,7 @@ tr:last-child > * { border-bottom: 1px solid var(--rule); }
 th { color: var(--soft); width: 36%; padding-right: 1.25rem; }
 td { font-variant-numeric: tabular-nums; }
 .scroll { overflow-x: auto; margin-top: .9rem; }
-.kinds { margin-top: 0; min-width: 40rem; font-size: .84rem; }
+.kinds { border-collapse: separate; border-spacing: 0; margin-top: 0; min-width: 40rem; font-size: .84rem; }
 .kinds th, .kinds td { width: auto; padding: .5rem .75rem .5rem 0; text-align: right;
   overflow-wrap: normal; }
 .kinds th:first-child { text-align: left; position: sticky; left: 0; background: var(--page); }
