@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <limits>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -49,7 +50,10 @@ inline std::string shorten_indentation(std::string_view text);
 /// document, and two newlines stand between two documents. A file that is named itself is read as
 /// it is. With `short_indentation`, all goes through shorten_indentation. Throws mtp::error if
 /// `path` does not exist, holds no text, or something in it cannot be read.
-inline corpus load_corpus(const std::filesystem::path& path, bool short_indentation = false);
+/// Of a directory, files behind the first `most_bytes` bytes of text are not read.
+inline corpus load_corpus(const std::filesystem::path& path,
+                          bool short_indentation = false,
+                          std::size_t most_bytes = std::numeric_limits<std::size_t>::max());
 
 // ---- implementation -----------------------------------------------------------------------------
 namespace detail {
@@ -155,15 +159,17 @@ inline std::vector<std::string> lines_about(const std::vector<left_out_file>& le
   return lines;
 }
 
-inline corpus load_corpus(const std::filesystem::path& path, bool short_indentation) {
+inline corpus load_corpus(const std::filesystem::path& path,
+                          bool short_indentation,
+                          std::size_t most_bytes) {
   std::error_code failure;
   const std::filesystem::file_status status = std::filesystem::status(path, failure);
   mtp::check(std::filesystem::exists(status), "load_corpus: ", path.string(), " does not exist");
 
+  constexpr std::string_view separator = "\n\n";
   corpus result;
   const auto add = [&](const std::string& original) {
     const std::string text = short_indentation ? shorten_indentation(original) : original;
-    constexpr std::string_view separator = "\n\n";
     if (!result.bytes.empty()) {
       result.bytes.insert(result.bytes.end(), separator.begin(), separator.end());
     }
@@ -184,6 +190,8 @@ inline corpus load_corpus(const std::filesystem::path& path, bool short_indentat
         continue;
       }
       const std::string text = detail::read_bytes(file);
+      const std::size_t before = result.bytes.empty() ? 0 : result.bytes.size() + separator.size();
+      if (before + text.size() > most_bytes) break;
       if (text.find('\0') != text.npos) {
         result.left_out.push_back({file, "a NUL byte is in it, so it is not text"});
       } else if (!text.empty()) {

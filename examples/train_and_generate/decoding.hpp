@@ -3,51 +3,23 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "drawing.hpp"
 #include "mtp/io/checksum.hpp"
 #include "mtp/mtp.hpp"
 #include "options.hpp"
 #include "outcome.hpp"
+#include "prompts.hpp"
 #include "stopping.hpp"
 
 namespace example {
-
-inline std::vector<mtp::token_t> to_tokens(const std::string& text) {
-  std::vector<mtp::token_t> tokens;
-  for (const char c : text) {
-    tokens.push_back(static_cast<unsigned char>(c));
-  }
-  return tokens;
-}
-
-inline std::string to_text(std::span<const mtp::token_t> tokens) {
-  std::string text;
-  for (const mtp::token_t token : tokens) {
-    text.push_back(static_cast<char>(static_cast<unsigned char>(token)));
-  }
-  return text;
-}
-
-/// Beginnings of windows that training has never seen, spread over the held-out text.
-template <class Dataset>
-std::vector<std::string> held_out_prompts(const Dataset& data,
-                                          std::size_t count,
-                                          std::size_t bytes) {
-  std::vector<mtp::token_t> tokens(static_cast<std::size_t>(data.window()));
-  std::vector<std::int32_t> segments(tokens.size());
-  std::vector<std::string> prompts;
-  for (std::size_t i = 0; i < count; ++i) {
-    const auto windows = static_cast<std::size_t>(data.validation_windows());
-    data.validation_sample(static_cast<mtp::index_t>(i * windows / count), tokens, segments);
-    prompts.push_back(to_text(std::span(tokens).first(std::min(bytes, tokens.size()))));
-  }
-  return prompts;
-}
 
 /// Who wrote each token, from the rows of logits that they came from: the rows of a pass follow
 /// each other in memory, and a token that has a row behind it in the same pass was drafted and
@@ -64,11 +36,13 @@ inline std::vector<int> writers_of(const std::vector<const void*>& rows) {
 
 /// Writes behind every prompt in both modes. First with a checksum over all logits, which is the
 /// proof and the warm-up; then against the clock, the modes taking turns, so that a change of the
-/// machine's mood meets both. Ends where it is when the program is asked to stop.
+/// machine's mood meets both. Behind the prompts that are shown, text is drawn as well; a sequence
+/// has `positions` bytes at most. Ends where it is when the program is asked to stop.
 template <class Generator>
 decoding_outcome decode(const program_options& options,
                         Generator& generator,
-                        const std::vector<std::string>& prompts) {
+                        const std::vector<std::string>& prompts,
+                        long positions) {
   using options_type = typename Generator::options_type;
   constexpr int timed_rounds = 5;
   decoding_outcome outcome;
@@ -81,7 +55,9 @@ decoding_outcome decode(const program_options& options,
     how.on_token = [](mtp::token_t) { return stop_requested == 0; };
     return how;
   };
-  for (const auto& prompt : prompts) {
+  const std::vector<std::size_t> shown = shown_of(prompts.size());
+  for (std::size_t number = 0; number < prompts.size(); ++number) {
+    const std::string& prompt = prompts[number];
     const auto start = to_tokens(prompt);
     std::array<std::uint64_t, 2> digests{};
     std::array<std::vector<mtp::token_t>, 2> written;
@@ -114,8 +90,20 @@ decoding_outcome decode(const program_options& options,
     }
     if (stop_requested != 0) break;
     outcome.identical = outcome.identical && written[0] == written[1] && digests[0] == digests[1];
-    outcome.samples.push_back({prompt, to_text(written[1]), writers});
+    if (std::find(shown.begin(), shown.end(), number) == shown.end()) continue;
+    continuation sample{prompt, to_text(written[1]), writers, {}};
+    if (options.temperature > 0) {
+      sample.drawn = drawn_text(generator,
+                                prompt,
+                                options.new_tokens,
+                                positions,
+                                options.temperature,
+                                mtp::random_stream({options.seed}, number));
+      if (stop_requested != 0) break;
+    }
+    outcome.samples.push_back(std::move(sample));
   }
+  outcome.prompts = prompts.size();
   std::array<std::vector<double>, 2> speeds;
   std::vector<double> ratios;
   for (int round = 0; round < timed_rounds && stop_requested == 0; ++round) {

@@ -7,11 +7,13 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <functional>
 #include <iterator>
 #include <map>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <thread>
 
 #include "models.hpp"
@@ -108,7 +110,8 @@ int main(int argc, char** argv) {
   app.add_option(
          "--text",
          options.text,
-         "file or folder to learn from (default: this repository's headers and documentation)")
+         "file or folder to learn from (default: headers of the C++ library that this program was "
+         "compiled with, and headers and documentation of this repository)")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->type_name("FILE|DIR");
   app.add_option("--head", options.head, "head kind")
@@ -133,7 +136,8 @@ int main(int argc, char** argv) {
                options.resume,
                "continue from the checkpoint in the output folder, with the same options");
   app.add_flag("--overwrite", options.overwrite, "give up a run that the output folder holds");
-  app.add_option("--out", options.out, "folder for checkpoint, metrics.csv and report.html")
+  app.add_option(
+         "--out", options.out, "folder for checkpoint, metrics.csv, report.html and result.json")
       ->type_name("DIR")
       ->capture_default_str();
   app.add_option("--batch", options.batch, "sequences of a step")
@@ -155,6 +159,17 @@ int main(int argc, char** argv) {
   app.add_option("--new-tokens", options.new_tokens, "bytes to write per prompt")
       ->check(CLI::Range(1L, 511L))
       ->capture_default_str();
+  app.add_option("--temperature",
+                 options.temperature,
+                 "of the text that the report shows as drawn at random; 0: none is")
+      ->check(CLI::Range(0.0, 100.0))
+      ->capture_default_str();
+  app.add_option("--compare",
+                 options.compared,
+                 "folder of a finished run on the same text, to stand beside this one in the "
+                 "report; may be repeated")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->type_name("DIR");
   app.add_option("--prompt",
                  options.prompts,
                  "text to continue, may be repeated (default: from the held-out text)")
@@ -170,6 +185,11 @@ int main(int argc, char** argv) {
   }
   if (options.text.empty()) {
     options.short_indentation = true;
+    const std::filesystem::path headers = MTP_EXAMPLE_LIBRARY_HEADERS;
+    std::error_code failure;
+    if (!headers.empty() && std::filesystem::is_directory(headers, failure)) {
+      options.library_headers = headers;
+    }
     const std::filesystem::path root = MTP_EXAMPLE_SOURCE_DIR;
     for (const char* part : {"include", "docs", "README.md"}) {
       if (std::filesystem::exists(root / part)) {

@@ -18,6 +18,7 @@ class wrong_use : public std::runtime_error {
 struct program_options {
   std::string command;                      // as it was given
   std::vector<std::filesystem::path> text;  // files or folders
+  std::filesystem::path library_headers;    // learnt as well, if not empty
   bool short_indentation = false;           // see shorten_indentation
   std::string head = "sequential";
   int depth = 3;
@@ -34,7 +35,9 @@ struct program_options {
   long length = 128;
   long save_every = 200;
   long new_tokens = 128;
+  double temperature = 0.8;          // of the text that is drawn for the report; 0: none is
   std::vector<std::string> prompts;  // empty: from the held-out text
+  std::vector<std::filesystem::path> compared;  // folders of finished runs
 };
 
 /// Trains, saves, decodes and reports with one head kind and one of the compiled depths. Returns

@@ -2,6 +2,7 @@
 // compiled once.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -10,6 +11,7 @@
 #include "measured.hpp"
 #include "options.hpp"
 #include "run_folder.hpp"
+#include "run_result.hpp"
 
 namespace example {
 
@@ -42,7 +44,16 @@ struct training_outcome {
 struct continuation {
   std::string prompt, text;
   std::vector<int> writers;
+  std::string drawn;  // instead of `text`, at random; empty: none was
 };
+
+/// Which of `count` prompts the report shows: four, spread over all of them.
+inline std::vector<std::size_t> shown_of(std::size_t count) {
+  const std::size_t most = count < 4 ? count : 4;
+  std::vector<std::size_t> shown;
+  for (std::size_t i = 0; i < most; ++i) shown.push_back(i * count / most);
+  return shown;
+}
 
 struct decoding_outcome {
   measured plain_tokens_per_s;
@@ -50,10 +61,11 @@ struct decoding_outcome {
   measured speedup;  // of the rounds, in each of which both took turns
   int rounds = 0;
   double tokens_per_forward = 1;
-  std::vector<double> acceptance;  // per draft position
-  bool identical = true;           // tokens and logits, bit for bit
-  bool interrupted = false;        // the rest is then of a part of the prompts
-  std::vector<continuation> samples;
+  std::vector<double> acceptance;     // per draft position
+  bool identical = true;              // tokens and logits, bit for bit
+  bool interrupted = false;           // the rest is then of a part of the prompts
+  std::size_t prompts = 0;            // that all this is about
+  std::vector<continuation> samples;  // behind those of them that are shown
 };
 
 /// The model and the machine.
@@ -69,6 +81,10 @@ struct run_facts {
 
 /// Throws wrong_use for a prompt that a model of `positions` bytes cannot continue.
 void check_prompts(const program_options& options, long positions);
+
+/// The runs to compare with. Throws wrong_use for a folder that holds no finished run, is that of
+/// this run, or is of one that has learnt other text.
+std::vector<run_result> compared_runs(const program_options& options, const run_facts& facts);
 
 /// All texts of the command line, one after the other. What a folder has that is not read is said
 /// on stderr.
@@ -101,12 +117,14 @@ class run_log {
   std::unique_ptr<state> state_;
 };
 
-/// Writes report.html, prints the table and the JSON line. Returns the exit status: 0, 1 if the
-/// texts differ, or that of an interruption. Throws mtp::error if something cannot be written.
+/// Writes report.html and result.json, prints the table and the JSON line. Returns the exit status:
+/// 0, 1 if the texts differ, or that of an interruption. Throws mtp::error if something cannot be
+/// written.
 int present(const program_options& options,
             const run_folder& folder,
             const run_facts& facts,
             const training_outcome& trained,
-            const decoding_outcome& decoded);
+            const decoding_outcome& decoded,
+            const std::vector<run_result>& compared);
 
 }  // namespace example

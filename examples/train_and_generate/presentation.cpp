@@ -11,6 +11,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "corpus.hpp"
@@ -19,6 +20,8 @@
 #include "outcome.hpp"
 #include "progress.hpp"
 #include "report.hpp"
+#include "result_file.hpp"
+#include "run_result.hpp"
 #include "stopping.hpp"
 
 namespace example {
@@ -99,7 +102,7 @@ void print_table(const training_outcome& trained, const decoding_outcome& decode
 std::string basis_of(const program_options& options,
                      const training_outcome& trained,
                      const decoding_outcome& decoded) {
-  const std::size_t prompts = decoded.samples.size();
+  const std::size_t prompts = decoded.prompts;
   return fmt::format(
       "Validation: {} window{} of {} bytes that training has never seen. Decoding: up to {} byte{} "
       "behind each of {} prompt{} {}, plain and speculative in turns; of {} rounds the median, and "
@@ -113,6 +116,27 @@ std::string basis_of(const program_options& options,
       prompts == 1 ? "" : "s",
       options.prompts.empty() ? "from such windows" : "of the command line",
       decoded.rounds);
+}
+
+run_result result_of(const run_facts& facts,
+                     const training_outcome& trained,
+                     const decoding_outcome& decoded) {
+  run_result result;
+  result.head = facts.head;
+  result.depth = facts.depth;
+  result.parameters = facts.parameters;
+  result.steps = trained.steps;
+  result.bytes_per_step = trained.tokens_per_step;
+  result.text_checksum = facts.text_checksum;
+  if (!trained.val_loss.empty()) {
+    result.validation = trained.val_loss[0];
+  }
+  result.tokens_per_forward = decoded.tokens_per_forward;
+  result.acceptance = decoded.acceptance;
+  result.plain_tokens_per_s = decoded.plain_tokens_per_s;
+  result.speculative_tokens_per_s = decoded.speculative_tokens_per_s;
+  result.speedup = decoded.speedup;
+  return result;
 }
 
 report_data report_of(const program_options& options,
@@ -156,11 +180,9 @@ report_data report_of(const program_options& options,
   report.basis = basis_of(options, trained, decoded);
   report.tokens_per_forward = decoded.tokens_per_forward;
   report.identical = decoded.identical;
-  constexpr std::size_t shown = 4;  // spread over all of them
-  const std::size_t count = decoded.samples.size();
-  for (std::size_t i = 0; i < (std::min)(shown, count); ++i) {
-    const continuation& chosen = decoded.samples[i * count / (std::min)(shown, count)];
-    report.samples.push_back({chosen.prompt, chosen.text, chosen.writers});
+  for (const continuation& shown : decoded.samples) {
+    report.samples.push_back(
+        {shown.prompt, shown.text, shown.writers, shown.drawn, options.temperature});
   }
   return report;
 }
@@ -181,17 +203,47 @@ void check_prompts(const program_options& options, long positions) {
   }
 }
 
+std::vector<run_result> compared_runs(const program_options& options, const run_facts& facts) {
+  std::vector<run_result> runs;
+  for (const auto& path : options.compared) {
+    const std::filesystem::path file = path / "result.json";
+    std::error_code failure;
+    if (!std::filesystem::exists(file, failure)) {
+      throw wrong_use(
+          fmt::format("--compare: there is no '{}'; a run leaves one at its end", file.string()));
+    }
+    if (std::filesystem::equivalent(path, options.out, failure)) {
+      throw wrong_use(
+          fmt::format("--compare: '{}' is the folder of this run itself", path.string()));
+    }
+    runs.push_back(read_result(file));
+    if (runs.back().text_checksum != facts.text_checksum) {
+      throw wrong_use(fmt::format(
+          "--compare: the run in '{}' has learnt another text than this one", path.string()));
+    }
+  }
+  return runs;
+}
+
 text_collection load_texts(const program_options& options) {
   text_collection all;
-  for (const auto& path : options.text) {
-    const corpus part = load_corpus(path, options.short_indentation);
+  const auto add = [&](const corpus& part, const std::string& description) {
     const auto offset = static_cast<std::int64_t>(all.bytes.size());
     for (const std::int64_t start : part.document_starts) {
       all.document_starts.push_back(offset + start);
     }
     all.bytes.insert(all.bytes.end(), part.bytes.begin(), part.bytes.end());
-    all.description += fmt::format("{}{}", all.description.empty() ? "" : "; ", part.description);
+    all.description += fmt::format("{}{}", all.description.empty() ? "" : "; ", description);
     for (const std::string& line : lines_about(part.left_out)) say("left out: " + line);
+  };
+  if (!options.library_headers.empty()) {
+    constexpr std::size_t most_bytes = 4'000'000;
+    const corpus part = load_corpus(options.library_headers, options.short_indentation, most_bytes);
+    add(part, "headers of this machine's C++ library, " + part.description);
+  }
+  for (const auto& path : options.text) {
+    const corpus part = load_corpus(path, options.short_indentation);
+    add(part, part.description);
   }
   return all;
 }
@@ -268,7 +320,8 @@ int present(const program_options& options,
             const run_folder& folder,
             const run_facts& facts,
             const training_outcome& trained,
-            const decoding_outcome& decoded) {
+            const decoding_outcome& decoded,
+            const std::vector<run_result>& compared) {
   if (trained.interrupted || decoded.interrupted) {
     say(fmt::format("stopped at step {} of {}{}; --resume continues",
                     trained.steps,
@@ -278,7 +331,12 @@ int present(const program_options& options,
   }
   const std::int64_t rss = peak_rss_bytes();
   print_table(trained, decoded);
-  write_report(folder.report(), report_of(options, facts, trained, decoded, rss));
+  const run_result own = result_of(facts, trained, decoded);
+  report_data report = report_of(options, facts, trained, decoded, rss);
+  report.kinds = compared;
+  report.kinds.push_back(own);
+  write_report(folder.report(), report);
+  write_result(folder.result(), own);
   fmt::print("  {:<24}{}\n", "report", folder.report().string());
   const nlohmann::ordered_json json{
       {"head", facts.head},

@@ -17,7 +17,10 @@
 #include "markup.hpp"
 #include "measured.hpp"
 #include "mtp/io/file.hpp"
+#include "report_kinds.hpp"
 #include "report_samples.hpp"
+#include "report_text.hpp"
+#include "run_result.hpp"
 #include "svg.hpp"
 
 namespace example {
@@ -44,7 +47,8 @@ struct report_data {
   measured speedup;   // speculative over plain
   std::string basis;  // what all this was measured on, in sentences
   double tokens_per_forward = std::numeric_limits<double>::quiet_NaN();
-  bool identical = false;  // speculative decoding wrote the same bytes as plain decoding
+  bool identical = false;         // speculative decoding wrote the same bytes as plain decoding
+  std::vector<run_result> kinds;  // this run and those that it is compared with; or none
   std::vector<sample> samples;
 };
 
@@ -100,6 +104,9 @@ pre { margin: 1rem 0 0; padding: 1rem 1.15rem; border: 1px solid var(--rule); bo
   font: .84rem/1.6 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 pre .prompt { color: var(--soft); }
 pre .byte { opacity: .7; font-size: .86em; }
+.sample { margin-top: 1.75rem; }
+.how { color: var(--soft); font-size: .84rem; margin: .9rem 0 .35rem; }
+.how + pre { margin-top: 0; }
 .basis { margin-top: 1.2rem; }
 table { width: 100%; border-collapse: collapse; margin-top: .9rem; font-size: .92rem; }
 th, td { text-align: left; vertical-align: baseline; font-weight: 400; padding: .5rem 0;
@@ -107,6 +114,14 @@ th, td { text-align: left; vertical-align: baseline; font-weight: 400; padding: 
 tr:last-child > * { border-bottom: 1px solid var(--rule); }
 th { color: var(--soft); width: 36%; padding-right: 1.25rem; }
 td { font-variant-numeric: tabular-nums; }
+.scroll { overflow-x: auto; margin-top: .9rem; }
+.kinds { border-collapse: separate; border-spacing: 0; margin-top: 0; min-width: 40rem; font-size: .84rem; }
+.kinds th, .kinds td { width: auto; padding: .5rem .75rem .5rem 0; text-align: right;
+  overflow-wrap: normal; }
+.kinds th:first-child { text-align: left; position: sticky; left: 0; background: var(--page); }
+.kinds th:last-child, .kinds td:last-child { padding-right: 0; }
+.kinds small { display: block; color: var(--soft); font-size: .85em; white-space: nowrap; }
+.below { margin-top: .8rem; }
 @media (max-width: 40rem) {
   main { padding-top: 2.25rem; padding-bottom: 3rem; }
   section { margin-top: 2.75rem; }
@@ -119,42 +134,6 @@ td { font-variant-numeric: tabular-nums; }
 }
 @media print { main { padding-top: 0; } section, figure { break-inside: avoid; } }
 )css";
-
-inline std::string count(std::size_t number, std::string_view noun) {
-  return fmt::format("{} {}{}", number, noun, number == 1 ? "" : "s");
-}
-
-inline std::string ratio_text(double ratio) {
-  if (ratio >= 99.5) return fmt::format("{:.0f}×", ratio);
-  return fmt::format("{:.{}f}×", ratio, ratio < 0.995 ? 2 : 1);
-}
-
-/// One ratio where the spread does not show in it, else both ends: "1.8×" or "1.6× to 1.9×".
-inline std::string ratio_text(const measured& ratio) {
-  const std::string low = ratio_text(ratio.lowest), high = ratio_text(ratio.highest);
-  return low == high ? low : low + " to " + high;
-}
-
-inline std::string rate_text(double per_second) {
-  if (!std::isfinite(per_second) || per_second < 0) return "not measured";
-  if (per_second < 99.5) return fmt::format("{:.1f} tokens/s", per_second);
-  if (per_second >= 1e15) return fmt::format("{:.3g} tokens/s", per_second);
-  return grouped(std::lround(per_second)) + " tokens/s";
-}
-
-inline std::string rate_text(const measured& rate) {
-  const std::string text = rate_text(rate.median);
-  if (!rate.is_known() || rate.lowest == rate.highest) return text;
-  const auto number = [](double value) {
-    const std::string all = rate_text(value);
-    return all.substr(0, all.find(' '));
-  };
-  return text + " (" + number(rate.lowest) + " to " + number(rate.highest) + ")";
-}
-
-inline bool is_speed(const measured& speed) {
-  return speed.is_known() && speed.median > 0;
-}
 
 using measurement = std::vector<double> curve_point::*;
 
@@ -256,9 +235,7 @@ inline std::string head_figures(const report_data& data) {
   const measured& speed =
       data.acceptance.empty() ? data.plain_tokens_per_s : data.speculative_tokens_per_s;
   if (is_speed(speed)) {
-    std::string text = rate_text(speed.median);
-    text.resize(text.size() - std::string_view(" tokens/s").size());
-    figures.emplace_back("tokens per second", text);
+    figures.emplace_back("tokens per second", rate_number(speed.median));
   }
   if (figures.empty()) return {};
   std::string out = "<dl class=\"figures\">\n";
@@ -446,7 +423,8 @@ inline std::string report_html(const report_data& data) {
   if (!data.basis.empty()) out += "<p class=\"note basis\">" + escape(data.basis) + "</p>\n";
   out += "</header>\n";
   out += detail::learning_section(data) + detail::drafts_section(data) +
-         detail::samples_section(data.samples) + detail::facts_section(data);
+         detail::kinds_section(data.kinds) + detail::samples_section(data.samples) +
+         detail::facts_section(data);
   return out + "</main>\n</body>\n</html>\n";
 }
 

@@ -18,7 +18,9 @@ namespace example {
 struct sample {
   std::string prompt, text;  // any bytes; the text continues the prompt
   std::vector<int>
-      writers;  // of each byte of the text: 0 the trunk, k an accepted draft k; or none
+      writers;             // of each byte of the text: 0 the trunk, k an accepted draft k; or none
+  std::string drawn{};     // continues the prompt as well, but at random; empty: not shown
+  double temperature = 0;  // that it was drawn at
 };
 
 namespace detail {
@@ -47,18 +49,29 @@ inline std::string written_text(const sample& sample) {
 
 inline std::string samples_section(const std::vector<sample>& samples) {
   if (samples.empty()) return {};
+  constexpr std::string_view open = "<span class=\"byte\">", close = "</span>";
+  int drafts = 0;
+  double temperature = 0;
+  for (const sample& sample : samples) {
+    for (const int writer : sample.writers) drafts = (std::max)(drafts, writer);
+    if (!sample.drawn.empty()) temperature = sample.temperature;
+  }
   std::string out =
       "<section>\n<h2>Text</h2>\n<p class=\"note\">The prompt is grey, and the model wrote the "
       "rest";
-  int drafts = 0;
-  for (const sample& sample : samples) {
-    for (const int writer : sample.writers) drafts = (std::max)(drafts, writer);
+  out += drafts > 0 ? ": each byte has the colour of who wrote it." : ".";
+  if (temperature > 0) {
+    out += fmt::format(
+        " “Most probable” takes the most probable byte each time: what decoding is measured on, "
+        "and what sends a small model round in circles. “Drawn” takes each byte at random with the "
+        "model's probabilities at temperature {:g}, one per pass, and shows better what it has "
+        "learnt.",
+        temperature);
   }
-  if (drafts == 0) {
-    out += ".</p>\n";
-  } else {
+  out += "</p>\n";
+  if (drafts > 0) {
     out +=
-        ": each byte has the colour of who wrote it.</p>\n<ul class=\"legend\">\n"
+        "<ul class=\"legend\">\n"
         "<li><i style=\"border-color:var(--ink)\"></i>the trunk</li>\n";
     for (int k = 1; k <= drafts; ++k) {
       out += fmt::format("<li><i style=\"border-color:{}\"></i>draft {}, accepted</li>\n",
@@ -68,10 +81,18 @@ inline std::string samples_section(const std::vector<sample>& samples) {
     out += "</ul>\n";
   }
   for (const sample& sample : samples) {
-    constexpr std::string_view open = "<span class=\"byte\">", close = "</span>";
     // The parser of HTML drops a newline right after <pre>, so there is one to drop.
-    out += "<pre>\n<span class=\"prompt\">" + escape(sample.prompt, open, close) + "</span>" +
-           written_text(sample) + "</pre>\n";
+    const std::string begin =
+        "<pre>\n<span class=\"prompt\">" + escape(sample.prompt, open, close) + "</span>";
+    const bool both = !sample.drawn.empty();
+    out += "<div class=\"sample\">\n";
+    if (both) out += "<p class=\"how\">Most probable</p>\n";
+    out += begin + written_text(sample) + "</pre>\n";
+    if (both) {
+      out +=
+          "<p class=\"how\">Drawn</p>\n" + begin + escape(sample.drawn, open, close) + "</pre>\n";
+    }
+    out += "</div>\n";
   }
   return out + "</section>\n";
 }

@@ -13,7 +13,9 @@
 #include "mtp/mtp.hpp"
 #include "options.hpp"
 #include "outcome.hpp"
+#include "prompts.hpp"
 #include "run_folder.hpp"
+#include "run_result.hpp"
 #include "training.hpp"
 
 namespace example {
@@ -44,17 +46,20 @@ int run(const program_options& options,
       std::move(text.bytes),
       std::move(text.document_starts),
       {.window = trainer_type::window_of(options.length), .seed = {options.seed}});
+  const std::vector<run_result> compared = compared_runs(options, facts);
   const run_folder folder(options);
   model_type model(context, mtp::seed{options.seed});
   trainer_type trainer(
       context, model, data, training_options<Config>(options, folder.planned_steps()));
   const training_outcome trained = train(options, folder, facts, trainer);
   if (trained.interrupted) {
-    return present(options, folder, facts, trained, {});
+    return present(options, folder, facts, trained, {}, compared);
   }
   mtp::generator<Config, Backend, S> generator(context, model);
   const auto prompts = options.prompts.empty() ? held_out_prompts(data, 12, 64) : options.prompts;
-  return present(options, folder, facts, trained, decode(options, generator, prompts));
+  const decoding_outcome decoded =
+      decode(options, generator, prompts, static_cast<long>(Config.max_positions));
+  return present(options, folder, facts, trained, decoded, compared);
 }
 
 }  // namespace example

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <charconv>
 #include <filesystem>
 #include <string>
@@ -35,7 +37,8 @@ run_folder::run_folder(const program_options& options)
                     "new run begins",
                     checkpoint().string()));
   }
-  const bool holds_run = is_there(checkpoint()) || is_there(metrics()) || is_there(report());
+  const auto all = files();
+  const bool holds_run = std::any_of(all.begin(), all.end(), is_there);
   if (holds_run && !resume_ && !overwrite_) {
     throw wrong_use(fmt::format(
         "'{}' holds a run already: --resume continues it, --overwrite gives it up, --out DIR "
@@ -46,9 +49,13 @@ run_folder::run_folder(const program_options& options)
   std::filesystem::create_directories(path_, failure);
   if (failure) mtp::io::fail_system("make the folder", path_, failure.value());
   lock_.emplace(path_);
-  for (const auto& file : {checkpoint(), metrics(), report()}) {
+  for (const auto& file : files()) {
     const mtp::io::atomic_file writable(file);  // made and removed
   }
+}
+
+std::array<std::filesystem::path, 4> run_folder::files() const {
+  return {checkpoint(), metrics(), report(), result()};
 }
 
 long run_folder::planned_steps() const {
@@ -73,7 +80,7 @@ long run_folder::planned_steps() const {
 
 void run_folder::begin() const {
   if (!overwrite_) return;
-  for (const auto& file : {checkpoint(), metrics(), report()}) {
+  for (const auto& file : files()) {
     std::error_code failure;
     std::filesystem::remove(file, failure);
     if (failure) mtp::io::fail_system("remove", file, failure.value());

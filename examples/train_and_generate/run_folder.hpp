@@ -1,6 +1,7 @@
 // The folder of a run: what is in it, and who may write to it.
 #pragma once
 
+#include <array>
 #include <filesystem>
 #include <optional>
 
@@ -20,6 +21,7 @@ class run_folder {
   std::filesystem::path checkpoint() const { return path_ / "checkpoint.safetensors"; }
   std::filesystem::path metrics() const { return path_ / "metrics.csv"; }
   std::filesystem::path report() const { return path_ / "report.html"; }
+  std::filesystem::path result() const { return path_ / "result.json"; }
 
   /// The steps that schedules are made for: those of the command line, or of the run that is
   /// resumed. A resumed run may go on beyond them, at the lowest rate. Throws wrong_use if it would
@@ -30,6 +32,8 @@ class run_folder {
   void begin() const;
 
  private:
+  std::array<std::filesystem::path, 4> files() const;
+
   std::filesystem::path path_;
   long steps_;
   bool resume_, overwrite_;

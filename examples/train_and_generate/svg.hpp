@@ -36,7 +36,7 @@ svg.chart text { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, sans-s
   font-variant-numeric: tabular-nums; fill: var(--soft); }
 svg.chart .grid { stroke: var(--rule); stroke-width: 1; }
 svg.chart .axis { stroke: var(--soft); stroke-width: 1; opacity: .55; }
-svg.chart .thin { fill: none; stroke-width: 1; opacity: .55; stroke-linejoin: round; }
+svg.chart .thin { fill: none; stroke-width: 1.1; opacity: .8; stroke-linejoin: round; }
 svg.chart .thick { fill: none; stroke-width: 2.25; stroke-linejoin: round; stroke-linecap: round; }
 svg.chart .dot { stroke: var(--page); stroke-width: 1.25; }
 svg.chart .track { fill: var(--track); }

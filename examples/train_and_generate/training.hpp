@@ -20,10 +20,10 @@ mtp::train_options<Config> training_options(const program_options& options, long
   mtp::train_options<Config> chosen;
   chosen.batch = options.batch;
   chosen.length = options.length;
-  chosen.learning_rate = {options.learning_rate,
-                          options.learning_rate / 10,
-                          std::min<mtp::index_t>(planned_steps / 10, 100),
-                          planned_steps};
+  chosen.learning_rate = {.peak = options.learning_rate,
+                          .floor = 0.1,
+                          .warmup_steps = std::min<mtp::index_t>(planned_steps / 10, 100),
+                          .total_steps = planned_steps};
   if (options.lambda >= 0) {
     chosen.lambda = mtp::lambda_schedule::constant(options.lambda);
   }

@@ -51,6 +51,17 @@ TEST_CASE("indentation ends at eight spaces, nothing else changes") {
   CHECK(text_of(load_corpus(folder / "a.txt")) == "if\n" + nine + "then");
 }
 
+TEST_CASE("a directory is read as far as the bound goes, in whole files") {
+  const test::folder folder;
+  folder.write("t/a.txt", "12345");
+  folder.write("t/b.txt", "6789");
+  folder.write("t/c.txt", "0");
+  CHECK(text_of(load_corpus(folder / "t", false, 10)) == "12345");  // with what stands between: 11
+  CHECK(text_of(load_corpus(folder / "t", false, 11)) == "12345\n\n6789");
+  CHECK(load_corpus(folder / "t", false, 11).description == "t: 2 files, 11 B");
+  CHECK(text_of(load_corpus(folder / "t", false, 14)) == "12345\n\n6789\n\n0");
+}
+
 TEST_CASE("a directory is read in the order of its paths") {
   const test::folder folder;
   folder.write("texts/b.txt", "second\n");

@@ -120,6 +120,60 @@ TEST_CASE("each byte has the colour of who wrote it") {
   CHECK(count(report_html(data), ", accepted</li>") == 0);
 }
 
+TEST_CASE("a text that was drawn stands below the one that is most probable") {
+  report_data data = whole_report();
+  CHECK_FALSE(contains(report_html(data), "Drawn"));
+  data.samples = {{"p<", "ab", {0, 1}, "x&y", 0.8}, {"q", "cd", {0, 1}, {}, 0.8}};
+  const std::string html = report_html(data);
+  CHECK(markup_fault(html) == "");
+  CHECK(contains(html, "at temperature 0.8"));
+  CHECK(count(html, ">Drawn</p>") == 1);
+  CHECK(count(html, ">Most probable</p>") == 1);
+  CHECK(contains(html, "<span class=\"prompt\">p&lt;</span>x&amp;y</pre>"));
+}
+
+TEST_CASE("head kinds stand side by side, models without heads first") {
+  report_data data = whole_report();
+  example::run_result kind;
+  kind.head = "parallel";
+  kind.depth = 3;
+  kind.parameters = 12345678;
+  kind.steps = 700;
+  kind.bytes_per_step = 256;
+  kind.validation = 1.625;
+  kind.tokens_per_forward = 2.25;
+  kind.acceptance = {0.5};
+  kind.plain_tokens_per_s = {1000, 990, 1010};
+  kind.speculative_tokens_per_s = {1800, 1700, 1900};
+  kind.speedup = {1.8, 1.68, 1.92};
+  data.kinds = {kind};
+  CHECK_FALSE(contains(report_html(data), "side by side"));  // with nothing beside it
+  data.kinds.push_back(kind);
+  data.kinds.back().head = "a<b";
+  std::string html = report_html(data);
+  CHECK(markup_fault(html) == "");
+  CHECK(contains(html, "the base of each row is the plain decoding of its own trunk"));
+  CHECK(contains(html, "as many steps each"));
+  CHECK(contains(
+      html,
+      "<th scope=\"row\">parallel, depth 3</th><td>12,345,678</td><td>700</td><td>1.625</td>"
+      "<td>2.25</td><td>1,000<small>990 to 1,010</small></td>"));
+  CHECK(contains(html, "<td>1.8×<small>1.7× to 1.9×</small></td>"));
+  CHECK(contains(html, "a&lt;b"));
+
+  example::run_result none;
+  none.head = "none";
+  none.steps = 800;
+  none.validation = unknown_value;
+  data.kinds.push_back(none);
+  html = report_html(data);
+  CHECK(markup_fault(html) == "");
+  CHECK(contains(html, "The base is the model without heads"));
+  CHECK(contains(html, "the steps are not the same"));
+  CHECK(html.find("<th scope=\"row\">none</th>") < html.find("<th scope=\"row\">parallel"));
+  CHECK_FALSE(contains(html, "nan"));
+}
+
 TEST_CASE("a figure that was measured several times is its median") {
   using example::summary_of;
   CHECK(summary_of({3, 1, 2}).median == 2);

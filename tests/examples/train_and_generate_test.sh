@@ -123,7 +123,7 @@ for part in "behind each of 2 prompts of the command line" '<th scope="row">seed
 done
 [[ -s $scratch/whole/checkpoint.safetensors ]] || fail "there is no checkpoint"
 expect_each_step_once "a whole run" "$scratch/whole"
-[[ $(find "$scratch/whole" -type f | wc -l) == 3 ]] || fail "files: $(ls -A "$scratch/whole")"
+[[ $(find "$scratch/whole" -type f | wc -l) == 4 ]] || fail "files: $(ls -A "$scratch/whole")"
 
 # ---- runs that are interrupted ------------------------------------------------------------------
 interrupt KILL "$scratch/killed" --threads 1
@@ -144,7 +144,7 @@ expect_success "a stopped run, resumed" "$scratch/stopped" --resume --threads 1 
 expect_same_checkpoint "SIGINT and --resume" "$scratch/stopped"
 expect_each_step_once "SIGINT and --resume" "$scratch/stopped"
 
-[[ $(find "$scratch/killed" -type f | wc -l) == 3 ]] || fail "kill -9: files: $(ls -A "$scratch/killed")"
+[[ $(find "$scratch/killed" -type f | wc -l) == 4 ]] || fail "kill -9: files: $(ls -A "$scratch/killed")"
 
 # Of an option that comes twice, the last one counts.
 expect_success "a run with one thread" "$scratch/one" --threads 2 --threads 1 --new-tokens 1 --prompt "Line"
@@ -244,10 +244,20 @@ rm "$scratch/folder/small.txt"
 expect_refusal "only a large file" "holds no text files; left out: .*book.txt: 4.3 MB" 1 "$scratch/large" --overwrite
 text=$scratch/text.txt
 
+# ---- kinds side by side -------------------------------------------------------------------------
+expect_success "a run beside another" "$scratch/beside" --compare "$scratch/whole" --new-tokens 4 --prompt "Line" \
+  --temperature 0
+for part in "Head kinds side by side" "independent, depth 1</th>.*<td>$steps</td>"; do
+  grep -q "$part" "$scratch/beside/report.html" || fail "a run beside another: the report has no $part"
+done
+[[ $(grep -c "independent, depth 1</th>" "$scratch/beside/report.html") == 2 ]] || fail "a run beside another: rows"
+grep -q ">Drawn<" "$scratch/whole/report.html" || fail "nothing was drawn"
+if grep -q ">Drawn<" "$scratch/beside/report.html"; then fail "--temperature 0: something was drawn"; fi
+
 # ---- what is refused ----------------------------------------------------------------------------
 "$program" --help >"$scratch/stdout" || fail "--help: exit status $?"
 for option in text backend head depth steps seed threads resume overwrite out batch length learning-rate lambda \
-  save-every new-tokens prompt; do
+  save-every new-tokens temperature compare prompt; do
   grep -q -e "--$option\b" "$scratch/stdout" || fail "--help does not list --$option"
 done
 
@@ -259,6 +269,12 @@ expect_refusal "fewer steps" "--steps may grow, but not shrink to 9" 1 "$whole" 
 expect_refusal "an empty prompt" "an empty prompt" 1 "$whole" --overwrite --prompt "Line" --prompt ""
 expect_refusal "a long prompt" "a prompt of 512 bytes cannot be continued" 1 "$whole" --overwrite \
   --prompt "$(printf '%512s' x)"
+expect_refusal "nothing to compare with" "there is no '$scratch/absent/result.json'" 1 "$whole" --overwrite \
+  --compare "$scratch/absent"
+expect_refusal "a run beside itself" "is the folder of this run itself" 1 "$whole" --overwrite --compare "$whole"
+mkdir "$scratch/other"
+sed 's/xxh64:[0-9a-f]*/xxh64:other/' "$whole/result.json" >"$scratch/other/result.json"
+expect_refusal "a run on another text" "has learnt another text" 1 "$whole" --overwrite --compare "$scratch/other"
 # The second line of these tells about --help.
 expect_refusal "an unknown option" "--no-such-option" 2 "$whole" --no-such-option
 expect_refusal "an unknown head" "--head: no_such_head" 2 "$whole" --head no_such_head
