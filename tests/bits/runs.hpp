@@ -211,7 +211,7 @@ class run {
   std::string decode(context<cpu>& context, const model_type& model, decode_mode mode) {
     generator<Config, cpu, S> generator(context, model);
     std::string lines;
-    for (const std::size_t length : {1, 2, 31}) {
+    for (const index_t length : {index_t{1}, index_t{2}, index_t{31}}) {
       const std::vector<token_t> prompt(text_.begin() + 9, text_.begin() + 9 + length);
       std::string logits;
       generate_options<S, cpu> options;
