@@ -64,7 +64,9 @@ double nats_per_byte(mtp::context<mtp::cpu>& context,
                      const std::vector<std::uint8_t>& text) {
   constexpr mtp::index_t length = 64;
   const mtp::dataset<> data(
-      text, {}, {.window = length + 1 + config.prediction.depth, .validation_share = 1, .stride = length});
+      text,
+      {},
+      {.window = length + 1 + config.prediction.depth, .validation_share = 1, .stride = length});
   return mtp::evaluate(context, model, data).depths[0].loss;
 }
 

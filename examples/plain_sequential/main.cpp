@@ -11,14 +11,14 @@
 #include "mtp/backend/cpu.hpp"
 #include "mtp/mtp.hpp"
 
-constexpr mtp::model_config config{.vocab_size = plain::V,
-                                   .hidden_size = plain::C,
-                                   .num_layers = plain::L,
-                                   .num_heads = plain::H,
-                                   .intermediate_size = plain::F,
-                                   .max_positions = 96,
-                                   .head = mtp::head_kind::sequential,
-                                   .depth = plain::D};
+constexpr mtp::model_config config{
+    .vocab_size = plain::V,
+    .hidden_size = plain::C,
+    .num_hidden_layers = plain::L,
+    .max_position_embeddings = 96,
+    .attention = {.num_attention_heads = plain::H},
+    .feed_forward = {.intermediate_size = plain::F},
+    .prediction = {.kind = mtp::head_kind::sequential, .depth = plain::D}};
 using model_type = mtp::language_model<config, mtp::cpu, double>;
 using array_type = mtp::parameter_array<double, mtp::cpu>;
 constexpr mtp::index_t T = 24;  // positions

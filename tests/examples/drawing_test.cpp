@@ -38,12 +38,11 @@ TEST_CASE("a token has its share of the distribution") {
 TEST_CASE("drawn text is a function of model, prompt and stream, and changes no generated text") {
   constexpr mtp::model_config config{.vocab_size = 256,
                                      .hidden_size = 16,
-                                     .num_layers = 1,
-                                     .num_heads = 1,
-                                     .intermediate_size = 16,
-                                     .max_positions = 40,
-                                     .head = mtp::head_kind::parallel,
-                                     .depth = 1};
+                                     .num_hidden_layers = 1,
+                                     .max_position_embeddings = 40,
+                                     .attention = {.num_attention_heads = 1},
+                                     .feed_forward = {.intermediate_size = 16},
+                                     .prediction = {.kind = mtp::head_kind::parallel, .depth = 1}};
   mtp::context<mtp::cpu> context;
   const mtp::language_model<config, mtp::cpu> model(context, mtp::seed{3});
   mtp::generator<config, mtp::cpu> generator(context, model);

@@ -6,10 +6,10 @@ namespace examples_training_cases {
 
 TEST_CASE("the learning rate ends at a tenth of its peak, and added steps keep that") {
   constexpr mtp::model_config config{.hidden_size = 8,
-                                     .num_layers = 1,
-                                     .num_heads = 1,
-                                     .intermediate_size = 8,
-                                     .max_positions = 8};
+                                     .num_hidden_layers = 1,
+                                     .max_position_embeddings = 8,
+                                     .attention = {.num_attention_heads = 1},
+                                     .feed_forward = {.intermediate_size = 8}};
   example::program_options options;
   options.learning_rate = 1e-3;
   const auto rate = example::training_options<config>(options, 200).learning_rate;

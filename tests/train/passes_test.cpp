@@ -247,7 +247,7 @@ TEST_CASE("what cannot be evaluated or trained on is refused with a sentence") {
         "evaluate: expected positive windows and batch, got 0 and 16");
   CHECK(message(text_of(window), {.windows = 2, .batch = -1}) ==
         "evaluate: expected positive windows and batch, got 2 and -1");
-  CHECK(message(text_of(99), {}).find("max_positions") != std::string::npos);
+  CHECK(message(text_of(99), {}).find("max_position_embeddings") != std::string::npos);
   CHECK(refusal([&] { static_cast<void>(run.training.evaluate(text_of(window + 1), 9)); }) ==
         "trainer::evaluate: expected a dataset with windows of 10 tokens (length + 1 + depth), got "
         "11");

@@ -113,7 +113,7 @@ class decoder {
   }
 
   /// What the host has learned about rows that forward ran: which they are, the backend knows.
-  /// Throws mtp::error for a length outside [0, max_positions].
+  /// Throws mtp::error for a length outside [0, max_position_embeddings].
   void set_length(index_t length) {
     check(length >= 0 && length <= Config.max_position_embeddings,
           "decoder::set_length: expected a length in [0, ",

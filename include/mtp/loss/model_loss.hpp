@@ -10,7 +10,6 @@
 
 #include "mtp/core/arena.hpp"
 #include "mtp/core/default_environment.hpp"
-#include "mtp/core/default_environment.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/core/tensor.hpp"
 #include "mtp/core/turn.hpp"

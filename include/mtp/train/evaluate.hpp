@@ -27,15 +27,16 @@ namespace detail {
 
 /// Losses over the first `windows` held-out windows, in passes of `batch`; see evaluate.
 template <model_config Config, class Backend, scalar S, class Element>
-loss_report<Config.prediction.depth> evaluate_windows(context<Backend>& context,
-                                           const language_model<Config, Backend, S>& model,
-                                           model_loss<Config, Backend, S>& loss,
-                                           window_batch& room,
-                                           const dataset<Element>& data,
-                                           loss_options<Config.prediction.depth> options,
-                                           index_t batch,
-                                           index_t windows,
-                                           const std::function<bool()>& keep_going) {
+loss_report<Config.prediction.depth> evaluate_windows(
+    context<Backend>& context,
+    const language_model<Config, Backend, S>& model,
+    model_loss<Config, Backend, S>& loss,
+    window_batch& room,
+    const dataset<Element>& data,
+    loss_options<Config.prediction.depth> options,
+    index_t batch,
+    index_t windows,
+    const std::function<bool()>& keep_going) {
   options.normalization = loss_normalization::valid_targets;
   loss_report<Config.prediction.depth> total;
   const index_t count = (std::min)(windows, data.validation_windows());
@@ -77,14 +78,14 @@ loss_report<Config.prediction.depth> evaluate_windows(context<Backend>& context,
 /// `.validation_share = 1` and `.stride = T`: each token but the first is then a target of depth 0
 /// once, up to the last whole window.
 ///
-/// Throws mtp::error where T is not positive or exceeds max_positions, for a token outside the
-/// vocabulary, and unless options.windows and options.batch are positive.
+/// Throws mtp::error where T is not positive or exceeds max_position_embeddings, for a token
+/// outside the vocabulary, and unless options.windows and options.batch are positive.
 template <model_config Config, class Backend, scalar S, class Element>
-[[nodiscard("evaluate: nothing but the report comes of it")]] loss_report<Config.prediction.depth> evaluate(
-    context<Backend>& context,
-    const language_model<Config, Backend, S>& model,
-    const dataset<Element>& data,
-    const evaluation_options<Config.prediction.depth>& options = {}) {
+[[nodiscard("evaluate: nothing but the report comes of it")]] loss_report<Config.prediction.depth>
+evaluate(context<Backend>& context,
+         const language_model<Config, Backend, S>& model,
+         const dataset<Element>& data,
+         const evaluation_options<Config.prediction.depth>& options = {}) {
   check(options.windows > 0 && options.batch > 0,
         "evaluate: expected positive windows and batch, got ",
         options.windows,

@@ -40,11 +40,12 @@ struct train_options {
   index_t length = 128;      ///< positions of a sequence, T
   index_t accumulation = 1;  ///< passes of a step
   learning_rate_schedule learning_rate =
-      learning_rate_schedule::of_width(Config.hidden_size);     ///< by step
-  lambda_schedule lambda = lambda_schedule::of<Config.prediction.kind>();  ///< factor of the deeper losses
-  adamw_options optimizer{};                                    ///< of the optimizer
-  double clip_norm = 1.0;  ///< of all gradients together; 0: no clipping
-  int max_bad_steps = 5;   ///< this many in a row with NaN or infinity end training with an error
+      learning_rate_schedule::of_width(Config.hidden_size);  ///< by step
+  lambda_schedule lambda =
+      lambda_schedule::of<Config.prediction.kind>();  ///< factor of the deeper losses
+  adamw_options optimizer{};                          ///< of the optimizer
+  double clip_norm = 1.0;                             ///< of all gradients together; 0: no clipping
+  int max_bad_steps = 5;  ///< this many in a row with NaN or infinity end training with an error
   /// Weights of the depths. A lambda, because g++ 12 stops with an internal error at a call of
   /// another function here where options are designated within a class template.
   loss_options<Config.prediction.depth> loss = [] { return default_loss_options<Config>(); }();
@@ -158,7 +159,8 @@ class trainer {
   /// with the weights of options().loss alone: no schedule enters. `keep_going`, if
   /// given, is asked before each pass; after it has returned false, the report is about the windows
   /// so far.
-  [[nodiscard("trainer::validate: nothing but the report comes of it")]] loss_report<Config.prediction.depth>
+  [[nodiscard("trainer::validate: nothing but the report comes of it")]] loss_report<
+      Config.prediction.depth>
   validate(index_t windows, const std::function<bool()>& keep_going = {}) {
     return evaluate(*data_, windows, keep_going);
   }
@@ -167,7 +169,8 @@ class trainer {
   /// of tokens of another type; see mtp::evaluate, which needs no trainer. Throws mtp::error for
   /// windows of another size, and for tokens outside the vocabulary.
   template <class Other>
-  [[nodiscard("trainer::evaluate: nothing but the report comes of it")]] loss_report<Config.prediction.depth>
+  [[nodiscard("trainer::evaluate: nothing but the report comes of it")]] loss_report<
+      Config.prediction.depth>
   evaluate(const dataset<Other>& data,
            index_t windows,
            const std::function<bool()>& keep_going = {}) {
