@@ -71,9 +71,10 @@ int main(int count, char** arguments) {
   // Its trunk under heads, each of which starts with the model's own output matrix.
   model_of<with_heads> model(context, mtp::seed{2});
   mtp::copy_trunk(model, finished);
-  for (const auto& head : model.head().depth) {
-    mtp::copy(
-        context, model.values().storage(head.output), model.values().storage(model.trunk().output));
+  for (const auto& head : model.head_layout().depth) {
+    mtp::copy(context,
+              model.values().storage(head.output),
+              model.values().storage(model.trunk_layout().output));
   }
 
   // heads_only: no gradient and no update reaches the trunk.

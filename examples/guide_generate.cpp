@@ -47,7 +47,8 @@ double log_likelihood(mtp::context<mtp::cpu>& context,
   mtp::decoder<config, mtp::cpu> decoder(context, model);
   double total = 0;
   for (std::size_t i = 0; i + 1 < text.size(); ++i) {
-    const auto logits = decoder.step(text.subspan(i, 1), false).select(0, 0);  // [V]
+    const auto logits =
+        decoder.step(text.subspan(i, 1), mtp::hidden_states::dropped).select(0, 0);  // [V]
     const double largest = *std::max_element(logits.begin(), logits.end());
     double sum = 0;
     for (const float logit : logits) {
@@ -89,7 +90,7 @@ int main() {
     trainer.step();
   }
 
-  // Page 5: each byte is printed as soon as it is certain.
+  // Page 5: each byte is printed as soon as it is confirmed.
   mtp::generator<config, mtp::cpu> generator(context, model);
   const auto prompt = tokens_of("A model ");
   const auto stop = tokens_of(".\n");

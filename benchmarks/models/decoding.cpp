@@ -33,7 +33,8 @@ class decoded_model : public decoding_run {
     sequence.reset();
     const auto piece = static_cast<std::size_t>(sequence.max_step_rows);
     for (std::size_t begin = 0; begin < tokens.size(); begin += piece) {
-      sequence.prefill(tokens.subspan(begin, std::min(piece, tokens.size() - begin)), false);
+      sequence.prefill(tokens.subspan(begin, std::min(piece, tokens.size() - begin)),
+                       hidden_states::dropped);
     }
     tokens_.assign(tokens.begin(), tokens.end());
   }
@@ -42,8 +43,8 @@ class decoded_model : public decoding_run {
     auto& sequence = generator_.sequence();
     const index_t length = sequence.length();
     const auto start = std::chrono::steady_clock::now();
-    benchmark::DoNotOptimize(
-        sequence.step(std::span(tokens_).first(static_cast<std::size_t>(rows)), false));
+    benchmark::DoNotOptimize(sequence.step(std::span(tokens_).first(static_cast<std::size_t>(rows)),
+                                           hidden_states::dropped));
     const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
     sequence.roll_back(length);
     return spent.count();

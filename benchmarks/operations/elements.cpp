@@ -256,17 +256,17 @@ void adamw_update_bench(benchmark::State& state) {
   }
 }
 
-/// A text of 256 certain tokens behind which four drafts stand.
-struct text_memory {
+/// A text of 256 confirmed tokens behind which four drafts stand.
+struct sequence_memory {
   tensor<token_t, dims<1>, cpu> tokens = random_tokens(1, 512, 256);
-  tensor<index_t, dims<1>, cpu> state{dims<1>{text_states}};
+  tensor<index_t, dims<1>, cpu> state{dims<1>{sequence_states}};
 
-  text_memory() { state(text_count) = 256; }
-  text_view<cpu> view() { return {tokens.view(), state.view()}; }
+  sequence_memory() { state(sequence_count) = 256; }
+  sequence_view<cpu> view() { return {tokens.view(), state.view()}; }
 };
 
 void select_rows_bench(benchmark::State& state) {
-  text_memory text;
+  sequence_memory text;
   tensor<index_t, dims<1>, cpu> positions(dims<1>{state.range(0)});
   tensor<token_t, dims<1>, cpu> ids(dims<1>{state.range(0)});
   const auto run = [&] {
@@ -313,7 +313,7 @@ void load_rows_bench(benchmark::State& state) {
 }
 
 void append_drafts_bench(benchmark::State& state) {
-  text_memory text;
+  sequence_memory text;
   const auto drafts = random_tokens(2, state.range(0), 256);
   const auto run = [&] { append_drafts(context(), text.view(), drafts.view(), 0); };
   run();
@@ -322,19 +322,19 @@ void append_drafts_bench(benchmark::State& state) {
   }
 }
 
-/// All drafts are right; the count is set back each time.
+/// All drafts are accepted; the count is set back each time.
 void accept_drafts_bench(benchmark::State& state) {
-  text_memory text;
+  sequence_memory text;
   tensor<token_t, dims<1>, cpu> predicted(dims<1>{state.range(0)});
   std::copy_n(text.tokens.data() + 256, predicted.count(), predicted.data());
   const auto run = [&] {
-    text.state(text_count) = 256;
+    text.state(sequence_count) = 256;
     accept_drafts(context(), text.view(), predicted.view(), 500);
   };
   run();
   if (near_enough(state,
-                  "the number of certain tokens",
-                  static_cast<double>(text.state(text_count)),
+                  "the number of confirmed tokens",
+                  static_cast<double>(text.state(sequence_count)),
                   256.0 + static_cast<double>(state.range(0)),
                   0)) {
     measure(state, run);

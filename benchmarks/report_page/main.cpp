@@ -304,7 +304,7 @@ void add_decoding(page& to, const program_results& models) {
     to.add(
         "## A cycle of speculative decoding\n\nThe large model with random parameters, in turns "
         "with plain decoding, whose text is the same. A cycle drafts D tokens and verifies them "
-        "in one pass. What it costs does not depend on how many drafts are right, so it pays "
+        "in one pass. What it costs does not depend on how many drafts are accepted, so it pays "
         "where a trained model's cycle yields more tokens than the last column says.\n\n"
         "| Heads | D | ms for a token, plain | ms for a cycle | cycle over plain |\n"
         "|---|--:|--:|--:|--:|\n{}\n",

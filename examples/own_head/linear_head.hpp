@@ -117,20 +117,24 @@ struct linear_head {
     const matrix& ring() const { return ring_; }  // [max_rows, C]: the model puts its rows here
 
     template <class Model>
-    void advance(
-        mtp::context<Backend>&, const Model&, const mtp::text_view<Backend>&, index_t, index_t) {}
+    void advance(mtp::context<Backend>&,
+                 const Model&,
+                 const mtp::sequence_view<Backend>&,
+                 index_t,
+                 index_t) {}
 
     template <class Model>
     void draft(mtp::context<Backend>& context,
                const Model& model,
-               const mtp::text_view<Backend>& text) {
+               const mtp::sequence_view<Backend>& text) {
       select_rows(context, position_, predicted_.slice(0, 0, 1), text, -2, 0);
       load_rows(context, row_, ring_, position_);
       for (std::size_t k = 0; k < D; ++k) {
-        const auto w = model.values().matrix(model.head().map[k]);
+        const auto w = model.values().matrix(model.head_layout().map[k]);
         linear_add_forward(context, mapped_.slice(0, static_cast<index_t>(k), 1), row_, w, row_);
       }
-      draft_tokens(context, model, model.trunk().output, mapped_, logits_, predicted_, text, 0);
+      draft_tokens(
+          context, model, model.trunk_layout().output, mapped_, logits_, predicted_, text, 0);
     }
 
    private:

@@ -33,7 +33,7 @@ double gradient_error(mtp::context<mtp::cpu>& context, model_type& model, const 
   mtp::buffer<double, mtp::cpu> gradients(model_type::layout.storage);
   loss.with_gradients(context, model, {gradients.data(), gradients.count()}, batch, options);
   double largest = 0;
-  for (const mtp::parameter& map : model.head().map) {
+  for (const mtp::parameter& map : model.head_layout().map) {
     double* const w = model.values().data() + map.offset;
     const double* const g = gradients.data() + map.offset;
     double norm = 0;

@@ -50,7 +50,8 @@ std::string drawn_text(Generator& generator,
   std::vector<typename Generator::logit_type> row;
   sequence.reset();
   for (std::size_t at = 0; at < tokens.size() && stop_requested == 0; ++at) {
-    const auto logits = sequence.step(std::span(tokens).subspan(at, 1), false).select(0, 0);  // [V]
+    const auto logits = sequence.step(std::span(tokens).subspan(at, 1), mtp::hidden_states::dropped)
+                            .select(0, 0);  // [V]
     const std::size_t drawn = tokens.size() - prompt.size();
     if (at + 1 < tokens.size() || static_cast<long>(drawn) >= count ||
         static_cast<long>(tokens.size()) >= positions) {

@@ -1,5 +1,5 @@
 // expects: adamw_update: arrays must be of the context's backend, and all but value and ranges of
-// the type that sums over elements of value are kept in
+// the accumulator type of value
 #include "compile_fail/backends.hpp"
 #include "mtp/ops/optimizer.hpp"
 

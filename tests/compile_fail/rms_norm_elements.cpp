@@ -1,5 +1,5 @@
 // expects: rms_norm_forward: views and weights must be of the context's backend, and of one element
-// type or the one its sums are kept in
+// type or its accumulator type
 #include "compile_fail/backends.hpp"
 #include "mtp/ops/rms_norm.hpp"
 

@@ -1,4 +1,4 @@
-// expects: linear_backward_weight: dw must hold what sums over elements of dy are kept in
+// expects: linear_backward_weight: dw must hold elements of the accumulator type of dy
 #include "compile_fail/backends.hpp"
 #include "mtp/ops/linear.hpp"
 

@@ -21,12 +21,12 @@ __global__ void grow_kernel(int* number, int step) {
 struct growing {
   cuda_context context;
   tensor<int, dims<1>, cuda> number{dims<1>{1}};
-  mailbox letters{context, sizeof(int), 2};
+  mailbox reports{context, sizeof(int), 2};
 
   void grow(int step) {
     cuda_detail::launch(context, "grow", dim3(1), dim3(1), 0, grow_kernel, number.data(), step);
   }
-  int read(std::size_t slot) { return *reinterpret_cast<const int*>(letters.wait(slot)); }
+  int read(std::size_t slot) { return *reinterpret_cast<const int*>(reports.wait(slot)); }
 };
 
 }  // namespace
@@ -34,13 +34,13 @@ struct growing {
 TEST_CASE("a slot holds what stood there when it was posted") {
   growing g;
   g.grow(3);
-  g.letters.post(g.context, 0, g.number.data());
+  g.reports.post(g.context, 0, g.number.data());
   g.grow(4);
-  g.letters.post(g.context, 1, g.number.data());
+  g.reports.post(g.context, 1, g.number.data());
   g.grow(5);
   CHECK(g.read(1) == 7);
   CHECK(g.read(0) == 3);
-  g.letters.post(g.context, 0, g.number.data());
+  g.reports.post(g.context, 0, g.number.data());
   CHECK(g.read(0) == 12);
 }
 
@@ -56,7 +56,7 @@ TEST_CASE(
   };
   for (int i = 1; i <= 5; ++i) {
     twice.replay(g.context, body);
-    g.letters.post(g.context, 0, g.number.data());
+    g.reports.post(g.context, 0, g.number.data());
     CHECK(g.read(0) == 11 * i);
   }
   CHECK(calls == 2);  // once to run, once to record
@@ -74,7 +74,7 @@ TEST_CASE("a recording starts anew when the workspace has moved") {
   step = 100;
   once.replay(g.context, body);
   once.replay(g.context, body);
-  g.letters.post(g.context, 0, g.number.data());
+  g.reports.post(g.context, 0, g.number.data());
   CHECK(g.read(0) == 203);
 }
 
@@ -92,7 +92,7 @@ TEST_CASE("a recording whose operations throw stays usable") {
   broken = false;
   fragile.replay(g.context, body);
   fragile.replay(g.context, body);
-  g.letters.post(g.context, 0, g.number.data());
+  g.reports.post(g.context, 0, g.number.data());
   CHECK(g.read(0) == 3);
 }
 
@@ -109,7 +109,7 @@ TEST_CASE("a replay makes one call and does not wait") {
   many.replay(g.context, body);
   const auto before = emulation::counts();
   many.replay(g.context, body);
-  g.letters.post(g.context, 0, g.number.data());
+  g.reports.post(g.context, 0, g.number.data());
   const auto after = emulation::counts();
   CHECK(after.launches == before.launches);
   CHECK(after.graph_launches == before.graph_launches + 1);

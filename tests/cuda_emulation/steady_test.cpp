@@ -62,7 +62,7 @@ TEST_CASE("a steady training step on a GPU allocates nothing and waits for its t
   CHECK(step.synchronizations <= 2);  // the losses, then the norm that decides on the update
 }
 
-TEST_CASE("a cycle of decoding on a GPU is one graph, and the host waits only for its letter") {
+TEST_CASE("a cycle of decoding on a GPU is one graph, and the host waits only for its report") {
   cuda_context context;
   language_model<config, cuda, bf16> model(context, seed{5});
   generator<config, cuda, bf16> generator(context, model);

@@ -58,7 +58,7 @@ class speaker {
     count = static_cast<index_t>(tokens.size());
     for (index_t first = 0; first < count - 1;) {
       const index_t rows = std::min(piece, count - 1 - first);
-      sequence.prefill(known(first, rows), true);
+      sequence.prefill(known(first, rows), hidden_states::kept);
       first += rows;
       sequence.drafter().advance(context_, model_, text_of(text, count), count, sequence.length());
     }
@@ -72,7 +72,7 @@ class speaker {
 
   /// Logits of the last token and of `more` that follow it in the text.  [1 + more, V]
   std::vector<float> step(index_t more) {
-    return elements(sequence.step(known(count - 1, 1 + more), true));
+    return elements(sequence.step(known(count - 1, 1 + more), hidden_states::kept));
   }
 
   /// After step: `right` of the drafts are accepted, and another token follows.
@@ -185,9 +185,9 @@ void check_trunk_history(bool poisoned) {
         poison_stale(sequence);
       }
       if (piece) {
-        sequence.prefill(tokens, false);
+        sequence.prefill(tokens, hidden_states::dropped);
       } else {
-        sequence.step(tokens, false);
+        sequence.step(tokens, hidden_states::dropped);
       }
       text.insert(text.end(), tokens.begin(), tokens.end());
       const index_t length =
@@ -210,7 +210,8 @@ void check_trunk_history(bool poisoned) {
         poison_stale(sequence);
       }
       const std::vector<token_t> next{random.token(Config.vocab_size)};
-      REQUIRE(same_bits(elements(sequence.step(next, false)), elements(fresh.step(next, false))));
+      REQUIRE(same_bits(elements(sequence.step(next, hidden_states::dropped)),
+                        elements(fresh.step(next, hidden_states::dropped))));
     }
   }
 }

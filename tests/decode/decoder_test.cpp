@@ -87,7 +87,7 @@ void check_rows() {
     for (const index_t piece : {1, 31, 32, 33, 63, 64}) {
       INFO("after a prompt piece of ", piece);
       sequence.reset();
-      sequence.prefill(part(text, 0, piece), false);
+      sequence.prefill(part(text, 0, piece), hidden_states::dropped);
       check_same(logits_of(sequence, text, false, [](index_t) { return D + 1; }), piece);
     }
   }
@@ -108,7 +108,7 @@ void check_drafts() {
   for (index_t count = 2; count <= 74; count += count < 8 ? 1 : 3) {
     INFO("behind ", count, " tokens");
     for (index_t first = sequence.length(); first < count - 1; ++first) {
-      sequence.step(part(text, first, 1), true);
+      sequence.step(part(text, first, 1), hidden_states::kept);
       sequence.drafter().rewind(first + 2);  // no draft is accepted
     }
     auto drafted = text;
@@ -137,13 +137,14 @@ struct running {
   std::vector<float> fresh(index_t length) {
     decoder<config, cpu> other(context, model);
     for (index_t at = 0; at < length - 1; at += 64) {
-      other.prefill(part(text, at, std::min<index_t>(64, length - 1 - at)), false);
+      other.prefill(part(text, at, std::min<index_t>(64, length - 1 - at)), hidden_states::dropped);
     }
-    return elements(other.step(part(text, length - 1, 1), false).select(0, 0));
+    return elements(other.step(part(text, length - 1, 1), hidden_states::dropped).select(0, 0));
   }
   std::vector<float> next() {
     const index_t at = sequence.length();
-    const auto logits = elements(sequence.step(part(text, at, 1), false).select(0, 0));
+    const auto logits =
+        elements(sequence.step(part(text, at, 1), hidden_states::dropped).select(0, 0));
     sequence.roll_back(at);
     return logits;
   }
@@ -174,16 +175,17 @@ TEST_CASE("drafts are what the training pass predicts for the same text") {
 
 TEST_CASE("a step refuses wrong numbers of tokens and changes nothing") {
   running r;
-  r.sequence.prefill(part(r.text, 0, 40), false);
+  r.sequence.prefill(part(r.text, 0, 40), hidden_states::dropped);
   const auto caches = cached(r.sequence);
   CHECK(fails_with("decoder::step: expected 1 to 3 tokens, got 4",
-                   [&] { r.sequence.step(part(r.text, 40, 4), false); }));
+                   [&] { r.sequence.step(part(r.text, 40, 4), hidden_states::dropped); }));
   CHECK(fails_with("decoder::step: expected 1 to 3 tokens, got 0",
-                   [&] { r.sequence.step({}, false); }));
-  CHECK(fails_with("decoder::prefill: expected 1 to 64 tokens, got 65",
-                   [&] { r.sequence.prefill(std::vector<token_t>(65, 0), false); }));
+                   [&] { r.sequence.step({}, hidden_states::dropped); }));
+  CHECK(fails_with("decoder::prefill: expected 1 to 64 tokens, got 65", [&] {
+    r.sequence.prefill(std::vector<token_t>(65, 0), hidden_states::dropped);
+  }));
   CHECK(fails_with("decoder::prefill: expected 1 to 64 tokens, got 0",
-                   [&] { r.sequence.prefill({}, false); }));
+                   [&] { r.sequence.prefill({}, hidden_states::dropped); }));
   CHECK(r.sequence.length() == 40);
   CHECK(same_bits(cached(r.sequence), caches));
   CHECK(same_bits(r.next(), r.fresh(41)));
@@ -191,12 +193,14 @@ TEST_CASE("a step refuses wrong numbers of tokens and changes nothing") {
 
 TEST_CASE("a step refuses tokens outside the vocabulary and changes nothing") {
   running r;
-  r.sequence.prefill(part(r.text, 0, 40), false);
+  r.sequence.prefill(part(r.text, 0, 40), hidden_states::dropped);
   const auto caches = cached(r.sequence);
   for (const token_t wrong : {-1, 19, 1 << 30}) {
     const std::vector<token_t> tokens{3, wrong};
-    CHECK(fails_with("token " + std::to_string(wrong), [&] { r.sequence.step(tokens, true); }));
-    CHECK(fails_with("token " + std::to_string(wrong), [&] { r.sequence.prefill(tokens, true); }));
+    CHECK(fails_with("token " + std::to_string(wrong),
+                     [&] { r.sequence.step(tokens, hidden_states::kept); }));
+    CHECK(fails_with("token " + std::to_string(wrong),
+                     [&] { r.sequence.prefill(tokens, hidden_states::kept); }));
   }
   CHECK(r.sequence.length() == 40);
   CHECK(same_bits(cached(r.sequence), caches));
@@ -205,15 +209,15 @@ TEST_CASE("a step refuses tokens outside the vocabulary and changes nothing") {
 
 TEST_CASE("a full context refuses further tokens and changes nothing") {
   running r;
-  r.sequence.prefill(part(r.text, 0, 64), false);
-  r.sequence.prefill(part(r.text, 64, 30), false);
+  r.sequence.prefill(part(r.text, 0, 64), hidden_states::dropped);
+  r.sequence.prefill(part(r.text, 64, 30), hidden_states::dropped);
   CHECK(fails_with("3 tokens at position 94 do not fit into max_position_embeddings 96",
-                   [&] { r.sequence.step(part(r.text, 0, 3), false); }));
+                   [&] { r.sequence.step(part(r.text, 0, 3), hidden_states::dropped); }));
   CHECK(same_bits(r.next(), r.fresh(95)));
-  r.sequence.step(part(r.text, 94, 2), false);
+  r.sequence.step(part(r.text, 94, 2), hidden_states::dropped);
   CHECK(r.sequence.length() == 96);
   CHECK(fails_with("1 tokens at position 96 do not fit into max_position_embeddings 96",
-                   [&] { r.sequence.step(part(r.text, 0, 1), false); }));
+                   [&] { r.sequence.step(part(r.text, 0, 1), hidden_states::dropped); }));
   r.sequence.roll_back(95);
   CHECK(same_bits(r.next(), r.fresh(96)));
 }
@@ -222,7 +226,7 @@ TEST_CASE("roll_back refuses lengths outside the sequence and changes nothing") 
   running r;
   CHECK(fails_with("decoder::roll_back: expected a length in [0, 0], got 1",
                    [&] { r.sequence.roll_back(1); }));
-  r.sequence.prefill(part(r.text, 0, 40), false);
+  r.sequence.prefill(part(r.text, 0, 40), hidden_states::dropped);
   CHECK(fails_with("decoder::roll_back: expected a length in [0, 40], got 41",
                    [&] { r.sequence.roll_back(41); }));
   CHECK(fails_with("decoder::roll_back: expected a length in [0, 40], got -1",
@@ -248,10 +252,10 @@ TEST_CASE("set_length refuses lengths that no sequence has and changes nothing")
 
 TEST_CASE("a reset sequence starts at position 0 whatever came before") {
   running r;
-  r.sequence.prefill(part(r.text, 10, 64), true);
+  r.sequence.prefill(part(r.text, 10, 64), hidden_states::kept);
   r.sequence.reset();
   CHECK(r.sequence.length() == 0);
-  r.sequence.prefill(part(r.text, 0, 50), false);
+  r.sequence.prefill(part(r.text, 0, 50), hidden_states::dropped);
   CHECK(same_bits(r.next(), r.fresh(51)));
 }
 

@@ -20,7 +20,7 @@ constexpr auto both_modes = {decode_mode::plain, decode_mode::speculative};
 
 using tokens_type = std::vector<token_t>;
 
-/// A model whose drafts are right now and then, and the text that it writes.
+/// A model whose drafts are accepted now and then, and the text that it writes.
 template <model_config Config = config>
 struct writer {
   writer() {

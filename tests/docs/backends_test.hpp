@@ -55,7 +55,7 @@ struct operands {
   vector_view<const index_t, B> in_positions;
   vector_view<double, B> result;
   vector_view<const adamw_range, B> ranges;
-  text_view<B> text;
+  sequence_view<B> text;
   adamw_coefficients k;
   identity f;
   random_stream random;

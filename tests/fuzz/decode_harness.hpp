@@ -47,9 +47,9 @@ struct history {
                           sequence.length() + count <= spoken.max_position_embeddings;
     const bool done = accepted([&] {
       if (with_logits) {
-        sequence.step(added, true);
+        sequence.step(added, hidden_states::kept);
       } else {
-        sequence.prefill(added, true);
+        sequence.prefill(added, hidden_states::kept);
       }
     });
     promise(done == possible, "what fits is taken, and nothing else");
@@ -67,11 +67,11 @@ struct history {
     }
     fresh.reset();
     for (const token_t token : tokens) {
-      fresh.prefill(std::span(&token, 1), false);
+      fresh.prefill(std::span(&token, 1), hidden_states::dropped);
     }
     const std::vector<token_t> next{1};
-    const auto expected = fresh.step(next, false).select(0, 0);
-    const auto actual = sequence.step(next, true).select(0, 0);
+    const auto expected = fresh.step(next, hidden_states::dropped).select(0, 0);
+    const auto actual = sequence.step(next, hidden_states::kept).select(0, 0);
     for (index_t v = 0; v < spoken.vocab_size; ++v) {
       promise(actual(v) == expected(v), "logits are those of the same text without a history");
     }
@@ -113,7 +113,7 @@ inline void fuzz_one(std::span<const std::uint8_t> bytes) {
   static const model_type model = [] {
     model_type made(context, seed{5});
     test::make_perfect(made);
-    test::add_noise(made, 0.25);  // some drafts are right, and some are not
+    test::add_noise(made, 0.25);  // some drafts are accepted, and some are not
     return made;
   }();
   static history past(context, model);

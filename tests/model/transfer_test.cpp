@@ -84,11 +84,11 @@ TEST_CASE("a model takes the trunk of one without a head, and keeps its head") {
   cpu_context context({.threads = 1});
   const language_model<headless, cpu, float> from(context, seed{1});
   language_model<config, cpu, float> to(context, seed{2});
-  const auto head = numbers(to.head(), to);
-  REQUIRE_FALSE(same_bits(numbers(to.trunk(), to), numbers(from)));
+  const auto head = numbers(to.head_layout(), to);
+  REQUIRE_FALSE(same_bits(numbers(to.trunk_layout(), to), numbers(from)));
   copy_trunk(to, from);
-  CHECK(same_bits(numbers(to.trunk(), to), numbers(from)));
-  CHECK(same_bits(numbers(to.head(), to), head));
+  CHECK(same_bits(numbers(to.trunk_layout(), to), numbers(from)));
+  CHECK(same_bits(numbers(to.head_layout(), to), head));
 }
 
 TEST_CASE("a trunk is rounded to the narrower type") {
@@ -96,7 +96,7 @@ TEST_CASE("a trunk is rounded to the narrower type") {
   const language_model<config, cpu, double> from(context, seed{1});
   language_model<headless, cpu, bf16> to(context, seed{2});
   copy_trunk(to, from);
-  CHECK(same_bits(numbers(to), rounded<bf16>(numbers(from.trunk(), from))));
+  CHECK(same_bits(numbers(to), rounded<bf16>(numbers(from.trunk_layout(), from))));
 }
 
 TEST_CASE("a seed gives the same parameters in every element type, up to rounding") {

@@ -158,7 +158,7 @@ struct gradients {
 };
 
 /// result_bounds, and `stored` roundings to S on the way, each of relative size u(S) of `sums` at
-/// most: none of them counts where S is what sums are kept in.
+/// most: none of them counts where S is the accumulator type.
 template <class Y, class S, int Rank>
 std::vector<double> bounds(index_t k,
                            double stored,

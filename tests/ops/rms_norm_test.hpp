@@ -1,5 +1,5 @@
 // Root-mean-square normalization and its gradients against the reference. Who includes this says
-// for which cases: see support/cases.hpp.
+// for which cases: see support/cpu_cases.hpp and support/cuda_cases.hpp.
 #pragma once
 
 #include <doctest/doctest.h>

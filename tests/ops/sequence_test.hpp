@@ -47,7 +47,7 @@ struct guarded_text {
     }
     return all;
   }
-  text_view<B> view() { return {tokens.view(), state.view()}; }
+  sequence_view<B> view() { return {tokens.view(), state.view()}; }
   bool intact() const { return tokens.intact() && state.intact(); }
 };
 
@@ -158,7 +158,7 @@ TEST_CASE_TEMPLATE_DEFINE("store_rows and load_rows keep the latest rows of a st
   }
 }
 
-TEST_CASE_TEMPLATE_DEFINE("append_drafts writes behind the certain tokens and never outside",
+TEST_CASE_TEMPLATE_DEFINE("append_drafts writes behind the confirmed tokens and never outside",
                           Case,
                           appending) {
   using B = typename Case::backend;
@@ -196,7 +196,7 @@ TEST_CASE_TEMPLATE_DEFINE("append_drafts writes behind the certain tokens and ne
   }
 }
 
-/// The state after accept_drafts on a text whose drafts are right up to the a-th, `right`.
+/// The state after accept_drafts on a text whose drafts are accepted up to the a-th, `right`.
 template <class B>
 void check_accepted(context<B>& context,
                     index_t capacity,
@@ -257,7 +257,7 @@ TEST_CASE_TEMPLATE_DEFINE("accept_drafts does nothing where the text would reach
   auto context = testing<B>::make_context();
   for (const index_t M : {1, 2, 5}) {
     for (index_t count = 1; count <= 21; ++count) {
-      // The last right draft of a full text fills its last place.
+      // The last accepted draft of a full text fills its last place.
       check_accepted<B>(context, 21, count, M, M - 1, 20, true);
     }
   }
@@ -290,7 +290,7 @@ TEST_CASE_TEMPLATE_DEFINE("operations of a text reject wrong shapes and change n
   guarded_text<B> text(8, 3);
   guarded<index_t, 1, B> positions(dims<1>{3}), spread(dims<1>{3}, strides(2)), four(dims<1>{4});
   guarded<token_t, 1, B> ids(dims<1>{3}), ids_spread(dims<1>{3}, strides(2)), none(dims<1>{0});
-  const auto select = [&](auto positions_, auto ids_, text_view<B> text_) {
+  const auto select = [&](auto positions_, auto ids_, sequence_view<B> text_) {
     return rejects("select_rows",
                    [&] { select_rows(context, positions_, ids_, text_, index_t{0}, index_t{0}); });
   };

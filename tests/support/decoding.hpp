@@ -102,8 +102,8 @@ void fill(language_model<Config, cpu, S>& model, double value) {
   });
 }
 
-/// Makes the next token a fixed permutation of the current one, and every draft right. Blocks add
-/// nothing, so the stream is the embedding of the token. Returns the permutation:
+/// Makes the next token a fixed permutation of the current one, and every draft accepted. Blocks
+/// add nothing, so the stream is the embedding of the token. Returns the permutation:
 ///   one cycle of V, where the output matrix is free to be permuted embeddings;
 ///   pairs, where it must be the embeddings: those of a pair differ by the signs of some columns,
 ///     which the last norm flips (the norms of parallel heads flip for odd distances);
@@ -275,7 +275,7 @@ std::vector<index_t> accepted_lengths(const generation<Depth>& result) {
   return cycles;
 }
 
-/// Forward passes of speculative decoding for `tokens` tokens when every draft is right: nothing
+/// Forward passes of speculative decoding for `tokens` tokens when every draft is accepted: nothing
 /// can be drafted from a single token, nor where D drafts would not fit.
 inline index_t passes_when_perfect(index_t prompt,
                                    index_t tokens,

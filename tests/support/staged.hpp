@@ -145,7 +145,8 @@ class staged_context : public cuda_context {
             cache.num_key_value_heads,
             cache.head_dim};
   }
-  static text_view<cuda> translate(const text_view<staged>& text, staged_memory::pieces& used) {
+  static sequence_view<cuda> translate(const sequence_view<staged>& text,
+                                       staged_memory::pieces& used) {
     return {translate(text.tokens, used), translate(text.state, used)};
   }
 

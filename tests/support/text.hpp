@@ -32,19 +32,19 @@ class positions_from {
   std::vector<index_t> positions_;
 };
 
-/// A text_view of tokens that live elsewhere.
+/// A sequence_view of tokens that live elsewhere.
 class text_of {
  public:
   text_of(std::vector<token_t>& tokens, index_t count) : tokens_(&tokens), state_{count, 0} {}
 
-  text_view<cpu> view() { return {view_of(*tokens_), {state_, dims<1>{text_states}}}; }
-  operator text_view<cpu>() { return view(); }
-  index_t count() const { return state_[text_count]; }
-  index_t right() const { return state_[text_right]; }
+  sequence_view<cpu> view() { return {view_of(*tokens_), {state_, dims<1>{sequence_states}}}; }
+  operator sequence_view<cpu>() { return view(); }
+  index_t count() const { return state_[sequence_count]; }
+  index_t right() const { return state_[sequence_accepted]; }
 
  private:
   std::vector<token_t>* tokens_;
-  index_t state_[text_states];
+  index_t state_[sequence_states];
 };
 
 }  // namespace mtp::test

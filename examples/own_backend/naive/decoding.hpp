@@ -8,14 +8,14 @@
 
 namespace naive_types {
 
-using text = mtp::text_view<naive>;
+using text = mtp::sequence_view<naive>;
 using positions = mtp::vector_view<index_t, naive>;
 
 struct decoding_ops {
   static void select_rows(
       context&, positions where, tokens ids, const text& from, index_t offset, index_t ahead) {
     for (index_t m = 0; m < where.extent(0); ++m) {
-      where(m) = from.state(mtp::text_count) + offset + m;
+      where(m) = from.state(mtp::sequence_count) + offset + m;
       const index_t at = where(m) + ahead;
       const bool exists = where(m) >= 0 && at >= 0 && at < from.tokens.extent(0);
       ids(m) = exists ? from.tokens(at) : token_t{0};
@@ -39,23 +39,23 @@ struct decoding_ops {
 
   static void append_drafts(context&, const text& to, in_tokens drafts, index_t ahead) {
     for (index_t j = 0; j < drafts.extent(0); ++j) {
-      const index_t at = to.state(mtp::text_count) + ahead + j;
+      const index_t at = to.state(mtp::sequence_count) + ahead + j;
       if (at >= 0 && at < to.tokens.extent(0)) to.tokens(at) = std::max(drafts(j), token_t{0});
     }
   }
 
   static void accept_drafts(context&, const text& to, in_tokens predicted, index_t limit) {
-    const index_t M = predicted.extent(0), count = to.state(mtp::text_count);
+    const index_t M = predicted.extent(0), count = to.state(mtp::sequence_count);
     if (count + M - 1 > limit || count >= limit) {
-      to.state(mtp::text_right) = -1;
+      to.state(mtp::sequence_accepted) = -1;
       return;
     }
     index_t right = 0;
     while (right < M - 1 && to.tokens(count + right) == predicted(right)) ++right;
     const bool is_token = predicted(right) >= 0;
     if (is_token) to.tokens(count + right) = predicted(right);
-    to.state(mtp::text_count) = count + right + (is_token ? 1 : 0);
-    to.state(mtp::text_right) = right;
+    to.state(mtp::sequence_count) = count + right + (is_token ? 1 : 0);
+    to.state(mtp::sequence_accepted) = right;
   }
 };
 

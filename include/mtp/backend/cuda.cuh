@@ -61,7 +61,7 @@ struct backend_traits<cuda> {
                cuda_detail::cuda_optimizer_ops,
                cuda_detail::cuda_random_ops,
                cuda_detail::cuda_sequence_ops {};
-  /// Letters are copied to page-locked memory of the host; an event tells when one is there.
+  /// Reports are copied to page-locked memory of the host; an event tells when one is there.
   using mailbox = cuda_detail::mailbox;
   /// Operations that are given a second time become a graph, which replay launches from then on.
   using recording = cuda_detail::recording;
@@ -72,24 +72,26 @@ struct backend_traits<cuda> {
   static constexpr index_t prefill_rows = 256;
   /// Rows up to which operations of decoding give a row the same bits in any company.
   static constexpr index_t invariant_rows = cuda_detail::invariant_rows;
-  /// Cycles that are given before the first one is read.
+  /// Cycles that are submitted before the first one is read.
   static constexpr index_t cycles_ahead = 1;
 
   /// Zeroed memory. Throws mtp::error when there is none.
   static void* allocate(std::size_t bytes) { return cuda_detail::allocate(bytes); }
   /// Gives back what allocate gave.
   static void deallocate(void* memory, std::size_t) { cuda_detail::deallocate(memory); }
-  /// `bytes` bytes from the host into the backend's memory, behind everything given to any context.
+  /// `bytes` bytes from the host into the backend's memory, behind everything submitted to any
+  /// context.
   static void copy_from_host(void* to, const void* from, std::size_t bytes) {
     cuda_detail::copy_behind_everything(
         to, from, bytes, cudaMemcpyHostToDevice, "cuda: copy_from_host");
   }
-  /// `bytes` bytes from the backend's memory to the host, behind everything given to any context.
+  /// `bytes` bytes from the backend's memory to the host, behind everything submitted to any
+  /// context.
   static void copy_to_host(void* to, const void* from, std::size_t bytes) {
     cuda_detail::copy_behind_everything(
         to, from, bytes, cudaMemcpyDeviceToHost, "cuda: copy_to_host");
   }
-  /// Bytes in, in turn with the operations given to the context.
+  /// Bytes in, in turn with the operations submitted to the context.
   static void upload(context& context, void* to, const void* from, std::size_t bytes) {
     if (bytes > 0) {
       cuda_detail::check_cuda(
@@ -97,7 +99,7 @@ struct backend_traits<cuda> {
           "cuda: upload");
     }
   }
-  /// Bytes out, behind the operations given; there when it returns.
+  /// Bytes out, behind the operations submitted; there when it returns.
   static void download(context& context, void* to, const void* from, std::size_t bytes) {
     if (bytes > 0) {
       cuda_detail::check_cuda(
@@ -106,7 +108,7 @@ struct backend_traits<cuda> {
     }
     context.synchronize();
   }
-  /// Waits for all operations given, and throws mtp::error for what went wrong in them.
+  /// Waits for all operations submitted, and throws mtp::error for what went wrong in them.
   static void synchronize(context& context) { context.synchronize(); }
 
   /// Weights lie row by row: what the product library and checkpoints want.

@@ -23,11 +23,11 @@ class host_mailbox {
   host_mailbox(Context&, std::size_t bytes, std::size_t slots)
       : bytes_(bytes), memory_(bytes * slots) {}
 
-  /// Copies a letter from the backend's memory into a slot.
+  /// Copies a report from the backend's memory into a slot.
   void post(Context&, std::size_t slot, const void* from) {
     std::memcpy(memory_.data() + slot * bytes_, from, bytes_);
   }
-  /// The letter in a slot; it lives until the next one is posted there.
+  /// The report in a slot; it lives until the next one is posted there.
   const std::byte* wait(std::size_t slot) const { return memory_.data() + slot * bytes_; }
 
  private:
@@ -38,7 +38,7 @@ class host_mailbox {
 /// Giving operations costs the host nothing, so they are given anew each time.
 template <class Context>
 struct host_recording {
-  /// Calls `function`, which gives the operations.
+  /// Calls `function`, which submits the operations.
   template <class Function>
   void replay(Context&, const Function& function) {
     function();
@@ -60,7 +60,7 @@ struct host_backend {
   static constexpr bool is_host_memory = true;
   /// Rows of a prompt that a pass takes.
   static constexpr index_t prefill_rows = 64;
-  /// No cycle is given before the one before it was read: the host computes.
+  /// No cycle is submitted before the one before it was read: the host computes.
   static constexpr index_t cycles_ahead = 0;
 
   /// A context that computes on the calling thread, for operators on tensors.

@@ -21,14 +21,15 @@ namespace mtp::inline MTP_ABI {
 ///     allocate(bytes), deallocate(memory, bytes)
 ///                                  memory of the backend, zeroed, aligned for its widest access
 ///     copy_from_host, copy_to_host(to, from, bytes)
-///                                  bytes in and out, behind everything given to any context
+///                                  bytes in and out, behind everything submitted to any context
 ///     upload(context, to, from, bytes)
-///                                  bytes in, in turn with the operations given to the context;
+///                                  bytes in, in turn with the operations submitted to the context;
 ///                                  the source may change at once
 ///     download(context, to, from, bytes)
-///                                  bytes out, behind the operations given; there when it returns
-///     synchronize(context)         returns when all operations given to the context have ended,
-///                                  and throws what went wrong in them
+///                                  bytes out, behind the operations submitted; there when it
+///                                  returns
+///     synchronize(context)         returns when all operations submitted to the context have
+///                                  ended, and throws what went wrong in them
 ///     is_host_memory               whether the host may read and write elements directly
 ///     weight_storage<S>(N, K)      elements that a weight of N outputs and K inputs occupies; of
 ///                                  one input, at least N: a vector is stored from its beginning
@@ -43,11 +44,11 @@ namespace mtp::inline MTP_ABI {
 ///     prefill_rows                 rows of a prompt that a pass takes
 ///     invariant_rows               rows up to which a row has the same bits in any company; may be
 ///                                  left out where their number does not matter
-///     cycles_ahead                 decoding cycles that are given before the first one is read
+///     cycles_ahead                 decoding cycles that are submitted before the first one is read
 ///     mailbox(context, bytes, slots)
 ///                                  takes a few bytes out without waiting:
 ///                                  post(context, slot, from), then wait(slot)
-///     recording                    operations that are given again and again:
+///     recording                    operations that are submitted again and again:
 ///                                  replay(context, function)
 template <class Backend>
 struct backend_traits;

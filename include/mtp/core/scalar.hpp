@@ -75,7 +75,7 @@ concept scalar = detail::is_scalar<T>;
 template <class T>
 concept real = std::same_as<T, float> || std::same_as<T, double>;
 
-/// The type sums over elements of T are kept in.
+/// The accumulator type of T.
 template <scalar T>
 using accumulate_t = typename detail::accumulate<T>::type;
 

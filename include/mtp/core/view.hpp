@@ -254,7 +254,7 @@ class view {
   }
 
   Element* data_;
-  [[no_unique_address]] Shape shape_;
+  Shape shape_;
   strides_type strides_;
 };
 

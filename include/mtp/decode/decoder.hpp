@@ -23,6 +23,17 @@
 
 namespace mtp::inline MTP_ABI {
 
+/// What becomes of the hidden states of rows that a decoder runs.
+enum class hidden_states {
+  dropped,  ///< nothing
+  kept,     ///< they are kept for the drafter, which needs those of every confirmed token
+};
+/// What a pass over rows of a sequence is for.
+enum class row_output {
+  none,    ///< its caches
+  logits,  ///< its logits
+};
+
 /// The caches of one sequence and the memory of a step. Rolling back is setting a length. The size
 /// of all memory is a constexpr of the configuration; steps allocate nothing.
 ///
@@ -124,10 +135,10 @@ class decoder {
   }
 
   /// Runs the trunk over `tokens` at positions length() ...; returns their logits [M, V], which
-  /// live until the next step. For a drafting head, `observe` hands it the hidden states. Throws
+  /// live until the next step. For a drafting head, its hidden states are kept or dropped. Throws
   /// mtp::error on too many tokens, a full context and tokens outside the vocabulary; nothing has
   /// changed then.
-  logits_type step(std::span<const token_t> tokens, bool observe) {
+  logits_type step(std::span<const token_t> tokens, hidden_states states) {
     const auto M = static_cast<index_t>(tokens.size());
     check(M >= 1 && M <= max_logit_rows,
           "decoder::step: expected 1 to ",
@@ -135,35 +146,35 @@ class decoder {
           " tokens, got ",
           M);
     const auto rows = place(tokens);
-    const matrix normed = run(rows, observe, true);
+    const matrix normed = run(rows, states, row_output::logits);
     length_ += M;
     return logits_of(normed);
   }
 
   /// Runs the trunk over a piece of a prompt of at most max_step_rows tokens, without logits.
   /// Throws as step.
-  void prefill(std::span<const token_t> tokens, bool observe) {
+  void prefill(std::span<const token_t> tokens, hidden_states states) {
     const auto M = static_cast<index_t>(tokens.size());
     check(M >= 1 && M <= max_step_rows,
           "decoder::prefill: expected 1 to ",
           max_step_rows,
           " tokens, got ",
           M);
-    run(place(tokens), observe, false);
+    run(place(tokens), states, row_output::none);
     length_ += M;
   }
 
   /// Runs the trunk over rows of a text: positions count + range.offset ... with the tokens that
   /// stand there. Which positions these are may be known to the backend alone; length() does not
   /// change. Returns logits [rows, V] if wanted, else none.
-  logits_type forward(const text_view<Backend>& text,
+  logits_type forward(const sequence_view<Backend>& text,
                       row_range range,
-                      bool observe,
-                      bool wants_logits) {
+                      hidden_states states,
+                      row_output output) {
     const auto rows = memory_.rows.first(range.rows);
     rows.select(*context_, text, range.offset, 0);
-    const matrix normed = run(rows, observe, wants_logits);
-    return wants_logits ? logits_of(normed) : memory_.logits.slice(0, 0, 0);
+    const matrix normed = run(rows, states, output);
+    return output == row_output::logits ? logits_of(normed) : memory_.logits.slice(0, 0, 0);
   }
 
   /// The logits of the latest rows that had any, from the first.  [D + 1, V]
@@ -235,19 +246,20 @@ class decoder {
 
   logits_type logits_of(matrix normed) {
     const auto logits = memory_.logits.slice(0, 0, normed.extent(0));
-    linear_forward(*context_, logits, normed, model_->values().matrix(model_->trunk().output));
+    linear_forward(
+        *context_, logits, normed, model_->values().matrix(model_->trunk_layout().output));
     return logits;
   }
 
-  /// Rows through the trunk; what the output matrix reads, [M, C], if `wants_output`. A head that
-  /// drafts keeps what it is given of the rows, if `observe`.
-  matrix run(const rows_type& rows, bool observe, bool wants_output) {
+  /// Rows through the trunk; what the output matrix reads, [M, C], if logits are wanted. A head
+  /// that drafts keeps what it is given of the rows, if its states are to be kept.
+  matrix run(const rows_type& rows, hidden_states states, row_output output) {
     trunk_type::decode(rows.pass(*context_, *model_),
-                       model_->trunk(),
+                       model_->trunk_layout(),
                        rows,
                        memory_.caches,
-                       wants_output,
-                       observe && Config.prediction.drafts(),
+                       output == row_output::logits,
+                       states == hidden_states::kept && Config.prediction.drafts(),
                        [&](matrix hidden) {
                          if constexpr (Config.prediction.drafts()) {
                            store_rows(*context_, memory_.head.ring(), hidden, rows.positions);

@@ -44,7 +44,7 @@ struct generate_options {
   decode_mode mode = decode_mode::speculative;  ///< a head that drafts nothing decodes plainly
   index_t max_new_tokens = 128;                 ///< generation ends after as many
   std::vector<std::vector<token_t>> stop{};     ///< sequences that end the text
-  std::function<bool(token_t)> on_token{};      ///< each token as it is certain; false ends
+  std::function<bool(token_t)> on_token{};      ///< each token as it is confirmed; false ends
   /// Position of each token and the logits [V] that it came from, in the backend's memory.
   std::function<void(index_t, vector_view<const accumulate_t<S>, Backend>)> on_logits{};
 };
@@ -56,11 +56,11 @@ struct generation {
   end_reason end = end_reason::length;  ///< why it ended
   index_t forward_passes = 0;           ///< of the trunk, prompt not included
   std::array<index_t, static_cast<std::size_t>(Depth)> drafted{};   ///< drafts at each position
-  std::array<index_t, static_cast<std::size_t>(Depth)> accepted{};  ///< of these, verified as right
+  std::array<index_t, static_cast<std::size_t>(Depth)> accepted{};  ///< of these, accepted
   double prefill_seconds = 0;                                       ///< time for the prompt
   double decode_seconds = 0;                                        ///< time for what was generated
 
-  /// Share of drafts at position k (0 is the first) that were right, among all cycles.
+  /// Share of drafts at position k (0 is the first) that were accepted, among all cycles.
   double acceptance(std::size_t k) const {
     return drafted[k] > 0 ? static_cast<double>(accepted[k]) / static_cast<double>(drafted[k])
                           : 0.0;
@@ -76,12 +76,12 @@ struct generation {
 /// Writes text with a model. Greedy: always the most likely token, ties to the lowest.
 ///
 /// Speculative decoding (Stern et al. 2018, arXiv 1811.03115; Leviathan et al. 2023 for the greedy
-/// case): the head drafts d_1 .. d_D behind the last certain token x; one pass of the trunk over x,
-/// d_1, .., d_D gives the true next token after each; drafts are accepted as long as they agree,
+/// case): the head drafts d_1 .. d_D behind the last confirmed token x; one pass of the trunk over
+/// x, d_1, .., d_D gives the true next token after each; drafts are accepted as long as they agree,
 /// the first disagreeing row still gives one true token, and caches roll back by length. Since
 /// every row has the bits it would have alone, tokens and logits are those of plain decoding.
 ///
-/// The text and the number of its certain tokens lie in the backend's memory, and a cycle finds
+/// The text and the number of its confirmed tokens lie in the backend's memory, and a cycle finds
 /// there all that it needs. A backend may therefore be given a cycle before the host has read what
 /// the one before it wrote.
 template <model_config Config, class Backend, scalar S = float>
@@ -143,17 +143,17 @@ class generator {
   static constexpr index_t capacity = Config.max_position_embeddings + D + 1;
 
   /// What lies in the backend's memory: the text, and the tokens that the last cycle predicted.
-  struct text_memory {
-    text_view<Backend> text;
+  struct sequence_memory {
+    sequence_view<Backend> text;
     vector_view<token_t, Backend> predicted;  // [D + 1], directly behind the text's state
   };
 
   template <class Arena>
-  static constexpr text_memory lay_out(Arena& arena) {
+  static constexpr sequence_memory lay_out(Arena& arena) {
     const vector_view<token_t, Backend> tokens(arena.template take<token_t>(capacity),
                                                dims<1>{capacity});
-    const vector_view<index_t, Backend> state(arena.template take<index_t>(text_states),
-                                              dims<1>{text_states});
+    const vector_view<index_t, Backend> state(arena.template take<index_t>(sequence_states),
+                                              dims<1>{sequence_states});
     return {{tokens, state}, {arena.template take<token_t>(D + 1), dims<1>{D + 1}}};
   }
   static constexpr index_t text_bytes() {
@@ -164,14 +164,15 @@ class generator {
 
   /// What a cycle tells the host: the text's state, then the predicted tokens.
   static constexpr auto report_bytes = static_cast<std::size_t>(
-      arena_bytes(text_states, sizeof(index_t)) + arena_bytes(D + 1, sizeof(token_t)));
+      arena_bytes(sequence_states, sizeof(index_t)) + arena_bytes(D + 1, sizeof(token_t)));
   struct report_view {
     const index_t* state;
     const token_t* predicted;
   };
-  static report_view read(const std::byte* letter) {
-    return {reinterpret_cast<const index_t*>(letter),
-            reinterpret_cast<const token_t*>(letter + arena_bytes(text_states, sizeof(index_t)))};
+  static report_view read(const std::byte* bytes) {
+    return {
+        reinterpret_cast<const index_t*>(bytes),
+        reinterpret_cast<const token_t*>(bytes + arena_bytes(sequence_states, sizeof(index_t)))};
   }
 
   void check_arguments(std::span<const token_t> prompt, const options_type& options) const {
@@ -199,19 +200,19 @@ class generator {
 
   void send(std::span<const token_t> prompt) {
     auto& context = decoder_.run_context();
-    const std::array<index_t, text_states> state{count_, 0};
+    const std::array<index_t, sequence_states> state{count_, 0};
     traits::upload(context, text_->text.tokens.data(), prompt.data(), prompt.size_bytes());
     traits::upload(context, text_->text.state.data(), state.data(), sizeof(state));
   }
 
   // All of the prompt but its last token, which the first cycle takes.
-  void prefill(bool speculative) {
+  void prefill(decode_mode mode) {
     for (index_t first = 0; first < count_ - 1;) {
       const index_t rows = (std::min)(decoder_type::max_step_rows, count_ - 1 - first);
-      decoder_.forward(text_->text, {first - count_, rows}, speculative, false);
+      decoder_.forward(text_->text, {first - count_, rows}, states_of(mode), row_output::none);
       first += rows;
       if constexpr (Config.prediction.drafts()) {
-        if (speculative) {
+        if (mode == decode_mode::speculative) {
           decoder_.drafter().advance(
               decoder_.run_context(), decoder_.model(), text_->text, count_, first);
         }
@@ -219,32 +220,36 @@ class generator {
     }
   }
 
-  /// Gives cycles and reads what they wrote, as many cycles later as the backend likes.
-  void run_cycles(const options_type& options, bool speculative) {
+  /// Submits cycles and reads what they wrote, as many cycles later as the backend likes.
+  void run_cycles(const options_type& options, decode_mode mode) {
     const std::size_t ahead = options.on_logits ? 0 : slots - 1;
     std::array<bool, slots> drafting{};
-    std::size_t given = 0, read = 0;
+    std::size_t submitted = 0, read = 0;
     for (bool going = true; going;) {
       if (count_ >= Config.max_position_embeddings) {
         result_.end = end_reason::context;
         return;
       }
-      const bool drafts = Config.prediction.drafts() && speculative && count_ >= 2 &&
+      const bool drafts = mode == decode_mode::speculative && count_ >= 2 &&
                           count_ + D <= Config.max_position_embeddings;
-      drafting[given % slots] = drafts;
-      give_cycle(drafts, speculative, given % slots);
-      ++given;
-      if (given - read > ahead) {
+      drafting[submitted % slots] = drafts;
+      submit_cycle(drafts, mode, submitted % slots);
+      ++submitted;
+      if (submitted - read > ahead) {
         const bool drafted = drafting[read % slots];
-        going = take(options, drafted, letters_.wait(read % slots));
+        going = take(options, drafted, reports_.wait(read % slots));
         ++read;
       }
     }
   }
 
-  void give_cycle(bool drafts, bool speculative, std::size_t slot) {
+  static hidden_states states_of(decode_mode mode) {
+    return mode == decode_mode::speculative ? hidden_states::kept : hidden_states::dropped;
+  }
+
+  void submit_cycle(bool drafts, decode_mode mode, std::size_t slot) {
     auto& context = decoder_.run_context();
-    const std::size_t kind = drafts ? 2 : (speculative ? 1 : 0);
+    const std::size_t kind = drafts ? 2 : (mode == decode_mode::speculative ? 1 : 0);
     recordings_[kind].replay(context, [&] {
       if constexpr (Config.prediction.drafts()) {
         if (drafts) {
@@ -252,28 +257,28 @@ class generator {
         }
       }
       const index_t rows = drafts ? D + 1 : 1;
-      const auto logits =
-          decoder_.forward(text_->text, {-1, rows}, speculative, true);  // [rows, V]
+      const auto logits = decoder_.forward(
+          text_->text, {-1, rows}, states_of(mode), row_output::logits);  // [rows, V]
       const auto predicted = text_->predicted.slice(0, 0, rows);
       predict(context, predicted, logits);
       accept_drafts(context, text_->text, predicted, Config.max_position_embeddings);
     });
-    letters_.post(context, slot, text_->text.state.data());
+    reports_.post(context, slot, text_->text.state.data());
   }
 
   /// Reads what a cycle wrote. Returns whether generation goes on.
-  bool take(const options_type& options, bool drafted, const std::byte* letter) {
-    const report_view report = read(letter);
-    const index_t right = report.state[text_right];
-    if (right < 0) {
+  bool take(const options_type& options, bool drafted, const std::byte* bytes) {
+    const report_view report = read(bytes);
+    const index_t accepted = report.state[sequence_accepted];
+    if (accepted < 0) {
       return true;  // the cycle found the context full: the host knows it now, too
     }
     ++result_.forward_passes;
     for (index_t k = 0; drafted && k < D; ++k) {
       ++result_.drafted[static_cast<std::size_t>(k)];
-      result_.accepted[static_cast<std::size_t>(k)] += k < right ? 1 : 0;
+      result_.accepted[static_cast<std::size_t>(k)] += k < accepted ? 1 : 0;
     }
-    for (index_t row = 0; row <= right; ++row) {
+    for (index_t row = 0; row <= accepted; ++row) {
       if (!emit(report.predicted[row], row, options)) {
         return false;
       }
@@ -316,17 +321,17 @@ class generator {
 
   decoder_type decoder_;
   buffer<std::byte, Backend> storage_;
-  std::optional<text_memory> text_;
+  std::optional<sequence_memory> text_;
   std::array<typename traits::recording, 3> recordings_;
-  typename traits::mailbox letters_;
-  index_t count_ = 0;  // certain tokens, as far as the host has read
+  typename traits::mailbox reports_;
+  index_t count_ = 0;  // confirmed tokens, as far as the host has read
   generation_type result_;
   bool at_work_ = false;
 };
 
 template <model_config Config, class Backend, scalar S>
 generator<Config, Backend, S>::generator(context<Backend>& context, const model_type& model)
-    : decoder_(context, model), storage_(text_bytes()), letters_(context, report_bytes, slots) {
+    : decoder_(context, model), storage_(text_bytes()), reports_(context, report_bytes, slots) {
   arena whole(storage_.data(), storage_.count());
   text_.emplace(lay_out(whole));
   result_.tokens.reserve(static_cast<std::size_t>(Config.max_position_embeddings));
@@ -338,7 +343,7 @@ auto generator<Config, Backend, S>::generate(std::span<const token_t> prompt,
     -> const generation_type& {
   const detail::turn working(at_work_, "generate: called from a callback of the same generator");
   check_arguments(prompt, options);
-  const bool speculative = options.mode == decode_mode::speculative && Config.prediction.drafts();
+  const decode_mode mode = Config.prediction.drafts() ? options.mode : decode_mode::plain;
   const auto start = clock::now();
   count_ = static_cast<index_t>(prompt.size());
   send(prompt);  // before the last result is cleared: the prompt may lie there
@@ -348,10 +353,10 @@ auto generator<Config, Backend, S>::generate(std::span<const token_t> prompt,
   result_.accepted.fill(0);
   result_.end = end_reason::length;
   decoder_.reset();
-  prefill(speculative);
+  prefill(mode);
   const auto prefilled = clock::now();
   if (options.max_new_tokens > 0) {
-    run_cycles(options, speculative);
+    run_cycles(options, mode);
   }
   decoder_.set_length((std::max<index_t>)(count_ - 1, 0));
   result_.prefill_seconds = std::chrono::duration<double>(prefilled - start).count();

@@ -39,12 +39,12 @@ namespace mtp::inline MTP_ABI {
 template <model_config Config, class Backend, scalar S = float>
 class model_loss {
  public:
-  using model_type = language_model<Config, Backend, S>;  ///< the model whose loss it is
-  using head_type = head_of<Config, Backend, S>;          ///< its head
-  using pass_type = model_pass<Config, Backend, S>;       ///< what a pass carries
-  using passes = training_pass<Config, Backend, S>;       ///< trunk and head, there and back
-  using matrix = matrix_view<S, Backend>;                 ///< rows of activations
-  using sum_type = accumulate_t<S>;                       ///< what losses and gradients are kept in
+  using model_type = language_model<Config, Backend, S>;       ///< the model whose loss it is
+  using head_type = head_of<Config, Backend, S>;               ///< its head
+  using pass_type = model_pass<Config, Backend, S>;            ///< what a pass carries
+  using passes = training_pass<Config, Backend, S>;            ///< trunk and head, there and back
+  using matrix = matrix_view<S, Backend>;                      ///< rows of activations
+  using sum_type = accumulate_t<S>;                            ///< type of losses and gradients
   using gradient_array = parameter_array<sum_type, Backend>;   ///< one number per parameter
   using counts_type = target_counts<Config.prediction.depth>;  ///< targets of each depth
   /// D + 1.

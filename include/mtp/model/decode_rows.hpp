@@ -71,7 +71,7 @@ class decode_rows {
   /// Looks up which rows of a sequence these are; ids become the tokens `ahead` positions further
   /// on.
   void select(context<Backend>& context,
-              const text_view<Backend>& text,
+              const sequence_view<Backend>& text,
               index_t offset,
               index_t ahead) const {
     select_rows(context, positions, ids, text, offset, ahead);

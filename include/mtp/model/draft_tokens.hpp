@@ -21,7 +21,7 @@ void draft_tokens(context<Backend>& context,
                   matrix_view<S, Backend> rows,
                   matrix_view<accumulate_t<S>, Backend> logits,
                   vector_view<token_t, Backend> predicted,
-                  const text_view<Backend>& text,
+                  const sequence_view<Backend>& text,
                   index_t ahead) {
   linear_forward(context, logits, rows, model.values().matrix(output));
   predict(context, predicted, logits);

@@ -62,7 +62,7 @@ class language_model {
   static constexpr model_config config = Config;         ///< the configuration
   using backend_type = Backend;                          ///< where the parameters lie
   using scalar_type = S;                                 ///< their element type
-  using sum_type = accumulate_t<S>;                      ///< what sums over them are kept in
+  using sum_type = accumulate_t<S>;                      ///< accumulator type
   using trunk_type = mtp::trunk<Config, Backend, S>;     ///< embedding, blocks, norm
   using head_type = head_of<Config, Backend, S>;         ///< the head that the configuration names
   using layout_type = model_layout<Config, Backend, S>;  ///< places in the array of all of them
@@ -80,9 +80,9 @@ class language_model {
   language_model(context<Backend>& context, seed seed);
 
   /// Places of the trunk's parameters.
-  static constexpr const typename trunk_type::layout& trunk() { return layout.trunk; }
+  static constexpr const typename trunk_type::layout& trunk_layout() { return layout.trunk; }
   /// Places of the head's parameters.
-  static constexpr const typename head_type::layout& head() { return layout.head; }
+  static constexpr const typename head_type::layout& head_layout() { return layout.head; }
 
   /// Values of all parameters.
   parameter_array<const S, Backend> values() const { return {values_.data(), values_.count()}; }

@@ -23,7 +23,7 @@ enum class gradient_scope {
 /// sequence b.
 template <model_config Config, class Backend, scalar S>
 struct model_pass {
-  /// What sums, norms and gradients of parameters are kept in.
+  /// Type of sums, norms and gradients of parameters.
   using sum_type = accumulate_t<S>;
 
   mtp::context<Backend>& context;                ///< what operations run on

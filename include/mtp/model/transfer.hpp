@@ -88,9 +88,9 @@ void copy_trunk(language_model<ToConfig, To, T>& to,
   static_assert(same_trunk(ToConfig, FromConfig),
                 "copy_trunk: the two configurations may differ in the head only: head, depth, "
                 "concat, hidden_tap, recycle_tap and output_norm");
-  detail::copy_visited(language_model<ToConfig, To, T>::trunk(),
+  detail::copy_visited(language_model<ToConfig, To, T>::trunk_layout(),
                        to.values(),
-                       language_model<FromConfig, From, F>::trunk(),
+                       language_model<FromConfig, From, F>::trunk_layout(),
                        from.values());
 }
 

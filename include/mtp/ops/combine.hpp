@@ -150,10 +150,10 @@ MTP_TAKES_TENSORS(combine_backward, as_dynamic_operand)
 // What calls are told that fit no operation above.
 MTP_REFUSES(combine_forward,
             "views and weights must be of the context's backend, and of one element "
-            "type or the one its sums are kept in")
+            "type or its accumulator type")
 MTP_REFUSES(combine_backward,
             "views and weights must be of the context's backend, and of one element "
-            "type or the one its sums are kept in")
+            "type or its accumulator type")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

@@ -51,7 +51,7 @@ using out_tokens = std::type_identity_t<vector_view<token_t, Backend>>;
 /// Positions of rows in their sequence.
 template <class Backend>
 using in_positions = std::type_identity_t<vector_view<const index_t, Backend>>;
-/// A matrix of numbers in the type that sums over elements of S are kept in.
+/// A matrix of numbers in the accumulator type of S.
 template <class S, class Backend>
 using in_sums = in_matrix<accumulate_t<std::remove_const_t<S>>, Backend>;
 /// The same, to write.
@@ -70,7 +70,7 @@ concept matrix_shape = extents_type<Shape> && Shape::rank == 2;
 template <class S>
 concept scalar_or_const = scalar<std::remove_const_t<S>>;
 
-/// G is what sums over elements of S are kept in: the type of gradients of parameters.
+/// G is the accumulator type of S: the type of gradients of parameters.
 template <class G, class S>
 inline constexpr bool sums_of = [] {
   if constexpr (scalar<std::remove_const_t<S>>) {

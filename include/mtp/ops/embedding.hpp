@@ -66,7 +66,7 @@ void embedding_backward(context<Backend>& context,
                         view<S, Shape, Backend> rows,
                         in_tokens<Backend> tokens) {
   static_assert(detail::sums_of<G, S>,
-                "embedding_backward: dtable must hold what sums over elements of dx are kept in");
+                "embedding_backward: dtable must hold elements of the accumulator type of dx");
   const detail::in_matrix_of<S, Backend> dx(rows);
   detail::check_embedding("embedding_backward", "dx", dx, dtable, tokens);
   MTP_DISPATCH(embedding_backward, context, dtable, dx, tokens);

@@ -21,7 +21,7 @@ void linear_forward(context<Backend>& context,
                     view<X, ShapeX, Backend> rows,
                     in_weight<std::remove_const_t<X>, Backend> w) {
   static_assert(detail::result_of<Y, X>,
-                "linear_forward: y must have x's element type or the one its sums are kept in");
+                "linear_forward: y must have x's element type or its accumulator type");
   static_assert(detail::may_equal(Shape::static_sizes[0], ShapeX::static_sizes[0]),
                 "linear_forward: y must have as many rows as x");
   const detail::in_matrix_of<X, Backend> x(rows);
@@ -112,7 +112,7 @@ void linear_backward_weight(context<Backend>& context,
                             view<S, Shape, Backend> dy_rows,
                             in_matrix<std::remove_const_t<S>, Backend> x) {
   static_assert(detail::sums_of<G, S>,
-                "linear_backward_weight: dw must hold what sums over elements of dy are kept in");
+                "linear_backward_weight: dw must hold elements of the accumulator type of dy");
   const detail::in_matrix_of<S, Backend> dy(dy_rows);
   detail::check_weight("linear_backward_weight", "dw", dw, dy.extent(1), x.extent(1));
   detail::check_shape("linear_backward_weight", "x", x, {dy.extent(0), dw.inputs});
@@ -129,7 +129,7 @@ void linear_backward_bias(context<Backend>& context,
                           view<G, Shape, Backend> dbias,
                           view<S, ShapeY, Backend> dy_rows) {
   static_assert(detail::sums_of<G, S>,
-                "linear_backward_bias: dbias must hold what sums over elements of dy are kept in");
+                "linear_backward_bias: dbias must hold elements of the accumulator type of dy");
   static_assert(detail::may_equal(Shape::static_sizes[0], ShapeY::static_sizes[1]),
                 "linear_backward_bias: dbias must be as long as dy has columns");
   const detail::in_matrix_of<S, Backend> dy(dy_rows);

@@ -104,8 +104,8 @@ void linear_cross_entropy(context<Backend>& context,
                           std::type_identity_t<matrix_view<const token_t, Backend>> targets,
                           in_matrix<L, Backend> weights) {
   static_assert(detail::sums_of<L, S>,
-                "linear_cross_entropy: losses must hold what sums over elements of hidden are kept "
-                "in");
+                "linear_cross_entropy: losses must hold elements of the accumulator type "
+                "of hidden");
   const detail::in_matrix_of<S, Backend> hidden(hidden_rows);
   detail::check_cross_entropy("linear_cross_entropy", losses, predicted, hidden, w, targets);
   detail::check_shape("linear_cross_entropy", "weights", weights, targets.shape());
@@ -126,8 +126,8 @@ void linear_cross_entropy_forward(
     in_weight<std::remove_const_t<S>, Backend> w,
     std::type_identity_t<matrix_view<const token_t, Backend>> targets) {
   static_assert(detail::sums_of<L, S>,
-                "linear_cross_entropy_forward: losses must hold what sums over elements of hidden "
-                "are kept in");
+                "linear_cross_entropy_forward: losses must hold elements of the accumulator "
+                "type of hidden");
   const detail::in_matrix_of<S, Backend> hidden(hidden_rows);
   detail::check_cross_entropy(
       "linear_cross_entropy_forward", losses, predicted, hidden, w, targets);
@@ -159,10 +159,10 @@ MTP_TAKES_TENSORS(predict, as_dynamic_operand)
 // What calls are told that fit no operation above.
 MTP_REFUSES(linear_cross_entropy,
             "views and weights must be of the context's backend, and of one element "
-            "type or the one its sums are kept in")
+            "type or its accumulator type")
 MTP_REFUSES(linear_cross_entropy_forward,
             "views and weights must be of the context's backend, and of one element "
-            "type or the one its sums are kept in")
+            "type or its accumulator type")
 MTP_REFUSES(predict,
             "expected (context, predicted [M], logits [M, V]), views of one "
             "backend, of token_t and of f64, f32 or bf16")

@@ -20,7 +20,7 @@ enum class update {
 /// c[m, n] = sum over k of a[m, k] b[k, n], or c[m, n] += ... with update::accumulate
 ///
 /// c [M, N], a [M, K], b [K, N], any strides: a transposed product takes a transposed view. Element
-/// types may differ as long as they share accumulate_t, so bf16 goes with f32; sums are kept in
+/// types may differ as long as they share accumulate_t, so bf16 goes with f32; sums have type
 /// accumulate_t and rounded once. On the CPU, each element is one chain of multiply-adds over k, in
 /// order, that starts with 0 or with c[m, n]: the bits of row m depend on row m of a (and c) and on
 /// b alone, not on M or on threads. On CUDA this holds up to M = 16; beyond, a library chooses the

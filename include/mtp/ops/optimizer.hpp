@@ -117,7 +117,7 @@ MTP_REFUSES(sum_of_squares,
             "and of f64, f32 or bf16")
 MTP_REFUSES(adamw_update,
             "arrays must be of the context's backend, and all but value and ranges "
-            "of the type that sums over elements of value are kept in")
+            "of the accumulator type of value")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

@@ -33,7 +33,7 @@ inline constexpr bool reduces = [] {
   }
 }();
 
-/// The type of results: that of the elements, or the one that their sums are kept in.
+/// The type of results: that of the elements, or their accumulator type.
 template <class S, class X>
 inline constexpr bool reduced_element = [] {
   if constexpr (scalar<std::remove_const_t<X>>) {
@@ -62,9 +62,8 @@ void check_reduced(const char* function, const Y& y, const X& x) {
 /// Kept in accumulate_t, added pairwise. y has x's element type or accumulate_t of it.
 template <class S, class Shape, class X, class ShapeX, class Backend>
 void sum(context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, Backend> x) {
-  static_assert(
-      detail::reduced_element<S, X>,
-      "sum: y must be writable and have x's element type or the one its sums are kept in");
+  static_assert(detail::reduced_element<S, X>,
+                "sum: y must be writable and have x's element type or its accumulator type");
   static_assert(detail::reduces<Shape, ShapeX>,
                 "sum: y must have the shape of x without its last dimension, or rank 0");
   detail::check_reduced("sum", y, x);
@@ -74,9 +73,8 @@ void sum(context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, B
 /// y = sum of x / number of elements; NaN for no elements. Otherwise as sum.
 template <class S, class Shape, class X, class ShapeX, class Backend>
 void mean(context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, Backend> x) {
-  static_assert(
-      detail::reduced_element<S, X>,
-      "mean: y must be writable and have x's element type or the one its sums are kept in");
+  static_assert(detail::reduced_element<S, X>,
+                "mean: y must be writable and have x's element type or its accumulator type");
   static_assert(detail::reduces<Shape, ShapeX>,
                 "mean: y must have the shape of x without its last dimension, or rank 0");
   detail::check_reduced("mean", y, x);

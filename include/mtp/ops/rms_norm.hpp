@@ -107,10 +107,10 @@ MTP_TAKES_TENSORS(rms_norm_backward, as_dynamic_operand)
 // What calls are told that fit no operation above.
 MTP_REFUSES(rms_norm_forward,
             "views and weights must be of the context's backend, and of one element "
-            "type or the one its sums are kept in")
+            "type or its accumulator type")
 MTP_REFUSES(rms_norm_backward,
             "views and weights must be of the context's backend, and of one element "
-            "type or the one its sums are kept in")
+            "type or its accumulator type")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

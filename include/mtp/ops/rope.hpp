@@ -79,12 +79,10 @@ MTP_TAKES_TENSORS(rope_backward, as_dynamic_operand)
 // What calls are told that fit no operation above.
 MTP_REFUSES(rope_forward,
             "expected (context, x [N, H, E], table [P, E], length, first), dynamic "
-            "views of one backend, table of the type that sums over elements of x "
-            "are kept in")
+            "views of one backend, table of the accumulator type of x")
 MTP_REFUSES(rope_backward,
             "expected (context, dx [N, H, E], table [P, E], length, first), dynamic "
-            "views of one backend, table of the type that sums over elements of dx "
-            "are kept in")
+            "views of one backend, table of the accumulator type of dx")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

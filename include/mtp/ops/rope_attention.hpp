@@ -91,13 +91,13 @@ MTP_TAKES_TENSORS(rope_attention_cached_forward, as_dynamic_operand)
 // What calls are told that fit no operation above.
 MTP_REFUSES(rope_attention_forward,
             "views and weights must be of the context's backend, and of one element "
-            "type or the one its sums are kept in")
+            "type or its accumulator type")
 MTP_REFUSES(rope_attention_backward,
             "views and weights must be of the context's backend, and of one element "
-            "type or the one its sums are kept in")
+            "type or its accumulator type")
 MTP_REFUSES(rope_attention_cached_forward,
             "views and weights must be of the context's backend, and of one element "
-            "type or the one its sums are kept in")
+            "type or its accumulator type")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

@@ -1,5 +1,5 @@
 // A text that grows while it is decoded, in the backend's memory: which rows a pass takes, which
-// drafts were right. On a device none of this needs the host.
+// drafts were accepted. On a device none of this needs the host.
 #pragma once
 
 #include <type_traits>
@@ -33,39 +33,40 @@ void check_ring(const char* function,
 
 }  // namespace detail
 
-/// A text on its way: certain tokens, then drafts, in the memory of a backend.
+/// A text on its way: confirmed tokens, then drafts, in the memory of a backend.
 template <class Backend>
-struct text_view {
-  vector_view<token_t, Backend> tokens;  ///< certain tokens, then drafts  [capacity]
-  vector_view<index_t, Backend> state;   ///< text_state tells which number is what  [text_states]
+struct sequence_view {
+  vector_view<token_t, Backend> tokens;  ///< confirmed tokens, then drafts  [capacity]
+  vector_view<index_t, Backend>
+      state;  ///< sequence_state tells which number is what  [sequence_states]
 };
 
-/// The numbers of text_view::state.
-enum text_state : index_t {
-  text_count,   ///< certain tokens
-  text_right,   ///< drafts that the last accept_drafts found right; -1 if it did nothing
-  text_states,  ///< how many numbers there are
+/// The numbers of sequence_view::state.
+enum sequence_state : index_t {
+  sequence_count,     ///< confirmed tokens
+  sequence_accepted,  ///< drafts that the last accept_drafts accepted; -1 if it did nothing
+  sequence_states,    ///< how many numbers there are
 };
 
 namespace detail {
 template <class Backend>
-void check_text(const char* function, const text_view<Backend>& text) {
+void check_text(const char* function, const sequence_view<Backend>& text) {
   check_rows(function, "tokens", text.tokens);
-  check_shape(function, "state", text.state, dims<1>{text_states});
+  check_shape(function, "state", text.state, dims<1>{sequence_states});
   check_rows(function, "state", text.state);
 }
 }  // namespace detail
 
 /// positions[m] = count + offset + m,  ids[m] = tokens[positions[m] + ahead]        m < M
 ///
-/// positions, ids [M]; count is the number of certain tokens. A row whose position is negative or
+/// positions, ids [M]; count is the number of confirmed tokens. A row whose position is negative or
 /// whose token lies outside the capacity gets id 0; operations that know positions leave out rows
 /// at negative ones. Throws mtp::error on wrong shapes.
 template <class Backend>
 void select_rows(context<Backend>& context,
                  vector_view<index_t, Backend> positions,
                  out_tokens<Backend> ids,
-                 std::type_identity_t<text_view<Backend>> text,
+                 std::type_identity_t<sequence_view<Backend>> text,
                  index_t offset,
                  index_t ahead) {
   detail::check_text("select_rows", text);
@@ -104,7 +105,7 @@ void load_rows(context<Backend>& context,
 /// Tokens outside the capacity are left out. Throws mtp::error on wrong shapes.
 template <class Backend>
 void append_drafts(context<Backend>& context,
-                   text_view<Backend> text,
+                   sequence_view<Backend> text,
                    std::type_identity_t<vector_view<const token_t, Backend>> drafts,
                    index_t ahead) {
   detail::check_text("append_drafts", text);
@@ -125,7 +126,7 @@ void append_drafts(context<Backend>& context,
 /// because one is written behind the last row. Throws mtp::error on wrong shapes.
 template <class Backend>
 void accept_drafts(context<Backend>& context,
-                   text_view<Backend> text,
+                   sequence_view<Backend> text,
                    std::type_identity_t<vector_view<const token_t, Backend>> predicted,
                    index_t limit) {
   detail::check_text("accept_drafts", text);

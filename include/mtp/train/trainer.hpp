@@ -92,7 +92,7 @@ class trainer {
   using options_type = train_options<Config>;                ///< what the run is made with
   using report_type = step_report<Config.prediction.depth>;  ///< what a step gives
   using scalar_type = S;                                     ///< element type of the model
-  using sum_type = accumulate_t<S>;  ///< what gradients and moments are kept in
+  using sum_type = accumulate_t<S>;                          ///< type of gradients and moments
   /// Tokens that a sample has for sequences of `length` positions.
   static constexpr index_t window_of(index_t length) {
     return length + 1 + Config.prediction.depth;

@@ -13,7 +13,7 @@
 
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
-/// Columns of a panel: 128 bytes of the type that sums are kept in.
+/// Columns of a panel: 128 bytes of the accumulator type.
 template <scalar Scalar>
 inline constexpr index_t panel_width = 128 / static_cast<index_t>(sizeof(accumulate_t<Scalar>));
 

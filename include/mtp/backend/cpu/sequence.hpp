@@ -13,11 +13,11 @@ struct cpu_sequence_ops {
   static void select_rows(cpu_context&,
                           vector_view<index_t, cpu> positions,
                           vector_view<token_t, cpu> ids,
-                          const text_view<cpu>& text,
+                          const sequence_view<cpu>& text,
                           index_t offset,
                           index_t ahead) {
     for (index_t m = 0; m < positions.extent(0); ++m) {
-      const index_t position = text.state(text_count) + offset + m, at = position + ahead;
+      const index_t position = text.state(sequence_count) + offset + m, at = position + ahead;
       positions(m) = position;
       ids(m) =
           position >= 0 && at >= 0 && at < text.tokens.extent(0) ? text.tokens(at) : token_t{0};
@@ -51,11 +51,11 @@ struct cpu_sequence_ops {
   }
 
   static void append_drafts(cpu_context&,
-                            const text_view<cpu>& text,
+                            const sequence_view<cpu>& text,
                             vector_view<const token_t, cpu> drafts,
                             index_t ahead) {
     for (index_t j = 0; j < drafts.extent(0); ++j) {
-      const index_t at = text.state(text_count) + ahead + j;
+      const index_t at = text.state(sequence_count) + ahead + j;
       if (at >= 0 && at < text.tokens.extent(0)) {
         text.tokens(at) = (std::max)(drafts(j), token_t{0});
       }
@@ -63,12 +63,12 @@ struct cpu_sequence_ops {
   }
 
   static void accept_drafts(cpu_context&,
-                            const text_view<cpu>& text,
+                            const sequence_view<cpu>& text,
                             vector_view<const token_t, cpu> predicted,
                             index_t limit) {
-    const index_t M = predicted.extent(0), count = text.state(text_count);
+    const index_t M = predicted.extent(0), count = text.state(sequence_count);
     if (count + M - 1 > limit || count >= limit) {
-      text.state(text_right) = -1;
+      text.state(sequence_accepted) = -1;
       return;
     }
     index_t right = 0;
@@ -79,8 +79,8 @@ struct cpu_sequence_ops {
     if (is_token) {
       text.tokens(count + right) = predicted(right);
     }
-    text.state(text_count) = count + right + (is_token ? 1 : 0);
-    text.state(text_right) = right;
+    text.state(sequence_count) = count + right + (is_token ? 1 : 0);
+    text.state(sequence_accepted) = right;
   }
 };
 

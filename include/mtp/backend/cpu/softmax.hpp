@@ -1,4 +1,4 @@
-// Softmax on the CPU: one row at a time through scratch of the type that sums are kept in.
+// Softmax on the CPU: one row at a time through scratch of the accumulator type.
 #pragma once
 
 #include <algorithm>

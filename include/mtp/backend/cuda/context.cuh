@@ -29,10 +29,10 @@ struct cuda_options {
 };
 
 /// The context of the CUDA backend: one stream of one GPU of compute capability 8.0 or newer.
-/// Operations are given to the stream and run in order; the host waits in synchronize, in downloads
-/// and where a mailbox is read. One caller at a time; several contexts may be used side by side.
-/// Making a context makes its GPU the current one of the calling thread, which allocations then
-/// use.
+/// Operations are submitted to the stream and run in order; the host waits in synchronize, in
+/// downloads and where a mailbox is read. One caller at a time; several contexts may be used side
+/// by side. Making a context makes its GPU the current one of the calling thread, which allocations
+/// then use.
 ///
 /// Without a GPU, with a driver that is too old, or after a kernel has failed, every call throws
 /// mtp::error with CUDA's text. Other backends are not affected.
@@ -68,8 +68,8 @@ class cuda_context {
   /// Threads that sizes of workspace depend on: none here.
   int threads() const { return 1; }
 
-  /// The stream that operations are given to. Whoever asks may put anything on it: the next kernel
-  /// begins when that has ended.
+  /// The stream that operations are submitted to. Whoever asks may put anything on it: the next
+  /// kernel begins when that has ended.
   cudaStream_t stream() const {
     last_kernel_.forget();
     return stream_;

@@ -35,7 +35,7 @@ inline void deallocate(void* memory) {
   static_cast<void>(cudaFree(memory));
 }
 
-/// A copy behind everything that any stream was given.
+/// A copy behind everything that was submitted to any stream.
 inline void copy_behind_everything(
     void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, const char* function) {
   if (bytes > 0) {

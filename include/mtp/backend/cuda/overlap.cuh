@@ -59,7 +59,8 @@ struct overlap {
   memory_range written[2] = {};
 };
 
-/// The kernel that was launched last, if it takes part and nothing else was given to the stream.
+/// The kernel that was launched last, if it takes part and nothing else was submitted to the
+/// stream.
 class last_kernel {
  public:
   void set(const overlap& kernel) {

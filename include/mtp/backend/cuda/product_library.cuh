@@ -19,8 +19,8 @@ struct product_factor {
 
 /// c = op(a) op(b) + added, row-major.
 ///
-/// Out is In or accumulate_t<In>; sums are kept in accumulate_t<In>. `added` without data: nothing
-/// is added. It may be c, with the same stride.
+/// Out is In or accumulate_t<In>; sums have the type accumulate_t<In>. `added` without data:
+/// nothing is added. It may be c, with the same stride.
 template <scalar In, scalar Out>
 struct library_product {
   index_t M, N, K;

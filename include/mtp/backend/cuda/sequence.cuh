@@ -20,14 +20,14 @@ __global__ void __launch_bounds__(Block)
     select_rows_kernel(index_t* __restrict__ positions,     // [M]
                        token_t* __restrict__ ids,           // [M]
                        const token_t* __restrict__ tokens,  // [capacity]
-                       const index_t* __restrict__ state,   // [text_states]
+                       const index_t* __restrict__ state,   // [sequence_states]
                        index_t capacity,
                        index_t offset,
                        index_t ahead,
                        index_t M) {
   const index_t m = static_cast<index_t>(blockIdx.x) * Block + threadIdx.x;
   if (m < M) {
-    const index_t position = state[text_count] + offset + m, at = position + ahead;
+    const index_t position = state[sequence_count] + offset + m, at = position + ahead;
     positions[m] = position;
     ids[m] = position >= 0 && at >= 0 && at < capacity ? tokens[at] : token_t{0};
   }
@@ -80,18 +80,18 @@ __global__ void __launch_bounds__(Block)
   }
 }
 
-/// Thread j writes draft j behind the certain tokens.
+/// Thread j writes draft j behind the confirmed tokens.
 template <int Block>
 __global__ void __launch_bounds__(Block)
     append_drafts_kernel(token_t* __restrict__ tokens,        // [capacity]
-                         const index_t* __restrict__ state,   // [text_states]
+                         const index_t* __restrict__ state,   // [sequence_states]
                          const token_t* __restrict__ drafts,  // [J]
                          index_t capacity,
                          index_t ahead,
                          index_t J) {
   const index_t j = static_cast<index_t>(blockIdx.x) * Block + threadIdx.x;
   if (j < J) {
-    const index_t at = state[text_count] + ahead + j;
+    const index_t at = state[sequence_count] + ahead + j;
     if (at >= 0 && at < capacity) {
       tokens[at] = drafts[j] < 0 ? token_t{0} : drafts[j];
     }
@@ -102,15 +102,15 @@ __global__ void __launch_bounds__(Block)
 template <int Block>
 __global__ void __launch_bounds__(Block)
     accept_drafts_kernel(token_t* __restrict__ tokens,           // [capacity]
-                         index_t* __restrict__ state,            // [text_states]
+                         index_t* __restrict__ state,            // [sequence_states]
                          const token_t* __restrict__ predicted,  // [M]
                          index_t M,
                          index_t limit) {
   const int lane = static_cast<int>(threadIdx.x);
-  const index_t count = state[text_count];
+  const index_t count = state[sequence_count];
   if (count + M - 1 > limit || count >= limit) {
     if (lane == 0) {
-      state[text_right] = -1;
+      state[sequence_accepted] = -1;
     }
     return;
   }
@@ -130,8 +130,8 @@ __global__ void __launch_bounds__(Block)
     if (is_token) {
       tokens[count + right] = predicted[right];
     }
-    state[text_count] = count + right + (is_token ? 1 : 0);
-    state[text_right] = right;
+    state[sequence_count] = count + right + (is_token ? 1 : 0);
+    state[sequence_accepted] = right;
   }
 }
 
@@ -139,7 +139,7 @@ struct cuda_sequence_ops {
   static void select_rows(cuda_context& context,
                           vector_view<index_t, cuda> positions,
                           vector_view<token_t, cuda> ids,
-                          const text_view<cuda>& text,
+                          const sequence_view<cuda>& text,
                           index_t offset,
                           index_t ahead) {
     const index_t M = positions.extent(0);
@@ -202,7 +202,7 @@ struct cuda_sequence_ops {
   }
 
   static void append_drafts(cuda_context& context,
-                            const text_view<cuda>& text,
+                            const sequence_view<cuda>& text,
                             vector_view<const token_t, cuda> drafts,
                             index_t ahead) {
     const index_t J = drafts.extent(0);
@@ -221,7 +221,7 @@ struct cuda_sequence_ops {
   }
 
   static void accept_drafts(cuda_context& context,
-                            const text_view<cuda>& text,
+                            const sequence_view<cuda>& text,
                             vector_view<const token_t, cuda> predicted,
                             index_t limit) {
     launch(context,

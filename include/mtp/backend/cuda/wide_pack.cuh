@@ -1,4 +1,4 @@
-// As many neighbours as a pack of S has, in the type that their sums are kept in.
+// As many neighbours as a pack of S has, in their accumulator type.
 #pragma once
 
 #include "mtp/backend/cuda/pack.cuh"

@@ -37,11 +37,12 @@ struct model_stand_in {};
 
 /// A head that drafts, or need not.
 template <class Head, auto Config, class Backend, class S>
-concept drafts_if_asked = !Config.prediction.drafts() || requires(typename Head::drafter & drafter,
-                                                                  context<Backend>& context,
-                                                                  const model_stand_in& model,
-                                                                  const text_view<Backend>& text,
-                                                                  index_t n) {
+concept drafts_if_asked =
+    !Config.prediction.drafts() || requires(typename Head::drafter & drafter,
+                                            context<Backend>& context,
+                                            const model_stand_in& model,
+                                            const sequence_view<Backend>& text,
+                                            index_t n) {
   { drafter.ring() } -> std::convertible_to<matrix_view<S, Backend>>;
   drafter.advance(context, model, text, n, n);
   drafter.draft(context, model, text);

@@ -63,8 +63,7 @@ struct independent_head {
     }
   };
 
-  // ---- Training
-  // -------------------------------------------------------------------------------------------
+  // ---- Training ----
 
   /// Memory for one depth at a time, besides the rows of the next-token head.
   struct activations {
@@ -147,8 +146,7 @@ struct independent_head {
     return taps_before_norm;
   }
 
-  // ---- Drafting
-  // -------------------------------------------------------------------------------------------
+  // ---- Drafting ----
 
   /// Drafts the next D tokens from the trunk's last row; there is nothing to remember but that row.
   class drafter {
@@ -186,15 +184,16 @@ struct independent_head {
 
     /// Nothing to bring up to date.
     template <class Model>
-    void advance(context<Backend>&, const Model&, const text_view<Backend>&, index_t, index_t) {}
+    void advance(context<Backend>&, const Model&, const sequence_view<Backend>&, index_t, index_t) {
+    }
 
-    /// Drafts for the D tokens behind the certain ones, each from the same row.
+    /// Drafts for the D tokens behind the confirmed ones, each from the same row.
     template <class Model>
-    void draft(context<Backend>& context, const Model& model, const text_view<Backend>& text) {
+    void draft(context<Backend>& context, const Model& model, const sequence_view<Backend>& text) {
       select_rows(context, position_, token_, text, -2, 0);
       load_rows(context, row_, ring_, position_);
       for (std::size_t k = 1; k <= D; ++k) {
-        const depth_layout& p = model.head().depth[k - 1];
+        const depth_layout& p = model.head_layout().depth[k - 1];
         linear_bias_forward(context,
                             inner_,
                             row_,

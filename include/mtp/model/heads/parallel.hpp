@@ -78,8 +78,7 @@ struct parallel_head {
     return k == 0 || shares_norm ? trunk.norm : at.norm[k - 1];
   }
 
-  // ---- Training
-  // -------------------------------------------------------------------------------------------
+  // ---- Training ----
 
   /// Memory for one head: the paper's trick. Forward, loss and backward of a head are done before
   /// the next one begins; only the gradient of z adds up.
@@ -161,8 +160,7 @@ struct parallel_head {
     return written;
   }
 
-  // ---- Drafting
-  // -------------------------------------------------------------------------------------------
+  // ---- Drafting ----
 
   /// Drafts the next D tokens of one sequence. Each extra block has a cache over z, which is true
   /// for every position that the trunk has seen. All drafts come from the last of these positions,
@@ -197,19 +195,19 @@ struct parallel_head {
     /// A new text.
     void reset() { progress_.reset(); }
 
-    /// For a host that drives a text itself: `count` tokens are certain, the last of them not yet
-    /// seen by the trunk. Needed between drafts only where tokens became certain that no draft
+    /// For a host that drives a text itself: `count` tokens are confirmed, the last of them not yet
+    /// seen by the trunk. Needed between drafts only where tokens became confirmed that no draft
     /// proposed; draft does it once.
     void rewind(index_t count) { progress_.rewind(count, rewound); }
 
     /// Where the trunk's rows z are kept: what store_rows is given.  [max_rows, C]
     const matrix& ring() const { return ring_; }
 
-    /// Brings every depth up to date: the trunk has seen `seen` of the `count` certain tokens.
+    /// Brings every depth up to date: the trunk has seen `seen` of the `count` confirmed tokens.
     template <class Model>
     void advance(context<Backend>& context,
                  const Model& model,
-                 const text_view<Backend>& text,
+                 const sequence_view<Backend>& text,
                  index_t count,
                  index_t seen) {
       const row_range range = progress_.up_to(seen, count);
@@ -222,30 +220,32 @@ struct parallel_head {
       }
     }
 
-    /// Drafts for the D tokens behind the certain ones.
+    /// Drafts for the D tokens behind the confirmed ones.
     template <class Model>
-    void draft(context<Backend>& context, const Model& model, const text_view<Backend>& text) {
+    void draft(context<Backend>& context, const Model& model, const sequence_view<Backend>& text) {
       const row_range range = progress_.for_draft(text, rewound);
       const auto rows = load(context, text, range);
       const auto pass = rows.pass(context, model);
       for (std::size_t k = 1; k <= D; ++k) {
         run_block(pass, model, rows, k);
         const auto row = static_cast<index_t>(k) - 1;
-        rms_norm_forward(context,
-                         last_.slice(0, row, 1),
-                         rows.inverse.slice(0, 0, 1),
-                         rows.stream.slice(0, range.rows - 1, 1),
-                         model.values().vector(norm_of(model.head(), model.trunk(), k)),
-                         Config.rms_norm_eps);
+        rms_norm_forward(
+            context,
+            last_.slice(0, row, 1),
+            rows.inverse.slice(0, 0, 1),
+            rows.stream.slice(0, range.rows - 1, 1),
+            model.values().vector(norm_of(model.head_layout(), model.trunk_layout(), k)),
+            Config.rms_norm_eps);
       }
-      draft_tokens(context, model, model.trunk().output, last_, logits_, predicted_, text, 0);
+      draft_tokens(
+          context, model, model.trunk_layout().output, last_, logits_, predicted_, text, 0);
     }
 
    private:
     static constexpr index_t rewound = 2;  // the row that drafts are made from is run anew
 
     rows_type load(context<Backend>& context,
-                   const text_view<Backend>& text,
+                   const sequence_view<Backend>& text,
                    row_range range) const {
       const auto rows = rows_.first(range.rows);
       rows.select(context, text, range.offset, 0);
@@ -259,7 +259,7 @@ struct parallel_head {
                    const rows_type& rows,
                    std::size_t k) const {
       block_type::decode(pass,
-                         model.head().block[k - 1],
+                         model.head_layout().block[k - 1],
                          rows.template activations<block_type>(),
                          caches_.at(static_cast<int>(k) - 1),
                          rows.stream,

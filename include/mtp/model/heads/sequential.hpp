@@ -73,8 +73,7 @@ struct sequential_head {
                                                                      : at.of(k).output_norm;
   }
 
-  // ---- Training
-  // -------------------------------------------------------------------------------------------
+  // ---- Training ----
 
   /// Memory for training: all depths at a time, because gradients go back through all of them.
   struct activations {
@@ -209,12 +208,11 @@ struct sequential_head {
     return taps_before_norm;
   }
 
-  // ---- Drafting
-  // -------------------------------------------------------------------------------------------
+  // ---- Drafting ----
 
   /// Drafts the next D tokens of one sequence. Each depth has a cache over its own stream, fed with
   /// the true hidden states and true tokens of accepted positions: row i of depth k is final once
-  /// token t_{i+k} is certain.
+  /// token t_{i+k} is confirmed.
   class drafter {
    public:
     using rows_type = decode_rows<Config, Backend, S>;  ///< the rows of a pass
@@ -255,8 +253,8 @@ struct sequential_head {
       }
     }
 
-    /// For a host that drives a text itself: `count` tokens are certain, the last of them not yet
-    /// seen by the trunk. Needed between drafts only where tokens became certain that no draft
+    /// For a host that drives a text itself: `count` tokens are confirmed, the last of them not yet
+    /// seen by the trunk. Needed between drafts only where tokens became confirmed that no draft
     /// proposed; draft does it once.
     void rewind(index_t count) {
       for (std::size_t k = 1; k <= D; ++k) {
@@ -267,11 +265,11 @@ struct sequential_head {
     /// Where the trunk's rows are kept: what store_rows is given.  [max_rows, C]
     const matrix& ring() const { return rings_[0]; }
 
-    /// Brings every depth up to date: the trunk has seen `seen` of the `count` certain tokens.
+    /// Brings every depth up to date: the trunk has seen `seen` of the `count` confirmed tokens.
     template <class Model>
     void advance(context<Backend>& context,
                  const Model& model,
-                 const text_view<Backend>& text,
+                 const sequence_view<Backend>& text,
                  index_t count,
                  index_t seen) {
       for (std::size_t k = 1; k <= D; ++k) {
@@ -280,16 +278,16 @@ struct sequential_head {
       }
     }
 
-    /// Drafts for the D tokens behind the certain ones, each from the ones before it.
+    /// Drafts for the D tokens behind the confirmed ones, each from the ones before it.
     template <class Model>
-    void draft(context<Backend>& context, const Model& model, const text_view<Backend>& text) {
+    void draft(context<Backend>& context, const Model& model, const sequence_view<Backend>& text) {
       for (std::size_t k = 1; k <= D; ++k) {
         const auto ahead = static_cast<index_t>(k);
         const row_range range = progress_[k - 1].for_draft(text, ahead + 1);
         run(context, model, text, k, range);
         draft_tokens(context,
                      model,
-                     model.trunk().output,
+                     model.trunk_layout().output,
                      rows_.normed.slice(0, range.rows - 1, 1),
                      logits_,
                      predicted_,
@@ -303,7 +301,7 @@ struct sequential_head {
     template <class Model>
     void run(context<Backend>& context,
              const Model& model,
-             const text_view<Backend>& text,
+             const sequence_view<Backend>& text,
              std::size_t k,
              row_range range) {
       if (range.rows == 0) {
@@ -311,14 +309,14 @@ struct sequential_head {
       }
       const auto rows = rows_.first(range.rows);
       const auto part = [&](const auto& all) { return all.slice(0, 0, range.rows); };
-      const auto& at = model.head().of(k);
+      const auto& at = model.head_layout().of(k);
       rows.select(context, text, range.offset, static_cast<index_t>(k));
       load_rows(context, part(input_), rings_[k - 1], rows.positions);
       const auto pass = rows.pass(context, model);
       const matrix projected = part(projected_);  // [rows, C]
       module_type::combine(pass,
                            at,
-                           model.trunk().embedding,
+                           model.trunk_layout().embedding,
                            projected,
                            part(inv_hidden_),
                            part(inv_embedding_),
@@ -330,7 +328,7 @@ struct sequential_head {
                          caches_.at(static_cast<int>(k) - 1),
                          rows.stream,
                          projected);
-      rows.norm(pass, norm_of(model.head(), model.trunk(), k), rows.stream);
+      rows.norm(pass, norm_of(model.head_layout(), model.trunk_layout(), k), rows.stream);
       if (k < D) {
         store_rows(
             context, rings_[k], recycles_before_norm ? rows.stream : rows.normed, rows.positions);

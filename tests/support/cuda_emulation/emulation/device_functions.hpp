@@ -52,8 +52,7 @@ inline void load_matrix_x2_transposed(std::uint32_t (&words)[2],
   emulation::load_matrices<2, true>(words, row, file, line);
 }
 
-// ---- lanes together
-// --------------------------------------------------------------------------------
+// ---- lanes together ----
 
 inline void converge_warp(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
   emulation::lane_request request{
