@@ -26,12 +26,12 @@ TEST_CASE("within its scope the environment is the default one, behind it the ca
       const odd_environment odd(setting);
       before = environment_state::now();
       {
-        const detail::default_environment scope;
+        const mtp::detail::default_environment scope;
         within = environment_state::now();
       }
       after = environment_state::now();
       try {
-        detail::in_default_environment([] { throw std::runtime_error("here"); });
+        mtp::detail::in_default_environment([] { throw std::runtime_error("here"); });
       } catch (const std::runtime_error&) {
         after_exception = environment_state::now();
       }
@@ -52,11 +52,11 @@ TEST_CASE("flags stay raised behind the scope, and the caller's traps do not see
     {
       const odd_environment odd(setting);
       {
-        const detail::default_environment scope;
+        const mtp::detail::default_environment scope;
         std::feraiseexcept(FE_INEXACT);
       }
       before = std::fetestexcept(FE_ALL_EXCEPT);
-      detail::in_default_environment([&] {
+      mtp::detail::in_default_environment([&] {
         result = 1 / zero;
         longer_result = zero / longer_zero;  // the x87, where there is one
       });
