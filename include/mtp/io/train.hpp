@@ -26,11 +26,11 @@ enum class after_step {
 
 /// What train does besides steps.
 struct train_loop {
-  std::int64_t steps = 0;            ///< up to so many in all, those before a resume included
-  std::int64_t validate_every = 0;   ///< steps from one validation to the next; 0: none
-  index_t validation_windows = 16;   ///< held-out windows of a validation, at most
-  std::filesystem::path checkpoint;  ///< the latest; empty: nothing is saved
-  std::int64_t save_every = 0;       ///< steps from one save to the next; 0: at the end alone
+  std::int64_t steps = 0;              ///< up to so many in all, those before a resume included
+  std::int64_t validate_every = 0;     ///< steps from one validation to the next; 0: none
+  index_t validation_windows = 16;     ///< held-out windows of a validation, at most
+  std::filesystem::path checkpoint{};  ///< the latest; empty: nothing is saved
+  std::int64_t save_every = 0;         ///< steps from one save to the next; 0: at the end alone
 };
 
 /// What a callback of train is given.
