@@ -105,7 +105,7 @@ std::string line_of(const loss_report<Depth>& report) {
   for (std::size_t k = 0; k < report.depths.size(); ++k) {
     const depth_report& depth = report.depths[k];
     line += " depth " + std::to_string(k) + ": " + exact(depth.loss) + ", " +
-            std::to_string(depth.agreed) + " of " + std::to_string(depth.targets) + ";";
+            exact(depth.agreement) + " of " + std::to_string(depth.targets) + ";";
   }
   return line + "\n";
 }

@@ -201,7 +201,7 @@ void check_trunk_history(bool poisoned) {
       fresh.prefill(std::span<const token_t>(text).subspan(
                         static_cast<std::size_t>(first),
                         static_cast<std::size_t>(std::min<index_t>(64, sequence.length() - first))),
-                    false);
+                    hidden_states::dropped);
     }
     REQUIRE(fresh.length() == sequence.length());
     REQUIRE(same_bits(cached(sequence), cached(fresh)));

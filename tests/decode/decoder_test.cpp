@@ -25,14 +25,14 @@ std::span<const token_t> part(const std::vector<token_t>& text, index_t first, i
 template <model_config Config, class S, class Rows>
 rows_type<S> logits_of(decoder<Config, cpu, S>& sequence,
                        const std::vector<token_t>& text,
-                       bool observe,
+                       hidden_states states,
                        const Rows& rows) {
   rows_type<S> all;
   const auto count = static_cast<index_t>(text.size());
   while (sequence.length() < count) {
     const index_t first = sequence.length();
     const index_t M = std::min<index_t>(rows(first), count - first);
-    const auto logits = sequence.step(part(text, first, M), observe);
+    const auto logits = sequence.step(part(text, first, M), states);
     for (index_t m = 0; m < M; ++m) {
       all.push_back(elements(logits.select(0, m)));
     }
@@ -71,13 +71,13 @@ void check_rows() {
   for (int threads = 1; threads <= 4; ++threads) {
     cpu_context several({.threads = threads});
     decoder<Config, cpu, S> sequence(several, model);
-    check_same(logits_of(sequence, text, false, [](index_t) { return 1; }), 0);
+    check_same(logits_of(sequence, text, hidden_states::dropped, [](index_t) { return 1; }), 0);
     sequence.reset();
-    check_same(logits_of(sequence, text, true, [](index_t) { return D + 1; }), 0);
+    check_same(logits_of(sequence, text, hidden_states::kept, [](index_t) { return D + 1; }), 0);
     sequence.reset();
     check_same(logits_of(sequence,
                          text,
-                         true,
+                         hidden_states::kept,
                          [&](index_t at) {
                            return 1 + static_cast<index_t>(
                                           random.below(static_cast<std::uint64_t>(at),
@@ -88,7 +88,8 @@ void check_rows() {
       INFO("after a prompt piece of ", piece);
       sequence.reset();
       sequence.prefill(part(text, 0, piece), hidden_states::dropped);
-      check_same(logits_of(sequence, text, false, [](index_t) { return D + 1; }), piece);
+      check_same(logits_of(sequence, text, hidden_states::dropped, [](index_t) { return D + 1; }),
+                 piece);
     }
   }
 }

@@ -307,7 +307,7 @@ TEST_CASE("drafts are counted by what the model says: the reference counts by ha
       const index_t rows = std::min<index_t>(64, count - 1 - first);
       sequence.prefill(std::span<const token_t>(known).subspan(static_cast<std::size_t>(first),
                                                                static_cast<std::size_t>(rows)),
-                       true);
+                       hidden_states::kept);
       sequence.drafter().advance(
           w.context, w.model, text_of(known, count), count, sequence.length());
     }

@@ -35,6 +35,7 @@ cd "\$1/kind/f32"
 printf 'step 1 norm 0x1p+0\nstep 2 norm %s\n' '$(<"$object")' >steps.txt
 printf 'the same\n' >plain.txt
 printf '\x10\0\0\0\0\0\0\0{"sum":"%s"}elements' '$(<"$object")' >checkpoint.safetensors
+head -c 200000 /dev/zero >>checkpoint.safetensors # more than a pipe holds
 PROGRAM
 chmod +x "$output"
 END
