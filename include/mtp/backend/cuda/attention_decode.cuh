@@ -69,16 +69,16 @@ struct attention_decode_arguments {
 /// What a lane holds of 16 rows: rows g and g + 8 with g = lane / 4. Row i stands for query head
 /// i % (H / G) of its group in row i / (H / G) of those given.
 template <int E>
-struct decode_rows {
+struct query_fragment {
   std::uint32_t q[E / 16][4] = {};
   int last[1][2];  // the last key that a row sees, counted from the warp's first; -1: none
 
-  __device__ __forceinline__ decode_rows(const attention_decode_arguments& a,
-                                         int row0,
-                                         int g,
-                                         int first,  // position of the first row
-                                         int key0,
-                                         int lane) {
+  __device__ __forceinline__ query_fragment(const attention_decode_arguments& a,
+                                            int row0,
+                                            int g,
+                                            int first,  // position of the first row
+                                            int key0,
+                                            int lane) {
     const int group = a.H / a.G, column = lane % 4 * 2;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
@@ -178,7 +178,7 @@ __device__ __forceinline__ void decode_split(const attention_decode_arguments& a
   const int group = a.H / a.G, count = a.M * group;
 #pragma unroll 1
   for (int row0 = 0; row0 < count; row0 += rows) {
-    const decode_rows<E> own(a, row0, g, first, key0, lane);
+    const query_fragment<E> own(a, row0, g, first, key0, lane);
     copy_async_wait<1>();
     __syncwarp();
     float s[keys / 8][4] = {};

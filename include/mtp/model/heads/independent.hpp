@@ -17,7 +17,7 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// logits of depth k = W2_k (x + silu(W1_k x + b_k)), x the trunk's hidden state. W1 and b start as
+/// logits of depth k = W_k (x + silu(A_k x + b_k)), x the trunk's hidden state. A and b start as
 /// zero, so that a new head starts as a plain output matrix.
 template <model_config Config, class Backend, scalar S>
 struct independent_head {
@@ -31,9 +31,9 @@ struct independent_head {
 
   /// Parameters of one depth.
   struct depth_layout {
-    parameter residual;  ///< W1  [C, C]
-    parameter bias;      ///< b  [C]
-    parameter output;    ///< W2  [V, C]
+    parameter residual;  ///< A_k  [C, C]
+    parameter bias;      ///< b_k  [C]
+    parameter output;    ///< W_k  [V, C]
   };
   /// Parameters of the head, under names of our own.
   struct layout {
@@ -69,7 +69,7 @@ struct independent_head {
   struct activations {
     matrix hidden;   ///< of the next-token head  [N, C]
     matrix dhidden;  ///< its gradient  [N, C]
-    matrix inner;    ///< W1 x + b, then its gradient  [N, C]
+    matrix inner;    ///< A_k x + b_k, then its gradient  [N, C]
     matrix outer;    ///< x + silu(inner)  [N, C]
     matrix douter;   ///< its gradient, then that of x  [N, C]
     matrix carry;    ///< sum over depths of the gradients of x  [N, C]
