@@ -19,7 +19,7 @@ namespace {
 using matrix = tensor<float, extents<2, 2>, cpu>;
 
 matrix numbers() {
-  return {{}, {1, 2, 3, 4}};
+  return matrix({}, {1, 2, 3, 4});
 }
 
 }  // namespace

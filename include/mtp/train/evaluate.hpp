@@ -6,6 +6,7 @@
 #include <functional>
 #include <limits>
 
+#include "mtp/core/default_environment.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/loss/loss_options.hpp"
 #include "mtp/loss/model_loss.hpp"
@@ -37,6 +38,7 @@ loss_report<Config.prediction.depth> evaluate_windows(
     index_t batch,
     index_t windows,
     const std::function<bool()>& keep_going) {
+  const default_environment scope;
   options.normalization = loss_normalization::valid_targets;
   loss_report<Config.prediction.depth> total;
   const index_t count = (std::min)(windows, data.validation_windows());
