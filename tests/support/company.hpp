@@ -22,7 +22,7 @@ loss_options<Config.prediction.depth> valid_targets_options() {
 }
 
 template <int Depth>
-std::vector<double> numbers(const loss_report<Depth>& report) {
+std::vector<double> numbers_of(const loss_report<Depth>& report) {
   std::vector<double> all{report.total};
   for (const depth_report& depth : report.depths) {
     all.push_back(depth.loss);
@@ -74,8 +74,8 @@ void check_batch(index_t T) {
       }
       // The sum over rows adds zeros for the masked sequences.
       const auto only_b = masked(batch, [b](index_t row, index_t) { return row == b; });
-      CHECK(same_bits(numbers(tested.losses(only_b, options)),
-                      numbers(tested.losses(alone, options))));
+      CHECK(same_bits(numbers_of(tested.losses(only_b, options)),
+                      numbers_of(tested.losses(alone, options))));
     }
   }
 }
@@ -96,8 +96,8 @@ void check_prefix(index_t T, index_t longer) {
     CHECK(same_bits(logits[k], positions_of(expected[k], 0, T, V)));
   }
   const auto inside = [T](index_t, index_t i) { return i <= T; };
-  CHECK(same_bits(numbers(tested.losses(masked(prefix, inside), options)),
-                  numbers(tested.losses(masked(whole, inside), options))));
+  CHECK(same_bits(numbers_of(tested.losses(masked(prefix, inside), options)),
+                  numbers_of(tested.losses(masked(whole, inside), options))));
 }
 
 /// 1 to 4 threads: logits, losses and gradients.
@@ -107,7 +107,7 @@ void check_threads(index_t B, index_t T) {
   const auto options = default_loss_options<Config>();
   subject<Config, S> one(1, B, T);
   const auto expected = one.logits(batch);
-  const auto expected_losses = numbers(one.losses(batch, options));
+  const auto expected_losses = numbers_of(one.losses(batch, options));
   const auto expected_gradients = one.gradients(batch, options);
   for (int threads = 2; threads <= 4; ++threads) {
     CAPTURE(threads);
@@ -116,7 +116,7 @@ void check_threads(index_t B, index_t T) {
     for (std::size_t k = 0; k < logits.size(); ++k) {
       CHECK(same_bits(logits[k], expected[k]));
     }
-    CHECK(same_bits(numbers(several.losses(batch, options)), expected_losses));
+    CHECK(same_bits(numbers_of(several.losses(batch, options)), expected_losses));
     CHECK(same_bits(several.gradients(batch, options), expected_gradients));
   }
 }
