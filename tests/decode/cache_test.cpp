@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "support/decoding.hpp"
+#include "support/speaker.hpp"
 
 namespace mtp::test::decode_cache_cases {
 
@@ -25,91 +26,12 @@ constexpr model_config straight = wordy(spoken_config(Head, Depth, P));
 template <head_kind Head, int Depth>
 constexpr model_config flipped = wordy(flipped_spoken_config(Head, Depth, P));
 
-/// Random numbers below a bound, one after the other.
-class dice {
- public:
-  explicit dice(std::uint64_t stream) : random_(seed{13}, stream) {}
-  index_t below(index_t bound) {
-    return static_cast<index_t>(random_.below(at_++, static_cast<std::uint64_t>(bound)));
-  }
-  token_t token(int vocabulary) { return static_cast<token_t>(below(vocabulary)); }
-
- private:
-  random_stream random_;
-  std::uint64_t at_ = 0;
-};
-
-/// A sequence that is driven as generate drives it, but with any decision about what is accepted.
-template <model_config Config>
-class speaker {
- public:
-  static constexpr index_t D = Config.prediction.depth;
-  using decoder_type = decoder<Config, cpu>;
-
-  speaker(cpu_context& context, const language_model<Config, cpu>& model)
-      : context_(context), model_(model), sequence(context, model) {
-    text.resize(static_cast<std::size_t>(P + D + 1));
-  }
-
-  /// Takes a text, in pieces of at most `piece` tokens.
-  void begin(std::span<const token_t> tokens, index_t piece) {
-    sequence.reset();
-    std::copy(tokens.begin(), tokens.end(), text.begin());
-    count = static_cast<index_t>(tokens.size());
-    for (index_t first = 0; first < count - 1;) {
-      const index_t rows = std::min(piece, count - 1 - first);
-      sequence.prefill(known(first, rows), hidden_states::kept);
-      first += rows;
-      sequence.drafter().advance(context_, model_, text_of(text, count), count, sequence.length());
-    }
-  }
-
-  std::vector<token_t> drafts() {
-    sequence.drafter().draft(context_, model_, text_of(text, count));
-    const auto from = text.begin() + count;
-    return {from, from + D};
-  }
-
-  /// Logits of the last token and of `more` that follow it in the text.  [1 + more, V]
-  std::vector<float> step(index_t more) {
-    return elements(sequence.step(known(count - 1, 1 + more), hidden_states::kept));
-  }
-
-  /// After step: `right` of the drafts are accepted, and another token follows.
-  void accept(index_t right, token_t another) {
-    count += right + 1;
-    text[static_cast<std::size_t>(count - 1)] = another;
-    sequence.roll_back(count - 1);
-  }
-
-  std::span<const token_t> known(index_t first, index_t rows) const {
-    return std::span<const token_t>(text).subspan(static_cast<std::size_t>(first),
-                                                  static_cast<std::size_t>(rows));
-  }
-
- private:
-  cpu_context& context_;
-  const language_model<Config, cpu>& model_;
-
- public:
-  decoder_type sequence;
-  std::vector<token_t> text;
-  index_t count = 0;
-};
-
 /// Drafts, logits and caches of two sequences agree, now and for some cycles to come.
 template <model_config Config>
 void check_same_future(speaker<Config>& actual, speaker<Config>& expected, dice& random) {
-  for (int cycle = 0; cycle < 3 && actual.count + Config.prediction.depth <= P; ++cycle) {
+  test::check_same_future(actual, expected, random, [&] {
     REQUIRE(same_bits(cached(actual.sequence), cached(expected.sequence)));
-    REQUIRE(same_bits(actual.drafts(), expected.drafts()));
-    REQUIRE(
-        same_bits(actual.step(Config.prediction.depth), expected.step(Config.prediction.depth)));
-    const index_t right = random.below(Config.prediction.depth + 1);
-    const token_t another = random.token(Config.vocab_size);
-    actual.accept(right, another);
-    expected.accept(right, another);
-  }
+  });
 }
 
 template <model_config Config>
@@ -131,23 +53,7 @@ void check_histories() {
     const auto prompt = random_tokens(prompts[trial % 8], Config.vocab_size, trial);
     long_lived.begin(prompt, 1 + random.below(decoder<Config, cpu>::max_step_rows));
     const index_t end = long_lived.count + 8 + random.below(P - 12 - long_lived.count - D);
-    while (long_lived.count < end && long_lived.count + D <= P) {
-      if (long_lived.count < 2) {
-        long_lived.step(0);
-        long_lived.accept(0, random.token(Config.vocab_size));
-        continue;
-      }
-      long_lived.drafts();
-      const index_t more = trial % 2 == 0 ? D : random.below(D + 1);
-      // Drafts behind those that will be accepted may be anything: their rows are rolled back.
-      const index_t right = random.below(more + 1);
-      for (index_t k = right; k < more; ++k) {
-        long_lived.text[static_cast<std::size_t>(long_lived.count + k)] =
-            random.token(Config.vocab_size);
-      }
-      long_lived.step(more);
-      long_lived.accept(right, random.token(Config.vocab_size));
-    }
+    long_lived.wander(end, trial % 2 == 0, random);
     for (const index_t piece : {decoder<Config, cpu>::max_step_rows, index_t{1}, index_t{7}}) {
       INFO("fresh prompt in pieces of ", piece);
       speaker<Config> fresh(context, model);

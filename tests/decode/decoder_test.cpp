@@ -8,91 +8,11 @@
 
 #include "mtp/loss/model_loss.hpp"
 #include "support/decoding.hpp"
+#include "support/pieces.hpp"
 
 namespace mtp::test::decode_decoder_cases {
 
 namespace {
-
-template <class Scalar>
-using rows_type = std::vector<std::vector<Scalar>>;  // logits by position
-
-std::span<const token_t> part(const std::vector<token_t>& text, index_t first, index_t count) {
-  return std::span<const token_t>(text).subspan(static_cast<std::size_t>(first),
-                                                static_cast<std::size_t>(count));
-}
-
-/// Feeds `text` in steps of rows(position) rows; the logits of every position.
-template <model_config Config, class S, class Rows>
-rows_type<S> logits_of(decoder<Config, cpu, S>& sequence,
-                       const std::vector<token_t>& text,
-                       hidden_states states,
-                       const Rows& rows) {
-  rows_type<S> all;
-  const auto count = static_cast<index_t>(text.size());
-  while (sequence.length() < count) {
-    const index_t first = sequence.length();
-    const index_t M = std::min<index_t>(rows(first), count - first);
-    const auto logits = sequence.step(part(text, first, M), states);
-    for (index_t m = 0; m < M; ++m) {
-      all.push_back(elements(logits.select(0, m)));
-    }
-    REQUIRE(sequence.length() == first + M);
-  }
-  return all;
-}
-
-template <model_config Config, class S = float>
-void check_rows() {
-  INFO(std::string(name_of(Config.prediction.kind)), ", flipped ", Config.tie_word_embeddings);
-  constexpr index_t T = 100, D = Config.prediction.depth;
-  cpu_context context({.threads = 2});
-  language_model<Config, cpu, S> model(context, seed{3});
-  add_noise(model, 0.3);
-  auto text = random_tokens(T + 1 + D, Config.vocab_size, 5);
-
-  rows_type<S> trained;
-  model_loss<Config, cpu, S> loss(context, 1, T);
-  loss.visit_logits(
-      context, model, batch_view{text, {}, {}, 1, T}, [&](std::size_t k, auto logits) {
-        for (index_t t = 0; k == 0 && t < T; ++t) {
-          trained.push_back(elements(logits.select(0, t)));
-        }
-      });
-  REQUIRE(trained.size() == T);
-  text.resize(T);
-
-  const auto check_same = [&](const rows_type<S>& actual, index_t first) {
-    for (std::size_t t = 0; t < actual.size(); ++t) {
-      INFO("position ", first + static_cast<index_t>(t));
-      CHECK(same_bits(actual[t], trained[static_cast<std::size_t>(first) + t]));
-    }
-  };
-  const random_stream random(seed{9}, 0);
-  for (int threads = 1; threads <= 4; ++threads) {
-    cpu_context several({.threads = threads});
-    decoder<Config, cpu, S> sequence(several, model);
-    check_same(logits_of(sequence, text, hidden_states::dropped, [](index_t) { return 1; }), 0);
-    sequence.reset();
-    check_same(logits_of(sequence, text, hidden_states::kept, [](index_t) { return D + 1; }), 0);
-    sequence.reset();
-    check_same(logits_of(sequence,
-                         text,
-                         hidden_states::kept,
-                         [&](index_t at) {
-                           return 1 + static_cast<index_t>(
-                                          random.below(static_cast<std::uint64_t>(at),
-                                                       static_cast<std::uint64_t>(D) + 1));
-                         }),
-               0);
-    for (const index_t piece : {1, 31, 32, 33, 63, 64}) {
-      INFO("after a prompt piece of ", piece);
-      sequence.reset();
-      sequence.prefill(part(text, 0, piece), hidden_states::dropped);
-      check_same(logits_of(sequence, text, hidden_states::dropped, [](index_t) { return D + 1; }),
-                 piece);
-    }
-  }
-}
 
 /// Draft k behind `count` tokens is what the training pass predicts at depth k and position count -
 /// 2, when the text goes on with the drafts.
@@ -109,12 +29,12 @@ void check_drafts() {
   for (index_t count = 2; count <= 74; count += count < 8 ? 1 : 3) {
     INFO("behind ", count, " tokens");
     for (index_t first = sequence.length(); first < count - 1; ++first) {
-      sequence.step(part(text, first, 1), hidden_states::kept);
+      sequence.step(tokens_of(text, first, 1), hidden_states::kept);
       sequence.drafter().rewind(first + 2);  // no draft is accepted
     }
     auto drafted = text;
     sequence.drafter().draft(context, model, text_of(drafted, count));
-    const batch_view batch{part(drafted, 0, count + D), {}, {}, 1, count - 1};
+    const batch_view batch{tokens_of(drafted, 0, count + D), {}, {}, 1, count - 1};
     loss.visit_logits(context, model, batch, [&](std::size_t k, auto logits) {
       const auto row = elements(logits.select(0, count - 2));
       if (k > 0) {
@@ -138,14 +58,16 @@ struct running {
   std::vector<float> fresh(index_t length) {
     decoder<config, cpu> other(context, model);
     for (index_t at = 0; at < length - 1; at += 64) {
-      other.prefill(part(text, at, std::min<index_t>(64, length - 1 - at)), hidden_states::dropped);
+      other.prefill(tokens_of(text, at, std::min<index_t>(64, length - 1 - at)),
+                    hidden_states::dropped);
     }
-    return elements(other.step(part(text, length - 1, 1), hidden_states::dropped).select(0, 0));
+    return elements(
+        other.step(tokens_of(text, length - 1, 1), hidden_states::dropped).select(0, 0));
   }
   std::vector<float> next() {
     const index_t at = sequence.length();
     const auto logits =
-        elements(sequence.step(part(text, at, 1), hidden_states::dropped).select(0, 0));
+        elements(sequence.step(tokens_of(text, at, 1), hidden_states::dropped).select(0, 0));
     sequence.roll_back(at);
     return logits;
   }
@@ -154,13 +76,13 @@ struct running {
 }  // namespace
 
 TEST_CASE("a step of several rows gives the bits of single steps and of the training pass") {
-  check_rows<spoken_config(head_kind::none, 0)>();
-  check_rows<spoken_config(head_kind::sequential, 4)>();
-  check_rows<flipped_spoken_config(head_kind::sequential, 2), double>();
-  check_rows<flipped_spoken_config(head_kind::recurrent, 3)>();
-  check_rows<spoken_config(head_kind::parallel, 2)>();
-  check_rows<flipped_spoken_config(head_kind::parallel, 7)>();
-  check_rows<flipped_spoken_config(head_kind::independent, 2)>();
+  check_pieces<spoken_config(head_kind::none, 0)>();
+  check_pieces<spoken_config(head_kind::sequential, 4)>();
+  check_pieces<flipped_spoken_config(head_kind::sequential, 2), double>();
+  check_pieces<flipped_spoken_config(head_kind::recurrent, 3)>();
+  check_pieces<spoken_config(head_kind::parallel, 2)>();
+  check_pieces<flipped_spoken_config(head_kind::parallel, 7)>();
+  check_pieces<flipped_spoken_config(head_kind::independent, 2)>();
 }
 
 TEST_CASE("drafts are what the training pass predicts for the same text") {
@@ -176,10 +98,10 @@ TEST_CASE("drafts are what the training pass predicts for the same text") {
 
 TEST_CASE("a step refuses wrong numbers of tokens and changes nothing") {
   running r;
-  r.sequence.prefill(part(r.text, 0, 40), hidden_states::dropped);
+  r.sequence.prefill(tokens_of(r.text, 0, 40), hidden_states::dropped);
   const auto caches = cached(r.sequence);
   CHECK(fails_with("decoder::step: expected 1 to 3 tokens, got 4",
-                   [&] { r.sequence.step(part(r.text, 40, 4), hidden_states::dropped); }));
+                   [&] { r.sequence.step(tokens_of(r.text, 40, 4), hidden_states::dropped); }));
   CHECK(fails_with("decoder::step: expected 1 to 3 tokens, got 0",
                    [&] { r.sequence.step({}, hidden_states::dropped); }));
   CHECK(fails_with("decoder::prefill: expected 1 to 64 tokens, got 65", [&] {
@@ -194,7 +116,7 @@ TEST_CASE("a step refuses wrong numbers of tokens and changes nothing") {
 
 TEST_CASE("a step refuses tokens outside the vocabulary and changes nothing") {
   running r;
-  r.sequence.prefill(part(r.text, 0, 40), hidden_states::dropped);
+  r.sequence.prefill(tokens_of(r.text, 0, 40), hidden_states::dropped);
   const auto caches = cached(r.sequence);
   for (const token_t wrong : {-1, 19, 1 << 30}) {
     const std::vector<token_t> tokens{3, wrong};
@@ -210,15 +132,15 @@ TEST_CASE("a step refuses tokens outside the vocabulary and changes nothing") {
 
 TEST_CASE("a full context refuses further tokens and changes nothing") {
   running r;
-  r.sequence.prefill(part(r.text, 0, 64), hidden_states::dropped);
-  r.sequence.prefill(part(r.text, 64, 30), hidden_states::dropped);
+  r.sequence.prefill(tokens_of(r.text, 0, 64), hidden_states::dropped);
+  r.sequence.prefill(tokens_of(r.text, 64, 30), hidden_states::dropped);
   CHECK(fails_with("3 tokens at position 94 do not fit into max_position_embeddings 96",
-                   [&] { r.sequence.step(part(r.text, 0, 3), hidden_states::dropped); }));
+                   [&] { r.sequence.step(tokens_of(r.text, 0, 3), hidden_states::dropped); }));
   CHECK(same_bits(r.next(), r.fresh(95)));
-  r.sequence.step(part(r.text, 94, 2), hidden_states::dropped);
+  r.sequence.step(tokens_of(r.text, 94, 2), hidden_states::dropped);
   CHECK(r.sequence.length() == 96);
   CHECK(fails_with("1 tokens at position 96 do not fit into max_position_embeddings 96",
-                   [&] { r.sequence.step(part(r.text, 0, 1), hidden_states::dropped); }));
+                   [&] { r.sequence.step(tokens_of(r.text, 0, 1), hidden_states::dropped); }));
   r.sequence.roll_back(95);
   CHECK(same_bits(r.next(), r.fresh(96)));
 }
@@ -227,7 +149,7 @@ TEST_CASE("roll_back refuses lengths outside the sequence and changes nothing") 
   running r;
   CHECK(fails_with("decoder::roll_back: expected a length in [0, 0], got 1",
                    [&] { r.sequence.roll_back(1); }));
-  r.sequence.prefill(part(r.text, 0, 40), hidden_states::dropped);
+  r.sequence.prefill(tokens_of(r.text, 0, 40), hidden_states::dropped);
   CHECK(fails_with("decoder::roll_back: expected a length in [0, 40], got 41",
                    [&] { r.sequence.roll_back(41); }));
   CHECK(fails_with("decoder::roll_back: expected a length in [0, 40], got -1",
@@ -253,10 +175,10 @@ TEST_CASE("set_length refuses lengths that no sequence has and changes nothing")
 
 TEST_CASE("a reset sequence starts at position 0 whatever came before") {
   running r;
-  r.sequence.prefill(part(r.text, 10, 64), hidden_states::kept);
+  r.sequence.prefill(tokens_of(r.text, 10, 64), hidden_states::kept);
   r.sequence.reset();
   CHECK(r.sequence.length() == 0);
-  r.sequence.prefill(part(r.text, 0, 50), hidden_states::dropped);
+  r.sequence.prefill(tokens_of(r.text, 0, 50), hidden_states::dropped);
   CHECK(same_bits(r.next(), r.fresh(51)));
 }
 

@@ -224,16 +224,16 @@ struct transcript {
 
 /// Generates and records; an on_token of the options is called as well.
 template <model_config Config, class S>
-transcript<S, Config.prediction.depth> record(generator<Config, cpu, S>& generator,
-                                              const std::vector<token_t>& prompt,
-                                              generate_options<S, cpu> options) {
-  transcript<S, Config.prediction.depth> made;
+transcript<accumulate_t<S>, Config.prediction.depth> record(generator<Config, cpu, S>& generator,
+                                                            const std::vector<token_t>& prompt,
+                                                            generate_options<S, cpu> options) {
+  transcript<accumulate_t<S>, Config.prediction.depth> made;
   const auto user = options.on_token;
   options.on_token = [&](token_t token) {
     made.streamed.push_back(token);
     return !user || user(token);
   };
-  options.on_logits = [&](index_t position, vector_view<const S, cpu> logits) {
+  options.on_logits = [&](index_t position, vector_view<const accumulate_t<S>, cpu> logits) {
     made.positions.push_back(position);
     made.logits.insert(made.logits.end(), logits.data(), logits.data() + logits.extent(0));
   };

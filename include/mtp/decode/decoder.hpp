@@ -17,6 +17,7 @@
 #include "mtp/model/draft_tokens.hpp"
 #include "mtp/model/heads/head.hpp"
 #include "mtp/model/language_model.hpp"
+#include "mtp/model/row_pass.hpp"
 #include "mtp/model/trunk.hpp"
 #include "mtp/ops/linear.hpp"
 #include "mtp/ops/sequence.hpp"
@@ -34,8 +35,9 @@ enum class row_output {
   logits,  ///< its logits
 };
 
-/// The caches of one sequence and the memory of a step. Rolling back is setting a length. The size
-/// of all memory is a constexpr of the configuration; steps allocate nothing.
+/// The caches of one sequence and the memory of a step. Rolling back is setting a length, as far
+/// back as the attention layer can. The size of all memory is a constexpr of the configuration;
+/// steps allocate nothing.
 ///
 /// step and prefill take tokens from the host and count positions themselves. forward takes rows of
 /// a text that lies in the backend's memory and asks the host for nothing: see generate.hpp.
@@ -49,12 +51,19 @@ class decoder {
   using head_type = head_of<Config, Backend, S>;              ///< its head
   using matrix = matrix_view<S, Backend>;                     ///< rows of activations
   using logits_type = matrix_view<accumulate_t<S>, Backend>;  ///< rows of logits
+  using limits = row_limits<Config, Backend>;                 ///< of passes over rows
 
   /// Rows that one step may take: a piece of a prompt, or a verification.
-  static constexpr index_t max_step_rows =
-      (std::max<index_t>)(backend_traits<Backend>::prefill_rows, Config.prediction.depth + 1);
+  static constexpr index_t max_step_rows = limits::step;
   /// Rows that one step gives logits for.
-  static constexpr index_t max_logit_rows = Config.prediction.depth + 1;
+  static constexpr index_t max_logit_rows = limits::verification;
+  /// Positions that may be taken back, counted from the longest length since reset.
+  static constexpr index_t rewindable = trunk_type::block_type::rewindable;
+
+  static_assert(rewindable >= limits::taken_back,
+                "decoder: the attention layer takes back fewer positions than verifying drafts "
+                "does: its rewindable must be at least row_limits::taken_back in "
+                "<mtp/model/row_pass.hpp>");
 
   static_assert(
       [] {
@@ -73,7 +82,7 @@ class decoder {
 
   /// Bytes of workspace that the operations of a step want at most.
   static constexpr index_t workspace_bytes(index_t threads) {
-    constexpr index_t M = max_draft_rows;
+    constexpr index_t M = limits::draft;
     return (std::max)({trunk_type::decode_workspace(M, threads),
                        head_type::drafter::workspace(M, threads),
                        logits_workspace<Config, Backend, S>(max_logit_rows, threads)});
@@ -109,28 +118,32 @@ class decoder {
 
   /// Forgets the sequence.
   void reset() {
-    length_ = 0;
+    length_ = longest_ = 0;
     memory_.head.reset();
   }
 
-  /// Forgets positions at and behind `length`. Throws mtp::error if there are not that many.
+  /// Forgets positions at and behind `length`. Throws mtp::error if there are not that many, and if
+  /// the attention layer cannot take back so many; nothing has changed then.
   void roll_back(index_t length) {
     check(length >= 0 && length <= length_,
           "decoder::roll_back: expected a length in [0, ",
           length_,
           "], got ",
           length);
+    check_rewindable("decoder::roll_back", length);
     length_ = length;
   }
 
-  /// What the host has learned about rows that forward ran: which they are, the backend knows.
-  /// Throws mtp::error for a length outside [0, max_position_embeddings].
+  /// What the host has learned about rows that forward ran. Throws mtp::error as roll_back, and for
+  /// a length that exceeds max_position_embeddings.
   void set_length(index_t length) {
     check(length >= 0 && length <= Config.max_position_embeddings,
           "decoder::set_length: expected a length in [0, ",
           Config.max_position_embeddings,
           "], got ",
           length);
+    check_rewindable("decoder::set_length", length);
+    reach(length);
     length_ = length;
   }
 
@@ -146,6 +159,7 @@ class decoder {
           " tokens, got ",
           M);
     const auto rows = place(tokens);
+    reach(length_ + M);
     const matrix normed = run(rows, states, row_output::logits);
     length_ += M;
     return logits_of(normed);
@@ -160,17 +174,25 @@ class decoder {
           max_step_rows,
           " tokens, got ",
           M);
-    run(place(tokens), states, row_output::none);
+    const auto rows = place(tokens);
+    reach(length_ + M);
+    run(rows, states, row_output::none);
     length_ += M;
   }
 
   /// Runs the trunk over rows of a text: positions count + range.offset ... with the tokens that
   /// stand there. Which positions these are may be known to the backend alone; length() does not
-  /// change. Returns logits [rows, V] if wanted, else none.
+  /// change. Returns logits [rows, V] if wanted, else none. Where the host knows the positions,
+  /// throws mtp::error if they lie further back than the attention layer can go.
   logits_type forward(const sequence_view<Backend>& text,
                       row_range range,
                       hidden_states states,
                       row_output output) {
+    if constexpr (backend_traits<Backend>::is_host_memory) {
+      const index_t first = text.state(sequence_count) + range.offset;
+      check_rewindable("decoder::forward", first);
+      reach(first + range.rows);
+    }
     const auto rows = memory_.rows.first(range.rows);
     rows.select(*context_, text, range.offset, 0);
     const matrix normed = run(rows, states, output);
@@ -193,8 +215,6 @@ class decoder {
 
  private:
   using rows_type = decode_rows<Config, Backend, S>;
-  // What a drafter may have to run at once: a step, and what it set back before.
-  static constexpr index_t max_draft_rows = max_step_rows + 2 * Config.prediction.depth + 2;
 
   struct memory {
     rows_type rows;      // max_step_rows
@@ -211,9 +231,24 @@ class decoder {
           arena.template take<accumulate_t<S>>(max_logit_rows * Config.vocab_size),
           {max_logit_rows, Config.vocab_size});
       const auto caches = trunk_type::caches::make(arena);
-      return {rows, logits, caches, head_type::drafter::make(arena, max_draft_rows)};
+      return {rows, logits, caches, head_type::drafter::make(arena, limits::draft)};
     }
   };
+
+  /// Whether the layers still have what stands in front of position `length`.
+  void check_rewindable(const char* function, index_t length) const {
+    check(longest_ - length <= rewindable,
+          function,
+          ": the attention layer takes back at most ",
+          rewindable,
+          " positions, and the sequence has had ",
+          longest_,
+          ": expected a length of at least ",
+          longest_ - rewindable,
+          ", or reset(), got ",
+          length);
+  }
+  void reach(index_t length) { longest_ = (std::max)(longest_, length); }
 
   /// Rows for tokens that the host gives, at the positions behind those that are cached.
   rows_type place(std::span<const token_t> tokens) {
@@ -273,6 +308,7 @@ class decoder {
   buffer<std::byte, Backend> storage_;
   memory memory_;
   index_t length_ = 0;
+  index_t longest_ = 0;                  // that length_ and forward have reached since reset
   std::vector<index_t> host_positions_;  // [max_step_rows]
 };
 

@@ -109,6 +109,8 @@ struct block {
     }
   };
 
+  /// Positions that may be taken back while decoding.
+  static constexpr index_t rewindable = Attention::rewindable;
   /// Takes the memory of a cache from an arena, or counts it with an arena_plan.
   template <class Arena>
   static constexpr cache make_cache(Arena& arena) {

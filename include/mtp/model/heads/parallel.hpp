@@ -273,7 +273,7 @@ struct parallel_head {
     matrix_view<accumulate_t<S>, Backend> logits_{nullptr, {0, 0}};  // [D, V]
     vector_view<token_t, Backend> predicted_{nullptr, dims<1>{0}};   // [D]
     run_caches<block_type> caches_;                                  // one for each depth
-    draft_progress<Config, Backend> progress_;
+    draft_progress<Config, Backend, block_type::rewindable> progress_;
   };
 };
 

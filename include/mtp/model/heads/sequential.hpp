@@ -344,7 +344,7 @@ struct sequential_head {
     vector_view<token_t, Backend> predicted_{nullptr, dims<1>{0}};              // [1]
     run_caches<block_type> caches_;                // one for each depth
     std::array<matrix, D> rings_ = empty_rings();  // [max_rows, C] each: what depth k + 1 reads
-    std::array<draft_progress<Config, Backend>, D> progress_{};
+    std::array<draft_progress<Config, Backend, block_type::rewindable>, D> progress_{};
 
     template <std::size_t... K>
     static constexpr std::array<matrix, D> empty_rings(std::index_sequence<K...>) {

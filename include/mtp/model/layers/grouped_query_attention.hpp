@@ -117,6 +117,8 @@ struct grouped_query_attention {
   /// Keys and values of one sequence. A row is written at its position and read by the rows behind
   /// it alone, so what stands behind the last position in use is stale and reaches no result.
   using cache = cache_view<S, Backend>;
+  /// Positions that may be taken back: all, because all are kept.
+  static constexpr index_t rewindable = Config.max_position_embeddings;
   /// Takes the memory of a cache of config.max_position_embeddings from an arena, or counts it.
   template <class Arena>
   static constexpr cache make_cache(Arena& arena) {

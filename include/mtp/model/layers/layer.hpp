@@ -58,28 +58,27 @@ concept block_layer = requires(parameter_cursor<Backend, S>& cursor,
 /// - `layout`: where its parameters lie. make(cursor) places them, visit(prefix, visitor) names
 ///   them, in the same order.
 /// - `activations`, `scratch`: what a forward pass over N rows keeps for its backward pass, and
-/// what
-///   that works in, by make(arena, N). For fewer rows, less memory.
+///   what that works in, by make(arena, N). For fewer rows, less memory.
 /// - `workspace(N, length, threads)`, `decode_workspace(M, threads)`: bytes that its operations
-/// take
-///   from the context in a training pass, and in a pass over M rows. constexpr.
+///   take from the context in a training pass, and in a pass over M rows. constexpr.
 /// - `forward(pass, layout, activations, y, x, residual)`: y = residual + layer(x), all [N, C]; x
-/// is
-///   the normed stream, y may be residual.
+///   is the normed stream, y may be residual.
 /// - `backward(pass, layout, activations, scratch, dx, dy, x)`: dx (=) of layer(x); gradients of
-///   parameters accumulate (+=), unless pass.g has none. dy stays as it is.
+///   parameters accumulate (+=). dy stays as it is.
 /// - `rotary_width`: elements of a row of pass.rope, the cosines, then the sines; 0: the layer
-/// reads
-///   none.
-/// - `cache`: what it keeps of one sequence from pass to pass, by make_cache(arena).
+///   reads none.
+/// - `cache`: what it keeps of one sequence from pass to pass, by make_cache(arena). Its memory is
+///   not initialized.
+/// - `rewindable`: how many positions may be taken back, counted from the longest length that the
+///   sequence has reached: rows that are decoded again at a position find everything in front of
+///   it as it was, and nothing of what stood behind. At least row_limits::taken_back. A layer that
+///   keeps every position says max_position_embeddings.
 /// - `decode(pass, layout, activations, cache, y, x, residual)`: forward for rows at
-///   pass.positions, M consecutive ones of one sequence, behind what the cache holds.
+///   pass.positions, M consecutive ones of one sequence, behind what the cache holds. A pass at
+///   position 0 begins a sequence, whatever the cache holds.
 ///
-/// Promises that the compiler does not see, and the tests' layer kit does: a row gets the same bits
-/// in any company, whole or in pieces. And rolling back is setting a length: rows that are decoded
-/// again, at positions that were decoded before, find everything in front of them as it was then,
-/// and nothing of what stood behind. A layer that keeps a state rather than rows keeps the states
-/// of the latest positions, as many as may be taken back: those of a pass and 2 D + 2 more.
+/// A promise that the compiler does not see, and the tests' layer kit does: a row gets the same
+/// bits in any company, whole or in pieces, and with any number of threads.
 template <class Layer, model_config Config, class Backend, class S>
 concept attention_layer = detail::block_layer<Layer, Config, Backend, S> &&
     requires(arena& memory,
@@ -90,6 +89,7 @@ concept attention_layer = detail::block_layer<Layer, Config, Backend, S> &&
              const typename Layer::cache& cache,
              matrix_view<S, Backend> rows) {
   { Layer::rotary_width } -> std::convertible_to<index_t>;
+  { Layer::rewindable } -> std::convertible_to<index_t>;
   { Layer::make_cache(memory) } -> std::same_as<typename Layer::cache>;
   { Layer::make_cache(plan) } -> std::same_as<typename Layer::cache>;
   Layer::decode(pass, at, a, cache, rows, rows, rows);
