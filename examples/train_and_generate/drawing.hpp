@@ -12,6 +12,7 @@
 
 #include "mtp/core/random.hpp"
 #include "mtp/core/scalar.hpp"
+#include "mtp/decode/decoder.hpp"
 #include "prompts.hpp"
 #include "stopping.hpp"
 
