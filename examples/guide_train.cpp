@@ -8,6 +8,7 @@
 
 #include "mtp/backend/cpu.hpp"
 #include "mtp/io/checkpoint.hpp"
+#include "mtp/io/train.hpp"
 #include "mtp/mtp.hpp"
 
 constexpr mtp::model_config config{.vocab_size = 256,  // bytes
@@ -68,6 +69,21 @@ int main() {
   std::printf("resumed at step %d\n", static_cast<int>(resumed.state().step));
   const double here = trainer.step().loss.total, there = resumed.step().loss.total;
   std::printf("the next losses are %s\n", here == there ? "equal, bit for bit" : "different");
+
+  // The same steps by a loop that looks at held-out text, saves, and may be stopped.
+  const auto look = [](const auto& done) {
+    if (!done.validation) return mtp::io::after_step::go_on;
+    const double loss = done.validation->depths[0].loss;
+    const int step = static_cast<int>(done.step.step);
+    std::printf("step %3d: held out %.3f nats%s\n", step, loss, done.best ? ", the best" : "");
+    return loss < 1.5 ? mtp::io::after_step::stop : mtp::io::after_step::go_on;
+  };
+  const auto outcome = mtp::io::train(
+      trainer, {.steps = 90, .validate_every = 10, .checkpoint = path, .save_every = 20}, look);
+  std::printf("%d steps, best at %d, which %s keeps\n",
+              static_cast<int>(outcome.steps),
+              static_cast<int>(outcome.best_step),
+              mtp::io::best_checkpoint(path).filename().c_str());
 
   // The parameters alone, for a program that only generates.
   model_type reader(context, mtp::seed{0});

@@ -32,12 +32,12 @@ struct squared_relu_layer {
   parameters w;
   parameters g;  // += the gradients of w
   // What the forward pass keeps for the backward pass, and room for two gradients.
-  rows normed{{N, C}};                                              // [N, C]: h
+  rows normed{mtp::dims<2>(N, C)};                                  // [N, C]: h
   mtp::tensor<double, mtp::dims<1>, cpu> inv_rms{mtp::dims<1>{N}};  // [N]
-  rows inner{{N, F}};                                               // [N, F]: u
-  rows squared{{N, F}};                                             // [N, F]: a
-  rows dinner{{N, F}};                                              // [N, F]
-  rows dnormed{{N, C}};                                             // [N, C]
+  rows inner{mtp::dims<2>(N, F)};                                   // [N, F]: u
+  rows squared{mtp::dims<2>(N, F)};                                 // [N, F]: a
+  rows dinner{mtp::dims<2>(N, F)};                                  // [N, F]
+  rows dnormed{mtp::dims<2>(N, C)};                                 // [N, C]
 
   /// y [N, C] of x [N, C]
   void forward(mtp::context<cpu>& context, matrix y, matrix x) {
