@@ -32,9 +32,9 @@ __global__ void __launch_bounds__(1024) reduce_kernel(const T* __restrict__ x,  
 
 /// Sizes of the product below: each block computes a tile of D in steps of k.
 struct product_tile {
-  static constexpr int rows = 64, columns = 64, depth = 32, threads = 128;
-  static constexpr int chunk = 8, chunks = depth / chunk;  // bf16 that are copied at once
-  static constexpr int stage = (rows + columns) * depth;   // elements of shared memory
+  static constexpr int rows = 64, columns = 64, inner_size = 32, threads = 128;
+  static constexpr int chunk = 8, chunks = inner_size / chunk;  // bf16 that are copied at once
+  static constexpr int stage = (rows + columns) * inner_size;   // elements of shared memory
   static constexpr int shared_bytes = 2 * stage * 2;
 };
 
@@ -81,12 +81,13 @@ __global__ void __launch_bounds__(product_tile::threads)
   const int first_row = static_cast<int>(blockIdx.y) * tile::rows;
   const int first_column = static_cast<int>(blockIdx.x) * tile::columns;
   const int warp_row = warp / 2 * 32, warp_column = warp % 2 * 32;
-  const int steps = (K + tile::depth - 1) / tile::depth;
+  const int steps = (K + tile::inner_size - 1) / tile::inner_size;
 
   const auto fill = [&](int step) {
     std::uint16_t* const stage = shared + step % Stages * tile::stage;
-    copy_product_tile(stage, a, first_row, M, step * tile::depth, K);
-    copy_product_tile(stage + tile::rows * tile::depth, b, first_column, N, step * tile::depth, K);
+    copy_product_tile(stage, a, first_row, M, step * tile::inner_size, K);
+    copy_product_tile(
+        stage + tile::rows * tile::inner_size, b, first_column, N, step * tile::inner_size, K);
   };
 
   float sums[2][4][4] = {};  // two tiles of 16 rows, four of 8 columns
@@ -100,7 +101,7 @@ __global__ void __launch_bounds__(product_tile::threads)
     cuda_detail::copy_async_wait<1>();
     __syncthreads();
     const std::uint16_t* const a_tile = shared + step % Stages * tile::stage;
-    const std::uint16_t* const b_tile = a_tile + tile::rows * tile::depth;
+    const std::uint16_t* const b_tile = a_tile + tile::rows * tile::inner_size;
     for (int k = 0; k < tile::chunks; k += 2) {  // 16 elements of k at a time
       std::uint32_t a_words[2][4], b_words[4][2];
       for (int i = 0; i < 2; ++i) {

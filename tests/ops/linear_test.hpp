@@ -33,7 +33,7 @@ struct linear_sizes {
 };
 
 // Around the widths of vectors, packs and panels, the rows of a tile, the steps that warps share,
-// the blocks of rows and of depth, and rows of A so far apart that the CPU copies them.
+// the blocks of rows and of inner size, and rows of A so far apart that the CPU copies them.
 inline const linear_sizes sizes[] = {
     {1, 1, 1},     {2, 3, 5},     {3, 15, 7},    {3, 16, 8},     {4, 17, 9},    {1, 31, 16},
     {5, 32, 17},   {6, 33, 31},   {7, 64, 33},   {11, 65, 2},    {12, 127, 37}, {13, 129, 64},

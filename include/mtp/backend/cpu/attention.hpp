@@ -293,7 +293,7 @@ struct cpu_attention_ops {
       product<S> s;
       s.rows = rows;
       s.columns = round_up(count, width);
-      s.depth = E;
+      s.inner_size = E;
       s.a = a;
       s.b = b;
       s.b_panel = E * width;
@@ -330,7 +330,7 @@ struct cpu_attention_ops {
     product<S> query;  // dq[t, e] = sum over s of dscores[t, s] k[s, e]
     query.rows = rows;
     query.columns = E;
-    query.depth = count;
+    query.inner_size = count;
     query.a = {dp, columns, 1};
     query.b = own + plan.key_rows();
     query.b_panel = plan.length * width;
@@ -340,7 +340,7 @@ struct cpu_attention_ops {
       product<S> sum;  // to[s, e] += sum over t of weights[t, s] b[t, e]
       sum.rows = count;
       sum.columns = E;
-      sum.depth = rows;
+      sum.inner_size = rows;
       sum.a = {weights, 1, columns};
       sum.b = b.data;
       sum.b_panel = width;

@@ -91,7 +91,7 @@ inline void attend(const packed_head<Stored>& head,
   product<S, Stored> qk;
   qk.rows = rows;
   qk.columns = score_row;
-  qk.depth = E;
+  qk.inner_size = E;
   qk.a = {q, q_row, 1};
   qk.b = head.keys;
   qk.b_panel = E * width;

@@ -69,7 +69,7 @@ struct cpu_linear_ops {
     product<S> p;
     p.rows = dw.inputs;
     p.columns = dw.outputs;
-    p.depth = dy.extent(0);
+    p.inner_size = dy.extent(0);
     p.a = {x.data(), 1, x.stride(0)};
     p.b = dy.data();
     p.b_panel = width;
@@ -154,7 +154,7 @@ struct cpu_linear_ops {
     product<S, Weight> p;
     p.rows = x.extent(0);
     p.columns = w.outputs;
-    p.depth = w.inputs;
+    p.inner_size = w.inputs;
     p.a = {x.data(), x.stride(0), 1};
     p.b = w.data;
     p.b_panel = w.inputs * panel_width<S>;
@@ -215,7 +215,7 @@ struct cpu_linear_ops {
     product<S> p;
     p.rows = dy.extent(0);
     p.columns = w.inputs;
-    p.depth = w.outputs;
+    p.inner_size = w.outputs;
     p.a = {dy.data(), dy.stride(0), 1};
     p.b = transposed;
     p.b_panel = w.outputs * panel_width<S>;

@@ -92,7 +92,7 @@ struct cpu_linear_cross_entropy_ops {
                      product<S> p;
                      p.rows = rows;
                      p.columns = w.inputs;
-                     p.depth = w.outputs;
+                     p.inner_size = w.outputs;
                      p.a = {dlogits.data(), dlogits.stride(0), 1};
                      p.b = transposed;
                      p.b_panel = w.outputs * panel_width<S>;

@@ -19,9 +19,9 @@
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
 struct matmul_blocks {
-  static constexpr index_t rows = 1024;   // of c at a time
-  static constexpr index_t depth = 1024;  // steps at a time
-  static constexpr index_t panels = 16;   // of b at a time: 2 MiB
+  static constexpr index_t rows = 1024;        // of c at a time
+  static constexpr index_t inner_size = 1024;  // steps at a time
+  static constexpr index_t panels = 16;        // of b at a time: 2 MiB
   // What one task covers: the rows that multiply_block keeps in cache, and the panels it takes at
   // once.
   static constexpr index_t task_rows = block_rows;
@@ -40,15 +40,15 @@ void widen_block(
   }
 }
 
-/// The panel of b that begins at column j, steps [k, k + depth), zeros beyond b's last column.
+/// The panel of b that begins at column j, steps [k, k + inner_size), zeros beyond b's last column.
 template <class B, real Real>
-void pack_panel(Real* to, const B& b, index_t k, index_t depth, index_t j) {
+void pack_panel(Real* to, const B& b, index_t k, index_t inner_size, index_t j) {
   constexpr index_t width = panel_width<Real>;
   const index_t columns = (std::min)(width, b.extent(1) - j);
   if (columns < width) {
-    std::fill_n(to, depth * width, Real{0});
+    std::fill_n(to, inner_size * width, Real{0});
   }
-  widen_block(to, width, b, k, depth, j, columns);
+  widen_block(to, width, b, k, inner_size, j, columns);
 }
 
 /// One product: its views, and the scratch that its blocks pass through.
@@ -63,13 +63,13 @@ class matmul_run {
   matmul_run(cpu_context& context, const C& c, const A& a, const B& b, update mode)
       : context_(context), scope_(context.workspace()), c_(c), a_(a), b_(b), mode_(mode) {
     const index_t rows = (std::min)(blocks::rows, c.extent(0));
-    const index_t depth = (std::min)(blocks::depth, a.extent(1));
+    const index_t inner_size = (std::min)(blocks::inner_size, a.extent(1));
     const index_t panels = (std::min)(blocks::panels, ceil_div(c.extent(1), width));
     arena& workspace = context.workspace();
-    packed_b_ = workspace.template take<real_type>(panels * depth * width);
+    packed_b_ = workspace.template take<real_type>(panels * inner_size * width);
     scratch_ = workspace.template take<real_type>(context.threads() * product_scratch<real_type>);
     if constexpr (widens_a) {
-      wide_a_ = workspace.template take<real_type>(rows * depth);
+      wide_a_ = workspace.template take<real_type>(rows * inner_size);
     }
     if (!in_place()) {
       sums_ = workspace.template take<real_type>(rows * panels * width);
@@ -104,9 +104,9 @@ class matmul_run {
       widen_block(sums, row, c_, i, rows, j, columns);
     }
     const index_t K = a_.extent(1);
-    for (index_t k = 0; k < K || k == 0; k += blocks::depth) {
+    for (index_t k = 0; k < K || k == 0; k += blocks::inner_size) {
       const bool start = mode_ == update::accumulate || k > 0;
-      multiply(i, rows, j, columns, k, (std::min)(blocks::depth, K - k), sums, row, start);
+      multiply(i, rows, j, columns, k, (std::min)(blocks::inner_size, K - k), sums, row, start);
     }
     if (!in_place()) {
       auto* to = c_.data() + i * c_.stride(0) + j * c_.stride(1);
@@ -125,30 +125,31 @@ class matmul_run {
                 index_t j,
                 index_t columns,
                 index_t k,
-                index_t depth,
+                index_t inner_size,
                 real_type* sums,
                 index_t row,
                 bool start) {
     const index_t panels = ceil_div(columns, width);
     context_.parallel(panels, [&](index_t panel, int) {
-      pack_panel(packed_b_ + panel * depth * width, b_, k, depth, j + panel * width);
+      pack_panel(packed_b_ + panel * inner_size * width, b_, k, inner_size, j + panel * width);
     });
     rows_of<real_type> left{};
     if constexpr (widens_a) {
       context_.parallel_ranges(rows, blocks::task_rows, [&](index_t begin, index_t end, int) {
-        widen_block(wide_a_ + begin * depth, depth, a_, i + begin, end - begin, k, depth);
+        widen_block(
+            wide_a_ + begin * inner_size, inner_size, a_, i + begin, end - begin, k, inner_size);
       });
-      left = {wide_a_, depth, 1};
+      left = {wide_a_, inner_size, 1};
     } else {
       left = {a_.data() + i * a_.stride(0) + k * a_.stride(1), a_.stride(0), a_.stride(1)};
     }
     const product<real_type> whole{
         .rows = rows,
         .columns = columns,
-        .depth = depth,
+        .inner_size = inner_size,
         .a = left,
         .b = packed_b_,
-        .b_panel = depth * width,
+        .b_panel = inner_size * width,
         .init = panels_of<const real_type>::row_major(start ? sums : nullptr, row),
         .c = panels_of<real_type>::row_major(sums, row)};
     const index_t groups = ceil_div(panels, blocks::task_panels);
@@ -170,9 +171,9 @@ class matmul_run {
   A a_;  // [M, K]
   B b_;  // [K, N]
   update mode_;
-  real_type* packed_b_ = nullptr;  // [panels][depth][width]
+  real_type* packed_b_ = nullptr;  // [panels][inner_size][width]
   real_type* scratch_ = nullptr;   // [threads][product_scratch]
-  real_type* wide_a_ = nullptr;    // [rows, depth], where a is not real_type
+  real_type* wide_a_ = nullptr;    // [rows, inner_size], where a is not real_type
   real_type* sums_ = nullptr;      // [rows, columns], where c cannot hold them
 };
 

@@ -69,14 +69,14 @@ inline __attribute__((always_inline)) void unroll(Body&& body) {
 /// not its own, not even by a multiplication with zero.
 enum class tile_shape { rectangle, triangle };
 
-/// `Rows` rows times `Panels` whole panels of C over `depth` steps. B is packed: panel q starts at
-/// b + q * b_panel and holds panel_width values per step. init.data may be null: zero.
+/// `Rows` rows times `Panels` whole panels of C over `inner_size` steps. B is packed: panel q
+/// starts at b + q * b_panel and holds panel_width values per step. init.data may be null: zero.
 ///
 /// Arguments come by reference and are read number by number. By value, g++ copies them in pairs
 /// that straddle what was just written, and each such read waits until the tile before this one has
 /// reached the cache: an eighth of the time of a training step.
 template <tile_shape Shape, int Rows, int Panels, real Real, class Weight>
-inline void multiply_tile(index_t depth,
+inline void multiply_tile(index_t inner_size,
                           const rows_of<Real>& a,
                           const Weight* b,
                           index_t b_panel,
@@ -105,9 +105,9 @@ inline void multiply_tile(index_t depth,
       for_tile(tile, [&](auto r, auto q) { sum[r][q] = broadcast<Real>(Real{0}); });
     }
     const Real* a_step = a.data;
-    const index_t a_row = a.row, a_depth = a.step;
+    const index_t a_row = a.row, a_stride = a.step;
     const Weight* b_step = b;
-    for (index_t p = 0; p < depth; ++p) {
+    for (index_t p = 0; p < inner_size; ++p) {
       packet<Real> right[columns];
       unroll<columns>([&](auto q) __attribute__((always_inline)) {
         if constexpr (Rows < tile_rows) {
@@ -119,7 +119,7 @@ inline void multiply_tile(index_t depth,
           tile, [&](auto r, auto q) __attribute__((always_inline)) {
             sum[r][q] = multiply_add(broadcast<Real>(a_step[r * a_row]), right[q], sum[r][q]);
           });
-      a_step += a_depth;
+      a_step += a_stride;
       b_step += panel_width<Real>;
     }
     if constexpr (Shape == tile_shape::triangle) {
@@ -135,7 +135,7 @@ inline void multiply_tile(index_t depth,
                 sum[r][q] = multiply_add(broadcast<Real>(a_step[r * a_row]), right[q], sum[r][q]);
               }
             });
-        a_step += a_depth;
+        a_step += a_stride;
         b_step += panel_width<Real>;
       });
     }
@@ -154,7 +154,7 @@ template <int Panels,
           real Real,
           class Weight>
 inline void multiply_rows(index_t rows,
-                          index_t depth,
+                          index_t inner_size,
                           const rows_of<Real>& a,
                           const Weight* b,
                           index_t b_panel,
@@ -171,7 +171,7 @@ inline void multiply_rows(index_t rows,
         &multiply_tile<Shape, static_cast<int>(Row) + 1, Panels, Real, Weight>...};
   }
   (std::make_index_sequence<static_cast<std::size_t>(MaxRows)>{});
-  table[static_cast<std::size_t>(rows - 1)](depth, a, b, b_panel, init, c);
+  table[static_cast<std::size_t>(rows - 1)](inner_size, a, b, b_panel, init, c);
 }
 
 }  // namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail

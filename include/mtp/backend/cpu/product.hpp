@@ -26,7 +26,7 @@ template <real Real, class Weight = Real>
 struct product {
   index_t rows = 0;
   index_t columns = 0;
-  index_t depth = 0;
+  index_t inner_size = 0;
   rows_of<Real> a{};
   const Weight* b = nullptr;
   index_t b_panel = 0;                 // elements from one panel of B to the next
@@ -58,18 +58,18 @@ constexpr bool rows_collide(index_t row) {
 inline constexpr index_t block_rows = 96;
 inline constexpr index_t packed_rows = 384;
 template <real Real>
-inline constexpr index_t block_depth = 1024 / static_cast<index_t>(sizeof(Real));
+inline constexpr index_t block_inner_size = 1024 / static_cast<index_t>(sizeof(Real));
 
 /// Elements of scratch that multiply_block wants for each thread: packed rows of A, one packed
 /// panel of B.
 template <real Real>
-inline constexpr index_t product_scratch = (packed_rows + panel_width<Real>)*block_depth<Real>;
+inline constexpr index_t product_scratch = (packed_rows + panel_width<Real>)*block_inner_size<Real>;
 
 /// The tail of the last panel: through a whole panel on the stack.
 template <int MaxRows, real Real, class Weight>
 inline void multiply_tail(index_t rows,
                           index_t valid,
-                          index_t depth,
+                          index_t inner_size,
                           const rows_of<Real>& a,
                           const Weight* b,
                           index_t b_panel,
@@ -85,7 +85,7 @@ inline void multiply_tail(index_t rows,
     }
     start = {padded, width, width};
   }
-  multiply_rows<1, MaxRows>(rows, depth, a, b, b_panel, start, whole);
+  multiply_rows<1, MaxRows>(rows, inner_size, a, b, b_panel, start, whole);
   for (index_t r = 0; r < rows; ++r) {
     std::copy_n(padded + r * width, valid, c.data + r * c.row);
   }
@@ -114,16 +114,16 @@ inline void multiply_few_rows(const product<Real, Weight>& p,
   index_t j = panel_begin;
   for (; j + Panels <= whole_end; j += Panels) {
     multiply_rows<Panels, most_rows>(
-        rows, p.depth, a, p.b + j * p.b_panel, p.b_panel, init_at(j), p.c.at(row, j));
+        rows, p.inner_size, a, p.b + j * p.b_panel, p.b_panel, init_at(j), p.c.at(row, j));
   }
   for (; j < whole_end; ++j) {
     multiply_rows<1, most_rows>(
-        rows, p.depth, a, p.b + j * p.b_panel, p.b_panel, init_at(j), p.c.at(row, j));
+        rows, p.inner_size, a, p.b + j * p.b_panel, p.b_panel, init_at(j), p.c.at(row, j));
   }
   if (j < panel_end) {
     multiply_tail<most_rows>(rows,
                              p.columns - j * width,
-                             p.depth,
+                             p.inner_size,
                              a,
                              p.b + j * p.b_panel,
                              p.b_panel,
@@ -132,25 +132,25 @@ inline void multiply_few_rows(const product<Real, Weight>& p,
   }
 }
 
-/// [tile][depth][tile_rows]: what one tile reads of A lies in one piece. A is read in the order in
-/// which it lies: row after row, or one step of all rows after the other where neighbouring rows
-/// are neighbours in memory.
+/// [tile][inner_size][tile_rows]: what one tile reads of A lies in one piece. A is read in the
+/// order in which it lies: row after row, or one step of all rows after the other where
+/// neighbouring rows are neighbours in memory.
 template <real Real>
-inline void pack_rows(Real* to, rows_of<Real> a, index_t rows, index_t depth) {
+inline void pack_rows(Real* to, rows_of<Real> a, index_t rows, index_t inner_size) {
   const auto place = [&](index_t i, index_t d) {
-    return to + i / tile_rows * tile_rows * depth + d * tile_rows + i % tile_rows;
+    return to + i / tile_rows * tile_rows * inner_size + d * tile_rows + i % tile_rows;
   };
   if (a.step == 1) {
     for (index_t i = 0; i < rows; ++i) {
       const Real* const from = a.data + i * a.row;
       Real* const column = place(i, 0);
-      for (index_t d = 0; d < depth; ++d) {
+      for (index_t d = 0; d < inner_size; ++d) {
         column[d * tile_rows] = from[d];
       }
     }
     return;
   }
-  for (index_t d = 0; d < depth; ++d) {
+  for (index_t d = 0; d < inner_size; ++d) {
     const Real* from = a.data + d * a.step;
     index_t i = 0;
     for (; i + tile_rows <= rows && a.row == 1; i += tile_rows) {
@@ -164,14 +164,15 @@ inline void pack_rows(Real* to, rows_of<Real> a, index_t rows, index_t depth) {
 
 /// One panel of B in whole packets; columns beyond `valid` become zero.
 template <real Real>
-inline void pack_panel(Real* to, const Real* from, index_t step, index_t valid, index_t depth) {
+inline void pack_panel(
+    Real* to, const Real* from, index_t step, index_t valid, index_t inner_size) {
   constexpr index_t width = panel_width<Real>;
   if (valid == width) {
-    for (index_t d = 0; d < depth; ++d) {
+    for (index_t d = 0; d < inner_size; ++d) {
       std::memcpy(to + d * width, from + d * step, static_cast<std::size_t>(width) * sizeof(Real));
     }
   } else {
-    for (index_t d = 0; d < depth; ++d) {
+    for (index_t d = 0; d < inner_size; ++d) {
       std::copy_n(from + d * step, valid, to + d * width);
       std::fill_n(to + d * width + valid, width - valid, Real{0});
     }
@@ -191,7 +192,7 @@ inline void multiply_block(const product<Real, Weight>& p,
   const index_t rows = row_end - row_begin;
   const bool pack_a = p.packs_a();
   const bool pack_b = p.packs_b();
-  if ((rows <= tile_rows && !pack_a && !pack_b) || p.depth == 0) {
+  if ((rows <= tile_rows && !pack_a && !pack_b) || p.inner_size == 0) {
     for (index_t i = row_begin; i < row_end; i += tile_rows) {
       const index_t count = (std::min<index_t>)(tile_rows, row_end - i);
       switch (neighbours(count)) {
@@ -211,40 +212,40 @@ inline void multiply_block(const product<Real, Weight>& p,
     return;
   }
   const index_t step_rows = pack_a ? packed_rows : block_rows;
-  Real* const packed_b = pack_b ? scratch + packed_rows * block_depth<Real> : nullptr;
+  Real* const packed_b = pack_b ? scratch + packed_rows * block_inner_size<Real> : nullptr;
   for (index_t block = row_begin; block < row_end; block += step_rows) {
     const index_t block_end = (std::min)(block + step_rows, row_end);
-    for (index_t k = 0; k < p.depth; k += block_depth<Real>) {
-      const index_t depth = (std::min)(block_depth<Real>, p.depth - k);
+    for (index_t k = 0; k < p.inner_size; k += block_inner_size<Real>) {
+      const index_t inner_size = (std::min)(block_inner_size<Real>, p.inner_size - k);
       if (pack_a) {
         pack_rows<Real>(scratch,
                         {p.a.data + block * p.a.row + k * p.a.step, p.a.row, p.a.step},
                         block_end - block,
-                        depth);
+                        inner_size);
       }
       for (index_t j = panel_begin; j < panel_end; ++j) {
         const index_t valid = (std::min)(width, p.columns - j * width);
         const Weight* b = p.b + j * p.b_panel + k * p.b_step;
         if constexpr (std::is_same_v<Weight, Real>) {
           if (pack_b) {
-            pack_panel(packed_b, b, p.b_step, valid, depth);
+            pack_panel(packed_b, b, p.b_step, valid, inner_size);
             b = packed_b;
           }
         }
         for (index_t i = block; i < block_end; i += tile_rows) {
           const index_t count = (std::min<index_t>)(tile_rows, block_end - i);
-          const rows_of<Real> a = pack_a
-                                      ? rows_of<Real>{scratch + (i - block) * depth, 1, tile_rows}
-                                      : rows_of<Real>{p.a.data + i * p.a.row + k, p.a.row, 1};
+          const rows_of<Real> a =
+              pack_a ? rows_of<Real>{scratch + (i - block) * inner_size, 1, tile_rows}
+                     : rows_of<Real>{p.a.data + i * p.a.row + k, p.a.row, 1};
           const panels_of<Real> c = p.c.at(i, j);
           panels_of<const Real> init{c.data, c.row, c.panel};
           if (k == 0) {
             init = p.init.data != nullptr ? p.init.at(i, j) : p.init;
           }
           if (valid == width) {
-            multiply_rows<1, tile_rows>(count, depth, a, b, p.b_panel, init, c);
+            multiply_rows<1, tile_rows>(count, inner_size, a, b, p.b_panel, init, c);
           } else {
-            multiply_tail<tile_rows>(count, valid, depth, a, b, p.b_panel, init, c);
+            multiply_tail<tile_rows>(count, valid, inner_size, a, b, p.b_panel, init, c);
           }
         }
       }

@@ -31,7 +31,7 @@ inline void run_product(cpu_context& context, product<Real, Weight> p) {
   const auto scratch_of = [&](int thread) {
     return packs ? scratch + thread * product_scratch<Real> : nullptr;
   };
-  if (context.threads() == 1 || p.rows * p.columns * p.depth <= serial_work) {
+  if (context.threads() == 1 || p.rows * p.columns * p.inner_size <= serial_work) {
     multiply_block(p, 0, p.rows, index_t{0}, panels, scratch_of(0));
     return;
   }

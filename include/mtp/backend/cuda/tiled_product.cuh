@@ -13,7 +13,7 @@ struct tiled_product_policy {
   static constexpr int side = 16;              // of a block of threads
   static constexpr int kept = 4;               // rows and columns of c that a thread computes
   static constexpr int tile = side * kept;     // of c
-  static constexpr int depth = 16;             // steps at a time
+  static constexpr int inner_size = 16;        // steps at a time
   static constexpr int row_size = tile + 1;    // so that a column of a tile meets all banks
   static constexpr int threads = side * side;  // of a block
 };
@@ -46,8 +46,9 @@ __global__ void __launch_bounds__(tiled_product_policy::threads)
   using policy = tiled_product_policy;
   using Sum = accumulate_t<C>;
   constexpr int side = policy::side, kept = policy::kept, tile = policy::tile;
-  Sum* const left = dynamic_shared<Sum>();                     // [depth, row_size], by columns of a
-  Sum* const right = left + policy::depth * policy::row_size;  // [depth, row_size], by rows of b
+  Sum* const left = dynamic_shared<Sum>();  // [inner_size, row_size], by columns of a
+  Sum* const right =
+      left + policy::inner_size * policy::row_size;  // [inner_size, row_size], by rows of b
   const index_t tiles = ceil_div(N, tile);
   const index_t first_row = static_cast<index_t>(blockIdx.x) / tiles * tile;
   const index_t first_column = static_cast<index_t>(blockIdx.x) % tiles * tile;
@@ -67,23 +68,23 @@ __global__ void __launch_bounds__(tiled_product_policy::threads)
   }
   // Neighbouring threads read along the dimension whose elements lie side by side.
   const bool along_k = a.column == 1, along_n = b.column == 1;
-  for (index_t k = 0; k < K; k += policy::depth) {
-    for (int e = thread; e < policy::depth * tile; e += policy::threads) {
-      const int a_step = along_k ? e % policy::depth : e / tile;
-      const int row = along_k ? e / policy::depth : e % tile;
+  for (index_t k = 0; k < K; k += policy::inner_size) {
+    for (int e = thread; e < policy::inner_size * tile; e += policy::threads) {
+      const int a_step = along_k ? e % policy::inner_size : e / tile;
+      const int row = along_k ? e / policy::inner_size : e % tile;
       left[a_step * policy::row_size + row] =
           k + a_step < K && first_row + row < M
               ? static_cast<Sum>(widen(a.at(first_row + row, k + a_step)))
               : Sum(0);
-      const int b_step = along_n ? e / tile : e % policy::depth;
-      const int column = along_n ? e % tile : e / policy::depth;
+      const int b_step = along_n ? e / tile : e % policy::inner_size;
+      const int column = along_n ? e % tile : e / policy::inner_size;
       right[b_step * policy::row_size + column] =
           k + b_step < K && first_column + column < N
               ? static_cast<Sum>(widen(b.at(k + b_step, first_column + column)))
               : Sum(0);
     }
     __syncthreads();
-    const int steps = K - k < policy::depth ? static_cast<int>(K - k) : policy::depth;
+    const int steps = K - k < policy::inner_size ? static_cast<int>(K - k) : policy::inner_size;
     for (int step = 0; step < steps; ++step) {  // not beyond K: -0 + 0 would be +0
       const Sum* const row = left + step * policy::row_size + i;
       const Sum* const column = right + step * policy::row_size + j;
@@ -124,7 +125,7 @@ void run_tiled_product(cuda_context& context,
          function,
          dim3(extent_of(ceil_div(M, policy::tile) * ceil_div(N, policy::tile), function)),
          dim3(policy::threads),
-         sizeof(accumulate_t<C>) * 2 * policy::depth * policy::row_size,
+         sizeof(accumulate_t<C>) * 2 * policy::inner_size * policy::row_size,
          tiled_product_kernel<C, A, B>,
          c,
          init,
