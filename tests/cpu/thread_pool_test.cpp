@@ -12,7 +12,7 @@
 #include <thread>
 #include <vector>
 
-namespace mtp::test::core_thread_pool_cases {
+namespace mtp::test::cpu_thread_pool_cases {
 
 using cpu_detail::thread_pool;
 
@@ -139,4 +139,4 @@ TEST_CASE("pools come and go without having run") {
   }
 }
 
-}  // namespace mtp::test::core_thread_pool_cases
+}  // namespace mtp::test::cpu_thread_pool_cases

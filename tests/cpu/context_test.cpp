@@ -8,7 +8,7 @@
 
 #include "mtp/backend/cpu.hpp"
 
-namespace mtp::test::core_context_cases {
+namespace mtp::test::cpu_context_cases {
 
 TEST_CASE("context<cpu> is the context of the CPU") {
   static_assert(std::same_as<context<cpu>, cpu_context>);
@@ -86,4 +86,4 @@ TEST_CASE("parallel hands out every task") {
   CHECK(sum == 4950);
 }
 
-}  // namespace mtp::test::core_context_cases
+}  // namespace mtp::test::cpu_context_cases
