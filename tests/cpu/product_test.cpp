@@ -79,7 +79,7 @@ index_t wrong_elements(const shape& s, index_t row_step, index_t panel_step) {
   product<Real, Weight> p;
   p.rows = s.rows;
   p.columns = s.columns;
-  p.depth = s.inner;
+  p.inner = s.inner;
   p.a = {a.data(), a_row, a_step};
   p.b = b.data();
   p.b_panel = b_panel;
@@ -126,8 +126,8 @@ index_t wrong(const shape& s) {
          wrong_elements<Real, Weight>(s, 5, 2);
 }
 
-constexpr index_t f64_block = block_depth<double>;
-constexpr index_t f32_block = block_depth<float>;
+constexpr index_t f64_block = block_inner_size<double>;
+constexpr index_t f32_block = block_inner_size<float>;
 
 TEST_CASE("every element is one chain, for few rows, many rows and every tail") {
   for (index_t rows = 1; rows <= 2 * tile_rows + 1; ++rows) {
