@@ -1,4 +1,5 @@
-// expects: load: NumPy has no bf16; load f32 and convert with mtp::copy
+// expects: load: NumPy has no such element type; load its accumulator type and convert with
+// mtp::copy
 #include "compile_fail/backends.hpp"
 #include "mtp/io/npy.hpp"
 

@@ -2,10 +2,8 @@
 #pragma once
 
 #include <array>
-#include <concepts>
 #include <cstddef>
 #include <initializer_list>
-#include <type_traits>
 
 #include "mtp/core/error.hpp"
 #include "mtp/core/scalar.hpp"
@@ -18,10 +16,15 @@ struct nested {
 };
 template <class Element>
 struct nested<Element, 0> {
-  using type = std::conditional_t<std::same_as<Element, bf16>, float, Element>;
+  using type = Element;
+};
+template <storage_scalar Element>
+struct nested<Element, 0> {
+  using type = accumulate_t<Element>;
 };
 
-/// {1, 2} for rank 1, {{1, 2}, {3, 4}} for rank 2 and so on; bf16 is written as float.
+/// {1, 2} for rank 1, {{1, 2}, {3, 4}} for rank 2 and so on; an element that is only stored
+/// is written in its accumulator type, bf16 as float.
 template <class Element, int Rank>
 using nested_list = typename nested<Element, Rank>::type;
 

@@ -28,12 +28,8 @@ inline constexpr index_t printed_edge = 3;
 
 template <class Element>
 constexpr const char* element_name() {
-  if constexpr (std::is_same_v<Element, double>) {
-    return "f64";
-  } else if constexpr (std::is_same_v<Element, float>) {
-    return "f32";
-  } else if constexpr (std::is_same_v<Element, bf16>) {
-    return "bf16";
+  if constexpr (scalar<Element>) {
+    return scalar_traits<Element>::name;
   } else if constexpr (std::is_same_v<Element, bool>) {
     return "bool";
   } else {

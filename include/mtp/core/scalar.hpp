@@ -1,4 +1,4 @@
-// Element types: f64 for checks, f32 for work, bf16 for storage.
+// Element types: f64 for checks, f32 for work, bf16 for storage; and what each of them is.
 #pragma once
 
 #include <concepts>
@@ -47,37 +47,66 @@ class bf16 {
   std::uint16_t bits_;
 };
 
-namespace detail {
+/// What an element type is. One specialization each, and everything else asks it: a further type is
+/// a specialization and, where its type has to be known, rows of the backends' and the files'
+/// tables.
+///
+///     using accumulator     what arithmetic sees of an element, and the type of sums
+///     constexpr digits      significant bits: rounding moves a number by at most 2^-digits of it
+///     constexpr name        in messages and in print
+///     constexpr file_name   in safetensors files
+///     constexpr npy_name    in NumPy's files, or "": written as the accumulator type
+///
+/// Where the accumulator type is another one, elements are stored and not computed with. Such a
+/// type is made of its accumulator type by an explicit constructor that rounds, converts back
+/// exactly, and has bits(), its representation as an unsigned integer.
 template <class T>
-inline constexpr bool is_scalar = false;
-template <>
-inline constexpr bool is_scalar<double> = true;
-template <>
-inline constexpr bool is_scalar<float> = true;
-template <>
-inline constexpr bool is_scalar<bf16> = true;
+struct scalar_traits;
 
-template <class T>
-struct accumulate {
-  using type = T;
-};
 template <>
-struct accumulate<bf16> {
-  using type = float;
+struct scalar_traits<double> {
+  using accumulator = double;
+  static constexpr int digits = 53;
+  static constexpr const char* name = "f64";
+  static constexpr const char* file_name = "F64";
+  static constexpr const char* npy_name = "<f8";
 };
-}  // namespace detail
+
+template <>
+struct scalar_traits<float> {
+  using accumulator = float;
+  static constexpr int digits = 24;
+  static constexpr const char* name = "f32";
+  static constexpr const char* file_name = "F32";
+  static constexpr const char* npy_name = "<f4";
+};
+
+template <>
+struct scalar_traits<bf16> {
+  using accumulator = float;
+  static constexpr int digits = 8;
+  static constexpr const char* name = "bf16";
+  static constexpr const char* file_name = "BF16";
+  static constexpr const char* npy_name = "";
+};
 
 /// An element type that tensors of numbers may have.
 template <class T>
-concept scalar = detail::is_scalar<T>;
-
-/// An element type that arithmetic may be done in.
-template <class T>
-concept real = std::same_as<T, float> || std::same_as<T, double>;
+concept scalar = requires {
+  typename scalar_traits<T>::accumulator;
+};
 
 /// The accumulator type of T.
 template <scalar T>
-using accumulate_t = typename detail::accumulate<T>::type;
+using accumulate_t = typename scalar_traits<T>::accumulator;
+
+/// An element type that arithmetic may be done in.
+template <class T>
+concept real = scalar<T> && std::same_as<accumulate_t<T>, T>;
+
+/// An element type that numbers are stored in, while arithmetic is done in its accumulator type.
+template <class T>
+concept storage_scalar = scalar<T> && !std::same_as<accumulate_t<T>, T>;
 
 /// `value` rounded up to a multiple of `multiple`.
 MTP_HOST_DEVICE constexpr index_t round_up(index_t value, index_t multiple) {

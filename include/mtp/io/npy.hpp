@@ -181,7 +181,7 @@ tensor<Element, Shape, Backend> tensor_of_npy(const std::string& where,
 template <class View, class Write>
 void write_npy_elements(const View& x, const Write& write) {
   using value_type = typename View::value_type;
-  using stored = std::conditional_t<std::same_as<value_type, bf16>, float, value_type>;
+  using stored = typename npy_stored<value_type>::type;
   std::vector<stored> chunk;
   const std::size_t most = static_cast<std::size_t>(chunk_bytes) / sizeof(stored);
   mtp::detail::holds_everywhere(x, x, [&](const value_type& value, const value_type&) {

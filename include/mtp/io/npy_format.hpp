@@ -45,15 +45,26 @@ constexpr index_t npy_element_size(std::string_view type) {
   return 0;
 }
 
-/// The type that elements of Element are written as. NumPy has no bf16: such elements become f32,
-/// which is exact.
+/// The type that elements of Element are written in: itself, or where NumPy has no such type, as
+/// none for bf16, its accumulator type, which is exact.
+template <class Element>
+struct npy_stored {
+  using type = Element;
+};
+template <scalar S>
+requires(std::string_view(scalar_traits<S>::npy_name).empty()) struct npy_stored<S> {
+  using type = accumulate_t<S>;
+};
+
+/// NumPy's name of that type.
 template <class Element>
 constexpr std::string_view npy_type() {
-  if constexpr (std::same_as<Element, bf16>) {
-    return "<f4";
+  using stored = typename npy_stored<Element>::type;
+  if constexpr (scalar<stored>) {
+    return scalar_traits<stored>::npy_name;
   } else {
-    constexpr std::array<std::string_view, 6> names{"<f8", "<f4", "", "<i8", "<i4", "|u1"};
-    return names[static_cast<std::size_t>(element_of<Element>())];
+    constexpr element type = element_of<stored>();
+    return type == element::i64 ? "<i8" : type == element::i32 ? "<i4" : "|u1";
   }
 }
 
@@ -61,8 +72,9 @@ constexpr std::string_view npy_type() {
 /// become bytes.
 template <class Element>
 constexpr bool npy_reads(std::string_view type) {
-  static_assert(!std::same_as<Element, bf16>,
-                "load: NumPy has no bf16; load f32 and convert with mtp::copy");
+  static_assert(std::same_as<Element, typename npy_stored<Element>::type>,
+                "load: NumPy has no such element type; load its accumulator type and convert with "
+                "mtp::copy");
   return type == npy_type<Element>() || (std::same_as<Element, float> && type == "<f2") ||
          (std::same_as<Element, std::uint8_t> && type == "|b1");
 }

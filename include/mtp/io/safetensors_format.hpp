@@ -26,23 +26,32 @@ enum class element {
   u8,    ///< "U8": unsigned
 };
 
+namespace detail {
+
+/// A row for each element type, in their order.
+struct element_row {
+  std::string_view name;  // in the format
+  index_t size;           // bytes of one element
+};
+inline constexpr std::array<element_row, 6> element_rows{
+    {{"F64", 8}, {"F32", 4}, {"BF16", 2}, {"I64", 8}, {"I32", 4}, {"U8", 1}}};
+
+}  // namespace detail
+
 /// Bytes of one element.
 constexpr index_t element_size(element type) {
-  constexpr std::array<index_t, 6> sizes{8, 4, 2, 8, 4, 1};
-  return sizes[static_cast<std::size_t>(type)];
+  return detail::element_rows[static_cast<std::size_t>(type)].size;
 }
 
 /// The name of the type in the format, such as "F32".
 constexpr std::string_view element_name(element type) {
-  constexpr std::array<std::string_view, 6> names{"F64", "F32", "BF16", "I64", "I32", "U8"};
-  return names[static_cast<std::size_t>(type)];
+  return detail::element_rows[static_cast<std::size_t>(type)].name;
 }
 
 /// The type with that name, if it is one of ours.
 constexpr std::optional<element> element_of_name(std::string_view name) {
-  for (const element type :
-       {element::f64, element::f32, element::bf16, element::i64, element::i32, element::u8}) {
-    if (element_name(type) == name) return type;
+  for (std::size_t i = 0; i < detail::element_rows.size(); ++i) {
+    if (detail::element_rows[i].name == name) return static_cast<element>(i);
   }
   return std::nullopt;
 }
@@ -50,20 +59,18 @@ constexpr std::optional<element> element_of_name(std::string_view name) {
 /// The type in a file of the C++ type Scalar.
 template <class Scalar>
 constexpr element element_of() {
-  if constexpr (std::same_as<Scalar, double>) {
-    return element::f64;
-  } else if constexpr (std::same_as<Scalar, float>) {
-    return element::f32;
-  } else if constexpr (std::same_as<Scalar, bf16>) {
-    return element::bf16;
+  if constexpr (scalar<Scalar>) {
+    constexpr std::optional<element> type = element_of_name(scalar_traits<Scalar>::file_name);
+    static_assert(type.has_value() && element_size(*type) == sizeof(Scalar),
+                  "element_of: files do not have this element type; its row is missing");
+    return *type;
   } else if constexpr (std::same_as<Scalar, std::int64_t>) {
     return element::i64;
   } else if constexpr (std::same_as<Scalar, std::int32_t>) {
     return element::i32;
   } else {
-    static_assert(
-        std::same_as<Scalar, std::uint8_t>,
-        "element_of: the type must be double, float, mtp::bf16, int64_t, int32_t or uint8_t");
+    static_assert(std::same_as<Scalar, std::uint8_t>,
+                  "element_of: the type must be an mtp::scalar, int64_t, int32_t or uint8_t");
     return element::u8;
   }
 }

@@ -212,17 +212,17 @@ struct cpu_attention_ops {
   }
 
   template <class... Views>
-  requires some_bf16<Views...>
+  requires some_widened<Views...>
   static void attention_forward(cpu_context& context, Views... views) {
-    in_float(
+    run_widened(
         context, [&](auto... each) { attention_forward(context, each...); }, views...);
   }
 
   /// The cache is read as it is: each step reads all of it once.
   template <class Out, class Cache, class... Views>
-  requires some_bf16<Out, Views...>
+  requires some_widened<Out, Views...>
   static void attention_cached_forward(cpu_context& context, Out out, Cache cache, Views... views) {
-    in_float(
+    run_widened(
         context,
         [&](auto wide_out, auto... wide) {
           attention_cached_forward(context, wide_out, cache, wide...);
@@ -232,9 +232,9 @@ struct cpu_attention_ops {
   }
 
   template <class... Views>
-  requires some_bf16<Views...>
+  requires some_widened<Views...>
   static void attention_backward(cpu_context& context, Views... views) {
-    in_float(
+    run_widened(
         context, [&](auto... each) { attention_backward(context, each...); }, views...);
   }
 

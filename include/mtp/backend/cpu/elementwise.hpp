@@ -24,11 +24,11 @@ inline auto widen(Element value) {
   }
 }
 
-/// What is stored of a computed value; f64 reaches bf16 by way of f32.
+/// What is stored of a computed value, by way of the accumulator type: f64 reaches bf16 by f32.
 template <class Element, class Value>
 inline Element narrow(Value value) {
-  if constexpr (std::same_as<Element, bf16>) {
-    return bf16(static_cast<float>(value));
+  if constexpr (storage_scalar<Element>) {
+    return Element(static_cast<accumulate_t<Element>>(value));
   } else {
     return static_cast<Element>(value);
   }

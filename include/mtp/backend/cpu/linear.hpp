@@ -98,51 +98,51 @@ struct cpu_linear_ops {
   }
 
   template <class Y, class X, class W>
-  requires some_bf16<Y, X>
+  requires some_widened<Y, X>
   static void linear_forward(cpu_context& context, Y y, X x, W w) {
-    map_in_float(
+    map_widened(
         context, [&](auto... each) { linear_forward(context, each...); }, y, x, w);
   }
 
   template <class Y, class X, class W, class Addend>
-  requires some_bf16<Y, X, Addend>
+  requires some_widened<Y, X, Addend>
   static void linear_bias_forward(cpu_context& context, Y y, X x, W w, Addend addend) {
-    map_in_float(
+    map_widened(
         context, [&](auto... each) { linear_bias_forward(context, each...); }, y, x, w, addend);
   }
 
   template <class Y, class X, class W, class Addend>
-  requires some_bf16<Y, X, Addend>
+  requires some_widened<Y, X, Addend>
   static void linear_add_forward(cpu_context& context, Y y, X x, W w, Addend addend) {
-    map_in_float(
+    map_widened(
         context, [&](auto... each) { linear_add_forward(context, each...); }, y, x, w, addend);
   }
 
   template <class... Views>
-  requires some_bf16<Views...>
+  requires some_widened<Views...>
   static void linear_backward_input(cpu_context& context, Views... views) {
-    in_float(
+    run_widened(
         context, [&](auto... each) { linear_backward_input(context, each...); }, views...);
   }
 
   template <class... Views>
-  requires some_bf16<Views...>
+  requires some_widened<Views...>
   static void linear_add_backward_input(cpu_context& context, Views... views) {
-    in_float(
+    run_widened(
         context, [&](auto... each) { linear_add_backward_input(context, each...); }, views...);
   }
 
   template <class... Views>
-  requires some_bf16<Views...>
+  requires some_widened<Views...>
   static void linear_backward_weight(cpu_context& context, Views... views) {
-    in_float(
+    run_widened(
         context, [&](auto... each) { linear_backward_weight(context, each...); }, views...);
   }
 
   template <class... Views>
-  requires some_bf16<Views...>
+  requires some_widened<Views...>
   static void linear_backward_bias(cpu_context& context, Views... views) {
-    in_float(
+    run_widened(
         context, [&](auto... each) { linear_backward_bias(context, each...); }, views...);
   }
 
@@ -189,13 +189,13 @@ struct cpu_linear_ops {
   /// A forward operation with rows in f32. A few rows read each element of the weight once, so they
   /// read it as it is; for many a copy in f32 is worth its while.
   template <class Operation, class Y, class X, class W, class... Addend>
-  static void map_in_float(
+  static void map_widened(
       cpu_context& context, const Operation& operation, Y y, X x, W w, Addend... addend) {
     if (x.extent(0) > tile_rows) {
-      in_float(context, operation, y, x, w, addend...);
+      run_widened(context, operation, y, x, w, addend...);
       return;
     }
-    in_float(
+    run_widened(
         context,
         [&](auto wide_y, auto wide_x, auto... wide) { operation(wide_y, wide_x, w, wide...); },
         y,

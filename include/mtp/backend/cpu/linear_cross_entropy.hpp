@@ -132,23 +132,23 @@ struct cpu_linear_cross_entropy_ops {
   }
 
   template <class... Views>
-  requires some_bf16<Views...>
+  requires some_widened<Views...>
   static void linear_cross_entropy(cpu_context& context, Views... views) {
-    in_float(
+    run_widened(
         context, [&](auto... each) { linear_cross_entropy(context, each...); }, views...);
   }
 
   template <class... Views>
-  requires some_bf16<Views...>
+  requires some_widened<Views...>
   static void linear_cross_entropy_forward(cpu_context& context, Views... views) {
-    in_float(
+    run_widened(
         context, [&](auto... each) { linear_cross_entropy_forward(context, each...); }, views...);
   }
 
   template <class... Views>
-  requires some_bf16<Views...>
+  requires some_widened<Views...>
   static void predict(cpu_context& context, Views... views) {
-    in_float(
+    run_widened(
         context, [&](auto... each) { predict(context, each...); }, views...);
   }
 

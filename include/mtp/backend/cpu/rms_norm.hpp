@@ -92,16 +92,16 @@ struct cpu_rms_norm_ops {
   }
 
   template <class... Views>
-  requires some_bf16<Views...>
+  requires some_widened<Views...>
   static void rms_norm_forward(cpu_context& context, Views... views) {
-    in_float(
+    run_widened(
         context, [&](auto... each) { rms_norm_forward(context, each...); }, views...);
   }
 
   template <class... Views>
-  requires some_bf16<Views...>
+  requires some_widened<Views...>
   static void rms_norm_backward(cpu_context& context, Views... views) {
-    in_float(
+    run_widened(
         context, [&](auto... each) { rms_norm_backward(context, each...); }, views...);
   }
 

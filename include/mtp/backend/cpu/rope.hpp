@@ -28,16 +28,16 @@ struct cpu_rope_ops {
   }
 
   template <class... Views>
-  requires some_bf16<Views...>
+  requires some_widened<Views...>
   static void rope_forward(cpu_context& context, Views... views) {
-    in_float(
+    run_widened(
         context, [&](auto... each) { rope_forward(context, each...); }, views...);
   }
 
   template <class... Views>
-  requires some_bf16<Views...>
+  requires some_widened<Views...>
   static void rope_backward(cpu_context& context, Views... views) {
-    in_float(
+    run_widened(
         context, [&](auto... each) { rope_backward(context, each...); }, views...);
   }
 

@@ -28,7 +28,18 @@ inline packet<Real> load(const Real* from) {
   return Eigen::internal::ploadu<packet<Real>>(from);
 }
 
-/// Widens bf16 while loading: shifting the bits up is exact. Said in vectors, because compilers
+/// Widens while loading. An element type with a faster way has an overload below.
+template <real Real, storage_scalar S>
+requires std::same_as<accumulate_t<S>, Real>
+inline packet<Real> load(const S* from) {
+  Real values[static_cast<std::size_t>(lanes<Real>)];
+  for (Real& value : values) {
+    value = static_cast<Real>(*from++);
+  }
+  return load<Real>(values);
+}
+
+/// The same of bf16: shifting the bits up is exact. Said in vectors, because compilers
 /// that make vectors of a loop choose their width by themselves, and what was stored in halves is
 /// slow to read as a whole.
 template <std::same_as<float> Real>

@@ -80,30 +80,30 @@ struct cpu_swiglu_ops {
   }
 
   template <class... Views>
-  requires some_bf16<Views...>
+  requires some_widened<Views...>
   static void swiglu_forward(cpu_context& context, Views... views) {
-    in_float(
+    run_widened(
         context, [&](auto... each) { swiglu_forward(context, each...); }, views...);
   }
 
   template <class... Views>
-  requires some_bf16<Views...>
+  requires some_widened<Views...>
   static void swiglu_backward(cpu_context& context, Views... views) {
-    in_float(
+    run_widened(
         context, [&](auto... each) { swiglu_backward(context, each...); }, views...);
   }
 
   template <class... Views>
-  requires some_bf16<Views...>
+  requires some_widened<Views...>
   static void silu_residual_forward(cpu_context& context, Views... views) {
-    in_float(
+    run_widened(
         context, [&](auto... each) { silu_residual_forward(context, each...); }, views...);
   }
 
   template <class... Views>
-  requires some_bf16<Views...>
+  requires some_widened<Views...>
   static void silu_residual_backward(cpu_context& context, Views... views) {
-    in_float(
+    run_widened(
         context, [&](auto... each) { silu_residual_backward(context, each...); }, views...);
   }
 

@@ -1,8 +1,7 @@
-// bf16 on the CPU: operations that compute in f32 get f32 copies of their bf16 arguments, and what
-// they wrote is rounded back.
+// Elements that are only stored, as bf16, on the CPU: operations get copies of such arguments in
+// the accumulator type, and what they wrote is rounded back.
 #pragma once
 
-#include <concepts>
 #include <tuple>
 #include <type_traits>
 
@@ -15,12 +14,16 @@
 
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
-/// float where bf16 was, as const as it was.
+/// Elements of a view or a weight that are only stored.
 template <class Element>
-using float_like = std::conditional_t<std::is_const_v<Element>, const float, float>;
+concept widened_element = storage_scalar<std::remove_const_t<Element>>;
 
-/// Stands for an argument of an operation while it computes in f32. Arguments without bf16 stand
-/// for themselves.
+/// The accumulator type, as const as the element is.
+template <widened_element Element, class A = accumulate_t<std::remove_const_t<Element>>>
+using accumulator_like = std::conditional_t<std::is_const_v<Element>, const A, A>;
+
+/// Stands for an argument of an operation while it computes in the accumulator type. Arguments of
+/// elements that arithmetic is done in stand for themselves.
 template <class Argument>
 class widened {
  public:
@@ -32,9 +35,11 @@ class widened {
   Argument argument_;
 };
 
-template <class Element, class Shape>
-requires(
-    std::same_as<std::remove_const_t<Element>, bf16>) class widened<view<Element, Shape, cpu>> {
+template <widened_element Element, class Shape>
+class widened<view<Element, Shape, cpu>> {
+  using stored_type = std::remove_const_t<Element>;
+  using wide_type = accumulate_t<stored_type>;
+
  public:
   widened(cpu_context& context, const view<Element, Shape, cpu>& argument)
       : argument_(argument), memory_(argument.data() == nullptr ? nullptr : take(context)) {
@@ -42,35 +47,35 @@ requires(
       cpu_elementwise_ops::copy(context, copies(), constant());
     }
   }
-  view<float_like<Element>, Shape, cpu> get() const { return {memory_, argument_.shape()}; }
+  view<accumulator_like<Element>, Shape, cpu> get() const { return {memory_, argument_.shape()}; }
   void store(cpu_context& context) const {
     if constexpr (!std::is_const_v<Element>) {
       if (memory_ != nullptr) {
         cpu_elementwise_ops::copy(
-            context, argument_, view<const float, Shape, cpu>(memory_, argument_.shape()));
+            context, argument_, view<const wide_type, Shape, cpu>(memory_, argument_.shape()));
       }
     }
   }
 
  private:
-  float* take(cpu_context& context) const {
-    return context.workspace().template take<float>(argument_.count());
+  wide_type* take(cpu_context& context) const {
+    return context.workspace().template take<wide_type>(argument_.count());
   }
-  view<float, Shape, cpu> copies() const { return {memory_, argument_.shape()}; }
-  view<const bf16, Shape, cpu> constant() const { return argument_; }
+  view<wide_type, Shape, cpu> copies() const { return {memory_, argument_.shape()}; }
+  view<const stored_type, Shape, cpu> constant() const { return argument_; }
 
   view<Element, Shape, cpu> argument_;
-  float* memory_;
+  wide_type* memory_;
 };
 
-/// All elements of a weight or a cache; both have the layout of their f32 counterparts.
-template <class Element>
+/// All elements of a weight or a cache; both have the layout of their wide counterparts.
+template <widened_element Element>
 class widened_storage {
  public:
   widened_storage(cpu_context& context, Element* data, index_t count)
       : elements_(context, vector_view<Element, cpu>(data, dims<1>{data == nullptr ? 0 : count})),
         exists_(data != nullptr) {}
-  float_like<Element>* data() const { return exists_ ? elements_.get().data() : nullptr; }
+  accumulator_like<Element>* data() const { return exists_ ? elements_.get().data() : nullptr; }
   void store(cpu_context& context) const { elements_.store(context); }
 
  private:
@@ -78,14 +83,12 @@ class widened_storage {
   bool exists_;
 };
 
-template <class Element>
-requires(
-    std::same_as<std::remove_const_t<Element>, bf16>) class widened<weight_view<Element, cpu>> {
+template <widened_element Element>
+class widened<weight_view<Element, cpu>> {
  public:
   widened(cpu_context& context, const weight_view<Element, cpu>& argument)
-      : argument_(argument),
-        storage_(context, argument.data, weight_storage<bf16>(argument.outputs, argument.inputs)) {}
-  weight_view<float_like<Element>, cpu> get() const {
+      : argument_(argument), storage_(context, argument.data, argument.storage()) {}
+  weight_view<accumulator_like<Element>, cpu> get() const {
     return {storage_.data(), argument_.outputs, argument_.inputs};
   }
   void store(cpu_context& context) const { storage_.store(context); }
@@ -95,23 +98,22 @@ requires(
   widened_storage<Element> storage_;
 };
 
-/// Whether an argument of an operation holds bf16.
+/// Whether an argument of an operation is widened.
 template <class Argument>
-inline constexpr bool holds_bf16 = false;
-template <class Element, class Shape>
-inline constexpr bool holds_bf16<view<Element, Shape, cpu>> =
-    std::same_as<std::remove_const_t<Element>, bf16>;
-template <class Element>
-inline constexpr bool holds_bf16<weight_view<Element, cpu>> =
-    std::same_as<std::remove_const_t<Element>, bf16>;
+inline constexpr bool is_widened = false;
+template <widened_element Element, class Shape>
+inline constexpr bool is_widened<view<Element, Shape, cpu>> = true;
+template <widened_element Element>
+inline constexpr bool is_widened<weight_view<Element, cpu>> = true;
 
-/// Arguments of an operation, of which some hold bf16.
+/// Arguments of an operation, of which some are widened.
 template <class... Arguments>
-concept some_bf16 = (holds_bf16<Arguments> || ...);
+concept some_widened = (is_widened<Arguments> || ...);
 
-/// function(arguments...) with f32 copies in place of bf16; what is not const is rounded back.
+/// function(arguments...) with wide copies of elements that are only stored; what is not const is
+/// rounded back.
 template <class Function, class... Arguments>
-void in_float(cpu_context& context, const Function& function, const Arguments&... arguments) {
+void run_widened(cpu_context& context, const Function& function, const Arguments&... arguments) {
   const arena::scope scope(context.workspace());
   const std::tuple<widened<Arguments>...> all{widened<Arguments>(context, arguments)...};
   std::apply(
@@ -122,10 +124,11 @@ void in_float(cpu_context& context, const Function& function, const Arguments&..
       all);
 }
 
-/// Bytes of workspace that the f32 copy of `count` elements takes; none where S is not bf16.
+/// Bytes of workspace that the wide copy of `count` elements takes; none where arithmetic is done
+/// in S.
 template <scalar S>
 constexpr index_t widened_bytes(index_t count) {
-  return std::same_as<S, bf16> ? arena_bytes(count, sizeof(float)) : 0;
+  return storage_scalar<S> ? arena_bytes(count, sizeof(accumulate_t<S>)) : 0;
 }
 
 }  // namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <type_traits>
 
 #include "mtp/backend/cuda/attention_launch.cuh"
 #include "mtp/core/arena.hpp"
@@ -33,7 +32,7 @@ struct cuda_attention_ops {
     using A = accumulate_t<S>;
     const index_t H = query_size / head_dim;
     const index_t gradients = arena_bytes(2 * rows * H, sizeof(A));
-    if constexpr (std::is_same_v<S, bf16>) {
+    if constexpr (element_traits<S>::has_matrix_kernels) {
       using policy = attention_decode_policy;
       const index_t parts = policy::splits(length) * std::min(rows, index_t{policy::max_rows}) * H;
       return std::max(

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cmath>
-#include <type_traits>
 
 #include "mtp/backend/cuda/attention_matrices.cuh"
 #include "mtp/backend/cuda/attention_simple.cuh"
@@ -33,7 +32,7 @@ class attention_launcher {
   using A = accumulate_t<S>;
   template <class Element>
   using heads = view<Element, dims<3>, cuda>;
-  static constexpr bool has_matrices = std::is_same_v<S, bf16>;
+  static constexpr bool has_matrices = element_traits<S>::has_matrix_kernels;
 
  public:
   attention_launcher(cuda_context& context,

@@ -5,7 +5,6 @@
 #pragma once
 
 #include <algorithm>
-#include <type_traits>
 
 #include "mtp/backend/cuda/combine_rows.cuh"
 #include "mtp/backend/cuda/embedding.cuh"
@@ -181,7 +180,7 @@ struct cuda_combine_ops {
                             const weight_view<const S, cuda>& projection) {
     const char* const name = "combine_forward";
     const index_t outputs = projection.outputs, K = projection.inputs;
-    if constexpr (std::is_same_v<S, bf16>) {
+    if constexpr (element_traits<S>::has_matrix_kernels) {
       if (M > 0 && K > 0 && outputs > 0 && rows_fit(M, K) && rows.in_packs() &&
           in_packs(projection.data, K, K)) {
         run_row_product_mma(context,

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <type_traits>
 
 #include "mtp/backend/cuda/exponential.cuh"
 #include "mtp/backend/cuda/largest.cuh"
@@ -19,11 +18,11 @@ namespace mtp::inline MTP_ABI::cuda_detail {
 struct cross_entropy_policy {
   static constexpr int batch = 4;  // packs of a row that a thread has on the way
 
-  /// Threads of a block, which takes one row. With bf16 a thread has 64 registers, so a
-  /// multiprocessor holds 1024 of them: two rows, where one can be read while the other is written,
-  /// unless they are so long that shared memory has better room for one.
+  /// Threads of a block, which takes one row. With elements of two bytes a thread has 64 registers,
+  /// so a multiprocessor holds 1024 of them: two rows, where one can be read while the other is
+  /// written, unless they are so long that shared memory has better room for one.
   template <class S>
-  static constexpr int most_threads = std::is_same_v<S, bf16> ? 1024 : 512;
+  static constexpr int most_threads = sizeof(S) <= 2 ? 1024 : 512;
   static constexpr int paired_threads = 512;
   static constexpr index_t paired_bytes = index_t{112} << 10;
 

@@ -131,10 +131,10 @@ __device__ __forceinline__ accumulate_t<S> master_of(S value, S rounded, accumul
 /// all its loads of 8 elements on the way before it needs one: 128 bytes.
 template <class S, bool Packed>
 __global__ void __launch_bounds__(optimizer_policy::threads)
-    adamw_update_kernel(S* value,                         // [P]
-                        accumulate_t<S>* master,          // [P], value itself unless S is bf16
-                        accumulate_t<S>* first,           // [P]
-                        accumulate_t<S>* second,          // [P]
+    adamw_update_kernel(S* value,                 // [P]
+                        accumulate_t<S>* master,  // [P], value itself where arithmetic is done in S
+                        accumulate_t<S>* first,   // [P]
+                        accumulate_t<S>* second,  // [P]
                         const accumulate_t<S>* gradient,  // [P]
                         const adamw_range* ranges,        // [R]
                         adamw_factors<accumulate_t<S>> factors) {

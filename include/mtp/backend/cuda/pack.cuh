@@ -3,9 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <type_traits>
 
-#include "mtp/backend/cuda/device.cuh"
+#include "mtp/backend/cuda/element.cuh"
 #include "mtp/core/config.hpp"
 #include "mtp/core/scalar.hpp"
 #include "mtp/ops/view_checks.hpp"
@@ -30,15 +29,16 @@ bool in_packs(const S* data, index_t row_stride, index_t columns) {
 template <class S>
 using arithmetic_t = mtp::detail::arithmetic_t<S>;
 
-/// An element as arithmetic sees it, and back: rounded to nearest, f64 to bf16 by way of f32.
+/// An element as arithmetic sees it, and back: rounded to nearest, by way of the accumulator type,
+/// so f64 reaches bf16 by f32.
 template <class S>
 MTP_HOST_DEVICE inline arithmetic_t<S> widen(S value) {
   return static_cast<arithmetic_t<S>>(value);
 }
 template <class S, class Value>
 MTP_HOST_DEVICE inline S narrow(Value value) {
-  if constexpr (std::is_same_v<S, bf16>) {
-    return bf16(static_cast<float>(value));
+  if constexpr (storage_scalar<S>) {
+    return S(static_cast<accumulate_t<S>>(value));
   } else {
     return static_cast<S>(value);
   }
@@ -46,19 +46,19 @@ MTP_HOST_DEVICE inline S narrow(Value value) {
 
 #if defined(__CUDACC__) || defined(MTP_CUDA_EMULATION)
 
-// bf16 is converted in pairs, by the device's own instructions: a tenth of those that a rounding
-// spelled out takes. NaN becomes 0x7fff.
+// Elements of two bytes are converted in pairs, by the device's own instructions: a tenth of those
+// that a rounding spelled out takes.
 
 /// The elements of a pack as arithmetic sees them.
 template <class S, int Width>
 __device__ __forceinline__ void widen_pack(arithmetic_t<S> (&to)[Width],
                                            const pack<S, Width>& from) {
-  if constexpr (std::is_same_v<S, bf16> && Width % 2 == 0) {
+  if constexpr (in_pairs<S> && Width % 2 == 0) {
     const auto words = __builtin_bit_cast(pack<std::uint32_t, Width / 2>, from);
 #pragma unroll
     for (int i = 0; i < Width / 2; ++i) {
-      to[2 * i] = unpack_low(words.elements[i]);
-      to[2 * i + 1] = unpack_high(words.elements[i]);
+      to[2 * i] = element_traits<S>::unpack_low(words.elements[i]);
+      to[2 * i + 1] = element_traits<S>::unpack_high(words.elements[i]);
     }
   } else {
 #pragma unroll
@@ -71,20 +71,22 @@ __device__ __forceinline__ void widen_pack(arithmetic_t<S> (&to)[Width],
 /// Numbers as a pack stores them.
 template <class S, class Value, int Width>
 __device__ __forceinline__ pack<S, Width> narrow_pack(const Value (&from)[Width]) {
-  if constexpr (std::is_same_v<S, bf16> && Width % 2 == 0) {
+  if constexpr (in_pairs<S> && Width % 2 == 0) {
     pack<std::uint32_t, Width / 2> words;
 #pragma unroll
     for (int i = 0; i < Width / 2; ++i) {
-      words.elements[i] =
-          pack_bf16(static_cast<float>(from[2 * i]), static_cast<float>(from[2 * i + 1]));
+      words.elements[i] = element_traits<S>::pack_pair(static_cast<float>(from[2 * i]),
+                                                       static_cast<float>(from[2 * i + 1]));
     }
     return __builtin_bit_cast(pack<S, Width>, words);
-  } else if constexpr (std::is_same_v<S, bf16>) {
+  } else if constexpr (in_pairs<S>) {
     pack<S, Width> values;
 #pragma unroll
     for (int i = 0; i < Width; ++i) {
-      values.elements[i] = bf16::from_bits(
-          static_cast<std::uint16_t>(pack_bf16(static_cast<float>(from[i]), 0.0f) & 0xffffu));
+      values.elements[i] = __builtin_bit_cast(
+          S,
+          static_cast<std::uint16_t>(
+              element_traits<S>::pack_pair(static_cast<float>(from[i]), 0.0f) & 0xffffu));
     }
     return values;
   } else {
@@ -109,7 +111,7 @@ __device__ __forceinline__ pack<S> load_elements(const S* row,
     return *reinterpret_cast<const pack<S>*>(row + at);
   } else {
     const S* const first = row + at * step;
-    if constexpr (std::is_same_v<S, bf16>) {
+    if constexpr (in_pairs<S>) {
       pack<std::uint32_t> words;  // or the compiler keeps each element in a register of its own
 #pragma unroll
       for (int i = 0; i < pack<S>::width; i += 2) {

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "mtp/backend/cuda/context.cuh"
+#include "mtp/backend/cuda/element.cuh"
 
 namespace mtp::inline MTP_ABI::cuda_detail {
 
@@ -32,11 +33,6 @@ struct library_product {
   index_t added_stride = 0;
 };
 
-template <scalar S>
-inline constexpr cudaDataType_t lt_type = std::is_same_v<S, double>  ? CUDA_R_64F
-                                          : std::is_same_v<S, float> ? CUDA_R_32F
-                                                                     : CUDA_R_16BF;
-
 namespace detail {
 
 /// Rows of `columns` elements as the library can read them: none overlaps the next one.
@@ -51,7 +47,7 @@ lt_matrix lt_transposed(const S* data, index_t rows, index_t columns, index_t st
   // of sums, depend on addresses without need.
   constexpr std::uintptr_t best_alignment = 16;
   const std::uintptr_t address = reinterpret_cast<std::uintptr_t>(data) | best_alignment;
-  return {.type = lt_type<std::remove_const_t<S>>,
+  return {.type = element_traits<std::remove_const_t<S>>::library_type,
           .rows = columns,
           .columns = rows,
           .leading_dimension = rows > 1 ? stride : columns,
@@ -62,9 +58,9 @@ lt_matrix lt_transposed(const S* data, index_t rows, index_t columns, index_t st
 
 /// Whether the library adds a product to what lies in its output without one rounding more. On
 /// Hopper it leaves that to the copy engine, which adds numbers of the output's type: a product
-/// would be rounded to bf16 before it is added. Seen on an H200 with cuBLASLt 13.1.
+/// would be rounded, say to bf16, before it is added. Seen on an H200 with cuBLASLt 13.1.
 template <scalar Out>
-inline constexpr bool library_adds_in_place = !std::is_same_v<Out, bf16>;
+inline constexpr bool library_adds_in_place = real<Out>;
 
 /// Whether the library may be asked for it: nothing is empty, rows do not overlap, and each element
 /// is rounded once.
@@ -99,15 +95,14 @@ template <scalar In, scalar Out>
   };
   const lt_matrix c = detail::lt_transposed(p.c, p.M, p.N, p.c_stride);
   const bool adds = p.added != nullptr;
-  const lt_product product{
-      .compute_type = std::is_same_v<In, double> ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F,
-      .scale_type = lt_type<Scale>,
-      .operation_a = operation(p.b),
-      .operation_b = operation(p.a),
-      .a = factor(p.b, p.K, p.N),
-      .b = factor(p.a, p.M, p.K),
-      .c = adds ? detail::lt_transposed(p.added, p.M, p.N, p.added_stride) : c,
-      .d = c};
+  const lt_product product{.compute_type = element_traits<Scale>::compute_type,
+                           .scale_type = element_traits<Scale>::library_type,
+                           .operation_a = operation(p.b),
+                           .operation_b = operation(p.a),
+                           .a = factor(p.b, p.K, p.N),
+                           .b = factor(p.a, p.M, p.K),
+                           .c = adds ? detail::lt_transposed(p.added, p.M, p.N, p.added_stride) : c,
+                           .d = c};
   product_plan& plan =
       context.plans().find(context.products(), function, product, context.product_bytes());
   if (!plan.by_library) {

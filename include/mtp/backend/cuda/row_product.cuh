@@ -68,7 +68,7 @@ void run_row_product_piece(cuda_context& context,
                            const S* w,  // [N, K]
                            index_t N,
                            index_t K) {
-  if constexpr (std::is_same_v<S, bf16>) {
+  if constexpr (element_traits<S>::has_matrix_kernels) {
     run_row_product_mma(
         context, function, output, plain_rows{x, x_row, in_packs(x, x_row, K)}, M, w, N, K);
   } else {

@@ -18,12 +18,12 @@ namespace mtp::inline MTP_ABI::cuda_detail {
 template <class S>
 __device__ __forceinline__ accumulate_t<S> sigmoid(accumulate_t<S> g) {
   // Not contracted with what the exponential ends with.
-  if constexpr (std::is_same_v<S, double>) {
-    return 1 / __dadd_rn(1, exponential<S>(-g));
-  } else if constexpr (std::is_same_v<S, float>) {
-    return 1 / __fadd_rn(1, exponential<S>(-g));
-  } else {
+  if constexpr (approximations_suffice<S>) {
     return __fdividef(1, __fadd_rn(1, exponential<S>(-g)));
+  } else if constexpr (std::is_same_v<accumulate_t<S>, double>) {
+    return 1 / __dadd_rn(1, exponential<S>(-g));
+  } else {
+    return 1 / __fadd_rn(1, exponential<S>(-g));
   }
 }
 

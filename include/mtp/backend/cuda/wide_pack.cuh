@@ -5,7 +5,7 @@
 
 namespace mtp::inline MTP_ABI::cuda_detail {
 
-/// One pack, or two where S is bf16.
+/// One pack, or two where S has half the size of its accumulator type.
 template <class S>
 struct wide_pack {
   using A = accumulate_t<S>;
