@@ -394,7 +394,7 @@ inline std::string result_sentence(const report_data& data) {
   const measured& ratio = data.speedup;
   if (!detail::is_speed(ratio)) return fmt::format("Wrote with {}{}", drafts, same);
   if (ratio.lowest >= 1.05) {
-    return fmt::format("Wrote {} faster with {}{}", detail::ratio_text(ratio), drafts, same);
+    return fmt::format("Wrote {} as fast with {}{}", detail::ratio_text(ratio), drafts, same);
   }
   if (ratio.highest < 0.95) {
     return fmt::format(

@@ -56,9 +56,9 @@ report_data whole_report() {
 
 TEST_CASE("the headline states the result") {
   report_data data = whole_report();
-  CHECK(result_sentence(data) == "Wrote 1.8× faster with 3 drafts, byte for byte the same text");
+  CHECK(result_sentence(data) == "Wrote 1.8× as fast with 3 drafts, byte for byte the same text");
   data.identical = false;
-  CHECK(result_sentence(data) == "Wrote 1.8× faster with 3 drafts, but not the same text");
+  CHECK(result_sentence(data) == "Wrote 1.8× as fast with 3 drafts, but not the same text");
   data.identical = true;
   data.acceptance = {0.5};
   data.speedup = {1.02, 1.01, 1.03};
@@ -89,7 +89,7 @@ TEST_CASE("the headline claims no more than the spread of the measurements carri
     const std::string sentence = result_sentence(data);
     return sentence.substr(0, sentence.find(" with 3 drafts"));
   };
-  CHECK(sentence_with(1.8, 1.6, 2.0) == "Wrote 1.6× to 2.0× faster");
+  CHECK(sentence_with(1.8, 1.6, 2.0) == "Wrote 1.6× to 2.0× as fast");
   CHECK(sentence_with(1.8, 0.9, 2.0) == "Wrote about as fast");
   CHECK(sentence_with(1.2, 1.04, 1.3) == "Wrote about as fast");
   CHECK(sentence_with(0.9, 0.8, 0.96) == "Wrote about as fast");
