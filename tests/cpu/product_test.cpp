@@ -79,7 +79,7 @@ index_t wrong_elements(const shape& s, index_t row_step, index_t panel_step) {
   product<Real, Weight> p;
   p.rows = s.rows;
   p.columns = s.columns;
-  p.inner = s.inner;
+  p.inner_size = s.inner;
   p.a = {a.data(), a_row, a_step};
   p.b = b.data();
   p.b_panel = b_panel;
