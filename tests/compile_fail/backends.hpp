@@ -56,12 +56,20 @@ template <class Backend, bool IsHostMemory>
 struct declared_traits {
   using context = declared_context<Backend>;
   using ops = declared_ops;
-  struct mailbox {};
-  struct recording {};
+  struct mailbox {
+    mailbox(context&, std::size_t bytes, std::size_t slots);
+    void post(context&, std::size_t slot, const void* from);
+    const std::byte* wait(std::size_t slot);
+  };
+  struct recording {
+    template <class Function>
+    void replay(context&, const Function& function);
+  };
   static constexpr bool is_host_memory = IsHostMemory;
   static constexpr index_t prefill_rows = 1;
   static constexpr index_t cycles_ahead = 0;
 
+  static context calling_thread();
   static void* allocate(std::size_t bytes);
   static void deallocate(void* memory, std::size_t bytes);
   static void copy_from_host(void* to, const void* from, std::size_t bytes);

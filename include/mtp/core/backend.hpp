@@ -53,6 +53,42 @@ namespace mtp::inline MTP_ABI {
 template <class Backend>
 struct backend_traits;
 
+namespace detail {
+/// What takes reports out and submits operations again.
+template <class Traits>
+concept has_reports = std::constructible_from<typename Traits::mailbox,
+                                              typename Traits::context&,
+                                              std::size_t,
+                                              std::size_t> &&
+    requires(typename Traits::context& context,
+             typename Traits::mailbox& mailbox,
+             typename Traits::recording& recording,
+             void (*submit)(),
+             const void* from,
+             std::size_t slot) {
+  mailbox.post(context, slot, from);
+  { mailbox.wait(slot) } -> std::convertible_to<const std::byte*>;
+  recording.replay(context, submit);
+};
+
+/// A context for operators where the host reads the elements, and a number of rows where one is
+/// given.
+template <class Traits>
+concept has_what_it_may_leave_out = (!Traits::is_host_memory ||
+                                     requires {
+                                       {
+                                         Traits::calling_thread()
+                                         } -> std::same_as<typename Traits::context>;
+                                     }) &&
+                                    (
+                                        !requires { Traits::invariant_rows; } ||
+                                        requires {
+                                          {
+                                            Traits::invariant_rows
+                                            } -> std::convertible_to<index_t>;
+                                        });
+}  // namespace detail
+
 /// A backend whose header has been included.
 template <class Backend>
 concept backend = requires(typename backend_traits<Backend>::context& context,
@@ -77,7 +113,9 @@ concept backend = requires(typename backend_traits<Backend>::context& context,
   { backend_traits<Backend>::is_host_memory } -> std::convertible_to<bool>;
   { backend_traits<Backend>::template weight_storage<float>(n, n) } -> std::same_as<index_t>;
   { backend_traits<Backend>::template weight_offset<float>(n, n, n, n) } -> std::same_as<index_t>;
-};
+}
+&&detail::has_reports<backend_traits<Backend>>&&
+    detail::has_what_it_may_leave_out<backend_traits<Backend>>;
 
 /// Stands for the host in views that no operation takes: what is filled in there is sent to a
 /// backend.
