@@ -21,6 +21,18 @@ struct any {
   any(const T&) {}
 };
 
+/// The result of a call that does not compile. Its type can be asked for; only who makes the call
+/// is told the sentence.
+struct refusal {};
+
+/// The result of a function whose assertions are these conditions: void where they hold.
+template <bool... Conditions>
+using void_if = std::conditional_t<(Conditions && ...), void, refusal>;
+
+/// A function with this result writes into its first argument, or would if the call compiled.
+template <class Result>
+inline constexpr bool writes = std::is_void_v<Result> || std::is_same_v<Result, refusal>;
+
 /// T, as deduced by T&&, is a temporary of `Type` or one that is moved from: it would not outlive
 /// an object that keeps its address.
 template <class T, class Type>

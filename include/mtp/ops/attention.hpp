@@ -169,21 +169,19 @@ void attention_cached_forward(context<Backend>& context,
 }
 
 /// @cond
-// Tensors for views.
-MTP_TAKES_TENSORS(attention_forward, as_dynamic_operand)
-MTP_TAKES_TENSORS(attention_backward, as_dynamic_operand)
-MTP_TAKES_TENSORS(attention_cached_forward, as_dynamic_operand)
-
-// What calls are told that fit no operation above.
-MTP_REFUSES(attention_forward,
-            "views and weights must be of the context's backend, and of one element "
-            "type or its accumulator type")
-MTP_REFUSES(attention_backward,
-            "views and weights must be of the context's backend, and of one element "
-            "type or its accumulator type")
-MTP_REFUSES(attention_cached_forward,
-            "views and weights must be of the context's backend, and of one element "
-            "type or its accumulator type")
+// Calls with tensors, and what calls are told that fit no operation above.
+MTP_OPERATION(attention_forward,
+              as_dynamic_operand,
+              "views and weights must be of the context's backend, and of one element type or its "
+              "accumulator type")
+MTP_OPERATION(attention_backward,
+              as_dynamic_operand,
+              "views and weights must be of the context's backend, and of one element type or its "
+              "accumulator type")
+MTP_OPERATION(attention_cached_forward,
+              as_dynamic_operand,
+              "views and weights must be of the context's backend, and of one element type or its "
+              "accumulator type")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

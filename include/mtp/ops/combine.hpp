@@ -143,17 +143,15 @@ void combine_backward(context<Backend>& context,
 }
 
 /// @cond
-// Tensors for views.
-MTP_TAKES_TENSORS(combine_forward, as_dynamic_operand)
-MTP_TAKES_TENSORS(combine_backward, as_dynamic_operand)
-
-// What calls are told that fit no operation above.
-MTP_REFUSES(combine_forward,
-            "views and weights must be of the context's backend, and of one element "
-            "type or its accumulator type")
-MTP_REFUSES(combine_backward,
-            "views and weights must be of the context's backend, and of one element "
-            "type or its accumulator type")
+// Calls with tensors, and what calls are told that fit no operation above.
+MTP_OPERATION(combine_forward,
+              as_dynamic_operand,
+              "views and weights must be of the context's backend, and of one element type or its "
+              "accumulator type")
+MTP_OPERATION(combine_backward,
+              as_dynamic_operand,
+              "views and weights must be of the context's backend, and of one element type or its "
+              "accumulator type")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

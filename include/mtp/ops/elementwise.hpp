@@ -16,9 +16,44 @@
 
 namespace mtp::inline MTP_ABI {
 
+namespace detail {
+
+/// Elements of X become elements of Y.
+template <class Y, class X>
+inline constexpr bool converts = same_element<Y, X> ||
+                                 (scalar<Y> && scalar<std::remove_const_t<X>>);
+
+/// A function of an element of each X, whose result is an element of Y.
+template <class Function, class Y, class... X>
+inline constexpr bool maps =
+    std::is_invocable_r_v<arithmetic_t<Y>, const Function&, arithmetic_t<X>...>;
+
+/// Elements of A and B that go to Y as they are.
+template <class Y, class A, class B>
+inline constexpr bool chooses = !std::is_const_v<Y> && same_element<Y, A> && same_element<Y, B>;
+
+/// Elements that are true or false.
+template <class Condition>
+inline constexpr bool truth =
+    scalar<std::remove_const_t<Condition>> || std::is_integral_v<Condition>;
+
+/// A vector as long as the last dimension of Shape, as far as the compiler can tell.
+template <class Shape, class Row>
+inline constexpr bool is_row_of = [] {
+  if constexpr (Shape::rank >= 1 && Row::rank == 1) {
+    return may_equal(Shape::static_sizes.back(), Row::static_sizes.back());
+  } else {
+    return false;
+  }
+}();
+
+}  // namespace detail
+
 /// y[i] = value                                     y of any shape and element type
 template <class S, class Shape, class Backend>
-void fill(context<Backend>& context, view<S, Shape, Backend> y, detail::arithmetic_t<S> value) {
+detail::void_if<!std::is_const_v<S>> fill(context<Backend>& context,
+                                          view<S, Shape, Backend> y,
+                                          detail::arithmetic_t<S> value) {
   static_assert(!std::is_const_v<S>, "fill: y must be writable");
   MTP_DISPATCH(fill, context, detail::output(y), value);
 }
@@ -28,9 +63,10 @@ void fill(context<Backend>& context, view<S, Shape, Backend> y, detail::arithmet
 /// Element types may differ where both are f64, f32 or bf16: the value is rounded to nearest, ties
 /// to even, f64 to bf16 by way of f32. Elements of equal type keep their bits.
 template <class S, class Shape, class X, class ShapeX, class Backend>
-void copy(context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, Backend> x) {
+detail::void_if<!std::is_const_v<S>, detail::converts<S, X>, detail::same_shape<Shape, ShapeX>>
+copy(context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, Backend> x) {
   static_assert(!std::is_const_v<S>, "copy: y must be writable");
-  static_assert(detail::same_element<S, X> || (scalar<S> && scalar<std::remove_const_t<X>>),
+  static_assert(detail::converts<S, X>,
                 "copy: there is no conversion between the element types of y and x");
   static_assert(detail::same_shape<Shape, ShapeX>, "copy: y and x must have the same shape");
   detail::check_same_shape("copy", "x", x, y);
@@ -39,11 +75,14 @@ void copy(context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, 
 
 /// y[i] = a[i] + b[i]                               y, a, b of one element type; a, b broadcast
 template <class S, class Shape, class A, class ShapeA, class B, class ShapeB, class Backend>
-void add(context<Backend>& context,
-         view<S, Shape, Backend> y,
-         view<A, ShapeA, Backend> a,
-         view<B, ShapeB, Backend> b) {
-  static_assert(scalar<S> && detail::same_element<S, A> && detail::same_element<S, B>,
+detail::void_if<detail::one_element<S, A, B>,
+                detail::broadcasts<Shape, ShapeA>,
+                detail::broadcasts<Shape, ShapeB>>
+add(context<Backend>& context,
+    view<S, Shape, Backend> y,
+    view<A, ShapeA, Backend> a,
+    view<B, ShapeB, Backend> b) {
+  static_assert(detail::one_element<S, A, B>,
                 "add: y must be writable, and y, a and b of one element type: f64, f32 or bf16");
   static_assert(detail::broadcasts<Shape, ShapeA> && detail::broadcasts<Shape, ShapeB>,
                 "add: a and b must have y's shape, or one that broadcasts to it");
@@ -54,12 +93,15 @@ void add(context<Backend>& context,
 
 /// y[i] = a[i] - b[i]                               y, a, b of one element type; a, b broadcast
 template <class S, class Shape, class A, class ShapeA, class B, class ShapeB, class Backend>
-void subtract(context<Backend>& context,
-              view<S, Shape, Backend> y,
-              view<A, ShapeA, Backend> a,
-              view<B, ShapeB, Backend> b) {
+detail::void_if<detail::one_element<S, A, B>,
+                detail::broadcasts<Shape, ShapeA>,
+                detail::broadcasts<Shape, ShapeB>>
+subtract(context<Backend>& context,
+         view<S, Shape, Backend> y,
+         view<A, ShapeA, Backend> a,
+         view<B, ShapeB, Backend> b) {
   static_assert(
-      scalar<S> && detail::same_element<S, A> && detail::same_element<S, B>,
+      detail::one_element<S, A, B>,
       "subtract: y must be writable, and y, a and b of one element type: f64, f32 or bf16");
   static_assert(detail::broadcasts<Shape, ShapeA> && detail::broadcasts<Shape, ShapeB>,
                 "subtract: a and b must have y's shape, or one that broadcasts to it");
@@ -70,12 +112,15 @@ void subtract(context<Backend>& context,
 
 /// y[i] = a[i] * b[i]                               y, a, b of one element type; a, b broadcast
 template <class S, class Shape, class A, class ShapeA, class B, class ShapeB, class Backend>
-void multiply(context<Backend>& context,
-              view<S, Shape, Backend> y,
-              view<A, ShapeA, Backend> a,
-              view<B, ShapeB, Backend> b) {
+detail::void_if<detail::one_element<S, A, B>,
+                detail::broadcasts<Shape, ShapeA>,
+                detail::broadcasts<Shape, ShapeB>>
+multiply(context<Backend>& context,
+         view<S, Shape, Backend> y,
+         view<A, ShapeA, Backend> a,
+         view<B, ShapeB, Backend> b) {
   static_assert(
-      scalar<S> && detail::same_element<S, A> && detail::same_element<S, B>,
+      detail::one_element<S, A, B>,
       "multiply: y must be writable, and y, a and b of one element type: f64, f32 or bf16");
   static_assert(detail::broadcasts<Shape, ShapeA> && detail::broadcasts<Shape, ShapeB>,
                 "multiply: a and b must have y's shape, or one that broadcasts to it");
@@ -86,11 +131,14 @@ void multiply(context<Backend>& context,
 
 /// y[i] = a[i] / b[i]                               y, a, b of one element type; a, b broadcast
 template <class S, class Shape, class A, class ShapeA, class B, class ShapeB, class Backend>
-void divide(context<Backend>& context,
-            view<S, Shape, Backend> y,
-            view<A, ShapeA, Backend> a,
-            view<B, ShapeB, Backend> b) {
-  static_assert(scalar<S> && detail::same_element<S, A> && detail::same_element<S, B>,
+detail::void_if<detail::one_element<S, A, B>,
+                detail::broadcasts<Shape, ShapeA>,
+                detail::broadcasts<Shape, ShapeB>>
+divide(context<Backend>& context,
+       view<S, Shape, Backend> y,
+       view<A, ShapeA, Backend> a,
+       view<B, ShapeB, Backend> b) {
+  static_assert(detail::one_element<S, A, B>,
                 "divide: y must be writable, and y, a and b of one element type: f64, f32 or bf16");
   static_assert(detail::broadcasts<Shape, ShapeA> && detail::broadcasts<Shape, ShapeB>,
                 "divide: a and b must have y's shape, or one that broadcasts to it");
@@ -101,11 +149,12 @@ void divide(context<Backend>& context,
 
 /// y[i] = factor * x[i]                             y, x of one shape and element type
 template <class S, class Shape, class X, class ShapeX, class Backend>
-void scale(context<Backend>& context,
-           view<S, Shape, Backend> y,
-           view<X, ShapeX, Backend> x,
-           detail::arithmetic_t<S> factor) {
-  static_assert(scalar<S> && detail::same_element<S, X>,
+detail::void_if<detail::one_element<S, X>, detail::same_shape<Shape, ShapeX>> scale(
+    context<Backend>& context,
+    view<S, Shape, Backend> y,
+    view<X, ShapeX, Backend> x,
+    detail::arithmetic_t<S> factor) {
+  static_assert(detail::one_element<S, X>,
                 "scale: y must be writable, and y and x of one element type: f64, f32 or bf16");
   static_assert(detail::same_shape<Shape, ShapeX>, "scale: y and x must have the same shape");
   detail::check_same_shape("scale", "x", x, y);
@@ -116,11 +165,12 @@ void scale(context<Backend>& context,
 ///
 /// One fused multiply-add per element where the machine has it.
 template <class S, class Shape, class X, class ShapeX, class Backend>
-void axpy(context<Backend>& context,
-          view<S, Shape, Backend> y,
-          detail::arithmetic_t<S> factor,
-          view<X, ShapeX, Backend> x) {
-  static_assert(scalar<S> && detail::same_element<S, X>,
+detail::void_if<detail::one_element<S, X>, detail::same_shape<Shape, ShapeX>> axpy(
+    context<Backend>& context,
+    view<S, Shape, Backend> y,
+    detail::arithmetic_t<S> factor,
+    view<X, ShapeX, Backend> x) {
+  static_assert(detail::one_element<S, X>,
                 "axpy: y must be writable, and y and x of one element type: f64, f32 or bf16");
   static_assert(detail::same_shape<Shape, ShapeX>, "axpy: y and x must have the same shape");
   detail::check_same_shape("axpy", "x", x, y);
@@ -136,14 +186,15 @@ void axpy(context<Backend>& context,
 /// device's compiler must be able to call it. For CUDA, give a type whose operator() is marked
 /// MTP_HOST_DEVICE (core/config.hpp); a lambda needs nvcc's option --extended-lambda.
 template <class S, class Shape, class X, class ShapeX, class Backend, class Function>
-void transform(context<Backend>& context,
-               view<S, Shape, Backend> y,
-               view<X, ShapeX, Backend> x,
-               const Function& function) {
+detail::
+    void_if<!std::is_const_v<S>, detail::maps<Function, S, X>, detail::same_shape<Shape, ShapeX>>
+    transform(context<Backend>& context,
+              view<S, Shape, Backend> y,
+              view<X, ShapeX, Backend> x,
+              const Function& function) {
   static_assert(!std::is_const_v<S>, "transform: y must be writable");
-  static_assert(
-      std::is_invocable_r_v<detail::arithmetic_t<S>, const Function&, detail::arithmetic_t<X>>,
-      "transform: the function must take an element of x and return one of y");
+  static_assert(detail::maps<Function, S, X>,
+                "transform: the function must take an element of x and return one of y");
   static_assert(detail::same_shape<Shape, ShapeX>, "transform: y and x must have the same shape");
   detail::check_same_shape("transform", "x", x, y);
   MTP_DISPATCH(transform, context, detail::output(y), detail::input(x), function);
@@ -158,16 +209,17 @@ template <class S,
           class ShapeB,
           class Backend,
           class Function>
-void transform(context<Backend>& context,
-               view<S, Shape, Backend> y,
-               view<A, ShapeA, Backend> a,
-               view<B, ShapeB, Backend> b,
-               const Function& function) {
+detail::void_if<!std::is_const_v<S>,
+                detail::maps<Function, S, A, B>,
+                detail::broadcasts<Shape, ShapeA>,
+                detail::broadcasts<Shape, ShapeB>>
+transform(context<Backend>& context,
+          view<S, Shape, Backend> y,
+          view<A, ShapeA, Backend> a,
+          view<B, ShapeB, Backend> b,
+          const Function& function) {
   static_assert(!std::is_const_v<S>, "transform: y must be writable");
-  static_assert(std::is_invocable_r_v<detail::arithmetic_t<S>,
-                                      const Function&,
-                                      detail::arithmetic_t<A>,
-                                      detail::arithmetic_t<B>>,
+  static_assert(detail::maps<Function, S, A, B>,
                 "transform: the function must take elements of a and b and return one of y");
   static_assert(detail::broadcasts<Shape, ShapeA> && detail::broadcasts<Shape, ShapeB>,
                 "transform: a and b must have y's shape, or one that broadcasts to it");
@@ -190,14 +242,19 @@ template <class S,
           class B,
           class ShapeB,
           class Backend>
-void where(context<Backend>& context,
-           view<S, Shape, Backend> y,
-           view<Condition, ShapeC, Backend> condition,
-           view<A, ShapeA, Backend> a,
-           view<B, ShapeB, Backend> b) {
-  static_assert(!std::is_const_v<S> && detail::same_element<S, A> && detail::same_element<S, B>,
+detail::void_if<detail::chooses<S, A, B>,
+                detail::truth<Condition>,
+                detail::broadcasts<Shape, ShapeC>,
+                detail::broadcasts<Shape, ShapeA>,
+                detail::broadcasts<Shape, ShapeB>>
+where(context<Backend>& context,
+      view<S, Shape, Backend> y,
+      view<Condition, ShapeC, Backend> condition,
+      view<A, ShapeA, Backend> a,
+      view<B, ShapeB, Backend> b) {
+  static_assert(detail::chooses<S, A, B>,
                 "where: y must be writable, and y, a and b of one element type");
-  static_assert(scalar<std::remove_const_t<Condition>> || std::is_integral_v<Condition>,
+  static_assert(detail::truth<Condition>,
                 "where: the elements of condition must be numbers or truth values");
   static_assert(detail::broadcasts<Shape, ShapeC> && detail::broadcasts<Shape, ShapeA> &&
                     detail::broadcasts<Shape, ShapeB>,
@@ -210,18 +267,21 @@ void where(context<Backend>& context,
 
 /// y[..., c] = x[..., c] + row[c]                   y, x [..., C], row [C], one element type
 template <class S, class Shape, class X, class ShapeX, class R, class ShapeR, class Backend>
-void broadcast_add(context<Backend>& context,
-                   view<S, Shape, Backend> y,
-                   view<X, ShapeX, Backend> x,
-                   view<R, ShapeR, Backend> row) {
+detail::void_if<detail::one_element<S, X, R>,
+                detail::same_shape<Shape, ShapeX>,
+                detail::is_row_of<Shape, ShapeR>>
+broadcast_add(context<Backend>& context,
+              view<S, Shape, Backend> y,
+              view<X, ShapeX, Backend> x,
+              view<R, ShapeR, Backend> row) {
   static_assert(
-      scalar<S> && detail::same_element<S, X> && detail::same_element<S, R>,
+      detail::one_element<S, X, R>,
       "broadcast_add: y must be writable, and y, x and row of one element type: f64, f32 or bf16");
   static_assert(detail::same_shape<Shape, ShapeX>,
                 "broadcast_add: y and x must have the same shape");
   static_assert(Shape::rank >= 1 && ShapeR::rank == 1, "broadcast_add: row must be a vector");
   if constexpr (Shape::rank >= 1 && ShapeR::rank == 1) {
-    static_assert(detail::may_equal(Shape::static_sizes.back(), ShapeR::static_sizes.back()),
+    static_assert(detail::is_row_of<Shape, ShapeR>,
                   "broadcast_add: row must be as long as the last dimension of x");
     detail::check_same_shape("broadcast_add", "x", x, y);
     check(row.extent(0) == y.extent(Shape::rank - 1),
@@ -234,33 +294,21 @@ void broadcast_add(context<Backend>& context,
 }
 
 /// @cond
-// Tensors for views.
-MTP_TAKES_TENSORS(fill, as_operand)
-MTP_TAKES_TENSORS(copy, as_operand)
-MTP_TAKES_TENSORS(add, as_operand)
-MTP_TAKES_TENSORS(subtract, as_operand)
-MTP_TAKES_TENSORS(multiply, as_operand)
-MTP_TAKES_TENSORS(divide, as_operand)
-MTP_TAKES_TENSORS(scale, as_operand)
-MTP_TAKES_TENSORS(axpy, as_operand)
-MTP_TAKES_TENSORS(transform, as_operand)
-MTP_TAKES_TENSORS(where, as_operand)
-MTP_TAKES_TENSORS(broadcast_add, as_operand)
-
-// What calls are told that fit no operation above.
-MTP_REFUSES(fill, "expected (context, y, value), y a view of the context's backend")
-MTP_REFUSES(copy, "expected (context, y, x), views of one backend")
-MTP_REFUSES(add, "expected (context, y, a, b), views of one backend")
-MTP_REFUSES(subtract, "expected (context, y, a, b), views of one backend")
-MTP_REFUSES(multiply, "expected (context, y, a, b), views of one backend")
-MTP_REFUSES(divide, "expected (context, y, a, b), views of one backend")
-MTP_REFUSES(scale, "expected (context, y, x, factor), y and x views of one backend")
-MTP_REFUSES(axpy, "expected (context, y, factor, x), y and x views of one backend")
-MTP_REFUSES(transform,
-            "expected (context, y, x, function), y and x views of one backend or "
-            "(context, y, a, b, function), y, a and b views of one backend")
-MTP_REFUSES(where, "expected (context, y, condition, a, b), views of one backend")
-MTP_REFUSES(broadcast_add, "expected (context, y, x, row), views of one backend")
+// Calls with tensors, and what calls are told that fit no operation above.
+MTP_OPERATION(fill, as_operand, "expected (context, y, value), y a view of the context's backend")
+MTP_OPERATION(copy, as_operand, "expected (context, y, x), views of one backend")
+MTP_OPERATION(add, as_operand, "expected (context, y, a, b), views of one backend")
+MTP_OPERATION(subtract, as_operand, "expected (context, y, a, b), views of one backend")
+MTP_OPERATION(multiply, as_operand, "expected (context, y, a, b), views of one backend")
+MTP_OPERATION(divide, as_operand, "expected (context, y, a, b), views of one backend")
+MTP_OPERATION(scale, as_operand, "expected (context, y, x, factor), y and x views of one backend")
+MTP_OPERATION(axpy, as_operand, "expected (context, y, factor, x), y and x views of one backend")
+MTP_OPERATION(transform,
+              as_operand,
+              "expected (context, y, x, function), y and x views of one backend or (context, y, a, "
+              "b, function), y, a and b views of one backend")
+MTP_OPERATION(where, as_operand, "expected (context, y, condition, a, b), views of one backend")
+MTP_OPERATION(broadcast_add, as_operand, "expected (context, y, x, row), views of one backend")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

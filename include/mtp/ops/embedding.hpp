@@ -61,10 +61,10 @@ void embedding_forward(context<Backend>& context,
 ///
 /// dtable holds accumulate_t of dx's elements. Throws as embedding_forward does.
 template <class G, class S, detail::matrix_shape Shape, class Backend>
-void embedding_backward(context<Backend>& context,
-                        weight_view<G, Backend> dtable,
-                        view<S, Shape, Backend> rows,
-                        in_tokens<Backend> tokens) {
+detail::void_if<detail::sums_of<G, S>> embedding_backward(context<Backend>& context,
+                                                          weight_view<G, Backend> dtable,
+                                                          view<S, Shape, Backend> rows,
+                                                          in_tokens<Backend> tokens) {
   static_assert(detail::sums_of<G, S>,
                 "embedding_backward: dtable must hold elements of the accumulator type of dx");
   const detail::in_matrix_of<S, Backend> dx(rows);
@@ -73,15 +73,14 @@ void embedding_backward(context<Backend>& context,
 }
 
 /// @cond
-// Tensors for views.
-MTP_TAKES_TENSORS(embedding_forward, as_dynamic_operand)
-MTP_TAKES_TENSORS(embedding_backward, as_dynamic_operand)
-
-// What calls are told that fit no operation above.
-MTP_REFUSES(embedding_forward,
-            "expected (context, x [N, C], table, tokens [N]), of one backend, x "
-            "dynamic, writable and of the table's element type")
-MTP_REFUSES(embedding_backward, "expected (context, dtable, dx [N, C], tokens [N]), of one backend")
+// Calls with tensors, and what calls are told that fit no operation above.
+MTP_OPERATION(embedding_forward,
+              as_dynamic_operand,
+              "expected (context, x [N, C], table, tokens [N]), of one backend, x dynamic, "
+              "writable and of the table's element type")
+MTP_OPERATION(embedding_backward,
+              as_dynamic_operand,
+              "expected (context, dtable, dx [N, C], tokens [N]), of one backend")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

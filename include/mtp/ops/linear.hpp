@@ -16,10 +16,12 @@ namespace mtp::inline MTP_ABI {
 /// x[m] and W alone, not on M or on threads; docs/numerics.md says for which M each backend
 /// promises it. Rows may be strided. y must not overlap x. Throws mtp::error on wrong shapes.
 template <scalar Y, detail::matrix_shape Shape, class X, detail::matrix_shape ShapeX, class Backend>
-void linear_forward(context<Backend>& context,
-                    view<Y, Shape, Backend> y,
-                    view<X, ShapeX, Backend> rows,
-                    in_weight<std::remove_const_t<X>, Backend> w) {
+detail::void_if<detail::result_of<Y, X>,
+                detail::may_equal(Shape::static_sizes[0], ShapeX::static_sizes[0])>
+linear_forward(context<Backend>& context,
+               view<Y, Shape, Backend> y,
+               view<X, ShapeX, Backend> rows,
+               in_weight<std::remove_const_t<X>, Backend> w) {
   static_assert(detail::result_of<Y, X>,
                 "linear_forward: y must have x's element type or its accumulator type");
   static_assert(detail::may_equal(Shape::static_sizes[0], ShapeX::static_sizes[0]),
@@ -107,10 +109,11 @@ void linear_add_backward_input(context<Backend>& context,
 /// the value that stands there; on every backend its order depends on shapes alone. Throws
 /// mtp::error on wrong shapes.
 template <class G, class S, detail::matrix_shape Shape, class Backend>
-void linear_backward_weight(context<Backend>& context,
-                            weight_view<G, Backend> dw,
-                            view<S, Shape, Backend> dy_rows,
-                            in_matrix<std::remove_const_t<S>, Backend> x) {
+detail::void_if<detail::sums_of<G, S>> linear_backward_weight(
+    context<Backend>& context,
+    weight_view<G, Backend> dw,
+    view<S, Shape, Backend> dy_rows,
+    in_matrix<std::remove_const_t<S>, Backend> x) {
   static_assert(detail::sums_of<G, S>,
                 "linear_backward_weight: dw must hold elements of the accumulator type of dy");
   const detail::in_matrix_of<S, Backend> dy(dy_rows);
@@ -125,9 +128,11 @@ void linear_backward_weight(context<Backend>& context,
 ///
 /// dbias holds accumulate_t of dy's elements. Throws mtp::error on wrong shapes.
 template <class G, detail::vector_shape Shape, class S, detail::matrix_shape ShapeY, class Backend>
-void linear_backward_bias(context<Backend>& context,
-                          view<G, Shape, Backend> dbias,
-                          view<S, ShapeY, Backend> dy_rows) {
+detail::void_if<detail::sums_of<G, S>,
+                detail::may_equal(Shape::static_sizes[0], ShapeY::static_sizes[1])>
+linear_backward_bias(context<Backend>& context,
+                     view<G, Shape, Backend> dbias,
+                     view<S, ShapeY, Backend> dy_rows) {
   static_assert(detail::sums_of<G, S>,
                 "linear_backward_bias: dbias must hold elements of the accumulator type of dy");
   static_assert(detail::may_equal(Shape::static_sizes[0], ShapeY::static_sizes[1]),
@@ -141,36 +146,33 @@ void linear_backward_bias(context<Backend>& context,
 }
 
 /// @cond
-// Tensors for views.
-MTP_TAKES_TENSORS(linear_forward, as_operand)
-MTP_TAKES_TENSORS(linear_bias_forward, as_operand)
-MTP_TAKES_TENSORS(linear_add_forward, as_operand)
-MTP_TAKES_TENSORS(linear_backward_input, as_operand)
-MTP_TAKES_TENSORS(linear_add_backward_input, as_operand)
-MTP_TAKES_TENSORS(linear_backward_weight, as_operand)
-MTP_TAKES_TENSORS(linear_backward_bias, as_operand)
-
-// What calls are told that fit no operation above.
-MTP_REFUSES(linear_forward,
-            "expected (context, y [M, N], x [M, K], w), of one backend, w a "
-            "weight_view of x's element type; for a matrix that is no weight, "
-            "matmul with view::transpose()")
-MTP_REFUSES(linear_bias_forward,
-            "expected (context, y [M, N], x [M, K], w, bias [N]), of one backend "
-            "and element type, y writable")
-MTP_REFUSES(linear_add_forward,
-            "expected (context, y [M, N], x [M, K], w, residual [M, N]), of one "
-            "backend and element type, y writable")
-MTP_REFUSES(linear_backward_input,
-            "expected (context, dx [M, K], dy [M, N], w), of one backend and "
-            "element type, dx writable")
-MTP_REFUSES(linear_add_backward_input,
-            "expected (context, dx [M, K], dy [M, N], w, residual [M, K]), of one "
-            "backend and element type, dx writable")
-MTP_REFUSES(linear_backward_weight,
-            "expected (context, dw, dy [M, N], x [M, K]), of one backend, x of dy's "
-            "element type")
-MTP_REFUSES(linear_backward_bias, "expected (context, dbias [N], dy [M, N]), views of one backend")
+// Calls with tensors, and what calls are told that fit no operation above.
+MTP_OPERATION(linear_forward,
+              as_operand,
+              "expected (context, y [M, N], x [M, K], w), of one backend, w a weight_view of x's "
+              "element type; for a matrix that is no weight, matmul with view::transpose()")
+MTP_OPERATION(linear_bias_forward,
+              as_operand,
+              "expected (context, y [M, N], x [M, K], w, bias [N]), of one backend and element "
+              "type, y writable")
+MTP_OPERATION(linear_add_forward,
+              as_operand,
+              "expected (context, y [M, N], x [M, K], w, residual [M, N]), of one backend and "
+              "element type, y writable")
+MTP_OPERATION(
+    linear_backward_input,
+    as_operand,
+    "expected (context, dx [M, K], dy [M, N], w), of one backend and element type, dx writable")
+MTP_OPERATION(linear_add_backward_input,
+              as_operand,
+              "expected (context, dx [M, K], dy [M, N], w, residual [M, K]), of one backend and "
+              "element type, dx writable")
+MTP_OPERATION(linear_backward_weight,
+              as_operand,
+              "expected (context, dw, dy [M, N], x [M, K]), of one backend, x of dy's element type")
+MTP_OPERATION(linear_backward_bias,
+              as_operand,
+              "expected (context, dbias [N], dy [M, N]), views of one backend")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

@@ -94,15 +94,16 @@ MTP_HOST_DEVICE A cross_entropy_of(A logit, A largest, A log_sum) {
 /// targets >= V; where targets lie on a device, such a target counts as none, and synchronize
 /// throws.
 template <class L, class S, detail::matrix_shape Shape, class Backend>
-void linear_cross_entropy(context<Backend>& context,
-                          matrix_view<L, Backend> losses,
-                          out_tokens<Backend> predicted,
-                          out_matrix<std::remove_const_t<S>, Backend> dhidden,
-                          out_weight<L, Backend> dw,
-                          view<S, Shape, Backend> hidden_rows,
-                          in_weight<std::remove_const_t<S>, Backend> w,
-                          std::type_identity_t<matrix_view<const token_t, Backend>> targets,
-                          in_matrix<L, Backend> weights) {
+detail::void_if<detail::sums_of<L, S>> linear_cross_entropy(
+    context<Backend>& context,
+    matrix_view<L, Backend> losses,
+    out_tokens<Backend> predicted,
+    out_matrix<std::remove_const_t<S>, Backend> dhidden,
+    out_weight<L, Backend> dw,
+    view<S, Shape, Backend> hidden_rows,
+    in_weight<std::remove_const_t<S>, Backend> w,
+    std::type_identity_t<matrix_view<const token_t, Backend>> targets,
+    in_matrix<L, Backend> weights) {
   static_assert(detail::sums_of<L, S>,
                 "linear_cross_entropy: losses must hold elements of the accumulator type "
                 "of hidden");
@@ -118,7 +119,7 @@ void linear_cross_entropy(context<Backend>& context,
 
 /// The losses and predictions of linear_cross_entropy without gradients. Throws as it does.
 template <class L, class S, detail::matrix_shape Shape, class Backend>
-void linear_cross_entropy_forward(
+detail::void_if<detail::sums_of<L, S>> linear_cross_entropy_forward(
     context<Backend>& context,
     matrix_view<L, Backend> losses,
     out_tokens<Backend> predicted,
@@ -151,21 +152,19 @@ void predict(context<Backend>& context,
 }
 
 /// @cond
-// Tensors for views.
-MTP_TAKES_TENSORS(linear_cross_entropy, as_dynamic_operand)
-MTP_TAKES_TENSORS(linear_cross_entropy_forward, as_dynamic_operand)
-MTP_TAKES_TENSORS(predict, as_dynamic_operand)
-
-// What calls are told that fit no operation above.
-MTP_REFUSES(linear_cross_entropy,
-            "views and weights must be of the context's backend, and of one element "
-            "type or its accumulator type")
-MTP_REFUSES(linear_cross_entropy_forward,
-            "views and weights must be of the context's backend, and of one element "
-            "type or its accumulator type")
-MTP_REFUSES(predict,
-            "expected (context, predicted [M], logits [M, V]), views of one "
-            "backend, of token_t and of f64, f32 or bf16")
+// Calls with tensors, and what calls are told that fit no operation above.
+MTP_OPERATION(linear_cross_entropy,
+              as_dynamic_operand,
+              "views and weights must be of the context's backend, and of one element type or its "
+              "accumulator type")
+MTP_OPERATION(linear_cross_entropy_forward,
+              as_dynamic_operand,
+              "views and weights must be of the context's backend, and of one element type or its "
+              "accumulator type")
+MTP_OPERATION(predict,
+              as_dynamic_operand,
+              "expected (context, predicted [M], logits [M, V]), views of one backend, of token_t "
+              "and of f64, f32 or bf16")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

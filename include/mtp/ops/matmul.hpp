@@ -17,6 +17,28 @@ enum class update {
   accumulate,  ///< c += a b
 };
 
+namespace detail {
+
+/// Elements of A and B whose products are summed in the accumulator type of C.
+template <class C, class A, class B>
+inline constexpr bool mixes = scalar<C>&& scalar<std::remove_const_t<A>>&&
+    scalar<std::remove_const_t<B>>&& std::same_as<arithmetic_t<C>, arithmetic_t<A>>&&
+        std::same_as<arithmetic_t<C>, arithmetic_t<B>>;
+
+/// C [M, N], A [M, K] and B [K, N], as far as the compiler can tell.
+template <class C, class A, class B>
+inline constexpr bool multiplies = [] {
+  if constexpr (C::rank == 2 && A::rank == 2 && B::rank == 2) {
+    return may_equal(A::static_sizes[1], B::static_sizes[0]) &&
+           may_equal(C::static_sizes[0], A::static_sizes[0]) &&
+           may_equal(C::static_sizes[1], B::static_sizes[1]);
+  } else {
+    return false;
+  }
+}();
+
+}  // namespace detail
+
 /// c[m, n] = sum over k of a[m, k] b[k, n], or c[m, n] += ... with update::accumulate
 ///
 /// c [M, N], a [M, K], b [K, N], any strides: a transposed product takes a transposed view. Element
@@ -27,11 +49,12 @@ enum class update {
 /// order by shapes, strides and alignment. c must not overlap a or b. Throws mtp::error on wrong
 /// shapes and on too little workspace.
 template <class S, class Shape, class A, class ShapeA, class B, class ShapeB, class Backend>
-void matmul(context<Backend>& context,
-            view<S, Shape, Backend> c,
-            view<A, ShapeA, Backend> a,
-            view<B, ShapeB, Backend> b,
-            update mode = update::overwrite) {
+detail::void_if<detail::mixes<S, A, B>, detail::multiplies<Shape, ShapeA, ShapeB>> matmul(
+    context<Backend>& context,
+    view<S, Shape, Backend> c,
+    view<A, ShapeA, Backend> a,
+    view<B, ShapeB, Backend> b,
+    update mode = update::overwrite) {
   static_assert(scalar<S> && scalar<std::remove_const_t<A>> && scalar<std::remove_const_t<B>>,
                 "matmul: c must be writable, and c, a and b hold f64, f32 or bf16");
   static_assert(std::same_as<detail::arithmetic_t<S>, detail::arithmetic_t<A>> &&
@@ -63,11 +86,10 @@ void matmul(context<Backend>& context,
 }
 
 /// @cond
-// Tensors for views.
-MTP_TAKES_TENSORS(matmul, as_operand)
-
-// What calls are told that fit no operation above.
-MTP_REFUSES(matmul, "expected (context, c, a, b, update), c, a and b views of one backend")
+// Calls with tensors, and what calls are told that fit no operation above.
+MTP_OPERATION(matmul,
+              as_operand,
+              "expected (context, c, a, b, update), c, a and b views of one backend")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

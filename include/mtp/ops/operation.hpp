@@ -1,5 +1,5 @@
 // What every operation is made of besides its contract: the way to the backend, calls with tensors,
-// and what calls are told that fit nothing. Macros, because all three repeat the operation's name.
+// and what calls are told that fit nothing. Macros, because all of it repeats the operation's name.
 #pragma once
 
 #include <type_traits>
@@ -26,7 +26,7 @@
   template <class Context, class First, class... Rest>                                          \
   requires(detail::some_tensor<First, Rest...>) decltype(auto) operation(                       \
       Context& context, First&& first, Rest&&... rest) {                                        \
-    if constexpr (std::is_void_v<decltype(operation(                                            \
+    if constexpr (detail::writes<decltype(operation(                                            \
                       context,                                                                  \
                       detail::operand(std::forward<First>(first)),                              \
                       detail::operand(std::forward<Rest>(rest))...))>) {                        \
@@ -40,10 +40,26 @@
                      detail::operand(std::forward<Rest>(rest))...);                             \
   }
 
-/// What a call of `operation` is told that fits no declaration of it: `usage`, a literal. Stands
-/// behind the operation, in its namespace.
-#define MTP_REFUSES(operation, usage)                          \
-  template <class Call = void>                                 \
-  void operation(detail::any, detail::any, ...) {              \
-    static_assert(detail::never<Call>, #operation ": " usage); \
+/// Stands behind an operation, in its namespace: tensors for views, as above; what a call is told
+/// that fits no declaration, `usage`, a literal; and the tag op::`operation`, by which `supported`
+/// asks (ops/supported.hpp).
+#define MTP_OPERATION(operation, operand, usage)                                   \
+  MTP_TAKES_TENSORS(operation, operand)                                            \
+  template <class Call = void>                                                     \
+  detail::refusal operation(detail::any, detail::any, ...) {                       \
+    static_assert(detail::never<Call>, #operation ": " usage);                     \
+    return {};                                                                     \
+  }                                                                                \
+  namespace op {                                                                   \
+  struct operation {                                                               \
+    template <class... Arguments>                                                  \
+    static auto call(Arguments&&... arguments)                                     \
+        -> decltype(mtp::operation(std::forward<Arguments>(arguments)...));        \
+    template <class Operations, class... Arguments>                                \
+    static auto dispatch(Arguments&&... arguments)                                 \
+        -> decltype(Operations::operation(std::forward<Arguments>(arguments)...)); \
+    template <class Argument>                                                      \
+    static auto as_view(Argument&& argument)                                       \
+        -> decltype(detail::operand(std::forward<Argument>(argument)));            \
+  };                                                                               \
   }

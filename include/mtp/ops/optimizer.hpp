@@ -107,17 +107,15 @@ void adamw_update(context<Backend>& context,
 }
 
 /// @cond
-// Tensors for views.
-MTP_TAKES_TENSORS(sum_of_squares, as_operand)
-MTP_TAKES_TENSORS(adamw_update, as_operand)
-
-// What calls are told that fit no operation above.
-MTP_REFUSES(sum_of_squares,
-            "expected (context, result [1], x [P]), views of one backend, of double "
-            "and of f64, f32 or bf16")
-MTP_REFUSES(adamw_update,
-            "arrays must be of the context's backend, and all but value and ranges "
-            "of the accumulator type of value")
+// Calls with tensors, and what calls are told that fit no operation above.
+MTP_OPERATION(sum_of_squares,
+              as_operand,
+              "expected (context, result [1], x [P]), views of one backend, of double and of f64, "
+              "f32 or bf16")
+MTP_OPERATION(adamw_update,
+              as_operand,
+              "arrays must be of the context's backend, and all but value and ranges of the "
+              "accumulator type of value")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

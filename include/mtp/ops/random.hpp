@@ -29,10 +29,11 @@ void fill_normal(context<Backend>& context,
 }
 
 /// @cond
-// What calls are told that fit no operation above.
-MTP_REFUSES(fill_normal,
-            "expected (context, w, deviation, random stream), context and w of one "
-            "backend, w writable")
+// Calls with tensors, and what calls are told that fit no operation above.
+MTP_OPERATION(
+    fill_normal,
+    as_operand,
+    "expected (context, w, deviation, random stream), context and w of one backend, w writable")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

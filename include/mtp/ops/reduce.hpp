@@ -43,6 +43,10 @@ inline constexpr bool reduced_element = [] {
   }
 }();
 
+/// The type of places.
+template <class Index>
+inline constexpr bool index_element = std::same_as<Index, token_t> || std::same_as<Index, index_t>;
+
 template <class Y, class X>
 void check_reduced(const char* function, const Y& y, const X& x) {
   for (int d = 0; d < Y::rank; ++d) {
@@ -61,7 +65,8 @@ void check_reduced(const char* function, const Y& y, const X& x) {
 ///
 /// Kept in accumulate_t, added pairwise. y has x's element type or accumulate_t of it.
 template <class S, class Shape, class X, class ShapeX, class Backend>
-void sum(context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, Backend> x) {
+detail::void_if<detail::reduced_element<S, X>, detail::reduces<Shape, ShapeX>> sum(
+    context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, Backend> x) {
   static_assert(detail::reduced_element<S, X>,
                 "sum: y must be writable and have x's element type or its accumulator type");
   static_assert(detail::reduces<Shape, ShapeX>,
@@ -72,7 +77,8 @@ void sum(context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, B
 
 /// y = sum of x / number of elements; NaN for no elements. Otherwise as sum.
 template <class S, class Shape, class X, class ShapeX, class Backend>
-void mean(context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, Backend> x) {
+detail::void_if<detail::reduced_element<S, X>, detail::reduces<Shape, ShapeX>> mean(
+    context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, Backend> x) {
   static_assert(detail::reduced_element<S, X>,
                 "mean: y must be writable and have x's element type or its accumulator type");
   static_assert(detail::reduces<Shape, ShapeX>,
@@ -85,7 +91,8 @@ void mean(context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, 
 ///
 /// Among zeros of different sign the first counts.
 template <class S, class Shape, class X, class ShapeX, class Backend>
-void maximum(context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, Backend> x) {
+detail::void_if<detail::reduced_element<S, X>, detail::reduces<Shape, ShapeX>> maximum(
+    context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, Backend> x) {
   static_assert(detail::reduced_element<S, X>,
                 "maximum: y must be writable and have x's element type or accumulate_t of it");
   static_assert(detail::reduces<Shape, ShapeX>,
@@ -96,7 +103,8 @@ void maximum(context<Backend>& context, view<S, Shape, Backend> y, view<X, Shape
 
 /// y = smallest element of x; NaN if one is NaN, +inf for no elements. Otherwise as maximum.
 template <class S, class Shape, class X, class ShapeX, class Backend>
-void minimum(context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, Backend> x) {
+detail::void_if<detail::reduced_element<S, X>, detail::reduces<Shape, ShapeX>> minimum(
+    context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, Backend> x) {
   static_assert(detail::reduced_element<S, X>,
                 "minimum: y must be writable and have x's element type or accumulate_t of it");
   static_assert(detail::reduces<Shape, ShapeX>,
@@ -110,8 +118,11 @@ void minimum(context<Backend>& context, view<S, Shape, Backend> y, view<X, Shape
 /// Ties go to the lowest index. NaN never wins; -1 where there is nothing but NaN, or nothing. y
 /// holds token_t or index_t; throws if its type cannot hold every index.
 template <class Index, class Shape, class X, class ShapeX, class Backend>
-void argmax(context<Backend>& context, view<Index, Shape, Backend> y, view<X, ShapeX, Backend> x) {
-  static_assert(std::same_as<Index, token_t> || std::same_as<Index, index_t>,
+detail::void_if<detail::index_element<Index>,
+                scalar<std::remove_const_t<X>>,
+                detail::reduces<Shape, ShapeX>>
+argmax(context<Backend>& context, view<Index, Shape, Backend> y, view<X, ShapeX, Backend> x) {
+  static_assert(detail::index_element<Index>,
                 "argmax: y must be writable and hold token_t or index_t");
   static_assert(scalar<std::remove_const_t<X>>,
                 "argmax: the elements of x must be f64, f32 or bf16");
@@ -130,19 +141,12 @@ void argmax(context<Backend>& context, view<Index, Shape, Backend> y, view<X, Sh
 }
 
 /// @cond
-// Tensors for views.
-MTP_TAKES_TENSORS(sum, as_operand)
-MTP_TAKES_TENSORS(mean, as_operand)
-MTP_TAKES_TENSORS(maximum, as_operand)
-MTP_TAKES_TENSORS(minimum, as_operand)
-MTP_TAKES_TENSORS(argmax, as_operand)
-
-// What calls are told that fit no operation above.
-MTP_REFUSES(sum, "expected (context, y, x), views of one backend")
-MTP_REFUSES(mean, "expected (context, y, x), views of one backend")
-MTP_REFUSES(maximum, "expected (context, y, x), views of one backend")
-MTP_REFUSES(minimum, "expected (context, y, x), views of one backend")
-MTP_REFUSES(argmax, "expected (context, y, x), views of one backend")
+// Calls with tensors, and what calls are told that fit no operation above.
+MTP_OPERATION(sum, as_operand, "expected (context, y, x), views of one backend")
+MTP_OPERATION(mean, as_operand, "expected (context, y, x), views of one backend")
+MTP_OPERATION(maximum, as_operand, "expected (context, y, x), views of one backend")
+MTP_OPERATION(minimum, as_operand, "expected (context, y, x), views of one backend")
+MTP_OPERATION(argmax, as_operand, "expected (context, y, x), views of one backend")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

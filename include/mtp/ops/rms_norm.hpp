@@ -100,17 +100,15 @@ void rms_norm_backward(context<Backend>& context,
 }
 
 /// @cond
-// Tensors for views.
-MTP_TAKES_TENSORS(rms_norm_forward, as_dynamic_operand)
-MTP_TAKES_TENSORS(rms_norm_backward, as_dynamic_operand)
-
-// What calls are told that fit no operation above.
-MTP_REFUSES(rms_norm_forward,
-            "views and weights must be of the context's backend, and of one element "
-            "type or its accumulator type")
-MTP_REFUSES(rms_norm_backward,
-            "views and weights must be of the context's backend, and of one element "
-            "type or its accumulator type")
+// Calls with tensors, and what calls are told that fit no operation above.
+MTP_OPERATION(rms_norm_forward,
+              as_dynamic_operand,
+              "views and weights must be of the context's backend, and of one element type or its "
+              "accumulator type")
+MTP_OPERATION(rms_norm_backward,
+              as_dynamic_operand,
+              "views and weights must be of the context's backend, and of one element type or its "
+              "accumulator type")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

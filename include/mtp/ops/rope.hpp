@@ -72,17 +72,15 @@ void rope_backward(context<Backend>& context,
 }
 
 /// @cond
-// Tensors for views.
-MTP_TAKES_TENSORS(rope_forward, as_dynamic_operand)
-MTP_TAKES_TENSORS(rope_backward, as_dynamic_operand)
-
-// What calls are told that fit no operation above.
-MTP_REFUSES(rope_forward,
-            "expected (context, x [N, H, E], table [P, E], length, first), dynamic "
-            "views of one backend, table of the accumulator type of x")
-MTP_REFUSES(rope_backward,
-            "expected (context, dx [N, H, E], table [P, E], length, first), dynamic "
-            "views of one backend, table of the accumulator type of dx")
+// Calls with tensors, and what calls are told that fit no operation above.
+MTP_OPERATION(rope_forward,
+              as_dynamic_operand,
+              "expected (context, x [N, H, E], table [P, E], length, first), dynamic views of one "
+              "backend, table of the accumulator type of x")
+MTP_OPERATION(rope_backward,
+              as_dynamic_operand,
+              "expected (context, dx [N, H, E], table [P, E], length, first), dynamic views of one "
+              "backend, table of the accumulator type of dx")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

@@ -141,25 +141,24 @@ void accept_drafts(context<Backend>& context,
 }
 
 /// @cond
-// Tensors for views.
-MTP_TAKES_TENSORS(select_rows, as_dynamic_operand)
-MTP_TAKES_TENSORS(store_rows, as_dynamic_operand)
-MTP_TAKES_TENSORS(load_rows, as_dynamic_operand)
-MTP_TAKES_TENSORS(append_drafts, as_dynamic_operand)
-MTP_TAKES_TENSORS(accept_drafts, as_dynamic_operand)
-
-// What calls are told that fit no operation above.
-MTP_REFUSES(select_rows,
-            "expected (context, positions [M], ids [M], text, offset, ahead), of "
-            "one backend")
-MTP_REFUSES(store_rows,
-            "expected (context, ring [R, C], rows [M, C], positions [M]), dynamic "
-            "views of one backend and element type, ring writable")
-MTP_REFUSES(load_rows,
-            "expected (context, rows [M, C], ring [R, C], positions [M]), dynamic "
-            "views of one backend and element type, rows writable")
-MTP_REFUSES(append_drafts, "expected (context, text, drafts [J], ahead), of one backend")
-MTP_REFUSES(accept_drafts, "expected (context, text, predicted [M], limit), of one backend")
+// Calls with tensors, and what calls are told that fit no operation above.
+MTP_OPERATION(select_rows,
+              as_dynamic_operand,
+              "expected (context, positions [M], ids [M], text, offset, ahead), of one backend")
+MTP_OPERATION(store_rows,
+              as_dynamic_operand,
+              "expected (context, ring [R, C], rows [M, C], positions [M]), dynamic views of one "
+              "backend and element type, ring writable")
+MTP_OPERATION(load_rows,
+              as_dynamic_operand,
+              "expected (context, rows [M, C], ring [R, C], positions [M]), dynamic views of one "
+              "backend and element type, rows writable")
+MTP_OPERATION(append_drafts,
+              as_dynamic_operand,
+              "expected (context, text, drafts [J], ahead), of one backend")
+MTP_OPERATION(accept_drafts,
+              as_dynamic_operand,
+              "expected (context, text, predicted [M], limit), of one backend")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

@@ -15,11 +15,10 @@ namespace mtp::inline MTP_ABI {
 /// NaN, with +inf or with nothing but -inf becomes NaN throughout. Throws mtp::error on wrong
 /// shapes and on too little workspace.
 template <class S, class Shape, class X, class ShapeX, class Backend>
-void softmax_forward(context<Backend>& context,
-                     view<S, Shape, Backend> y,
-                     view<X, ShapeX, Backend> x) {
+detail::void_if<detail::one_element<S, X>, detail::same_shape<Shape, ShapeX>, (Shape::rank >= 1)>
+softmax_forward(context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, Backend> x) {
   static_assert(
-      scalar<S> && detail::same_element<S, X>,
+      detail::one_element<S, X>,
       "softmax_forward: y must be writable, and y and x of one element type: f64, f32 or bf16");
   static_assert(detail::same_shape<Shape, ShapeX>,
                 "softmax_forward: y and x must have the same shape");
@@ -33,11 +32,15 @@ void softmax_forward(context<Backend>& context,
 /// dx, dy, y [..., C]; y is the result of softmax_forward. dx is overwritten (=), and may be dy or
 /// y. Row-invariant. Throws mtp::error on wrong shapes and on too little workspace.
 template <class S, class Shape, class G, class ShapeG, class Y, class ShapeY, class Backend>
-void softmax_backward(context<Backend>& context,
-                      view<S, Shape, Backend> dx,
-                      view<G, ShapeG, Backend> dy,
-                      view<Y, ShapeY, Backend> y) {
-  static_assert(scalar<S> && detail::same_element<S, G> && detail::same_element<S, Y>,
+detail::void_if<detail::one_element<S, G, Y>,
+                detail::same_shape<Shape, ShapeG>,
+                detail::same_shape<Shape, ShapeY>,
+                (Shape::rank >= 1)>
+softmax_backward(context<Backend>& context,
+                 view<S, Shape, Backend> dx,
+                 view<G, ShapeG, Backend> dy,
+                 view<Y, ShapeY, Backend> y) {
+  static_assert(detail::one_element<S, G, Y>,
                 "softmax_backward: dx must be writable, and dx, dy and y of one element type: f64, "
                 "f32 or bf16");
   static_assert(detail::same_shape<Shape, ShapeG> && detail::same_shape<Shape, ShapeY>,
@@ -49,13 +52,9 @@ void softmax_backward(context<Backend>& context,
 }
 
 /// @cond
-// Tensors for views.
-MTP_TAKES_TENSORS(softmax_forward, as_operand)
-MTP_TAKES_TENSORS(softmax_backward, as_operand)
-
-// What calls are told that fit no operation above.
-MTP_REFUSES(softmax_forward, "expected (context, y, x), views of one backend")
-MTP_REFUSES(softmax_backward, "expected (context, dx, dy, y), views of one backend")
+// Calls with tensors, and what calls are told that fit no operation above.
+MTP_OPERATION(softmax_forward, as_operand, "expected (context, y, x), views of one backend")
+MTP_OPERATION(softmax_backward, as_operand, "expected (context, dx, dy, y), views of one backend")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

@@ -69,25 +69,23 @@ void silu_residual_backward(context<Backend>& context,
 }
 
 /// @cond
-// Tensors for views.
-MTP_TAKES_TENSORS(swiglu_forward, as_dynamic_operand)
-MTP_TAKES_TENSORS(swiglu_backward, as_dynamic_operand)
-MTP_TAKES_TENSORS(silu_residual_forward, as_dynamic_operand)
-MTP_TAKES_TENSORS(silu_residual_backward, as_dynamic_operand)
-
-// What calls are told that fit no operation above.
-MTP_REFUSES(swiglu_forward,
-            "expected (context, y [N, F], gate_up [N, 2F]), dynamic views of one "
-            "backend and element type, y writable")
-MTP_REFUSES(swiglu_backward,
-            "expected (context, d_gate_up [N, 2F], dy [N, F], gate_up [N, 2F]), "
-            "dynamic views of one backend and element type, d_gate_up writable")
-MTP_REFUSES(silu_residual_forward,
-            "expected (context, y, x, u), dynamic views [N, C] of one backend and "
-            "element type, y writable")
-MTP_REFUSES(silu_residual_backward,
-            "expected (context, du, dy, u), dynamic views [N, C] of one backend and "
-            "element type, du writable")
+// Calls with tensors, and what calls are told that fit no operation above.
+MTP_OPERATION(swiglu_forward,
+              as_dynamic_operand,
+              "expected (context, y [N, F], gate_up [N, 2F]), dynamic views of one backend and "
+              "element type, y writable")
+MTP_OPERATION(swiglu_backward,
+              as_dynamic_operand,
+              "expected (context, d_gate_up [N, 2F], dy [N, F], gate_up [N, 2F]), dynamic views of "
+              "one backend and element type, d_gate_up writable")
+MTP_OPERATION(
+    silu_residual_forward,
+    as_dynamic_operand,
+    "expected (context, y, x, u), dynamic views [N, C] of one backend and element type, y writable")
+MTP_OPERATION(silu_residual_backward,
+              as_dynamic_operand,
+              "expected (context, du, dy, u), dynamic views [N, C] of one backend and element "
+              "type, du writable")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

@@ -55,6 +55,10 @@ inline constexpr bool same_shape = [] {
 template <class Y, class X>
 inline constexpr bool same_element = std::same_as<Y, std::remove_const_t<X>>;
 
+/// Elements that are computed with, the first of them writable, all of one type.
+template <class Y, class... X>
+inline constexpr bool one_element = scalar<Y> && (same_element<Y, X> && ...);
+
 /// What an operation of a backend gets: sizes known at run time only, so that one instantiation
 /// serves all static shapes.
 template <class Element, class Shape, class Backend>
