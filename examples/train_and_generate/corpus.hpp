@@ -43,6 +43,10 @@ inline std::vector<std::string> lines_about(const std::vector<left_out_file>& le
 /// predict and to draft: a small model that writes them looks better than it is.
 inline std::string shorten_indentation(std::string_view text);
 
+/// Share of a text of so many bytes that is held out: a twentieth, but no more than 60 kB. A run of
+/// few minutes would look at more of it for as long as it has trained.
+inline double held_out_share(std::size_t bytes);
+
 /// Directories are read with all below them, in the order of the paths' bytes. Only text files
 /// count, by their extension; hidden names, the directories build*, .deps and demo, symbolic links
 /// and empty files do not. Files of more than 4 MiB and files with a NUL byte are left out, and the
@@ -133,6 +137,11 @@ inline std::string short_name(const std::filesystem::path& path) {
 }
 
 }  // namespace detail
+
+inline double held_out_share(std::size_t bytes) {
+  constexpr double usual = 0.05, most_bytes = 60e3;
+  return std::min(usual, most_bytes / static_cast<double>(bytes));
+}
 
 inline std::string shorten_indentation(std::string_view text) {
   constexpr std::size_t most_spaces = 8;

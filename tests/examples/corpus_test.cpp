@@ -25,6 +25,12 @@ std::string text_of(const corpus& corpus) {
 
 }  // namespace
 
+TEST_CASE("a twentieth of a text is held out, and of a long one no more than 60 kB") {
+  CHECK(example::held_out_share(1) == 0.05);
+  CHECK(example::held_out_share(1200000) == 0.05);
+  CHECK(example::held_out_share(6000000) == 0.01);
+}
+
 TEST_CASE("a file is one document, read as it is") {
   const test::folder folder;
   const std::string bytes("any\0bytes\xff", 10);
