@@ -143,8 +143,8 @@ std::set<std::string> operations() {
   for (const auto& entry :
        std::filesystem::directory_iterator(source_folder() / "include/mtp/ops")) {
     std::ifstream file(entry.path());
-    const std::string text(std::istreambuf_iterator<char>(file), {});
-    for (std::sregex_iterator at(text.begin(), text.end(), begin), end; at != end; ++at) {
+    const std::string content(std::istreambuf_iterator<char>(file), {});
+    for (std::sregex_iterator at(content.begin(), content.end(), begin), end; at != end; ++at) {
       names.insert((*at)[2]);
     }
   }
