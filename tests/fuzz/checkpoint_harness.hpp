@@ -16,7 +16,7 @@
 #include "mtp/backend/cpu.hpp"
 #include "mtp/io/checkpoint.hpp"
 
-namespace mtp::fuzz::harness {
+namespace mtp::fuzz::checkpoint_harness {
 
 constexpr model_config loaded_config{.vocab_size = 3,
                                      .hidden_size = 2,
@@ -69,4 +69,10 @@ inline void fuzz_one(std::span<const std::uint8_t> bytes) {
   std::filesystem::remove(path);
 }
 
-}  // namespace mtp::fuzz::harness
+}  // namespace mtp::fuzz::checkpoint_harness
+
+namespace mtp::fuzz {
+/// What a replay and a fuzzer call. Each harness has a namespace of its own, because functions of
+/// one name in several files of a program would be taken for one function.
+namespace harness = checkpoint_harness;
+}  // namespace mtp::fuzz

@@ -10,7 +10,7 @@
 #include "fuzz/input.hpp"
 #include "mtp/train/dataset.hpp"
 
-namespace mtp::fuzz::harness {
+namespace mtp::fuzz::dataset_harness {
 
 /// What one window promises. The text is 0, 1, 2, .., so a token tells its position.
 inline void check_window(const dataset<token_t>& data,
@@ -74,4 +74,10 @@ inline void fuzz_one(std::span<const std::uint8_t> bytes) {
   });
 }
 
-}  // namespace mtp::fuzz::harness
+}  // namespace mtp::fuzz::dataset_harness
+
+namespace mtp::fuzz {
+/// What a replay and a fuzzer call. Each harness has a namespace of its own, because functions of
+/// one name in several files of a program would be taken for one function.
+namespace harness = dataset_harness;
+}  // namespace mtp::fuzz

@@ -10,7 +10,7 @@
 #include "fuzz/input.hpp"
 #include "support/decoding.hpp"
 
-namespace mtp::fuzz::harness {
+namespace mtp::fuzz::decode_harness {
 
 constexpr model_config spoken = test::spoken_config(head_kind::sequential, 2, 24);
 using decoder_type = decoder<spoken, cpu>;
@@ -153,4 +153,10 @@ inline void fuzz_one(std::span<const std::uint8_t> bytes) {
   past.compare_with(fresh);
 }
 
-}  // namespace mtp::fuzz::harness
+}  // namespace mtp::fuzz::decode_harness
+
+namespace mtp::fuzz {
+/// What a replay and a fuzzer call. Each harness has a namespace of its own, because functions of
+/// one name in several files of a program would be taken for one function.
+namespace harness = decode_harness;
+}  // namespace mtp::fuzz

@@ -19,7 +19,7 @@
 #include "mtp/io/npy.hpp"
 #include "mtp/io/npz.hpp"
 
-namespace mtp::fuzz::harness {
+namespace mtp::fuzz::npy_harness {
 
 inline std::filesystem::path file_of(const char* name) {
   return std::filesystem::temp_directory_path() / ("mtp-fuzz-" + std::to_string(::getpid()) + name);
@@ -128,4 +128,10 @@ inline void fuzz_one(std::span<const std::uint8_t> bytes) {
   std::filesystem::remove(path);
 }
 
-}  // namespace mtp::fuzz::harness
+}  // namespace mtp::fuzz::npy_harness
+
+namespace mtp::fuzz {
+/// What a replay and a fuzzer call. Each harness has a namespace of its own, because functions of
+/// one name in several files of a program would be taken for one function.
+namespace harness = npy_harness;
+}  // namespace mtp::fuzz
