@@ -63,31 +63,34 @@ class bf16 {
 template <class T>
 struct scalar_traits;
 
+/// Of f64.
 template <>
 struct scalar_traits<double> {
-  using accumulator = double;
-  static constexpr int digits = 53;
-  static constexpr const char* name = "f64";
-  static constexpr const char* file_name = "F64";
-  static constexpr const char* npy_name = "<f8";
+  using accumulator = double;                      ///< arithmetic, and type of sums
+  static constexpr int digits = 53;                ///< significant bits
+  static constexpr const char* name = "f64";       ///< in messages and in print
+  static constexpr const char* file_name = "F64";  ///< in safetensors files
+  static constexpr const char* npy_name = "<f8";   ///< in NumPy's files
 };
 
+/// Of f32.
 template <>
 struct scalar_traits<float> {
-  using accumulator = float;
-  static constexpr int digits = 24;
-  static constexpr const char* name = "f32";
-  static constexpr const char* file_name = "F32";
-  static constexpr const char* npy_name = "<f4";
+  using accumulator = float;                       ///< arithmetic, and type of sums
+  static constexpr int digits = 24;                ///< significant bits
+  static constexpr const char* name = "f32";       ///< in messages and in print
+  static constexpr const char* file_name = "F32";  ///< in safetensors files
+  static constexpr const char* npy_name = "<f4";   ///< in NumPy's files
 };
 
+/// Of bf16.
 template <>
 struct scalar_traits<bf16> {
-  using accumulator = float;
-  static constexpr int digits = 8;
-  static constexpr const char* name = "bf16";
-  static constexpr const char* file_name = "BF16";
-  static constexpr const char* npy_name = "";
+  using accumulator = float;                        ///< arithmetic, and type of sums
+  static constexpr int digits = 8;                  ///< significant bits
+  static constexpr const char* name = "bf16";       ///< in messages and in print
+  static constexpr const char* file_name = "BF16";  ///< in safetensors files
+  static constexpr const char* npy_name = "";       ///< in NumPy's files
 };
 
 /// An element type that tensors of numbers may have.

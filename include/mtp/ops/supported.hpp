@@ -163,6 +163,7 @@ constexpr bool is_supported() {
 /// return, so that asking would compile their bodies, assertions included.
 template <class Operation, class Backend, class... Arguments>
 inline constexpr bool supported = false;
+/// The same for a call with arguments.
 template <class Operation, class Backend, class First, class... Rest>
 inline constexpr bool supported<Operation, Backend, First, Rest...> =
     detail::is_supported<Operation, Backend, First, Rest...>();
