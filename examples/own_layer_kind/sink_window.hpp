@@ -6,9 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstddef>
 #include <string>
-#include <vector>
 
 #include "mtp/model/layers/layer.hpp"
 #include "mtp/ops/rope.hpp"

@@ -11,7 +11,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <limits>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -43,10 +42,6 @@ inline std::vector<std::string> lines_about(const std::vector<left_out_file>& le
 /// predict and to draft: a small model that writes them looks better than it is.
 inline std::string shorten_indentation(std::string_view text);
 
-/// Share of a text of so many bytes that is held out: a twentieth, but no more than 60 kB. A run of
-/// few minutes would look at more of it for as long as it has trained.
-inline double held_out_share(std::size_t bytes);
-
 /// Directories are read with all below them, in the order of the paths' bytes. Only text files
 /// count, by their extension; hidden names, the directories build*, .deps and demo, symbolic links
 /// and empty files do not. Files of more than 4 MiB and files with a NUL byte are left out, and the
@@ -54,10 +49,7 @@ inline double held_out_share(std::size_t bytes);
 /// document, and two newlines stand between two documents. A file that is named itself is read as
 /// it is. With `short_indentation`, all goes through shorten_indentation. Throws mtp::error if
 /// `path` does not exist, holds no text, or something in it cannot be read.
-/// Of a directory, files behind the first `most_bytes` bytes of text are not read.
-inline corpus load_corpus(const std::filesystem::path& path,
-                          bool short_indentation = false,
-                          std::size_t most_bytes = std::numeric_limits<std::size_t>::max());
+inline corpus load_corpus(const std::filesystem::path& path, bool short_indentation = false);
 
 // ---- implementation -----------------------------------------------------------------------------
 namespace detail {
@@ -138,11 +130,6 @@ inline std::string short_name(const std::filesystem::path& path) {
 
 }  // namespace detail
 
-inline double held_out_share(std::size_t bytes) {
-  constexpr double usual = 0.05, most_bytes = 60e3;
-  return std::min(usual, most_bytes / static_cast<double>(bytes));
-}
-
 inline std::string shorten_indentation(std::string_view text) {
   constexpr std::size_t most_spaces = 8;
   std::string shorter;
@@ -168,17 +155,15 @@ inline std::vector<std::string> lines_about(const std::vector<left_out_file>& le
   return lines;
 }
 
-inline corpus load_corpus(const std::filesystem::path& path,
-                          bool short_indentation,
-                          std::size_t most_bytes) {
+inline corpus load_corpus(const std::filesystem::path& path, bool short_indentation) {
   std::error_code failure;
   const std::filesystem::file_status status = std::filesystem::status(path, failure);
   mtp::check(std::filesystem::exists(status), "load_corpus: ", path.string(), " does not exist");
 
-  constexpr std::string_view separator = "\n\n";
   corpus result;
   const auto add = [&](const std::string& original) {
     const std::string text = short_indentation ? shorten_indentation(original) : original;
+    constexpr std::string_view separator = "\n\n";
     if (!result.bytes.empty()) {
       result.bytes.insert(result.bytes.end(), separator.begin(), separator.end());
     }
@@ -199,8 +184,6 @@ inline corpus load_corpus(const std::filesystem::path& path,
         continue;
       }
       const std::string text = detail::read_bytes(file);
-      const std::size_t before = result.bytes.empty() ? 0 : result.bytes.size() + separator.size();
-      if (before + text.size() > most_bytes) break;
       if (text.find('\0') != text.npos) {
         result.left_out.push_back({file, "a NUL byte is in it, so it is not text"});
       } else if (!text.empty()) {

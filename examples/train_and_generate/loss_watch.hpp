@@ -12,17 +12,15 @@ namespace example {
 /// Looks at the losses of a run, step by step, and says once when they explode: when one is not a
 /// number, or when their running mean has risen by a nat and a quarter above its lowest value.
 ///
-/// - Not while the learning rate rises, nor in the five steps behind: the first steps of Adam,
-/// whose
-///   moments are of few gradients, may throw a model far off from which it comes back by itself.
-///   The mean begins anew behind the warm-up; its lowest value is that of all steps, the untrained
-///   model's included, so that a loss that exploded within the warm-up and stays is said as well.
-/// - Not for noise: the mean is that of the last ten steps or so (weight 0.1), so its noise is a
-///   quarter of a step's, and a nat is more than its range in a hundred thousand steps where that
-///   of a step is below 0.4 nats. The quarter of the lowest value is for vocabularies whose losses,
-///   and their noise, are larger than those of bytes.
-/// - Not for single steps: a step counts for at most three nats above the mean, a tenth of which
-///   moves it. Four in a row at least make an explosion.
+/// It waits while the learning rate rises and five steps more: the first steps of Adam, whose
+/// moments are of few gradients, may throw a model far off from which it comes back by itself. The
+/// mean begins anew behind the warm-up; its lowest value is that of all steps, the untrained
+/// model's included, so that a loss that exploded within the warm-up and stays is said as well.
+///
+/// Noise does not move it: the mean is that of the last ten steps or so (weight 0.1), so its noise
+/// is a quarter of a step's. The quarter of the lowest value is for vocabularies whose losses, and
+/// their noise, are larger than those of bytes. Nor does a single step, which counts for at most
+/// three nats above the mean, a tenth of which moves it: four in a row at least make an explosion.
 class loss_watch {
  public:
   /// A sentence about this step, or nothing. `skipped`: loss or gradients were not finite, so the

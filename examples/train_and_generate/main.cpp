@@ -13,7 +13,6 @@
 #include <map>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <thread>
 
 #include "models.hpp"
@@ -110,8 +109,7 @@ int main(int argc, char** argv) {
   app.add_option(
          "--text",
          options.text,
-         "file or folder to learn from (default: headers of the C++ library that this program was "
-         "compiled with, and headers and documentation of this repository)")
+         "file or folder to learn from (default: this repository's headers and documentation)")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->type_name("FILE|DIR");
   app.add_option("--head", options.head, "head kind")
@@ -185,11 +183,6 @@ int main(int argc, char** argv) {
   }
   if (options.text.empty()) {
     options.short_indentation = true;
-    const std::filesystem::path headers = MTP_EXAMPLE_LIBRARY_HEADERS;
-    std::error_code failure;
-    if (!headers.empty() && std::filesystem::is_directory(headers, failure)) {
-      options.library_headers = headers;
-    }
     const std::filesystem::path root = MTP_EXAMPLE_SOURCE_DIR;
     for (const char* part : {"include", "docs", "README.md"}) {
       if (std::filesystem::exists(root / part)) {

@@ -18,7 +18,6 @@ class wrong_use : public std::runtime_error {
 struct program_options {
   std::string command;                      // as it was given
   std::vector<std::filesystem::path> text;  // files or folders
-  std::filesystem::path library_headers;    // learnt as well, if not empty
   bool short_indentation = false;           // see shorten_indentation
   std::string head = "sequential";
   int depth = 3;

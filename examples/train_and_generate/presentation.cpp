@@ -227,23 +227,15 @@ std::vector<run_result> compared_runs(const program_options& options, const run_
 
 text_collection load_texts(const program_options& options) {
   text_collection all;
-  const auto add = [&](const corpus& part, const std::string& description) {
+  for (const auto& path : options.text) {
+    const corpus part = load_corpus(path, options.short_indentation);
     const auto offset = static_cast<std::int64_t>(all.bytes.size());
     for (const std::int64_t start : part.document_starts) {
       all.document_starts.push_back(offset + start);
     }
     all.bytes.insert(all.bytes.end(), part.bytes.begin(), part.bytes.end());
-    all.description += fmt::format("{}{}", all.description.empty() ? "" : "; ", description);
+    all.description += fmt::format("{}{}", all.description.empty() ? "" : "; ", part.description);
     for (const std::string& line : lines_about(part.left_out)) say("left out: " + line);
-  };
-  if (!options.library_headers.empty()) {
-    constexpr std::size_t most_bytes = 4'000'000;
-    const corpus part = load_corpus(options.library_headers, options.short_indentation, most_bytes);
-    add(part, "headers of this machine's C++ library, " + part.description);
-  }
-  for (const auto& path : options.text) {
-    const corpus part = load_corpus(path, options.short_indentation);
-    add(part, part.description);
   }
   return all;
 }

@@ -7,7 +7,6 @@
 #include <utility>
 #include <vector>
 
-#include "corpus.hpp"
 #include "decoding.hpp"
 #include "models.hpp"
 #include "mtp/io/checksum.hpp"
@@ -46,9 +45,7 @@ int run(const program_options& options,
   const mtp::dataset<> data(
       std::move(text.bytes),
       std::move(text.document_starts),
-      {.window = trainer_type::window_of(options.length),
-       .validation_share = held_out_share(static_cast<std::size_t>(facts.text_bytes)),
-       .seed = {options.seed}});
+      {.window = trainer_type::window_of(options.length), .seed = {options.seed}});
   const std::vector<run_result> compared = compared_runs(options, facts);
   const run_folder folder(options);
   model_type model(context, mtp::seed{options.seed});

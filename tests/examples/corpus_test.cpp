@@ -25,12 +25,6 @@ std::string text_of(const corpus& corpus) {
 
 }  // namespace
 
-TEST_CASE("a twentieth of a text is held out, and of a long one no more than 60 kB") {
-  CHECK(example::held_out_share(1) == 0.05);
-  CHECK(example::held_out_share(1200000) == 0.05);
-  CHECK(example::held_out_share(6000000) == 0.01);
-}
-
 TEST_CASE("a file is one document, read as it is") {
   const test::folder folder;
   const std::string bytes("any\0bytes\xff", 10);
@@ -55,17 +49,6 @@ TEST_CASE("indentation ends at eight spaces, nothing else changes") {
   folder.write("a.txt", "if\n" + nine + "then");
   CHECK(text_of(load_corpus(folder / "a.txt", true)) == "if\n" + eight + "then");
   CHECK(text_of(load_corpus(folder / "a.txt")) == "if\n" + nine + "then");
-}
-
-TEST_CASE("a directory is read as far as the bound goes, in whole files") {
-  const test::folder folder;
-  folder.write("t/a.txt", "12345");
-  folder.write("t/b.txt", "6789");
-  folder.write("t/c.txt", "0");
-  CHECK(text_of(load_corpus(folder / "t", false, 10)) == "12345");  // with what stands between: 11
-  CHECK(text_of(load_corpus(folder / "t", false, 11)) == "12345\n\n6789");
-  CHECK(load_corpus(folder / "t", false, 11).description == "t: 2 files, 11 B");
-  CHECK(text_of(load_corpus(folder / "t", false, 14)) == "12345\n\n6789\n\n0");
 }
 
 TEST_CASE("a directory is read in the order of its paths") {

@@ -71,31 +71,32 @@ concept has_reports = std::constructible_from<typename Traits::mailbox,
   recording.replay(context, submit);
 };
 
-/// A context for operators where the host reads the elements, and a number of rows where one is
-/// given.
+/// Where the host reads the elements, a context for operators.
 template <class Traits>
-concept has_what_it_may_leave_out = (!Traits::is_host_memory ||
-                                     requires {
-                                       {
-                                         Traits::calling_thread()
-                                         } -> std::same_as<typename Traits::context>;
-                                     }) &&
-                                    (
-                                        !requires { Traits::invariant_rows; } ||
-                                        requires {
-                                          {
-                                            Traits::invariant_rows
-                                            } -> std::convertible_to<index_t>;
-                                        });
+concept has_calling_thread = !Traits::is_host_memory || requires {
+  { Traits::calling_thread() } -> std::same_as<typename Traits::context>;
+};
+
+/// Where the number of rows is given, it is one.
+template <class Traits>
+concept counts_invariant_rows = !requires {
+  Traits::invariant_rows;
+}
+|| requires {
+  { Traits::invariant_rows } -> std::convertible_to<index_t>;
+};
 }  // namespace detail
 
 /// A backend whose header has been included.
 template <class Backend>
-concept backend = requires(typename backend_traits<Backend>::context& context,
-                           std::size_t bytes,
-                           void* memory,
-                           const void* source,
-                           index_t n) {
+concept backend = detail::has_reports<backend_traits<Backend>> &&
+    detail::has_calling_thread<backend_traits<Backend>> &&
+    detail::counts_invariant_rows<backend_traits<Backend>> &&
+    requires(typename backend_traits<Backend>::context& context,
+             std::size_t bytes,
+             void* memory,
+             const void* source,
+             index_t n) {
   typename backend_traits<Backend>::ops;
   { context.threads() } -> std::convertible_to<index_t>;
   context.reserve(n);
@@ -113,9 +114,7 @@ concept backend = requires(typename backend_traits<Backend>::context& context,
   { backend_traits<Backend>::is_host_memory } -> std::convertible_to<bool>;
   { backend_traits<Backend>::template weight_storage<float>(n, n) } -> std::same_as<index_t>;
   { backend_traits<Backend>::template weight_offset<float>(n, n, n, n) } -> std::same_as<index_t>;
-}
-&&detail::has_reports<backend_traits<Backend>>&&
-    detail::has_what_it_may_leave_out<backend_traits<Backend>>;
+};
 
 /// Stands for the host in views that no operation takes: what is filled in there is sent to a
 /// backend.

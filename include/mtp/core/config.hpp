@@ -1,6 +1,6 @@
 // What the compiler is told before anything else: the version, the namespace that carries it, and
-// which functions a device may run. Macros that other headers
-// use stand here, in ops/operation.hpp and in backend/cpu/abi.hpp.
+// which functions a device may run. Macros that other headers use stand here, in ops/operation.hpp
+// and in backend/cpu/abi.hpp.
 #pragma once
 
 /// The version, as in semantic versioning.

@@ -91,12 +91,11 @@ void restore_best(train_outcome& outcome, Trainer& run, const train_loop& loop) 
 /// checkpoint where its loss of depth 0 is the lowest, callback(report), the latest checkpoint
 /// where it is due or the run ends.
 ///
-///     mtp::io::train(trainer, {.steps = 1000, .validate_every = 100, .checkpoint =
-///     "run.safetensors"},
-///                    [](const auto& report) {
-///                      return report.step.loss.total < 0.1 ? mtp::io::after_step::stop
-///                                                          : mtp::io::after_step::go_on;
-///                    });
+///     const mtp::io::train_loop loop{.steps = 1000, .validate_every = 100, .checkpoint = "run"};
+///     mtp::io::train(trainer, loop, [](const auto& report) {
+///       return report.step.loss.total < 0.1 ? mtp::io::after_step::stop
+///                                           : mtp::io::after_step::go_on;
+///     });
 ///
 /// To resume, load the latest checkpoint before the call: the best one is then kept until there is
 /// a better one, and must be of the same run and of as many windows. A run from step 0 begins anew,

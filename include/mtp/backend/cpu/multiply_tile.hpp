@@ -1,10 +1,8 @@
 // The innermost loop of products: a tile of rows times panels of columns, in registers.
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <cstddef>
-#include <cstring>
 #include <type_traits>
 #include <utility>
 

@@ -8,11 +8,9 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstring>
 #include <type_traits>
-#include <utility>
 
 #include "mtp/backend/cpu/multiply_tile.hpp"
 #include "mtp/backend/cpu/simd.hpp"
