@@ -50,22 +50,20 @@ struct least {
   }
 };
 
-// A member of the same name hides the one of `least`.
+// A member of the same name hides the one of `least`; a name that two bases have cannot be looked
+// up.
+struct other_ops {
+  struct ops {};
+};
 struct no_context : least {
- private:
-  struct context;
+  using context = void;
 };
-struct no_ops : least {
- private:
-  struct ops;
-};
+struct no_ops : least, other_ops {};
 struct no_mailbox : least {
- private:
-  struct mailbox;
+  using mailbox = void;
 };
 struct no_recording : least {
- private:
-  struct recording;
+  using recording = void;
 };
 struct no_threads : least {
   struct context : least::context {
