@@ -126,15 +126,15 @@ struct linear_head {
     template <class Model>
     void draft(mtp::context<Backend>& context,
                const Model& model,
-               const mtp::sequence_view<Backend>& text) {
-      select_rows(context, position_, predicted_.slice(0, 0, 1), text, -2, 0);
+               const mtp::sequence_view<Backend>& sequence) {
+      select_rows(context, position_, predicted_.slice(0, 0, 1), sequence, -2, 0);
       load_rows(context, row_, ring_, position_);
       for (std::size_t k = 0; k < D; ++k) {
         const auto w = model.values().matrix(model.head_layout().map[k]);
         linear_add_forward(context, mapped_.slice(0, static_cast<index_t>(k), 1), row_, w, row_);
       }
       draft_tokens(
-          context, model, model.trunk_layout().output, mapped_, logits_, predicted_, text, 0);
+          context, model, model.trunk_layout().output, mapped_, logits_, predicted_, sequence, 0);
     }
 
    private:

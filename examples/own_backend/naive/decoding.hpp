@@ -1,4 +1,4 @@
-// A text that grows while it is decoded. Contracts: mtp/ops/sequence.hpp.
+// A sequence that grows while it is decoded. Contracts: mtp/ops/sequence.hpp.
 #pragma once
 
 #include <algorithm>
@@ -8,12 +8,12 @@
 
 namespace naive_types {
 
-using text = mtp::sequence_view<naive>;
+using sequence = mtp::sequence_view<naive>;
 using positions = mtp::vector_view<index_t, naive>;
 
 struct decoding_ops {
   static void select_rows(
-      context&, positions where, tokens ids, const text& from, index_t offset, index_t ahead) {
+      context&, positions where, tokens ids, const sequence& from, index_t offset, index_t ahead) {
     for (index_t m = 0; m < where.extent(0); ++m) {
       where(m) = from.state(mtp::sequence_count) + offset + m;
       const index_t at = where(m) + ahead;
@@ -37,25 +37,25 @@ struct decoding_ops {
     }
   }
 
-  static void append_drafts(context&, const text& to, in_tokens drafts, index_t ahead) {
+  static void append_drafts(context&, const sequence& to, in_tokens drafts, index_t ahead) {
     for (index_t j = 0; j < drafts.extent(0); ++j) {
       const index_t at = to.state(mtp::sequence_count) + ahead + j;
       if (at >= 0 && at < to.tokens.extent(0)) to.tokens(at) = std::max(drafts(j), token_t{0});
     }
   }
 
-  static void accept_drafts(context&, const text& to, in_tokens predicted, index_t limit) {
+  static void accept_drafts(context&, const sequence& to, in_tokens predicted, index_t limit) {
     const index_t M = predicted.extent(0), count = to.state(mtp::sequence_count);
     if (count + M - 1 > limit || count >= limit) {
       to.state(mtp::sequence_accepted) = -1;
       return;
     }
-    index_t right = 0;
-    while (right < M - 1 && to.tokens(count + right) == predicted(right)) ++right;
-    const bool is_token = predicted(right) >= 0;
-    if (is_token) to.tokens(count + right) = predicted(right);
-    to.state(mtp::sequence_count) = count + right + (is_token ? 1 : 0);
-    to.state(mtp::sequence_accepted) = right;
+    index_t accepted = 0;
+    while (accepted < M - 1 && to.tokens(count + accepted) == predicted(accepted)) ++accepted;
+    const bool is_token = predicted(accepted) >= 0;
+    if (is_token) to.tokens(count + accepted) = predicted(accepted);
+    to.state(mtp::sequence_count) = count + accepted + (is_token ? 1 : 0);
+    to.state(mtp::sequence_accepted) = accepted;
   }
 };
 

@@ -40,7 +40,7 @@ enum class row_output {
 /// steps allocate nothing.
 ///
 /// step and prefill take tokens from the host and count positions themselves. forward takes rows of
-/// a text that lies in the backend's memory and asks the host for nothing: see generate.hpp.
+/// a sequence that lies in the backend's memory and asks the host for nothing: see generate.hpp.
 ///
 /// Context and model must outlive the decoder; the model's parameters may change between sequences.
 template <model_config Config, class Backend, scalar S = float>
@@ -180,21 +180,21 @@ class decoder {
     length_ += M;
   }
 
-  /// Runs the trunk over rows of a text: positions count + range.offset ... with the tokens that
-  /// stand there. Which positions these are may be known to the backend alone; length() does not
-  /// change. Returns logits [rows, V] if wanted, else none. Where the host knows the positions,
+  /// Runs the trunk over rows of a sequence: positions count + range.offset ... with the tokens
+  /// that stand there. Which positions these are may be known to the backend alone; length() does
+  /// not change. Returns logits [rows, V] if wanted, else none. Where the host knows the positions,
   /// throws mtp::error if they lie further back than the attention layer can go.
-  logits_type forward(const sequence_view<Backend>& text,
+  logits_type forward(const sequence_view<Backend>& sequence,
                       row_range range,
                       hidden_states states,
                       row_output output) {
     if constexpr (backend_traits<Backend>::is_host_memory) {
-      const index_t first = text.state(sequence_count) + range.offset;
+      const index_t first = sequence.state(sequence_count) + range.offset;
       check_rewindable("decoder::forward", first);
       reach(first + range.rows);
     }
     const auto rows = memory_.rows.first(range.rows);
-    rows.select(*context_, text, range.offset, 0);
+    rows.select(*context_, sequence, range.offset, 0);
     const matrix normed = run(rows, states, output);
     return output == row_output::logits ? logits_of(normed) : memory_.logits.slice(0, 0, 0);
   }

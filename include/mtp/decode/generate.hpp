@@ -33,17 +33,17 @@ enum class decode_mode {
 /// Why generation ended.
 enum class end_reason {
   length,    ///< max_new_tokens
-  stop,      ///< a stop sequence, which is the end of the text
+  stop,      ///< a stop sequence; it is part of the result
   context,   ///< max_position_embeddings
   callback,  ///< on_token returned false
 };
 
-/// What a text is generated with.
+/// How to generate.
 template <class S, class Backend>
 struct generate_options {
   decode_mode mode = decode_mode::speculative;  ///< a head that drafts nothing decodes plainly
   index_t max_new_tokens = 128;                 ///< generation ends after as many
-  std::vector<std::vector<token_t>> stop{};     ///< sequences that end the text
+  std::vector<std::vector<token_t>> stop{};     ///< each ends generation
   std::function<bool(token_t)> on_token{};      ///< each token as it is confirmed; false ends
   /// Position of each token and the logits [V] that it came from, in the backend's memory.
   std::function<void(index_t, vector_view<const accumulate_t<S>, Backend>)> on_logits{};
@@ -73,7 +73,7 @@ struct generation {
   }
 };
 
-/// Writes text with a model. Greedy: always the most likely token, ties to the lowest.
+/// Generates with a model. Greedy: always the most likely token, ties to the lowest.
 ///
 /// Speculative decoding (Stern et al. 2018, arXiv 1811.03115; Leviathan et al. 2023 for the greedy
 /// case): the head drafts d_1 .. d_D behind the last confirmed token x; one pass of the trunk over
@@ -81,9 +81,9 @@ struct generation {
 /// the first disagreeing row still gives one true token, and caches roll back by length. Since
 /// every row has the bits it would have alone, tokens and logits are those of plain decoding.
 ///
-/// The text and the number of its confirmed tokens lie in the backend's memory, and a cycle finds
-/// there all that it needs. A backend may therefore be given a cycle before the host has read what
-/// the one before it wrote.
+/// The sequence and the number of its confirmed tokens lie in the backend's memory, and a cycle
+/// finds there all that it needs. A backend may therefore be given a cycle before the host has read
+/// what the one before it wrote.
 template <model_config Config, class Backend, scalar S = float>
 class generator {
   static_assert(validate<Config>());
@@ -91,7 +91,7 @@ class generator {
  public:
   using decoder_type = decoder<Config, Backend, S>;       ///< caches, and the passes of the model
   using model_type = language_model<Config, Backend, S>;  ///< the model that writes
-  using options_type = generate_options<S, Backend>;      ///< what a text is generated with
+  using options_type = generate_options<S, Backend>;      ///< how to generate
   using generation_type = generation<Config.prediction.depth>;  ///< what generation gives
   using logit_type = accumulate_t<S>;                           ///< what logits are kept in
 
@@ -142,10 +142,10 @@ class generator {
   static constexpr index_t D = Config.prediction.depth;
   static constexpr index_t capacity = Config.max_position_embeddings + D + 1;
 
-  /// What lies in the backend's memory: the text, and the tokens that the last cycle predicted.
+  /// What lies in the backend's memory: the sequence, and the tokens that the last cycle predicted.
   struct sequence_memory {
-    sequence_view<Backend> text;
-    vector_view<token_t, Backend> predicted;  // [D + 1], directly behind the text's state
+    sequence_view<Backend> sequence;
+    vector_view<token_t, Backend> predicted;  // [D + 1], directly behind the sequence's state
   };
 
   template <class Arena>
@@ -156,13 +156,13 @@ class generator {
                                               dims<1>{sequence_states});
     return {{tokens, state}, {arena.template take<token_t>(D + 1), dims<1>{D + 1}}};
   }
-  static constexpr index_t text_bytes() {
+  static constexpr index_t sequence_bytes() {
     arena_plan plan;
     static_cast<void>(lay_out(plan));
     return plan.bytes();
   }
 
-  /// What a cycle tells the host: the text's state, then the predicted tokens.
+  /// What a cycle tells the host: the sequence's state, then the predicted tokens.
   static constexpr auto report_bytes = static_cast<std::size_t>(
       arena_bytes(sequence_states, sizeof(index_t)) + arena_bytes(D + 1, sizeof(token_t)));
   struct report_view {
@@ -201,20 +201,21 @@ class generator {
   void send(std::span<const token_t> prompt) {
     auto& context = decoder_.run_context();
     const std::array<index_t, sequence_states> state{count_, 0};
-    traits::upload(context, text_->text.tokens.data(), prompt.data(), prompt.size_bytes());
-    traits::upload(context, text_->text.state.data(), state.data(), sizeof(state));
+    traits::upload(context, memory_->sequence.tokens.data(), prompt.data(), prompt.size_bytes());
+    traits::upload(context, memory_->sequence.state.data(), state.data(), sizeof(state));
   }
 
   // All of the prompt but its last token, which the first cycle takes.
   void prefill(decode_mode mode) {
     for (index_t first = 0; first < count_ - 1;) {
       const index_t rows = (std::min)(decoder_type::max_step_rows, count_ - 1 - first);
-      decoder_.forward(text_->text, {first - count_, rows}, states_of(mode), row_output::none);
+      decoder_.forward(
+          memory_->sequence, {first - count_, rows}, states_of(mode), row_output::none);
       first += rows;
       if constexpr (Config.prediction.drafts()) {
         if (mode == decode_mode::speculative) {
           decoder_.drafter().advance(
-              decoder_.run_context(), decoder_.model(), text_->text, count_, first);
+              decoder_.run_context(), decoder_.model(), memory_->sequence, count_, first);
         }
       }
     }
@@ -253,17 +254,17 @@ class generator {
     recordings_[kind].replay(context, [&] {
       if constexpr (Config.prediction.drafts()) {
         if (drafts) {
-          decoder_.drafter().draft(context, decoder_.model(), text_->text);
+          decoder_.drafter().draft(context, decoder_.model(), memory_->sequence);
         }
       }
       const index_t rows = drafts ? D + 1 : 1;
       const auto logits = decoder_.forward(
-          text_->text, {-1, rows}, states_of(mode), row_output::logits);  // [rows, V]
-      const auto predicted = text_->predicted.slice(0, 0, rows);
+          memory_->sequence, {-1, rows}, states_of(mode), row_output::logits);  // [rows, V]
+      const auto predicted = memory_->predicted.slice(0, 0, rows);
       predict(context, predicted, logits);
-      accept_drafts(context, text_->text, predicted, Config.max_position_embeddings);
+      accept_drafts(context, memory_->sequence, predicted, Config.max_position_embeddings);
     });
-    reports_.post(context, slot, text_->text.state.data());
+    reports_.post(context, slot, memory_->sequence.state.data());
   }
 
   /// Reads what a cycle wrote. Returns whether generation goes on.
@@ -321,7 +322,7 @@ class generator {
 
   decoder_type decoder_;
   buffer<std::byte, Backend> storage_;
-  std::optional<sequence_memory> text_;
+  std::optional<sequence_memory> memory_;
   std::array<typename traits::recording, 3> recordings_;
   typename traits::mailbox reports_;
   index_t count_ = 0;  // confirmed tokens, as far as the host has read
@@ -331,9 +332,9 @@ class generator {
 
 template <model_config Config, class Backend, scalar S>
 generator<Config, Backend, S>::generator(context<Backend>& context, const model_type& model)
-    : decoder_(context, model), storage_(text_bytes()), reports_(context, report_bytes, slots) {
+    : decoder_(context, model), storage_(sequence_bytes()), reports_(context, report_bytes, slots) {
   arena whole(storage_.data(), storage_.count());
-  text_.emplace(lay_out(whole));
+  memory_.emplace(lay_out(whole));
   result_.tokens.reserve(static_cast<std::size_t>(Config.max_position_embeddings));
 }
 

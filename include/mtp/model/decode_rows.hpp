@@ -71,10 +71,10 @@ class decode_rows {
   /// Looks up which rows of a sequence these are; ids become the tokens `ahead` positions further
   /// on.
   void select(context<Backend>& context,
-              const sequence_view<Backend>& text,
+              const sequence_view<Backend>& sequence,
               index_t offset,
               index_t ahead) const {
-    select_rows(context, positions, ids, text, offset, ahead);
+    select_rows(context, positions, ids, sequence, offset, ahead);
   }
 
   /// normed = RMSNorm(x) with the scale of a parameter.  x [M, C]

@@ -51,9 +51,9 @@ class draft_progress {
   }
 
   /// The rows to run for a draft, the last of them at position count - 2, after a rewind.
-  row_range for_draft(const sequence_view<Backend>& text, index_t behind) {
+  row_range for_draft(const sequence_view<Backend>& sequence, index_t behind) {
     if constexpr (backend_traits<Backend>::is_host_memory) {
-      const index_t count = text.state(sequence_count);
+      const index_t count = sequence.state(sequence_count);
       rewind(count, behind);
       return up_to(count - 1, count);
     } else {

@@ -21,11 +21,11 @@ void draft_tokens(context<Backend>& context,
                   matrix_view<S, Backend> rows,
                   matrix_view<accumulate_t<S>, Backend> logits,
                   vector_view<token_t, Backend> predicted,
-                  const sequence_view<Backend>& text,
+                  const sequence_view<Backend>& sequence,
                   index_t ahead) {
   linear_forward(context, logits, rows, model.values().matrix(output));
   predict(context, predicted, logits);
-  append_drafts(context, text, predicted, ahead);
+  append_drafts(context, sequence, predicted, ahead);
 }
 
 /// Bytes of workspace that logits of `rows` rows and the choice of a token want at most.

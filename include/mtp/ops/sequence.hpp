@@ -1,5 +1,5 @@
-// A text that grows while it is decoded, in the backend's memory: which rows a pass takes, which
-// drafts were accepted. On a device none of this needs the host.
+// A sequence that grows while it is decoded, in the backend's memory: which rows a pass takes,
+// which drafts were accepted. On a device none of this needs the host.
 #pragma once
 
 #include <type_traits>
@@ -33,7 +33,7 @@ void check_ring(const char* function,
 
 }  // namespace detail
 
-/// A text on its way: confirmed tokens, then drafts, in the memory of a backend.
+/// A sequence on its way: confirmed tokens, then drafts, in the memory of a backend.
 template <class Backend>
 struct sequence_view {
   vector_view<token_t, Backend> tokens;  ///< confirmed tokens, then drafts  [capacity]
@@ -50,10 +50,10 @@ enum sequence_state : index_t {
 
 namespace detail {
 template <class Backend>
-void check_text(const char* function, const sequence_view<Backend>& text) {
-  check_rows(function, "tokens", text.tokens);
-  check_shape(function, "state", text.state, dims<1>{sequence_states});
-  check_rows(function, "state", text.state);
+void check_sequence(const char* function, const sequence_view<Backend>& sequence) {
+  check_rows(function, "tokens", sequence.tokens);
+  check_shape(function, "state", sequence.state, dims<1>{sequence_states});
+  check_rows(function, "state", sequence.state);
 }
 }  // namespace detail
 
@@ -66,14 +66,14 @@ template <class Backend>
 void select_rows(context<Backend>& context,
                  vector_view<index_t, Backend> positions,
                  out_tokens<Backend> ids,
-                 std::type_identity_t<sequence_view<Backend>> text,
+                 std::type_identity_t<sequence_view<Backend>> sequence,
                  index_t offset,
                  index_t ahead) {
-  detail::check_text("select_rows", text);
+  detail::check_sequence("select_rows", sequence);
   detail::check_shape("select_rows", "ids", ids, positions.shape());
   detail::check_rows("select_rows", "ids", ids);
   detail::check_rows("select_rows", "positions", positions);
-  MTP_DISPATCH(select_rows, context, positions, ids, text, offset, ahead);
+  MTP_DISPATCH(select_rows, context, positions, ids, sequence, offset, ahead);
 }
 
 /// ring[positions[m] mod R, c] = rows[m, c]; rows at negative positions are left out
@@ -105,46 +105,47 @@ void load_rows(context<Backend>& context,
 /// Tokens outside the capacity are left out. Throws mtp::error on wrong shapes.
 template <class Backend>
 void append_drafts(context<Backend>& context,
-                   sequence_view<Backend> text,
+                   sequence_view<Backend> sequence,
                    std::type_identity_t<vector_view<const token_t, Backend>> drafts,
                    index_t ahead) {
-  detail::check_text("append_drafts", text);
+  detail::check_sequence("append_drafts", sequence);
   detail::check_rows("append_drafts", "drafts", drafts);
-  MTP_DISPATCH(append_drafts, context, text, drafts, ahead);
+  MTP_DISPATCH(append_drafts, context, sequence, drafts, ahead);
 }
 
 /// Keeps the drafts that greedy decoding would have written (Stern et al. 2018, arXiv 1811.03115,
 /// section 3):
 ///
-///     right = the largest a <= M - 1 with tokens[count + j] = predicted[j] for all j < a
-///     tokens[count + right] = predicted[right],  count += right + 1
+///     accepted = the largest a <= M - 1 with tokens[count + j] = predicted[j] for all j < a
+///     tokens[count + accepted] = predicted[accepted],  count += accepted + 1
 ///
 /// predicted [M]: the most likely token behind each of the rows at positions count - 1 .. count + M
-/// - 2, of which the last M - 1 were drafts. Where predicted[right] is -1, no logit was a number:
-/// count grows by right alone. Does nothing but set right = -1 if the rows reach beyond `limit`
-/// positions or the text has that many tokens. The text has room for more than `limit` tokens,
-/// because one is written behind the last row. Throws mtp::error on wrong shapes.
+/// - 2, of which the last M - 1 were drafts. Where predicted[accepted] is -1, no logit was a
+/// number: count grows by accepted alone. Does nothing but set accepted = -1 if the rows reach
+/// beyond `limit` positions or the sequence has that many tokens. The sequence has room for more
+/// than `limit` tokens, because one is written behind the last row. Throws mtp::error on wrong
+/// shapes.
 template <class Backend>
 void accept_drafts(context<Backend>& context,
-                   sequence_view<Backend> text,
+                   sequence_view<Backend> sequence,
                    std::type_identity_t<vector_view<const token_t, Backend>> predicted,
                    index_t limit) {
-  detail::check_text("accept_drafts", text);
+  detail::check_sequence("accept_drafts", sequence);
   detail::check_rows("accept_drafts", "predicted", predicted);
   check(predicted.extent(0) >= 1, "accept_drafts: expected at least one predicted token");
-  check(limit < text.tokens.extent(0),
-        "accept_drafts: expected a limit below the text's capacity of ",
-        text.tokens.extent(0),
+  check(limit < sequence.tokens.extent(0),
+        "accept_drafts: expected a limit below the sequence's capacity of ",
+        sequence.tokens.extent(0),
         " tokens, got ",
         limit);
-  MTP_DISPATCH(accept_drafts, context, text, predicted, limit);
+  MTP_DISPATCH(accept_drafts, context, sequence, predicted, limit);
 }
 
 /// @cond
 // Calls with tensors, and what calls are told that fit no operation above.
 MTP_OPERATION(select_rows,
               as_dynamic_operand,
-              "expected (context, positions [M], ids [M], text, offset, ahead), of one backend")
+              "expected (context, positions [M], ids [M], sequence, offset, ahead), of one backend")
 MTP_OPERATION(store_rows,
               as_dynamic_operand,
               "expected (context, ring [R, C], rows [M, C], positions [M]), dynamic views of one "
@@ -155,10 +156,10 @@ MTP_OPERATION(load_rows,
               "backend and element type, rows writable")
 MTP_OPERATION(append_drafts,
               as_dynamic_operand,
-              "expected (context, text, drafts [J], ahead), of one backend")
+              "expected (context, sequence, drafts [J], ahead), of one backend")
 MTP_OPERATION(accept_drafts,
               as_dynamic_operand,
-              "expected (context, text, predicted [M], limit), of one backend")
+              "expected (context, sequence, predicted [M], limit), of one backend")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

@@ -1,4 +1,4 @@
-// A growing text on the CPU. Contracts: ops/sequence.hpp.
+// A growing sequence on the CPU. Contracts: ops/sequence.hpp.
 #pragma once
 
 #include <algorithm>
@@ -13,14 +13,14 @@ struct cpu_sequence_ops {
   static void select_rows(cpu_context&,
                           vector_view<index_t, cpu> positions,
                           vector_view<token_t, cpu> ids,
-                          const sequence_view<cpu>& text,
+                          const sequence_view<cpu>& sequence,
                           index_t offset,
                           index_t ahead) {
     for (index_t m = 0; m < positions.extent(0); ++m) {
-      const index_t position = text.state(sequence_count) + offset + m, at = position + ahead;
+      const index_t position = sequence.state(sequence_count) + offset + m, at = position + ahead;
       positions(m) = position;
-      ids(m) =
-          position >= 0 && at >= 0 && at < text.tokens.extent(0) ? text.tokens(at) : token_t{0};
+      ids(m) = position >= 0 && at >= 0 && at < sequence.tokens.extent(0) ? sequence.tokens(at)
+                                                                          : token_t{0};
     }
   }
 
@@ -51,36 +51,36 @@ struct cpu_sequence_ops {
   }
 
   static void append_drafts(cpu_context&,
-                            const sequence_view<cpu>& text,
+                            const sequence_view<cpu>& sequence,
                             vector_view<const token_t, cpu> drafts,
                             index_t ahead) {
     for (index_t j = 0; j < drafts.extent(0); ++j) {
-      const index_t at = text.state(sequence_count) + ahead + j;
-      if (at >= 0 && at < text.tokens.extent(0)) {
-        text.tokens(at) = (std::max)(drafts(j), token_t{0});
+      const index_t at = sequence.state(sequence_count) + ahead + j;
+      if (at >= 0 && at < sequence.tokens.extent(0)) {
+        sequence.tokens(at) = (std::max)(drafts(j), token_t{0});
       }
     }
   }
 
   static void accept_drafts(cpu_context&,
-                            const sequence_view<cpu>& text,
+                            const sequence_view<cpu>& sequence,
                             vector_view<const token_t, cpu> predicted,
                             index_t limit) {
-    const index_t M = predicted.extent(0), count = text.state(sequence_count);
+    const index_t M = predicted.extent(0), count = sequence.state(sequence_count);
     if (count + M - 1 > limit || count >= limit) {
-      text.state(sequence_accepted) = -1;
+      sequence.state(sequence_accepted) = -1;
       return;
     }
-    index_t right = 0;
-    while (right < M - 1 && text.tokens(count + right) == predicted(right)) {
-      ++right;
+    index_t accepted = 0;
+    while (accepted < M - 1 && sequence.tokens(count + accepted) == predicted(accepted)) {
+      ++accepted;
     }
-    const bool is_token = predicted(right) >= 0;
+    const bool is_token = predicted(accepted) >= 0;
     if (is_token) {
-      text.tokens(count + right) = predicted(right);
+      sequence.tokens(count + accepted) = predicted(accepted);
     }
-    text.state(sequence_count) = count + right + (is_token ? 1 : 0);
-    text.state(sequence_accepted) = right;
+    sequence.state(sequence_count) = count + accepted + (is_token ? 1 : 0);
+    sequence.state(sequence_accepted) = accepted;
   }
 };
 

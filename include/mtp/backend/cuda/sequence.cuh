@@ -1,4 +1,4 @@
-// A text that grows on a GPU without the host in between. Contracts: ops/sequence.hpp.
+// A sequence that grows on a GPU without the host in between. Contracts: ops/sequence.hpp.
 #pragma once
 
 #include "mtp/backend/cuda/launch.cuh"
@@ -114,24 +114,24 @@ __global__ void __launch_bounds__(Block)
     }
     return;
   }
-  index_t right = M - 1;
+  index_t accepted = M - 1;
   for (index_t first = 0; first < M - 1; first += warp_size) {
     const index_t j = first + lane;
     const unsigned wrong =
         __ballot_sync(all_lanes, j < M - 1 && tokens[count + j] != predicted[j] ? 1 : 0);
     if (wrong != 0) {
-      right = first + __ffs(static_cast<int>(wrong)) - 1;
+      accepted = first + __ffs(static_cast<int>(wrong)) - 1;
       break;
     }
   }
   __syncwarp();  // all have read before one writes
   if (lane == 0) {
-    const bool is_token = predicted[right] >= 0;
+    const bool is_token = predicted[accepted] >= 0;
     if (is_token) {
-      tokens[count + right] = predicted[right];
+      tokens[count + accepted] = predicted[accepted];
     }
-    state[sequence_count] = count + right + (is_token ? 1 : 0);
-    state[sequence_accepted] = right;
+    state[sequence_count] = count + accepted + (is_token ? 1 : 0);
+    state[sequence_accepted] = accepted;
   }
 }
 
@@ -139,7 +139,7 @@ struct cuda_sequence_ops {
   static void select_rows(cuda_context& context,
                           vector_view<index_t, cuda> positions,
                           vector_view<token_t, cuda> ids,
-                          const sequence_view<cuda>& text,
+                          const sequence_view<cuda>& sequence,
                           index_t offset,
                           index_t ahead) {
     const index_t M = positions.extent(0);
@@ -151,9 +151,9 @@ struct cuda_sequence_ops {
            select_rows_kernel<threads>,
            positions.data(),
            ids.data(),
-           text.tokens.data(),
-           text.state.data(),
-           text.tokens.extent(0),
+           sequence.tokens.data(),
+           sequence.state.data(),
+           sequence.tokens.extent(0),
            offset,
            ahead,
            M);
@@ -202,7 +202,7 @@ struct cuda_sequence_ops {
   }
 
   static void append_drafts(cuda_context& context,
-                            const sequence_view<cuda>& text,
+                            const sequence_view<cuda>& sequence,
                             vector_view<const token_t, cuda> drafts,
                             index_t ahead) {
     const index_t J = drafts.extent(0);
@@ -212,16 +212,16 @@ struct cuda_sequence_ops {
            dim3(threads),
            0,
            append_drafts_kernel<threads>,
-           text.tokens.data(),
-           text.state.data(),
+           sequence.tokens.data(),
+           sequence.state.data(),
            drafts.data(),
-           text.tokens.extent(0),
+           sequence.tokens.extent(0),
            ahead,
            J);
   }
 
   static void accept_drafts(cuda_context& context,
-                            const sequence_view<cuda>& text,
+                            const sequence_view<cuda>& sequence,
                             vector_view<const token_t, cuda> predicted,
                             index_t limit) {
     launch(context,
@@ -230,8 +230,8 @@ struct cuda_sequence_ops {
            dim3(warp_size),
            0,
            accept_drafts_kernel<warp_size>,
-           text.tokens.data(),
-           text.state.data(),
+           sequence.tokens.data(),
+           sequence.state.data(),
            predicted.data(),
            predicted.extent(0),
            limit);

@@ -41,11 +41,11 @@ concept drafts_if_asked =
     !Config.prediction.drafts() || requires(typename Head::drafter & drafter,
                                             context<Backend>& context,
                                             const model_stand_in& model,
-                                            const sequence_view<Backend>& text,
+                                            const sequence_view<Backend>& sequence,
                                             index_t n) {
   { drafter.ring() } -> std::convertible_to<matrix_view<S, Backend>>;
-  drafter.advance(context, model, text, n, n);
-  drafter.draft(context, model, text);
+  drafter.advance(context, model, sequence, n, n);
+  drafter.draft(context, model, sequence);
 };
 }  // namespace detail
 

@@ -189,8 +189,10 @@ struct independent_head {
 
     /// Drafts for the D tokens behind the confirmed ones, each from the same row.
     template <class Model>
-    void draft(context<Backend>& context, const Model& model, const sequence_view<Backend>& text) {
-      select_rows(context, position_, token_, text, -2, 0);
+    void draft(context<Backend>& context,
+               const Model& model,
+               const sequence_view<Backend>& sequence) {
+      select_rows(context, position_, token_, sequence, -2, 0);
       load_rows(context, row_, ring_, position_);
       for (std::size_t k = 1; k <= D; ++k) {
         const depth_layout& p = model.head_layout().depth[k - 1];
@@ -200,8 +202,14 @@ struct independent_head {
                             model.values().matrix(p.residual),
                             model.values().vector(p.bias));
         silu_residual_forward(context, outer_, row_, inner_);
-        draft_tokens(
-            context, model, p.output, outer_, logits_, token_, text, static_cast<index_t>(k) - 1);
+        draft_tokens(context,
+                     model,
+                     p.output,
+                     outer_,
+                     logits_,
+                     token_,
+                     sequence,
+                     static_cast<index_t>(k) - 1);
       }
     }
 

@@ -192,12 +192,12 @@ struct parallel_head {
                         logits_workspace<Config, Backend, S>(Config.prediction.depth, threads));
     }
 
-    /// A new text.
+    /// A new sequence.
     void reset() { progress_.reset(); }
 
-    /// For a host that drives a text itself: `count` tokens are confirmed, the last of them not yet
-    /// seen by the trunk. Needed between drafts only where tokens became confirmed that no draft
-    /// proposed; draft does it once.
+    /// For a host that drives a sequence itself: `count` tokens are confirmed, the last of them not
+    /// yet seen by the trunk. Needed between drafts only where tokens became confirmed that no
+    /// draft proposed; draft does it once.
     void rewind(index_t count) { progress_.rewind(count, rewound); }
 
     /// Where the trunk's rows z are kept: what store_rows is given.  [max_rows, C]
@@ -207,12 +207,12 @@ struct parallel_head {
     template <class Model>
     void advance(context<Backend>& context,
                  const Model& model,
-                 const sequence_view<Backend>& text,
+                 const sequence_view<Backend>& sequence,
                  index_t count,
                  index_t seen) {
       const row_range range = progress_.up_to(seen, count);
       if (range.rows > 0) {
-        const auto rows = load(context, text, range);
+        const auto rows = load(context, sequence, range);
         const auto pass = rows.pass(context, model);
         for (std::size_t k = 1; k <= D; ++k) {
           run_block(pass, model, rows, k);
@@ -222,9 +222,11 @@ struct parallel_head {
 
     /// Drafts for the D tokens behind the confirmed ones.
     template <class Model>
-    void draft(context<Backend>& context, const Model& model, const sequence_view<Backend>& text) {
-      const row_range range = progress_.for_draft(text, rewound);
-      const auto rows = load(context, text, range);
+    void draft(context<Backend>& context,
+               const Model& model,
+               const sequence_view<Backend>& sequence) {
+      const row_range range = progress_.for_draft(sequence, rewound);
+      const auto rows = load(context, sequence, range);
       const auto pass = rows.pass(context, model);
       for (std::size_t k = 1; k <= D; ++k) {
         run_block(pass, model, rows, k);
@@ -238,17 +240,17 @@ struct parallel_head {
             Config.rms_norm_eps);
       }
       draft_tokens(
-          context, model, model.trunk_layout().output, last_, logits_, predicted_, text, 0);
+          context, model, model.trunk_layout().output, last_, logits_, predicted_, sequence, 0);
     }
 
    private:
     static constexpr index_t rewound = 2;  // the row that drafts are made from is run anew
 
     rows_type load(context<Backend>& context,
-                   const sequence_view<Backend>& text,
+                   const sequence_view<Backend>& sequence,
                    row_range range) const {
       const auto rows = rows_.first(range.rows);
-      rows.select(context, text, range.offset, 0);
+      rows.select(context, sequence, range.offset, 0);
       load_rows(context, input_.slice(0, 0, range.rows), ring_, rows.positions);
       return rows;
     }

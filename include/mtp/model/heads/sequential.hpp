@@ -246,16 +246,16 @@ struct sequential_head {
                         logits_workspace<Config, Backend, S>(1, threads));
     }
 
-    /// A new text.
+    /// A new sequence.
     void reset() {
       for (auto& progress : progress_) {
         progress.reset();
       }
     }
 
-    /// For a host that drives a text itself: `count` tokens are confirmed, the last of them not yet
-    /// seen by the trunk. Needed between drafts only where tokens became confirmed that no draft
-    /// proposed; draft does it once.
+    /// For a host that drives a sequence itself: `count` tokens are confirmed, the last of them not
+    /// yet seen by the trunk. Needed between drafts only where tokens became confirmed that no
+    /// draft proposed; draft does it once.
     void rewind(index_t count) {
       for (std::size_t k = 1; k <= D; ++k) {
         progress_[k - 1].rewind(count, static_cast<index_t>(k) + 1);
@@ -269,29 +269,31 @@ struct sequential_head {
     template <class Model>
     void advance(context<Backend>& context,
                  const Model& model,
-                 const sequence_view<Backend>& text,
+                 const sequence_view<Backend>& sequence,
                  index_t count,
                  index_t seen) {
       for (std::size_t k = 1; k <= D; ++k) {
         const index_t end = (std::min)(seen, count - static_cast<index_t>(k));
-        run(context, model, text, k, progress_[k - 1].up_to(end, count));
+        run(context, model, sequence, k, progress_[k - 1].up_to(end, count));
       }
     }
 
     /// Drafts for the D tokens behind the confirmed ones, each from the ones before it.
     template <class Model>
-    void draft(context<Backend>& context, const Model& model, const sequence_view<Backend>& text) {
+    void draft(context<Backend>& context,
+               const Model& model,
+               const sequence_view<Backend>& sequence) {
       for (std::size_t k = 1; k <= D; ++k) {
         const auto ahead = static_cast<index_t>(k);
-        const row_range range = progress_[k - 1].for_draft(text, ahead + 1);
-        run(context, model, text, k, range);
+        const row_range range = progress_[k - 1].for_draft(sequence, ahead + 1);
+        run(context, model, sequence, k, range);
         draft_tokens(context,
                      model,
                      model.trunk_layout().output,
                      rows_.normed.slice(0, range.rows - 1, 1),
                      logits_,
                      predicted_,
-                     text,
+                     sequence,
                      ahead - 1);
       }
     }
@@ -301,7 +303,7 @@ struct sequential_head {
     template <class Model>
     void run(context<Backend>& context,
              const Model& model,
-             const sequence_view<Backend>& text,
+             const sequence_view<Backend>& sequence,
              std::size_t k,
              row_range range) {
       if (range.rows == 0) {
@@ -310,7 +312,7 @@ struct sequential_head {
       const auto rows = rows_.first(range.rows);
       const auto part = [&](const auto& all) { return all.slice(0, 0, range.rows); };
       const auto& at = model.head_layout().of(k);
-      rows.select(context, text, range.offset, static_cast<index_t>(k));
+      rows.select(context, sequence, range.offset, static_cast<index_t>(k));
       load_rows(context, part(input_), rings_[k - 1], rows.positions);
       const auto pass = rows.pass(context, model);
       const matrix projected = part(projected_);  // [rows, C]
