@@ -34,7 +34,7 @@ inline cuda_context& context() {
 /// it is wanted, and never destroyed, because what is kept may use it until the end.
 inline cuda_context& overlapping_context() {
   static auto* const shared =
-      new cuda_context({.workspace_bytes = index_t{1} << 28, .dependent_launch = true});
+      new cuda_context({.workspace_bytes = index_t{1} << 28, .overlap = kernel_overlap::on});
   return *shared;
 }
 inline cuda_context& context_of(bool dependent_launch) {

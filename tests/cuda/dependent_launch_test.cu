@@ -18,9 +18,8 @@ namespace {
 using bf16_matrix = tensor<bf16, dims<2>, cuda>;
 using bf16_vector = tensor<bf16, dims<1>, cuda>;
 
-cuda_options options_of(bool dependent_launch) {
-  return {
-      .workspace_bytes = 1 << 18, .product_bytes = 1 << 16, .dependent_launch = dependent_launch};
+cuda_options options_of(kernel_overlap overlap) {
+  return {.workspace_bytes = 1 << 18, .product_bytes = 1 << 16, .overlap = overlap};
 }
 
 bool gpu_can_overlap() {
@@ -109,9 +108,9 @@ struct result {
 };
 
 template <class Program>
-result run(bool dependent_launch, index_t M, const Program& program) {
+result run(kernel_overlap overlap, index_t M, const Program& program) {
   [[maybe_unused]] const past_is_seen emulated;
-  cuda_context context(options_of(dependent_launch));
+  cuda_context context(options_of(overlap));
   memory m(M);
   const long before = early_launches();
   program(context, m);
@@ -122,7 +121,8 @@ result run(bool dependent_launch, index_t M, const Program& program) {
 /// The same program in order and overlapped. Returns how many kernels were launched early.
 template <class Program>
 long compare(index_t M, const Program& program) {
-  const result expected = run(false, M, program), actual = run(true, M, program);
+  const result expected = run(kernel_overlap::off, M, program);
+  const result actual = run(kernel_overlap::on, M, program);
   CHECK(same_bits(actual.x, expected.x));
   CHECK(same_bits(actual.logits, expected.logits));
   CHECK(same_bits(actual.few, expected.few));
@@ -207,6 +207,18 @@ TEST_CASE("weights that were written just before are read as they were written")
          backend_traits<cuda>::upload(c, m.spare.data(), ones.data(), ones.size() * sizeof(bf16));
        },
        false},
+      {"a norm, with kernels behind it that write something else",
+       [](cuda_context& c, memory& m) {
+         rms_norm_forward(c,
+                          m.spare.view().slice(0, 15, 1),
+                          m.inverse.view().slice(0, 0, 1),
+                          m.x.view().slice(0, 0, 1),
+                          m.scale.view(),
+                          1e-5);
+         scale(c, m.h.view(), m.h.view(), 2.0f);
+         norm(c, m);
+       },
+       false},
       {"nothing, but something else is written",
        [](cuda_context& c, memory& m) { scale(c, m.h.view(), m.h.view(), 2.0f); },
        true},
@@ -251,9 +263,9 @@ TEST_CASE("text is the same in graphs whose kernels begin early" * where_it_is_q
     std::vector<float> logits;
     long early;
   };
-  const auto write = [](bool dependent_launch, decode_mode mode) {
+  const auto write = [](kernel_overlap overlap, decode_mode mode) {
     [[maybe_unused]] const past_is_seen emulated;
-    cuda_context context(options_of(dependent_launch));
+    cuda_context context(options_of(overlap));
     const language_model<config, cuda, bf16> model(context, seed{3});
     generator<config, cuda, bf16> writer(context, model);
     trace made{};
@@ -270,24 +282,54 @@ TEST_CASE("text is the same in graphs whose kernels begin early" * where_it_is_q
     made.early = early_launches() - before;
     return made;
   };
-  const trace expected = write(false, decode_mode::plain);
+  const trace expected = write(kernel_overlap::off, decode_mode::plain);
   for (const decode_mode mode : {decode_mode::plain, decode_mode::speculative}) {
-    const trace actual = write(true, mode);
+    const trace actual = write(kernel_overlap::on, mode);
     CHECK(same_bits(actual.tokens, expected.tokens));
     CHECK(same_bits(actual.logits, expected.logits));
     CHECK((!launches_are_counted || actual.early > 0));
   }
 }
 
+TEST_CASE("kernels that may still run are kept in mind until there are too many ranges") {
+  std::vector<bf16> memory(64 * 1024);
+  const auto range = [&](std::size_t first, std::size_t count) {
+    return cuda_detail::memory_range{memory.data() + first, memory.data() + first + count};
+  };
+  cuda_detail::unfinished_kernels unfinished;
+  CHECK(!unfinished.allow(range(0, 8)));  // nothing says that the stream is empty
+  unfinished.add({});
+  CHECK(unfinished.allow(range(0, 8)));
+  unfinished.add({.written = {range(512, 8), range(1024, 8)}});
+  CHECK(unfinished.allow(range(0, 512)));
+  CHECK(!unfinished.allow(range(0, 513)));
+  CHECK(unfinished.allow(range(520, 504)));
+  CHECK(!unfinished.allow(range(1031, 8)));
+  for (std::size_t kernel = 2; kernel < 32; ++kernel) {
+    unfinished.add({.written = {range(512 * (kernel + 1), 8)}});
+    unfinished.add({.written = {range(512 * (kernel + 1) + 4, 9)}});  // no range of its own
+    CHECK(!unfinished.allow(range(512 * (kernel + 1) + 12, 8)));
+    CHECK(!unfinished.allow(range(512, 8)));
+    CHECK(unfinished.allow(range(0, 8)));
+  }
+  unfinished.add({.written = {range(512 * 33, 8)}});
+  CHECK(!unfinished.allow(range(0, 8)));
+  unfinished.forget();
+  unfinished.add({});
+  CHECK(unfinished.allow(range(512, 8)));
+}
+
 #if defined(MTP_CUDA_EMULATION)
 TEST_CASE("a context refuses to overlap kernels on a GPU that cannot") {
   emulation::settings().compute_major = 8;
   CHECK_THROWS_WITH_AS(
-      cuda_context(options_of(true)),
-      doctest::Contains("dependent_launch needs a device of compute capability 9.0 or newer"),
+      cuda_context(options_of(kernel_overlap::on)),
+      doctest::Contains("kernel_overlap::on needs a device of compute capability 9.0 or newer"),
       mtp::error);
-  CHECK_NOTHROW(cuda_context(options_of(false)));
+  CHECK(!cuda_context(options_of(kernel_overlap::off)).overlaps());
+  CHECK(!cuda_context(options_of(kernel_overlap::automatic)).overlaps());
   emulation::reset();
+  CHECK(cuda_context(options_of(kernel_overlap::automatic)).overlaps());
 }
 #endif
 

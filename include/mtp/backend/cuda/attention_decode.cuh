@@ -303,8 +303,8 @@ __device__ __forceinline__ void decode_split(const attention_decode_arguments& a
 template <int E>
 __global__ void __launch_bounds__(attention_decode_policy::threads, 2)
     attention_decode_kernel(const attention_decode_arguments a) {
-  wait_for_previous_kernels();
   allow_next_kernel();
+  wait_for_previous_kernels();
   const int g = static_cast<int>(blockIdx.x), step = static_cast<int>(gridDim.y);
   const int first = first_position(a.positions);
   const int end = first < a.capacity ? min(first + a.M, a.capacity) : 0;
@@ -320,8 +320,8 @@ __global__ void __launch_bounds__(attention_decode_policy::threads, 2)
 template <class S>
 __global__ void __launch_bounds__(attention_decode_policy::threads)
     attention_combine_kernel(const attention_decode_arguments a) {
-  wait_for_previous_kernels();
   allow_next_kernel();
+  wait_for_previous_kernels();
   using policy = attention_decode_policy;
   constexpr int warps = policy::warps, widest = policy::widest, kept = widest / warp_size;
   float* const sums = dynamic_shared<float>();  // [warps, widest]

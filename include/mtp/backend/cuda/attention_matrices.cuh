@@ -93,10 +93,11 @@ class matrix_attention {
     a.capacity = positions_of(cache.capacity);
     a.exponent_scale = scale() * log2_of_e;
     a.packed = packed(out, q, k, v) && in_packs(cache.keys.data, E, E);
-    // Neither has constants, so nothing is said of what the first one writes.
     launch_overlapped(context_,
                       function_,
-                      {},
+                      {.written = {{cache.keys.data, cache.values.data + G * cache.capacity * E},
+                                   {a.sums, a.sums + splits * M * H * E},
+                                   {a.terms, a.terms + splits * M * H}}},
                       grid(G, policy::blocks(cache.capacity, G, context_.multiprocessors())),
                       dim3(policy::threads),
                       policy::shared_bytes<E>(),

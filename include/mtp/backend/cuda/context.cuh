@@ -17,15 +17,23 @@ namespace mtp::inline MTP_ABI {
 
 struct cuda;  // the tag of this backend, see backend/cuda.cuh
 
+/// Whether kernels of decoding begin before those in front of them have ended, and read weights
+/// meanwhile. It changes no bit. It takes a GPU of compute capability 9.0 or newer, and code for
+/// it.
+enum class kernel_overlap {
+  automatic,  ///< where it can be
+  off,        ///< one after the other
+  on,         ///< a context is refused where it cannot be
+};
+
 /// What a cuda_context is made of.
 struct cuda_options {
   int device = 0;                              ///< number of the GPU
   index_t workspace_bytes = index_t{1} << 26;  ///< scratch memory of operations
   index_t product_bytes = index_t{1} << 25;    ///< scratch memory of the product library
-  /// Kernels of decoding may begin before the one in front of them has ended, and read weights
-  /// meanwhile. Changes no bit. Work that others give to the stream by a handle that they kept must
-  /// not write weights. Needs a GPU of compute capability 9.0 and code for it.
-  bool dependent_launch = false;
+  /// Unless it is off, work that others give to the stream by a handle that they kept must not
+  /// write weights.
+  kernel_overlap overlap = kernel_overlap::automatic;
 };
 
 /// The context of the CUDA backend: one stream of one GPU of compute capability 8.0 or newer.
@@ -40,16 +48,15 @@ class cuda_context {
  public:
   /// Makes the GPU current, a stream and the workspace. Throws mtp::error for a device that is not
   /// there, too old, or one that the program was not compiled for; for negative sizes, for
-  /// dependent_launch where it cannot be, and where memory is used up.
+  /// kernel_overlap::on where it cannot be, and where memory is used up.
   explicit cuda_context(const cuda_options& options = {})
       : capacity_(options.workspace_bytes),
-        product_bytes_(static_cast<std::size_t>(options.product_bytes)),
-        dependent_launch_(options.dependent_launch) {
+        product_bytes_(static_cast<std::size_t>(options.product_bytes)) {
     check(capacity_ >= 0, "cuda_context: workspace_bytes must not be negative, got ", capacity_);
     check(options.product_bytes >= 0,
           "cuda_context: product_bytes must not be negative, got ",
           options.product_bytes);
-    select_device(options.device);
+    select_device(options.device, options.overlap);
     try {
       make();
     } catch (...) {
@@ -71,13 +78,15 @@ class cuda_context {
   /// The stream that operations are submitted to. Whoever asks may put anything on it: the next
   /// kernel begins when that has ended.
   cudaStream_t stream() const {
-    last_kernel_.forget();
+    unfinished_.forget();
     return stream_;
   }
-  /// Whether kernels may begin before the one in front of them has ended.
-  bool dependent_launch() const { return dependent_launch_; }
-  /// The kernel that was launched last.
-  cuda_detail::last_kernel& last_kernel() { return last_kernel_; }
+  /// The same for a kernel that takes part in what overlap.cuh describes.
+  cudaStream_t overlapping_stream() const { return stream_; }
+  /// Whether kernels may begin before those in front of them have ended.
+  bool overlaps() const { return overlaps_; }
+  /// Kernels that the next one may begin beside.
+  cuda_detail::unfinished_kernels& unfinished() { return unfinished_; }
   /// The product library.
   cublasLtHandle_t products() const { return products_; }
   /// Memory that the product library may use, 256-byte aligned.
@@ -130,7 +139,7 @@ class cuda_context {
   void raise_faults() { cuda_detail::raise_fault(*faults_); }
 
  private:
-  void select_device(int device) {
+  void select_device(int device, kernel_overlap overlap) {
     int count = 0;
     const cudaError_t status = cudaGetDeviceCount(&count);
     if (status == cudaErrorInsufficientDriver) {
@@ -168,12 +177,14 @@ class cuda_context {
           ".",
           minor);
     check_code(major, minor);
-    check(!dependent_launch_ || (major >= 9 && cuda_detail::kernels_can_overlap()),
-          "cuda_context: dependent_launch needs a device of compute capability 9.0 or newer and "
+    const bool can_overlap = major >= 9 && cuda_detail::kernels_can_overlap();
+    check(can_overlap || overlap != kernel_overlap::on,
+          "cuda_context: kernel_overlap::on needs a device of compute capability 9.0 or newer and "
           "code that was compiled for it, got ",
           major,
           ".",
           minor);
+    overlaps_ = can_overlap && overlap != kernel_overlap::off;
     multiprocessors_ = attribute(cudaDevAttrMultiProcessorCount, device);
     block_shared_bytes_ = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
     multiprocessor_shared_bytes_ = attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor, device);
@@ -248,8 +259,8 @@ class cuda_context {
   cuda_detail::product_plans plans_;
   void* product_memory_ = nullptr;
   std::size_t product_bytes_;
-  bool dependent_launch_;
-  mutable cuda_detail::last_kernel last_kernel_;
+  bool overlaps_ = false;
+  mutable cuda_detail::unfinished_kernels unfinished_;
   cuda_detail::fault_record* faults_ = nullptr;
   std::byte* memory_ = nullptr;
   arena workspace_;

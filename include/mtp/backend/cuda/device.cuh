@@ -228,8 +228,7 @@ __device__ __forceinline__ void wait_for_previous_kernels() {
 #endif
 }
 
-/// Lets the next kernel begin once every block has called this or ended. Behind the wait, so that
-/// nothing in front of this kernel still runs beside the next one.
+/// Lets the next kernel begin once every block has called this or ended.
 __device__ __forceinline__ void allow_next_kernel() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");

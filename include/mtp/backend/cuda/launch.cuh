@@ -32,6 +32,7 @@ enum class begins { in_order, early };
 template <class... Parameters, class... Arguments>
 void launch_when(cuda_context& context,
                  const char* function,
+                 cudaStream_t stream,
                  begins when,
                  dim3 grid,
                  dim3 block,
@@ -58,7 +59,7 @@ void launch_when(cuda_context& context,
   config.gridDim = grid;
   config.blockDim = block;
   config.dynamicSmemBytes = shared_bytes;
-  config.stream = context.stream();
+  config.stream = stream;
   cudaLaunchAttribute attribute{};
   if (when == begins::early) {
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
@@ -82,6 +83,7 @@ void launch(cuda_context& context,
             Arguments&&... arguments) {
   launch_when(context,
               function,
+              context.stream(),
               begins::in_order,
               grid,
               block,
@@ -103,16 +105,20 @@ void launch_overlapped(cuda_context& context,
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) {
     return;
   }
-  const bool early = context.dependent_launch() && context.last_kernel().allows(memory.constants);
+  const bool early = context.overlaps() && context.unfinished().allow(memory.constants);
+  if (!early) {
+    context.unfinished().forget();  // they have ended when this one begins
+  }
   launch_when(context,
               function,
+              context.overlapping_stream(),
               early ? begins::early : begins::in_order,
               grid,
               block,
               shared_bytes,
               kernel,
               std::forward<Arguments>(arguments)...);
-  context.last_kernel().set(memory);
+  context.unfinished().add(memory);
 }
 
 }  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -152,8 +152,8 @@ __global__ void __launch_bounds__(map_policy::threads, resident_blocks<Function>
                index_t output_distance,
                row_places<Y> y,
                row_places<const X>... x) {
-  wait_for_previous_kernels();
   allow_next_kernel();
+  wait_for_previous_kernels();
   const int lanes = 1 << shape.lane_bits;
   const unsigned row = blockIdx.x / shape.pieces * (map_policy::threads >> shape.lane_bits) +
                        (threadIdx.x >> shape.lane_bits);
@@ -211,7 +211,7 @@ void run_map(cuda_context& context,
   const index_t row_blocks = ceil_div(numbers.rows, map_policy::threads >> shape.lane_bits);
   shape.pieces = extent_of(pieces, name);
   static_assert(Outputs <= 2);
-  overlap memory{.constants = {}, .written = {first_output, {}}};
+  overlap memory{.written = {first_output}};
   if constexpr (Outputs == 2) {
     memory.written[1] = {static_cast<const Y*>(first_output.begin) + output_distance,
                          static_cast<const Y*>(first_output.end) + output_distance};

@@ -1,13 +1,16 @@
 // Which kernels may begin before the one in front of them has ended: programmatic dependent launch.
 //
-// A kernel that takes part begins with wait_for_previous_kernels() and then calls
-// allow_next_kernel(). Before the wait it writes nothing and reads its constants only: weights. So
-// at most two kernels run at a time: the next one is let in when all in front of this one have
-// ended. Constants are what the kernel in front does not write; the host compares addresses. What
-// has no place in the order (copies, other kernels, products of the library, recordings) takes the
-// stream from the context, and the kernel behind it begins when it has ended.
+// A kernel that takes part begins with allow_next_kernel() and wait_for_previous_kernels(). Before
+// the wait it writes nothing and reads its constants only: weights. Several kernels can have begun
+// and wait for one another in a row; behind its wait, a kernel finds that all in front of it have
+// ended, because each ends behind its own wait. Constants are what none of those writes that may
+// still run; the host compares addresses. What has no place in the order (copies, other kernels,
+// products of the library, recordings) takes the stream from the context, and the kernel behind it
+// begins when it has ended.
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
 #include <functional>
 
 #include "mtp/backend/cuda/errors.cuh"
@@ -56,27 +59,64 @@ memory_range range_of(const view<Element, Shape, Backend>& x) {
 /// constants.
 struct overlap {
   memory_range constants{};
-  memory_range written[2] = {};
+  memory_range written[4] = {};
 };
 
-/// The kernel that was launched last, if it takes part and nothing else was submitted to the
-/// stream.
-class last_kernel {
+/// What is written by kernels that may not have ended when the next one begins early: those that
+/// take part, from the last one on that began in order, if nothing else was submitted since.
+class unfinished_kernels {
  public:
-  void set(const overlap& kernel) {
-    written_[0] = kernel.written[0];
-    written_[1] = kernel.written[1];
-    takes_part_ = true;
+  /// One more of them.
+  void add(const overlap& kernel) {
+    begun_ = true;
+    for (const memory_range& range : kernel.written) {
+      if (range.begin != range.end) {
+        keep(range);
+      }
+    }
   }
-  void forget() { takes_part_ = false; }
-  /// Whether a kernel with these constants may begin before this one has ended.
-  bool allows(const memory_range& constants) const {
-    return takes_part_ && !written_[0].overlaps(constants) && !written_[1].overlaps(constants);
+  /// All have ended, or the next kernel will wait for them.
+  void forget() {
+    count_ = 0;
+    begun_ = is_full_ = false;
+  }
+  /// Whether a kernel with these constants may begin beside them.
+  bool allow(const memory_range& constants) const {
+    return begun_ && !is_full_ && std::none_of(written_, written_ + count_, [&](const auto& range) {
+             return range.overlaps(constants);
+           });
   }
 
  private:
-  bool takes_part_ = false;
-  memory_range written_[2];
+  /// Parts of one allocation lie at most so far apart: they may count as one.
+  static constexpr std::uintptr_t gap = 256;
+  /// The activations of a pass and the caches of a model are a few ranges, however many layers
+  /// there are. With more of them the next kernel begins in order, and all are forgotten.
+  static constexpr int most = 32;
+
+  static std::uintptr_t address(const void* memory) {
+    return reinterpret_cast<std::uintptr_t>(memory);
+  }
+
+  void keep(const memory_range& range) {
+    for (memory_range* known = written_; known != written_ + count_; ++known) {
+      if (address(range.begin) <= address(known->end) + gap &&
+          address(known->begin) <= address(range.end) + gap) {
+        known->begin = std::min(known->begin, range.begin, std::less<const void*>());
+        known->end = std::max(known->end, range.end, std::less<const void*>());
+        return;
+      }
+    }
+    is_full_ = is_full_ || count_ == most;
+    if (!is_full_) {
+      written_[count_++] = range;
+    }
+  }
+
+  memory_range written_[most];
+  int count_ = 0;
+  bool begun_ = false;
+  bool is_full_ = false;
 };
 
 }  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -10,6 +10,14 @@
 
 namespace mtp::inline MTP_ABI::cuda_detail {
 
+/// The kernel whose threads have `kept` packs of a row.
+template <class S, bool Packed>
+auto rms_norm_backward_kernel_for(int kept) {
+  return kept == 1   ? rms_norm_backward_kernel<S, Packed, 1>
+         : kept == 2 ? rms_norm_backward_kernel<S, Packed, 2>
+                     : rms_norm_backward_kernel<S, Packed, 4>;
+}
+
 struct cuda_rms_norm_ops {
   template <class S>
   using heads = view<S, dims<3>, cuda>;
@@ -63,9 +71,8 @@ struct cuda_rms_norm_ops {
     }
     using policy = rms_norm_policy;
     const index_t packs = ceil_div(C, pack<S>::width);
-    const bool are_short = policy::keeps_few(packs);
-    const int kept = are_short ? policy::short_packs : policy::long_packs;
-    const team_shape teams = policy::backward_teams(packs, kept);
+    const int kept = policy::backward_packs(packs);
+    const team_shape teams = team_for(packs, kept, policy::backward_threads);
     const index_t blocks = std::min(ceil_div(rows, teams.teams), policy::backward_blocks);
     const arena::scope scope(context.workspace());
     A* const partial = dweight.data() != nullptr ? context.workspace().template take<A>(blocks * C)
@@ -74,17 +81,17 @@ struct cuda_rms_norm_ops {
                         in_packs(weight.data(), 0, C) &&
                         (residual.data() == nullptr || is_packed(residual));
     if (packs <= policy::most_packs) {
-      const auto kernel = are_short
-                              ? (packed ? rms_norm_backward_kernel<S, true, policy::short_packs>
-                                        : rms_norm_backward_kernel<S, false, policy::short_packs>)
-                              : (packed ? rms_norm_backward_kernel<S, true, policy::long_packs>
-                                        : rms_norm_backward_kernel<S, false, policy::long_packs>);
-      const int sums = partial != nullptr ? kept * pack<S>::width * teams.threads() : 0;
+      const auto kernel = packed ? rms_norm_backward_kernel_for<S, true>(kept)
+                                 : rms_norm_backward_kernel_for<S, false>(kept);
+      const int operands = residual.data() != nullptr ? 3 : 2;
+      const auto shared = static_cast<std::size_t>(teams.threads()) *
+                              static_cast<std::size_t>(policy::ring_packs(kept) * operands) * 16 +
+                          sizeof(A) * 2 * team_reduction_size;
       launch(context,
              name,
              dim3(extent_of(blocks, name)),
              dim3(static_cast<unsigned>(teams.threads())),
-             sizeof(A) * static_cast<std::size_t>(2 * team_reduction_size + sums),
+             shared,
              kernel,
              head_rows<S>(dx),
              partial,

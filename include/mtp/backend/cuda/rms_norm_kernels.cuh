@@ -14,51 +14,33 @@ namespace mtp::inline MTP_ABI::cuda_detail {
 
 /// Bytes in flight decide. By estimate a multiprocessor of an H100 must have 20 KiB of them on
 /// their way all the time (3.35 TB/s by its data sheet, 0.8 us until they arrive, 132
-/// multiprocessors). What a thread asks for at once:
-///   forward: 4 packs, 64 bytes. With 48 registers, 1344 threads are resident: 84 KiB.
-///   backward, short rows: 2 packs each of x and dy, 64 bytes, and 32 of the residual while the
-///   team adds up. With 64 registers, 1024 threads are resident: 64 KiB and 32 KiB.
-///   backward, long rows: 8 packs each of x and dy, 256 bytes. With 128 registers, 512 threads are
-///   resident: 128 KiB.
-/// That is three to six times as much, because a team asks for nothing while it adds up and
-/// writes. Others do meanwhile: in forward each row has a team of its own, in backward two blocks
-/// share a multiprocessor. A warp that has a row to itself waits for no other one; only rows of
-/// more than 256 packs, 2048 elements of bf16, are shared by warps, which meet at a barrier.
+/// multiprocessors). What threads have asked for:
+///   forward: 4 packs, 64 bytes. With 48 registers, 1344 threads are resident: 84 KiB, and each row
+///   has a team of its own, so that others read while one adds up.
+///   backward: the rows behind the one that a team works on, in shared memory: three of them where
+///   a thread has one pack of a row. With two blocks on a multiprocessor that is 96 KiB.
 struct rms_norm_policy {
   static constexpr int forward_packs = 4;  // of a row, that a thread keeps in registers
   static constexpr int forward_threads = 256;
-  static constexpr int short_packs = 2;  // the same in backward
-  static constexpr int long_packs = 8;
-  static constexpr int short_threads = 512;  // of a block
-  static constexpr int long_threads = 256;
-  static constexpr int backward_threads(int kept) {
-    return kept == short_packs ? short_threads : long_threads;
+
+  static constexpr int backward_threads = 512;  // of a block
+  /// Packs of a row that a thread of backward has: a row is spread over a whole block if it is long
+  /// enough, so that its share of dweight fits into registers.
+  static constexpr int backward_packs(index_t packs) {
+    return packs <= backward_threads ? 1 : packs <= index_t{2} * backward_threads ? 2 : 4;
   }
-  /// Whether backward keeps few packs for each thread: of short rows, and of those that warps have
-  /// to share, as long as a block is wide enough: 512 packs by teams of 256 threads take 73 us
-  /// where teams of 64 took 84 (8192 rows, H200).
-  static constexpr bool keeps_few(index_t packs) {
-    return packs <= index_t{warp_size} * short_packs ||
-           (packs > index_t{warp_size} * long_packs &&
-            packs <= index_t{short_threads} * short_packs);
-  }
+  /// Rows of a team that are in shared memory or on their way there: x, dy and residual of 512
+  /// threads take at most 96 KiB.
+  template <int Kept>
+  static constexpr int stages = 4 / Kept;
+  /// Packs of each operand that a thread has there.
+  static constexpr int ring_packs(int kept) { return kept * (4 / kept); }
   /// Packs of a row that backward reads once.
-  static constexpr index_t most_packs = index_t{long_packs} * long_threads;
+  static constexpr index_t most_packs = index_t{4} * backward_threads;
   /// Blocks that share out the rows in backward: two for a multiprocessor of an H100. Each adds up
   /// its part of dweight before it leaves the chip; 256 C sums are written and read once, where
   /// 8192 rows of bf16 move 24 times as much. Fixed, so that the order of the sum is.
   static constexpr index_t backward_blocks = 256;
-
-  /// Teams of backward for rows of so many packs, of which a thread keeps `kept`: whole warps where
-  /// it keeps many, so that lanes read side by side.
-  static team_shape backward_teams(index_t packs, int kept) {
-    const int threads = backward_threads(kept);
-    const bool warp_is_enough = packs <= index_t{warp_size} * kept;
-    return team_for(
-        packs,
-        kept == long_packs && warp_is_enough ? static_cast<int>(ceil_div(packs, warp_size)) : kept,
-        threads);
-  }
 };
 
 /// Which row of x [N, H, ..]. Rows that are not divided into heads need no division.
@@ -112,8 +94,8 @@ __global__ void __launch_bounds__(most_threads, 1)
                             int C,
                             accumulate_t<S> epsilon,
                             int team_size) {
-  wait_for_previous_kernels();
   allow_next_kernel();
+  wait_for_previous_kernels();
   using A = accumulate_t<S>;
   constexpr int W = pack<S>::width;
   const team own(team_size);
@@ -175,14 +157,24 @@ __device__ __forceinline__ void gradient_of(
   }
 }
 
+/// Starts to bring W elements from `at` on to shared memory; zeros beyond the row.
+template <bool Packed, class S>
+__device__ __forceinline__ void copy_pack(pack<S>* shared, const S* row, int at, int count) {
+  if constexpr (Packed) {
+    copy_async_16(shared, row + (at < count ? at : 0), at < count);
+  } else {
+    *shared = load_elements<false>(row, at, count);
+  }
+}
+
 /// dx of each row, and in partial[b] what the rows of block b add to dweight. Pack p * size + t of
 /// a row belongs to thread t of its team, for p < Kept: wider rows go through the kernels below.
 ///
 /// The bits of a row of dx follow from C alone: a thread's products in order, then the tree of its
-/// team. Each thread keeps the sums of its columns over the rows of its team, in the order of rows,
-/// in shared memory, where nobody else touches them; the block adds its teams in order at the end.
+/// team. Each thread keeps the sums of its columns over the rows of its team, in the order of rows;
+/// the block adds its teams in order at the end.
 template <class S, bool Packed, int Kept>
-__global__ void __launch_bounds__(rms_norm_policy::backward_threads(Kept), Packed ? 2 : 1)
+__global__ void __launch_bounds__(rms_norm_policy::backward_threads, Packed&& Kept <= 2 ? 2 : 1)
     rms_norm_backward_kernel(head_rows<S> dx,
                              accumulate_t<S>* __restrict__ partial,  // [blocks, C], or null
                              head_rows<const S> dy,
@@ -194,107 +186,113 @@ __global__ void __launch_bounds__(rms_norm_policy::backward_threads(Kept), Packe
                              int C,
                              int team_size) {
   using A = accumulate_t<S>;
-  constexpr int W = pack<S>::width;
-  A* const shared = dynamic_shared<A>();  // [2, team_reduction_size], [Kept, W, threads]
-  A* const sums = shared + 2 * team_reduction_size;
-  A* const own_sums = sums + threadIdx.x;  // [Kept, W] stride (W threads, threads)
+  constexpr int W = pack<S>::width, stages = rms_norm_policy::stages<Kept>;
   const int threads = static_cast<int>(blockDim.x);
+  // [stages, operands, Kept, threads] packs, of which a thread has those of its own number; behind
+  // them [2, team_reduction_size]. At the end: [Kept, W, threads] sums.
+  pack<S>* const ring = dynamic_shared<pack<S>>();
+  const int operands = residual.data != nullptr ? 3 : 2;
+  A* const reduction = reinterpret_cast<A*>(ring + stages * operands * Kept * threads);
+  pack<S>* const own_ring = ring + threadIdx.x;
   const team own(team_size);
   const unsigned teams = blockDim.x / static_cast<unsigned>(team_size);
   const int first = own.rank * W, step = team_size * W;
-  if (partial != nullptr) {
-    for (int i = 0; i < Kept * W; ++i) {
-      own_sums[i * threads] = 0;
-    }
-  }
-  // All teams of a block make the same number of rounds, because the sum of a team of several warps
-  // is a barrier.
-  int turn = 0;
-  for (unsigned begin = blockIdx.x * teams; begin < rows; begin += gridDim.x * teams) {
+  const auto ask = [&](unsigned begin, int stage) {
     const unsigned r = begin + static_cast<unsigned>(own.number);
     const int end = r < rows ? C : 0;
     const head_place place(r < rows ? r : 0, x.heads);
-    pack<S> values[Kept] = {}, gradients[Kept] = {};
+    pack<S>* const to = own_ring + stage * operands * Kept * threads;
 #pragma unroll
     for (int p = 0; p < Kept; ++p) {
       const int c = first + p * step;
-      if (c < end) {
-        values[p] = load_elements<Packed>(x.at(place), c, C);
-        gradients[p] = load_elements<Packed>(dy.at(place), c, C);
+      copy_pack<Packed>(to + p * threads, x.at(place), c, end);
+      copy_pack<Packed>(to + (Kept + p) * threads, dy.at(place), c, end);
+      if (residual.data != nullptr) {
+        copy_pack<Packed>(to + (2 * Kept + p) * threads, residual.at(place), c, end);
       }
     }
+    copy_async_commit();
+  };
+  pack<S> scale[Kept];
+#pragma unroll
+  for (int p = 0; p < Kept; ++p) {
+    const int c = first + p * step;
+    scale[p] = c < C ? load_elements<Packed>(weight, c, C) : pack<S>{};
+  }
+  A sums[Kept][W] = {};
+  const unsigned stride = gridDim.x * teams;
+  unsigned begin = blockIdx.x * teams;
+#pragma unroll
+  for (int stage = 0; stage + 1 < stages; ++stage) {
+    ask(begin + static_cast<unsigned>(stage) * stride, stage);
+  }
+  // All teams of a block make the same number of rounds, because the sum of a team of several warps
+  // is a barrier.
+  int stage = 0, turn = 0;
+  for (; begin < rows; begin += stride) {
+    ask(begin + static_cast<unsigned>(stages - 1) * stride,
+        stage + stages - 1 < stages ? stage + stages - 1 : stage - 1);
+    copy_async_wait<stages - 1>();
+    const unsigned r = begin + static_cast<unsigned>(own.number);
+    const head_place place(r < rows ? r : 0, x.heads);
     const A inverse = inv_rms.at(place);
+    const pack<S>* const from = own_ring + stage * operands * Kept * threads;
     A products = 0;
 #pragma unroll
     for (int p = 0; p < Kept; ++p) {
-      const int c = first + p * step;
-      if (c < end) {
-        A v[W], g[W], w[W];
-        widen_pack(v, values[p]);
-        widen_pack(g, gradients[p]);
-        widen_pack(w, load_elements<Packed>(weight, c, C));
-        products = add_products(products, v, g, w);
-      }
+      A v[W], g[W], w[W];
+      widen_pack(v, from[p * threads]);
+      widen_pack(g, from[(Kept + p) * threads]);
+      widen_pack(w, scale[p]);
+      products = add_products(products, v, g, w);
     }
-    // The residual of a short row is on its way while the team adds up. That of a long one comes
-    // in batches, for which there is room in registers when packs of x and dy have been used.
-    // The weight is read again, from the nearest cache.
-    constexpr int batch = Kept == rms_norm_policy::short_packs ? Kept : Kept / 4;
-    pack<S> added[batch] = {};
-    const auto fetch = [&](int from) {
-#pragma unroll
-      for (int i = 0; i < batch; ++i) {
-        const int c = first + (from + i) * step;
-        if (residual.data != nullptr && c < end) {
-          added[i] = load_elements<Packed>(residual.at(place), c, C);
-        }
-      }
-    };
-    if (Kept == batch) {
-      fetch(0);
-    }
-    const A mean = own.sum(products, shared + turn * team_reduction_size) / static_cast<A>(C);
-    turn ^= 1;
+    const A mean = own.sum(products, reduction + turn * team_reduction_size) / static_cast<A>(C);
     const A pull = -mean * inverse * inverse * inverse;
 #pragma unroll
     for (int p = 0; p < Kept; ++p) {
-      if (Kept > batch && p % batch == 0) {
-        fetch(p);
-      }
       const int c = first + p * step;
-      if (c < end) {
-        A v[W], g[W], w[W];
-        widen_pack(v, values[p]);
-        widen_pack(g, gradients[p]);
-        widen_pack(w, load_elements<Packed>(weight, c, C));
-        if (partial != nullptr) {
+      A v[W], g[W], w[W];
+      widen_pack(v, from[p * threads]);
+      widen_pack(g, from[(Kept + p) * threads]);
+      widen_pack(w, scale[p]);
 #pragma unroll
-          for (int i = 0; i < W; ++i) {
-            A& sum = own_sums[(p * W + i) * threads];
-            sum = std::fma(g[i], v[i] * inverse, sum);
-          }
-        }
-        gradient_of(w, v, g, w, inverse, pull);
-        if (residual.data != nullptr) {
-          widen_pack(v, added[p % batch]);
+      for (int i = 0; i < W; ++i) {
+        sums[p][i] = std::fma(g[i], v[i] * inverse, sums[p][i]);
+      }
+      gradient_of(w, v, g, w, inverse, pull);
+      if (residual.data != nullptr) {
+        widen_pack(v, from[(2 * Kept + p) * threads]);
 #pragma unroll
-          for (int i = 0; i < W; ++i) {
-            w[i] += v[i];
-          }
+        for (int i = 0; i < W; ++i) {
+          w[i] += v[i];
         }
+      }
+      if (r < rows && c < C) {
         store_elements<Packed>(dx.at(place), c, C, narrow_pack<S>(w));
       }
     }
+    stage = stage + 1 < stages ? stage + 1 : 0;
+    turn ^= 1;
   }
+  copy_async_wait<0>();
   if (partial == nullptr) {
     return;
+  }
+  A* const all_sums = dynamic_shared<A>();
+  __syncthreads();  // nobody reads rows any more
+#pragma unroll
+  for (int p = 0; p < Kept; ++p) {
+#pragma unroll
+    for (int i = 0; i < W; ++i) {
+      all_sums[(p * W + i) * threads + static_cast<int>(threadIdx.x)] = sums[p][i];
+    }
   }
   __syncthreads();
   for (int c = static_cast<int>(threadIdx.x); c < C; c += threads) {
     const int at = c / W, p = at / team_size, rank = at % team_size;
     A sum = 0;
     for (unsigned j = 0; j < teams; ++j) {
-      sum += sums[(p * W + c % W) * threads + static_cast<int>(j) * team_size + rank];
+      sum += all_sums[(p * W + c % W) * threads + static_cast<int>(j) * team_size + rank];
     }
     partial[static_cast<index_t>(blockIdx.x) * C + c] = sum;
   }

@@ -211,8 +211,8 @@ __global__ void __launch_bounds__(row_product_policy::max_threads, row_product_p
   // asking for weights before the wait, the rows go first: behind 64 KB of weights they would come
   // last, and all products wait for them.
   const auto ask_for_rows = [&] {
-    wait_for_previous_kernels();
     allow_next_kernel();
+    wait_for_previous_kernels();
     stage_rows(x, rows, M, 0, part, K);
   };
   if (!weights_first) {
@@ -348,7 +348,7 @@ void run_row_product_mma(cuda_context& context,
                       static_cast<int>(K),
                       splits,
                       static_cast<int>(part),
-                      context.dependent_launch());
+                      context.overlaps());
   };
   if constexpr (!Rows::packed_only) {
     if (!in_packs(w, K, K)) {
