@@ -30,15 +30,15 @@ inline cuda_context& context() {
   return shared;
 }
 
-/// Another one, whose kernels may begin before the one in front of them has ended. It is made where
-/// it is wanted, and never destroyed, because what is kept may use it until the end.
-inline cuda_context& overlapping_context() {
+/// Another one, whose kernels begin one after the other. It is made where it is wanted, and never
+/// destroyed, because what is kept may use it until the end.
+inline cuda_context& context_in_order() {
   static auto* const shared =
-      new cuda_context({.workspace_bytes = index_t{1} << 28, .overlap = kernel_overlap::on});
+      new cuda_context({.workspace_bytes = index_t{1} << 28, .overlap = kernel_overlap::off});
   return *shared;
 }
 inline cuda_context& context_of(bool dependent_launch) {
-  return dependent_launch ? overlapping_context() : context();
+  return dependent_launch ? context() : context_in_order();
 }
 
 /// Numbers in [-1, 1), times `scale`: the same in every run, and never zero for a whole buffer,
