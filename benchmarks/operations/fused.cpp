@@ -163,7 +163,7 @@ struct combine_operands {
                     hidden_scale.view(),
                     embedding_scale.view(),
                     projection.view(),
-                    true,
+                    concat_order::hidden_first,
                     norm_epsilon);
   }
   void backward() {
@@ -182,7 +182,7 @@ struct combine_operands {
                      hidden_scale.view(),
                      embedding_scale.view(),
                      projection.view(),
-                     true);
+                     concat_order::hidden_first);
   }
   /// The concatenated normed rows that the projection gets, at row n and column c.
   double input(index_t n, index_t c) {

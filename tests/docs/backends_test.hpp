@@ -150,11 +150,11 @@ std::map<std::string, bool> offered() {
        }},
       {"combine_forward", requires(o x) {
          ops::combine_forward(x.c, x.m, x.sums_v, x.sums_v, x.in, x.w, x.in_tokens, x.in_v,
-             x.in_v, x.w, true, 1e-5);
+             x.in_v, x.w, concat_order{}, 1e-5);
        }},
       {"combine_backward", requires(o x) {
          ops::combine_backward(x.c, x.m, x.sums_v, x.sums_v, x.dw, x.dw, x.in, x.in, x.in_sums_v,
-             x.in_sums_v, x.w, x.in_tokens, x.in_v, x.in_v, x.w, true);
+             x.in_sums_v, x.w, x.in_tokens, x.in_v, x.in_v, x.w, concat_order{});
        }},
       {"embedding_forward", requires(o x) { ops::embedding_forward(x.c, x.m, x.w, x.in_tokens); }},
       {"embedding_backward", requires(o x) {

@@ -83,6 +83,10 @@ struct problem {
         embedding_scale(dims<1>{s.C}, uniform(s.C, 4, -1.5, -0.5)),
         projection(s.outputs, 2 * s.C, uniform(s.outputs * 2 * s.C, 5)) {}
 
+  concat_order order() const {
+    return hidden_first ? concat_order::hidden_first : concat_order::embedding_first;
+  }
+
   std::vector<token_t> token_list() { return elements(tokens.view()); }
   array<2> embedded() { return reference::embedding_forward(table.rows(), token_list()); }
 
@@ -103,7 +107,7 @@ struct problem {
                     hidden_scale.view(),
                     embedding_scale.view(),
                     projection.view(),
-                    hidden_first,
+                    order(),
                     epsilon);
   }
 };
@@ -148,7 +152,7 @@ struct gradients {
                      p.hidden_scale.view(),
                      p.embedding_scale.view(),
                      p.projection.view(),
-                     p.hidden_first);
+                     p.order());
   }
 
   bool intact() const {
@@ -510,7 +514,7 @@ TEST_CASE_TEMPLATE_DEFINE("combine operations reject wrong shapes and change not
                           scale,
                           p.embedding_scale.view(),
                           w,
-                          true,
+                          concat_order::hidden_first,
                           epsilon);
         });
       };
@@ -553,7 +557,7 @@ TEST_CASE_TEMPLATE_DEFINE("combine operations reject wrong shapes and change not
                        scale,
                        p.embedding_scale.view(),
                        w,
-                       true);
+                       concat_order::hidden_first);
     });
   };
   const auto dh = d.hidden.view();

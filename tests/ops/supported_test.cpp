@@ -270,7 +270,7 @@ TEST_CASE("each operation supports a call that compiles, and none that is change
        in_vector,
        in_vector,
        in_weight,
-       bool,
+       concat_order,
        double);
   CALL(combine_backward,
        higher,
@@ -289,7 +289,7 @@ TEST_CASE("each operation supports a call that compiles, and none that is change
        in_vector,
        in_vector,
        in_weight,
-       bool);
+       concat_order);
   CALL(embedding_forward, higher, fixed, matrix, in_weight, in_tokens);
   CALL(embedding_backward, higher, fixed, weight, in_matrix, in_tokens);
   CALL(linear_cross_entropy,

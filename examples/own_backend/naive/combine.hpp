@@ -28,8 +28,9 @@ struct combine_ops {
                               in_vector hidden_scale,
                               in_vector embedding_scale,
                               in_weight projection,
-                              bool hidden_first,
+                              mtp::concat_order order,
                               double epsilon) {
+    const bool hidden_first = order == mtp::concat_order::hidden_first;
     const index_t N = hidden.extent(0), C = hidden.extent(1);
     const owned_matrix both(N, 2 * C), embedded(N, C);
     const matrix left = both.view.slice(1, hidden_first ? 0 : C, C);   // [N, C] of hidden
@@ -55,7 +56,8 @@ struct combine_ops {
                                in_vector hidden_scale,
                                in_vector embedding_scale,
                                in_weight projection,
-                               bool hidden_first) {
+                               mtp::concat_order order) {
+    const bool hidden_first = order == mtp::concat_order::hidden_first;
     const index_t N = hidden.extent(0), C = hidden.extent(1);
     const index_t left = hidden_first ? 0 : C, right = hidden_first ? C : 0;
     const owned_matrix both(N, 2 * C), embedded(N, C), dboth(N, 2 * C), dembedded(N, C);

@@ -2,15 +2,9 @@
 #pragma once
 
 #include "mtp/model/head_kind.hpp"
+#include "mtp/ops/concat_order.hpp"
 
 namespace mtp::inline MTP_ABI {
-
-/// Which half of the input columns of a sequential module's projection belongs to what.
-enum class concat_order {
-  hidden_first,     ///< [norm(h) ; norm(embedding)]: DeepSeek-V3's paper, equation 21; MiMo
-  embedding_first,  ///< [norm(embedding) ; norm(h)]: DeepSeek's released weights, Megatron, Qwen,
-                    ///< GLM
-};
 
 /// Where a hidden state is taken: before or after the norm that stands in front of the output
 /// matrix.

@@ -1,6 +1,7 @@
 // What a multi-token prediction module reads: one projection of a hidden state and an embedding.
 #pragma once
 
+#include "mtp/ops/concat_order.hpp"
 #include "mtp/ops/detail.hpp"
 #include "mtp/ops/embedding.hpp"
 #include "mtp/ops/operation.hpp"
@@ -35,8 +36,9 @@ void check_combine(const char* function,
 
 }  // namespace detail
 
-/// y[n] = M [ RMSNorm(hidden[n]) ; RMSNorm(table[tokens[n]]) ]  with the two norms' own scales, the
-/// halves the other way round unless hidden_first (DeepSeek-V3, arXiv 2412.19437, equation 21).
+/// y[n] = M [ RMSNorm(hidden[n]) ; RMSNorm(table[tokens[n]]) ]  with the two norms' own scales;
+/// with concat_order::embedding_first, the halves the other way round (DeepSeek-V3, arXiv
+/// 2412.19437, equation 21).
 ///
 /// y [N, C'], hidden [N, C], table [V, C], tokens [N], scales [C], projection M [C', 2C];
 /// inv_hidden and inv_embedding [N] receive 1 / rms of the rows, in accumulate_t of the elements,
@@ -54,7 +56,7 @@ void combine_forward(context<Backend>& context,
                      in_vector<S, Backend> hidden_scale,
                      in_vector<S, Backend> embedding_scale,
                      in_weight<S, Backend> projection,
-                     bool hidden_first,
+                     concat_order order,
                      double epsilon) {
   detail::check_combine("combine_forward",
                         hidden,
@@ -78,7 +80,7 @@ void combine_forward(context<Backend>& context,
                hidden_scale,
                embedding_scale,
                projection,
-               hidden_first,
+               order,
                epsilon);
 }
 
@@ -102,7 +104,7 @@ void combine_backward(context<Backend>& context,
                       in_vector<S, Backend> hidden_scale,
                       in_vector<S, Backend> embedding_scale,
                       in_weight<S, Backend> projection,
-                      bool hidden_first) {
+                      concat_order order) {
   detail::check_combine("combine_backward",
                         hidden,
                         inv_hidden,
@@ -139,7 +141,7 @@ void combine_backward(context<Backend>& context,
                hidden_scale,
                embedding_scale,
                projection,
-               hidden_first);
+               order);
 }
 
 /// @cond

@@ -31,8 +31,9 @@ struct cpu_combine_ops {
                               vector_view<const S, cpu> hidden_scale,
                               vector_view<const S, cpu> embedding_scale,
                               weight_view<const S, cpu> projection,
-                              bool hidden_first,
+                              concat_order order,
                               double epsilon) {
+    const bool hidden_first = order == concat_order::hidden_first;
     const arena::scope scope(context.workspace());
     const combine_scratch<S> scratch(context, hidden.extent(0), hidden.extent(1));
     concatenate(context,
@@ -66,7 +67,8 @@ struct cpu_combine_ops {
                                vector_view<const S, cpu> hidden_scale,
                                vector_view<const S, cpu> embedding_scale,
                                weight_view<const S, cpu> projection,
-                               bool hidden_first) {
+                               concat_order order) {
+    const bool hidden_first = order == concat_order::hidden_first;
     const index_t N = hidden.extent(0), C = hidden.extent(1);
     const arena::scope scope(context.workspace());
     const combine_scratch<S> scratch(context, N, C);

@@ -56,8 +56,9 @@ struct cuda_combine_ops {
                               vector_view<const S, cuda> hidden_scale,
                               vector_view<const S, cuda> embedding_scale,
                               weight_view<const S, cuda> projection,
-                              bool hidden_first,
+                              concat_order order,
                               double epsilon) {
+    const bool hidden_first = order == concat_order::hidden_first;
     const index_t N = hidden.extent(0), C = hidden.extent(1);
     if (N <= invariant_rows) {
       forward_few_rows(context,
@@ -109,7 +110,8 @@ struct cuda_combine_ops {
                                vector_view<const S, cuda> hidden_scale,
                                vector_view<const S, cuda> embedding_scale,
                                weight_view<const S, cuda> projection,
-                               bool hidden_first) {
+                               concat_order order) {
+    const bool hidden_first = order == concat_order::hidden_first;
     const index_t N = hidden.extent(0), C = hidden.extent(1);
     if (N == 0) {
       return;

@@ -27,7 +27,7 @@ struct mtp_module {
   using block_type = block<Config, Backend, S>;      ///< the computation of TRM_k
   static constexpr index_t C = Config.hidden_size;   ///< width of the stream
   /// Which half of the projection's columns comes first.
-  static constexpr bool hidden_first = Config.prediction.concat == concat_order::hidden_first;
+  static constexpr concat_order order = Config.prediction.concat;
 
   /// Parameters of a module, under the names of DeepSeek's released weights.
   struct layout {
@@ -119,7 +119,7 @@ struct mtp_module {
                     pass.w.vector(at.hidden_norm),
                     pass.w.vector(at.embedding_norm),
                     pass.w.matrix(at.projection),
-                    hidden_first,
+                    order,
                     Config.rms_norm_eps);
   }
 
@@ -168,7 +168,7 @@ struct mtp_module {
                      pass.w.vector(at.hidden_norm),
                      pass.w.vector(at.embedding_norm),
                      pass.w.matrix(at.projection),
-                     hidden_first);
+                     order);
   }
 
  private:
