@@ -92,12 +92,12 @@ struct choosing_ops {
 
     const double best = all[0].x;
     const auto scaled = [&](double x) { return x == best ? 0 : (x - best) / temperature; };
-    const auto weight = [&](double x) { return std::floor(std::exp(scaled(x)) * 0x1p40 + 0.5); };
+    const auto weight_of = [&](double x) { return std::floor(std::exp(scaled(x)) * 0x1p40 + 0.5); };
     const double top_p = real(from, mtp::sampling_top_p), min_p = real(from, mtp::sampling_min_p);
     double sum = 0, kept = 0;
-    for (const candidate& c : all) sum += weight(c.x);
+    for (const candidate& c : all) sum += weight_of(c.x);
     for (std::size_t i = 0; top_p < 1 && i < all.size(); ++i) {
-      kept += weight(all[i].x);
+      kept += weight_of(all[i].x);
       if (kept >= std::ceil(top_p * sum)) all.resize(i + 1);
     }
 
@@ -107,7 +107,7 @@ struct choosing_ops {
     candidate drawn{-infinity, -1};
     for (const candidate& c : all) {
       const double score = scaled(c.x) + noise(c.token);
-      const bool possible = min_p == 0 || weight(c.x) >= std::ceil(min_p * 0x1p40);
+      const bool possible = min_p == 0 || weight_of(c.x) >= std::ceil(min_p * 0x1p40);
       const bool better =
           drawn.token < 0 || score > drawn.x || (score == drawn.x && c.token < drawn.token);
       if (possible && better) drawn = {score, c.token};
