@@ -136,8 +136,9 @@ template <model_config Config>
 void check_all_options() {
   writer<Config> w;
   const tokens_type prompt = random_tokens(11, V, 4);
-  for (const auto& [name, options] : all_options()) {
-    INFO(std::string(name_of(Config.prediction.kind)), ", ", name);
+  for (const named_options& each : all_options()) {
+    const options_type& options = each.options;
+    INFO(std::string(name_of(Config.prediction.kind)), ", ", each.name);
     const auto plain = w.run(prompt, options, decode_mode::plain);
     REQUIRE(plain.tokens().size() >= 20);
     check_choices(plain, prompt, options);

@@ -30,15 +30,17 @@ class choice_of_row {
               const sequence_view<cpu>& sequence,
               const detail::sampling_numbers& rule,
               index_t position) {
-    const auto& [integers, reals, stop_tokens, bias] = sequence.rule;
+    const auto& bias = sequence.rule.bias;
     for (index_t v = 0; v < V_; ++v) {
       x_[v] = static_cast<A>(logits[v]);
     }
     for (index_t v = 0; rule.has_bias && v < V_; ++v) {
-      x_[v] = bias(v) == -infinity ? nan : static_cast<A>(static_cast<double>(x_[v]) + bias(v));
+      x_[v] = bias(v) == -infinity
+                  ? nan
+                  : static_cast<A>(static_cast<double>(x_[v]) + static_cast<double>(bias(v)));
     }
     for (index_t i = 0; rule.forbids_stop(position) && i < rule.stop_count; ++i) {
-      x_[stop_tokens(i)] = nan;
+      x_[sequence.rule.stop_tokens(i)] = nan;
     }
     if (rule.penalizes()) {
       std::fill_n(marks_, V_, std::uint64_t{0});
