@@ -38,7 +38,11 @@ TEST_CASE("tokens are chosen with the probabilities that the rule gives them") {
   cpu_context context;
   const std::vector<double> row{0.5, -1, 1.5, 0, 0.25};
   const index_t trials = 20000;
-  for (rule_of_choice rule : rules_for(5)) {
+  std::vector<rule_of_choice> rules = rules_for(5);
+  for (const double temperature : {0.7, 1.5}) {
+    rules.push_back({.temperature = temperature});
+  }
+  for (rule_of_choice rule : rules) {
     if (rule.temperature == 0 || rule.min_new_tokens > 0) {
       continue;
     }
