@@ -262,9 +262,30 @@ TEST_CASE_TEMPLATE_DEFINE("choose_tokens never chooses NaN, and an infinity as i
         rule.min_new_tokens = 2;
         CHECK(choose_one<B, S>(context, {NAN, NAN, 5}, rule, 4) == -1);
         CHECK(choose_one<B, S>(context, {NAN, NAN, 5}, rule, 5) == 2);
+        // What is no token forbids nothing.
+        rule.stop_tokens = {3, -1, 1000};
+        CHECK(choose_one<B, S>(context, {NAN, NAN, 5}, rule, 4) == 2);
       }
     }
   }
+}
+
+TEST_CASE_TEMPLATE_DEFINE("a list of stop tokens that is shorter than its count is read to its end",
+                          Case,
+                          short_lists) {
+  using B = typename Case::backend;
+  using S = typename Case::scalar;
+  auto context = testing<B>::make_context();
+  rule_of_choice rule;
+  rule.stop_tokens = {0, 1, 2};
+  rule.min_new_tokens = 9;
+  guarded_sequence<B> sequence(token_list(4, 0), 1, rule, 3);
+  sequence_view<B> view = sequence.view();
+  view.rule.stop_tokens = view.rule.stop_tokens.slice(0, 0, 2);
+  guarded<S, 2, B> logits(dims<2>{1, 3}, std::vector<double>{1, 2, 3});
+  guarded<token_t, 1, B> chosen(dims<1>{1});
+  mtp::choose_tokens(context, chosen.view(), logits.view(), view, 0);
+  CHECK(elements(chosen.view())[0] == 2);
 }
 
 TEST_CASE_TEMPLATE_DEFINE("numbers for tokens differ by seed, sequence and position, and repeat",
@@ -384,6 +405,7 @@ TEST_CASE_TEMPLATE_DEFINE("choosing tokens rejects wrong shapes and changes noth
 TEST_CASE_TEMPLATE_APPLY(values, cases);
 TEST_CASE_TEMPLATE_APPLY(company, one_case);
 TEST_CASE_TEMPLATE_APPLY(infinities, one_case);
+TEST_CASE_TEMPLATE_APPLY(short_lists, one_case);
 TEST_CASE_TEMPLATE_APPLY(streams, one_case);
 TEST_CASE_TEMPLATE_APPLY(log_probabilities, cases);
 TEST_CASE_TEMPLATE_APPLY(rejections, one_case);

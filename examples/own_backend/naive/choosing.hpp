@@ -64,7 +64,8 @@ struct choosing_ops {
         forbidden = from.rule.bias(v) == -infinity;
         x += from.rule.bias(v);
       }
-      for (index_t i = 0; i < whole(from, mtp::sampling_stop_count); ++i) {
+      const index_t stops = std::min(whole(from, mtp::sampling_stop_count), stop.extent(0));
+      for (index_t i = 0; i < stops; ++i) {
         forbidden |= stop(i) == v && p - prompt < whole(from, mtp::sampling_min_new_tokens);
       }
       bool seen = false;

@@ -17,7 +17,7 @@ enum sampling_integer : index_t {
   sampling_sequence,        ///< number of the sequence among those of one seed, in [0, 2^32)
   sampling_prompt_length,   ///< tokens in front of the first generated one
   sampling_min_new_tokens,  ///< generated tokens before which no stop token is chosen
-  sampling_stop_count,      ///< how many stop tokens there are
+  sampling_stop_count,      ///< how many of stop_tokens count
   sampling_has_bias,        ///< whether the bias is added, 0 or 1
   sampling_top_k,           ///< tokens that are kept; 0: all
   sampling_integers,        ///< how many numbers there are
@@ -37,10 +37,11 @@ enum sampling_real : index_t {
 /// A rule of sampling. choose_tokens says what each number does.
 template <class Backend>
 struct sampling_rule {
-  vector_view<index_t, Backend> integers{nullptr, dims<1>{0}};     ///< [sampling_integers]
-  vector_view<double, Backend> reals{nullptr, dims<1>{0}};         ///< [sampling_reals]
-  vector_view<token_t, Backend> stop_tokens{nullptr, dims<1>{0}};  ///< sampling_stop_count at least
-  vector_view<float, Backend> bias{nullptr, dims<1>{0}};           ///< [V] with sampling_has_bias
+  vector_view<index_t, Backend> integers{nullptr, dims<1>{0}};  ///< [sampling_integers]
+  vector_view<double, Backend> reals{nullptr, dims<1>{0}};      ///< [sampling_reals]
+  vector_view<token_t, Backend> stop_tokens{nullptr,
+                                            dims<1>{0}};  ///< [sampling_stop_count] at least
+  vector_view<float, Backend> bias{nullptr, dims<1>{0}};  ///< [V] with sampling_has_bias
 
   /// Whether there is a rule: without one, the token of the largest logit is chosen.
   bool exists() const { return integers.data() != nullptr; }
@@ -50,12 +51,13 @@ namespace detail {
 
 /// The numbers of a rule, as its backend's kernels read them.
 struct sampling_numbers {
-  MTP_HOST_DEVICE sampling_numbers(const index_t* integers, const double* reals)
+  /// Of a rule with room for so many stop tokens.
+  MTP_HOST_DEVICE sampling_numbers(const index_t* integers, const double* reals, index_t room)
       : noise_seed{static_cast<std::uint64_t>(integers[sampling_seed])},
         sequence(static_cast<std::uint32_t>(integers[sampling_sequence])),
         prompt_length(integers[sampling_prompt_length]),
         min_new_tokens(integers[sampling_min_new_tokens]),
-        stop_count(integers[sampling_stop_count]),
+        stop_count(integers[sampling_stop_count] < room ? integers[sampling_stop_count] : room),
         has_bias(integers[sampling_has_bias] != 0),
         top_k(integers[sampling_top_k]),
         temperature(reals[sampling_temperature]),

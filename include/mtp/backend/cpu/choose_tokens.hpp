@@ -40,7 +40,10 @@ class choice_of_row {
                   : static_cast<A>(static_cast<double>(x_[v]) + static_cast<double>(bias(v)));
     }
     for (index_t i = 0; rule.forbids_stop(position) && i < rule.stop_count; ++i) {
-      x_[sequence.rule.stop_tokens(i)] = nan;
+      const token_t token = sequence.rule.stop_tokens(i);
+      if (token >= 0 && token < V_) {
+        x_[token] = nan;
+      }
     }
     if (rule.penalizes()) {
       std::fill_n(marks_, V_, std::uint64_t{0});
@@ -158,7 +161,9 @@ struct cpu_choose_tokens_ops {
     const arena::scope scope(context.workspace());
     A* const x = context.workspace().template take<A>(M * V);
     auto* const marks = context.workspace().template take<std::uint64_t>(M * V);
-    const detail::sampling_numbers rule(sequence.rule.integers.data(), sequence.rule.reals.data());
+    const detail::sampling_numbers rule(sequence.rule.integers.data(),
+                                        sequence.rule.reals.data(),
+                                        sequence.rule.stop_tokens.extent(0));
     context.parallel_ranges(M, 1, [&](index_t begin, index_t end, int) {
       for (index_t m = begin; m < end; ++m) {
         const index_t position = sequence.state(sequence_count) + offset + m;

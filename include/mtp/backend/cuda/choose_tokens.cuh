@@ -166,8 +166,9 @@ struct sampled_sequence {
   const index_t* state;        // [sequence_states]
   const index_t* integers;     // [sampling_integers]
   const double* reals;         // [sampling_reals]
-  const token_t* stop_tokens;  // [sampling_stop_count]
-  const float* bias;           // [V]
+  const token_t* stop_tokens;  // [room]
+  index_t room;
+  const float* bias;  // [V]
 };
 
 /// x = the row with bias, penalties and without stop tokens that are forbidden.
@@ -194,7 +195,10 @@ __device__ __forceinline__ void adjust_row(const choice_of_row<A>& row,
   __syncthreads();
   if (rule.forbids_stop(position)) {
     for (index_t i = threadIdx.x; i < rule.stop_count; i += blockDim.x) {
-      row.x[sequence.stop_tokens[i]] = nan;
+      const token_t token = sequence.stop_tokens[i];
+      if (token >= 0 && token < row.V) {
+        row.x[token] = nan;
+      }
     }
   }
   if (penalizes) {
@@ -232,7 +236,7 @@ __global__ void __launch_bounds__(Block)
   using A = accumulate_t<S>;
   choice_memory<A>& shared = *dynamic_shared<choice_memory<A>>();
   const index_t m = blockIdx.x;
-  const mtp::detail::sampling_numbers rule(sequence.integers, sequence.reals);
+  const mtp::detail::sampling_numbers rule(sequence.integers, sequence.reals, sequence.room);
   const index_t position = sequence.state[sequence_count] + offset + m;
   choice_of_row<A> row{x + m * V, marks + m * V, V, shared.sizes};
   adjust_row(row, logits + m * stride, sequence, rule, position);
@@ -340,6 +344,7 @@ struct cuda_choose_tokens_ops {
                          sequence.rule.integers.data(),
                          sequence.rule.reals.data(),
                          sequence.rule.stop_tokens.data(),
+                         sequence.rule.stop_tokens.extent(0),
                          sequence.rule.bias.data()},
         offset);
   }
