@@ -11,7 +11,6 @@
 #include <utility>
 #include <vector>
 
-#include "drawing.hpp"
 #include "mtp/io/checksum.hpp"
 #include "mtp/mtp.hpp"
 #include "options.hpp"
@@ -36,13 +35,13 @@ inline std::vector<int> writers_of(const std::vector<const void*>& rows) {
 
 /// Writes behind every prompt in both modes. First with a checksum over all logits, which is the
 /// proof and the warm-up; then against the clock, the modes taking turns, so that a change of the
-/// machine's mood meets both. Behind the prompts that are shown, text is drawn as well; a sequence
-/// has `positions` bytes at most. Ends where it is when the program is asked to stop.
+/// machine's mood meets both. Behind the prompts that are shown, text is drawn as well: always the
+/// most probable byte sends a small model round in circles. Ends where it is when the program is
+/// asked to stop.
 template <class Generator>
 decoding_outcome decode(const program_options& options,
                         Generator& generator,
-                        const std::vector<std::string>& prompts,
-                        long positions) {
+                        const std::vector<std::string>& prompts) {
   using options_type = typename Generator::options_type;
   constexpr int timed_rounds = 5;
   decoding_outcome outcome;
@@ -93,12 +92,11 @@ decoding_outcome decode(const program_options& options,
     if (std::find(shown.begin(), shown.end(), number) == shown.end()) continue;
     continuation sample{prompt, to_text(written[1]), writers, {}};
     if (options.temperature > 0) {
-      sample.drawn = drawn_text(generator,
-                                prompt,
-                                options.new_tokens,
-                                positions,
-                                options.temperature,
-                                mtp::random_stream({options.seed}, number));
+      options_type how = how_to(1);
+      how.sampling = {.temperature = options.temperature,
+                      .seed = mtp::seed{options.seed},
+                      .sequence = static_cast<std::uint32_t>(number)};
+      sample.drawn = to_text(generator.generate(start, how).tokens);
       if (stop_requested != 0) break;
     }
     outcome.samples.push_back(std::move(sample));

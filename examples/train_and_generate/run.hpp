@@ -57,8 +57,7 @@ int run(const program_options& options,
   }
   mtp::generator<Config, Backend, S> generator(context, model);
   const auto prompts = options.prompts.empty() ? held_out_prompts(data, 12, 64) : options.prompts;
-  const decoding_outcome decoded =
-      decode(options, generator, prompts, static_cast<long>(Config.max_position_embeddings));
+  const decoding_outcome decoded = decode(options, generator, prompts);
   return present(options, folder, facts, trained, decoded, compared);
 }
 

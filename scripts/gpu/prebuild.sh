@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2154  # who sources it sets what stands in small letters
 # Building the programs of scripts/gpu_check, ahead or on the machine with the GPU. Sourced by it.
 
-gpu_targets=(core_gpu_test cuda_gpu_test docs_gpu_test model_gpu_test ops_gpu_test train_and_generate)
+gpu_targets=(core_gpu_test cuda_gpu_test decode_gpu_test docs_gpu_test model_gpu_test ops_gpu_test train_and_generate)
 
 # build_programs FOLDER [OPTIONS...]: for Hopper, file by file: a unity build would make a few files of all kernels. Warnings
 # are no errors, because the host's compiler is not known.

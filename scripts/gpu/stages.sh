@@ -110,7 +110,7 @@ ceilings() {
 
 stage_1() {
   local file
-  for file in tests/{cuda,core,docs}/*_test.cu; do
+  for file in tests/{cuda,core,docs,decode}/*_test.cu; do
     file=${file#tests/}
     run_tests "${file%_test.cu}" 20
   done
@@ -181,7 +181,7 @@ failed_before() {
   local newest
   newest=$(find benchmarks/results -name 'gpu_check_*_stage1.json' 2>/dev/null | sort | tail -n 1)
   [[ -n $newest ]] || return 0
-  sed -nE 's/^\{"step": "((cuda|core|docs|model|ops)\/[a-z_]+)", "verdict": "(failed|stopped).*/\1/p' "$newest"
+  sed -nE 's/^\{"step": "((cuda|core|docs|decode|model|ops)\/[a-z_]+)", "verdict": "(failed|stopped).*/\1/p' "$newest"
 }
 
 stage_2() {

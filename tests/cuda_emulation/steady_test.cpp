@@ -68,29 +68,41 @@ TEST_CASE("a cycle of decoding on a GPU is one graph, and the host waits only fo
   generator<config, cuda, bf16> generator(context, model);
   const std::vector<token_t> prompt{1, 7, 3, 3, 12};
   for (const decode_mode mode : {decode_mode::plain, decode_mode::speculative}) {
-    const auto generate = [&](index_t count) {
-      generate_options<bf16, cuda> options;
-      options.max_new_tokens = count;
-      options.mode = mode;
-      index_t passes = 0;
-      const emulation::counters counts =
-          added_by([&] { passes = generator.generate(prompt, options).forward_passes; });
-      return std::pair(counts, passes);
-    };
-    generate(8);  // the first times are not steady: graphs are recorded
-    const auto [less, few] = generate(8);
-    const auto [more, many] = generate(24);
-    const long cycles = static_cast<long>(many - few);
-    REQUIRE(cycles > 3);
-    CHECK(more.graph_launches - less.graph_launches == cycles);
-    CHECK(more.synchronizations - less.synchronizations == cycles);
-    CHECK(more.launches == less.launches);
-    CHECK(more.products == less.products);
-    CHECK(more.pageable_copies == less.pageable_copies);
-    CHECK(more.allocations == 0);
-    CHECK(more.frees == 0);
-    CHECK(more.live_objects == 0);
-    CHECK(more.kernels_run > less.kernels_run);
+    for (const bool samples : {false, true}) {
+      double temperature = 0.5;
+      const auto generate = [&](index_t count) {
+        generate_options<bf16, cuda> options;
+        options.max_new_tokens = count;
+        options.mode = mode;
+        if (samples) {  // with other numbers each time: what was recorded holds for all of them
+          temperature += 0.25;
+          options.sampling = {.temperature = temperature,
+                              .top_p = 0.9,
+                              .presence_penalty = temperature,
+                              .logit_bias = {{3, 0.5f}},
+                              .seed = seed{static_cast<std::uint64_t>(count)}};
+          options.log_probabilities = true;
+        }
+        index_t passes = 0;
+        const emulation::counters counts =
+            added_by([&] { passes = generator.generate(prompt, options).forward_passes; });
+        return std::pair(counts, passes);
+      };
+      generate(8);  // the first times are not steady: graphs are recorded
+      const auto [less, few] = generate(8);
+      const auto [more, many] = generate(24);
+      const long cycles = static_cast<long>(many - few);
+      REQUIRE(cycles > 3);
+      CHECK(more.graph_launches - less.graph_launches == cycles);
+      CHECK(more.synchronizations - less.synchronizations == cycles);
+      CHECK(more.launches == less.launches);
+      CHECK(more.products == less.products);
+      CHECK(more.pageable_copies == less.pageable_copies);
+      CHECK(more.allocations == 0);
+      CHECK(more.frees == 0);
+      CHECK(more.live_objects == 0);
+      CHECK(more.kernels_run > less.kernels_run);
+    }
   }
 }
 

@@ -34,14 +34,29 @@ void check_silent() {
       options.stop = {{1, 2, 3, 4, 5, 6}};
       options.on_token = [&](token_t) { return ++streamed >= 0; };
       options.on_logits = [&](index_t, auto logits) { sum += logits(0); };
-      generator.generate(prompt, options);
-      const index_t before_streamed = streamed;
-      const long before = allocations;
-      const auto& result = generator.generate(prompt, options);
-      const long after = allocations;
-      CHECK(after - before == 0);
-      CHECK(result.tokens.size() > 40);
-      CHECK(streamed == 2 * before_streamed);
+      for (const double temperature : {0.0, 1.0}) {
+        options.sampling = {.temperature = temperature,
+                            .top_k = 15,
+                            .top_p = 0.9,
+                            .frequency_penalty = temperature / 10,
+                            .logit_bias = {{3, 0.5f}, {4, -0.5f}}};
+        options.min_new_tokens = 70;
+        options.stop_tokens = {5, 6, 5};
+        options.log_probabilities = true;
+        if (temperature == 0) {
+          options.sampling = {};
+          options.stop_tokens = {};
+        }
+        generator.generate(prompt, options);
+        const index_t before_streamed = streamed;
+        const long before = allocations;
+        const auto& result = generator.generate(prompt, options);
+        const long after = allocations;
+        CHECK(after - before == 0);
+        CHECK(result.tokens.size() > 40);
+        CHECK(streamed == 2 * before_streamed);
+        streamed = 0;
+      }
     }
   }
 }

@@ -15,6 +15,7 @@
 
 #include "mtp/core/cache_view.hpp"
 #include "mtp/core/random.hpp"
+#include "mtp/ops/choose_tokens.hpp"
 #include "mtp/ops/elementwise.hpp"
 #include "mtp/ops/matmul.hpp"
 #include "mtp/ops/optimizer.hpp"
@@ -179,6 +180,10 @@ std::map<std::string, bool> offered() {
       {"load_rows", requires(o x) { ops::load_rows(x.c, x.m, x.in, x.in_positions); }},
       {"append_drafts", requires(o x) { ops::append_drafts(x.c, x.text, x.in_tokens, x.n); }},
       {"accept_drafts", requires(o x) { ops::accept_drafts(x.c, x.text, x.in_tokens, x.n); }},
+      {"choose_tokens", requires(o x) { ops::choose_tokens(x.c, x.tokens, x.in, x.text, x.n); }},
+      {"token_log_probabilities", requires(o x) {
+         ops::token_log_probabilities(x.c, x.result, x.in, x.in_tokens);
+       }},
   };
 }
 // clang-format on

@@ -79,16 +79,47 @@ struct history {
   }
 };
 
-/// One text in both modes.
-inline void generate_both(generator_type& generator, input& in) {
+/// Options of sampling, at times one that means nothing. Returns whether all mean something.
+inline bool take_sampling(input& in, generate_options<float, cpu>& options) {
+  const auto share = [&] { return static_cast<double>(in.take<std::int8_t>()) / 100; };
+  sampling_options& sampling = options.sampling;
+  sampling.temperature = 2 * share() + 0.1;
+  sampling.top_k = in.take<std::int8_t>() % 24;
+  sampling.top_p = 1 - share();
+  sampling.min_p = share() / 4;
+  sampling.repetition_penalty = 1 + share();
+  sampling.frequency_penalty = share();
+  sampling.presence_penalty = share();
+  for (const token_t token : take_tokens(in, in.take<std::uint8_t>() % 3)) {
+    sampling.logit_bias.push_back({token, in.take<std::int8_t>() / 8.0f});
+  }
+  sampling.seed = seed{in.take<std::uint8_t>()};
+  sampling.drafts =
+      in.take<std::uint8_t>() % 2 == 0 ? draft_choice::shared_noise : draft_choice::most_likely;
+  options.stop_tokens = take_tokens(in, in.take<std::uint8_t>() % 3);
+  options.min_new_tokens = in.take<std::int8_t>() % 8;
+  std::vector<token_t> biased;
+  for (const token_bias& each : sampling.logit_bias) {
+    biased.push_back(each.token);
+  }
+  return sampling.temperature >= 0 && sampling.top_k >= 0 && sampling.top_p > 0 &&
+         sampling.top_p <= 1 && sampling.min_p >= 0 && sampling.min_p <= 1 &&
+         sampling.repetition_penalty > 0 && options.min_new_tokens >= 0 &&
+         options.min_new_tokens <= options.max_new_tokens && in_vocabulary(biased) &&
+         in_vocabulary(options.stop_tokens);
+}
+
+/// One text in both modes, the most likely one or one that is drawn.
+inline void generate_both(generator_type& generator, input& in, bool draws) {
   const auto prompt = take_tokens(in, in.take<std::uint8_t>() % 28);
   auto options = test::options_of<float>(decode_mode::plain, in.take<std::int8_t>() % 32);
   options.stop.resize(in.take<std::uint8_t>() % 3);
   for (auto& stop : options.stop) {
     stop = take_tokens(in, in.take<std::uint8_t>() % 4);
   }
+  const bool meant = !draws || take_sampling(in, options);
   const bool possible = !prompt.empty() && prompt.size() <= spoken.max_position_embeddings &&
-                        in_vocabulary(prompt) && options.max_new_tokens >= 0;
+                        in_vocabulary(prompt) && options.max_new_tokens >= 0 && meant;
   test::transcript<float, spoken.prediction.depth> plain, speculative;
   promise(accepted([&] { plain = test::record(generator, prompt, options); }) == possible,
           "a possible request is served, and no other");
@@ -147,7 +178,7 @@ inline void fuzz_one(std::span<const std::uint8_t> bytes) {
         past.compare_with(fresh);
         break;
       default:
-        generate_both(generator, in);
+        generate_both(generator, in, command / 6 % 2 == 1);
     }
   }
   past.compare_with(fresh);

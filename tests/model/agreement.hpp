@@ -33,6 +33,7 @@ struct model_trace {
     index_t forward_passes = 0;
   };
   text plain, speculative;  // by the trained model
+  text drawn;               // in f64, the beginning of one that is sampled, with drafts
 };
 
 /// The cases, by number: one for each head kind and set of options. The first six run in f64, the
@@ -143,6 +144,16 @@ model_trace trace(context<Backend>& context) {
   made.plain = detail::write(generator, prompt, options);
   options.mode = decode_mode::speculative;
   made.speculative = detail::write(generator, prompt, options);
+  if constexpr (std::is_same_v<S, double>) {
+    options.max_new_tokens = 12;
+    options.sampling = {.temperature = 1,
+                        .top_k = 15,
+                        .top_p = 0.95,
+                        .repetition_penalty = 1.1,
+                        .frequency_penalty = 0.1,
+                        .seed = seed{3}};
+    made.drawn = detail::write(generator, prompt, options);
+  }
   return made;
 }
 

@@ -109,6 +109,9 @@ void check_case(int number) {
     CHECK(same_bits(actual.plain.tokens, expected.plain.tokens));
     CHECK(actual.speculative.forward_passes == expected.speculative.forward_passes);
     CHECK(near_array(actual.plain.logits, expected.plain.logits, 1e-9));
+    CHECK(same_bits(actual.drawn.tokens, expected.drawn.tokens));
+    CHECK(actual.drawn.tokens !=
+          std::vector<token_t>(actual.plain.tokens.begin(), actual.plain.tokens.begin() + 12));
   }
   REQUIRE(actual.plain.tokens.size() == expected.plain.tokens.size());
   CHECK(same_text(actual.speculative, actual.plain));

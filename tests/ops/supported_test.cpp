@@ -321,6 +321,8 @@ TEST_CASE("each operation supports a call that compiles, and none that is change
   CALL(load_rows, higher, fixed, matrix, in_matrix, in_positions);
   CALL(append_drafts, higher, fixed, text, in_tokens, index_t);
   CALL(accept_drafts, higher, fixed, text, in_tokens, index_t);
+  CALL(choose_tokens, higher, fixed, tokens, in_matrix, text, index_t);
+  CALL(token_log_probabilities, higher, fixed, number, in_matrix, in_tokens);
 #undef CALL
   const auto expected = operations();
   CHECK_FALSE(expected.empty());

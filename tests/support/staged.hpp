@@ -147,7 +147,13 @@ class staged_context : public cuda_context {
   }
   static sequence_view<cuda> translate(const sequence_view<staged>& text,
                                        staged_memory::pieces& used) {
-    return {translate(text.tokens, used), translate(text.state, used)};
+    const auto& rule = text.rule;
+    return {translate(text.tokens, used),
+            translate(text.state, used),
+            {translate(rule.integers, used),
+             translate(rule.reals, used),
+             translate(rule.stop_tokens, used),
+             translate(rule.bias, used)}};
   }
 
  private:
@@ -193,6 +199,7 @@ class staged_recording {
 struct staged_ops : private backend_traits<cuda>::ops {
   using device_ops = backend_traits<cuda>::ops;
   using device_ops::attention_workspace;
+  using device_ops::choose_tokens_workspace;
   using device_ops::embedding_workspace;
   using device_ops::kv_storage;
   using device_ops::linear_cross_entropy_workspace;
@@ -262,6 +269,8 @@ struct staged_ops : private backend_traits<cuda>::ops {
   MTP_STAGED_OPERATION(load_rows)
   MTP_STAGED_OPERATION(append_drafts)
   MTP_STAGED_OPERATION(accept_drafts)
+  MTP_STAGED_OPERATION(choose_tokens)
+  MTP_STAGED_OPERATION(token_log_probabilities)
 #undef MTP_STAGED_OPERATION
 };
 

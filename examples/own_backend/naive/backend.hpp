@@ -2,6 +2,7 @@
 #pragma once
 
 #include "attention.hpp"
+#include "choosing.hpp"
 #include "combine.hpp"
 #include "decoding.hpp"
 #include "loss.hpp"
@@ -16,4 +17,5 @@ struct naive_ops : mtp::no_workspace,
                    naive_types::rope_attention_ops,
                    naive_types::combine_ops,
                    naive_types::loss_ops,
-                   naive_types::decoding_ops {};
+                   naive_types::decoding_ops,
+                   naive_types::choosing_ops {};

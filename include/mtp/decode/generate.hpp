@@ -1,12 +1,10 @@
-// Greedy generation: token by token, or several at a time by drafting and verifying, with the same
-// result.
+// Generation: token by token, or several at a time by drafting and verifying, with the same result.
 #pragma once
 
 #include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstddef>
-#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
@@ -18,68 +16,26 @@
 #include "mtp/core/turn.hpp"
 #include "mtp/core/view.hpp"
 #include "mtp/decode/decoder.hpp"
+#include "mtp/decode/generate_options.hpp"
+#include "mtp/decode/sampling_options.hpp"
+#include "mtp/ops/choose_tokens.hpp"
 #include "mtp/ops/linear_cross_entropy.hpp"
+#include "mtp/ops/sampling_rule.hpp"
 #include "mtp/ops/sequence.hpp"
 
 namespace mtp::inline MTP_ABI {
 
-/// How tokens are found.
-enum class decode_mode {
-  plain,        ///< one token per forward pass
-  speculative,  ///< the head drafts D tokens, one forward pass verifies them; the result is the
-                ///< same, bit for bit
-};
-
-/// Why generation ended.
-enum class end_reason {
-  length,    ///< max_new_tokens
-  stop,      ///< a stop sequence; it is part of the result
-  context,   ///< max_position_embeddings
-  callback,  ///< on_token returned false
-};
-
-/// How to generate.
-template <class S, class Backend>
-struct generate_options {
-  decode_mode mode = decode_mode::speculative;  ///< a head that drafts nothing decodes plainly
-  index_t max_new_tokens = 128;                 ///< generation ends after as many
-  std::vector<std::vector<token_t>> stop{};     ///< each ends generation
-  std::function<bool(token_t)> on_token{};      ///< each token as it is confirmed; false ends
-  /// Position of each token and the logits [V] that it came from, in the backend's memory.
-  std::function<void(index_t, vector_view<const accumulate_t<S>, Backend>)> on_logits{};
-};
-
-/// What generation gave.
-template <int Depth>
-struct generation {
-  std::vector<token_t> tokens;          ///< what was generated, prompt not included
-  end_reason end = end_reason::length;  ///< why it ended
-  index_t forward_passes = 0;           ///< of the trunk, prompt not included
-  std::array<index_t, static_cast<std::size_t>(Depth)> drafted{};   ///< drafts at each position
-  std::array<index_t, static_cast<std::size_t>(Depth)> accepted{};  ///< of these, accepted
-  double prefill_seconds = 0;                                       ///< time for the prompt
-  double decode_seconds = 0;                                        ///< time for what was generated
-
-  /// Share of drafts at position k (0 is the first) that were accepted, among all cycles.
-  double acceptance(std::size_t k) const {
-    return drafted[k] > 0 ? static_cast<double>(accepted[k]) / static_cast<double>(drafted[k])
-                          : 0.0;
-  }
-  /// Generated tokens per pass of the trunk: 1 for plain decoding, at most D + 1.
-  double tokens_per_forward() const {
-    return forward_passes > 0
-               ? static_cast<double>(tokens.size()) / static_cast<double>(forward_passes)
-               : 0.0;
-  }
-};
-
-/// Generates with a model. Greedy: always the most likely token, ties to the lowest.
+/// Generates with a model: always the most likely token, ties to the lowest, or tokens that are
+/// drawn as options_type::sampling says.
 ///
-/// Speculative decoding (Stern et al. 2018, arXiv 1811.03115; Leviathan et al. 2023 for the greedy
-/// case): the head drafts d_1 .. d_D behind the last confirmed token x; one pass of the trunk over
-/// x, d_1, .., d_D gives the true next token after each; drafts are accepted as long as they agree,
-/// the first disagreeing row still gives one true token, and caches roll back by length. Since
-/// every row has the bits it would have alone, tokens and logits are those of plain decoding.
+/// Speculative decoding (Stern et al. 2018, arXiv 1811.03115; Leviathan et al. 2023): the head
+/// drafts d_1 .. d_D behind the last confirmed token x; one pass of the trunk over x, d_1, .., d_D
+/// gives the true next token after each; drafts are accepted as long as they agree, the first
+/// disagreeing row still gives one true token, and caches roll back by length. Since every row has
+/// the bits it would have alone, tokens and logits are those of plain decoding. So are drawn
+/// tokens: the noise that draws one is a function of seed and position, and the draft is compared
+/// with what is drawn (Daliri, Musco and Suresh 2024, arXiv 2408.07978, for heads that use the same
+/// noise).
 ///
 /// The sequence and the number of its confirmed tokens lie in the backend's memory, and a cycle
 /// finds there all that it needs. A backend may therefore be given a cycle before the host has read
@@ -119,7 +75,8 @@ class generator {
 
   /// Continues `prompt`, which may be the last result's tokens. The result lives until the next
   /// call. Throws mtp::error for an empty prompt, one longer than max_position_embeddings, tokens
-  /// outside the vocabulary, a negative max_new_tokens, or when it is called from its own callback.
+  /// outside the vocabulary, a negative max_new_tokens, a min_new_tokens beyond it, options of
+  /// sampling that mean nothing, or when it is called from its own callback.
   const generation_type& generate(std::span<const token_t> prompt, const options_type& options);
 
   /// The caches that generation works on, for inspection.
@@ -142,19 +99,34 @@ class generator {
   static constexpr index_t D = Config.prediction.depth;
   static constexpr index_t capacity = Config.max_position_embeddings + D + 1;
 
-  /// What lies in the backend's memory: the sequence, and the tokens that the last cycle predicted.
+  /// What lies in the backend's memory: the sequence, how its tokens are chosen, and directly
+  /// behind its state what the last cycle predicted.
   struct sequence_memory {
-    sequence_view<Backend> sequence;
-    vector_view<token_t, Backend> predicted;  // [D + 1], directly behind the sequence's state
+    sequence_view<Backend> sequence;                 // without a rule
+    vector_view<token_t, Backend> predicted;         // [D + 1]
+    vector_view<double, Backend> log_probabilities;  // [D + 1]
+    sampling_rule<Backend> rule;
+
+    /// The sequence for whoever chooses by the rule.
+    sequence_view<Backend> ruled() const { return {sequence.tokens, sequence.state, rule}; }
   };
 
   template <class Arena>
   static constexpr sequence_memory lay_out(Arena& arena) {
-    const vector_view<token_t, Backend> tokens(arena.template take<token_t>(capacity),
-                                               dims<1>{capacity});
-    const vector_view<index_t, Backend> state(arena.template take<index_t>(sequence_states),
-                                              dims<1>{sequence_states});
-    return {{tokens, state}, {arena.template take<token_t>(D + 1), dims<1>{D + 1}}};
+    const auto take = [&arena]<class T>(T, index_t count) {
+      return vector_view<T, Backend>(arena.template take<T>(count), dims<1>{count});
+    };
+    const auto tokens = take(token_t{}, capacity);
+    const auto state = take(index_t{}, sequence_states);
+    const auto predicted = take(token_t{}, D + 1);
+    const auto log_probabilities = take(double{}, D + 1);
+    const auto integers = take(index_t{}, sampling_integers);
+    const auto reals = take(double{}, sampling_reals);
+    const auto stop_tokens = take(token_t{}, Config.vocab_size);
+    return {{tokens, state},
+            predicted,
+            log_probabilities,
+            {integers, reals, stop_tokens, take(float{}, Config.vocab_size)}};
   }
   static constexpr index_t sequence_bytes() {
     arena_plan plan;
@@ -162,47 +134,54 @@ class generator {
     return plan.bytes();
   }
 
-  /// What a cycle tells the host: the sequence's state, then the predicted tokens.
-  static constexpr auto report_bytes = static_cast<std::size_t>(
-      arena_bytes(sequence_states, sizeof(index_t)) + arena_bytes(D + 1, sizeof(token_t)));
+  /// What a cycle tells the host: the sequence's state, then the predicted tokens and their
+  /// logarithms of probabilities.
+  static constexpr index_t predicted_at = arena_bytes(sequence_states, sizeof(index_t));
+  static constexpr index_t log_probabilities_at =
+      predicted_at + arena_bytes(D + 1, sizeof(token_t));
+  static constexpr auto report_bytes =
+      static_cast<std::size_t>(log_probabilities_at + arena_bytes(D + 1, sizeof(double)));
   struct report_view {
     const index_t* state;
     const token_t* predicted;
+    const double* log_probabilities;
   };
   static report_view read(const std::byte* bytes) {
-    return {
-        reinterpret_cast<const index_t*>(bytes),
-        reinterpret_cast<const token_t*>(bytes + arena_bytes(sequence_states, sizeof(index_t)))};
+    return {reinterpret_cast<const index_t*>(bytes),
+            reinterpret_cast<const token_t*>(bytes + predicted_at),
+            reinterpret_cast<const double*>(bytes + log_probabilities_at)};
   }
 
-  void check_arguments(std::span<const token_t> prompt, const options_type& options) const {
-    const auto length = static_cast<index_t>(prompt.size());
-    check(length > 0, "generate: the prompt is empty");
-    check(length <= Config.max_position_embeddings,
-          "generate: a prompt of ",
-          length,
-          " tokens exceeds max_position_embeddings ",
-          Config.max_position_embeddings);
-    check(options.max_new_tokens >= 0,
-          "generate: max_new_tokens must not be negative, got ",
-          options.max_new_tokens);
-    for (std::size_t i = 0; i < prompt.size(); ++i) {
-      check(prompt[i] >= 0 && prompt[i] < Config.vocab_size,
-            "generate: token ",
-            prompt[i],
-            " at position ",
-            i,
-            " does not lie in [0, ",
-            Config.vocab_size,
-            ")");
-    }
+  template <class Element>
+  void upload(const vector_view<Element, Backend>& to, std::span<const Element> from) {
+    traits::upload(decoder_.run_context(), to.data(), from.data(), from.size_bytes());
   }
 
   void send(std::span<const token_t> prompt) {
-    auto& context = decoder_.run_context();
     const std::array<index_t, sequence_states> state{count_, 0};
-    traits::upload(context, memory_->sequence.tokens.data(), prompt.data(), prompt.size_bytes());
-    traits::upload(context, memory_->sequence.state.data(), state.data(), sizeof(state));
+    upload<token_t>(memory_->sequence.tokens, prompt);
+    upload<index_t>(memory_->sequence.state, state);
+  }
+
+  /// What decides about tokens. Each is recorded by itself, and none when the numbers of a rule
+  /// change.
+  enum class choice { most_likely, by_rule, by_rule_with_likely_drafts, choices };
+
+  /// Sends the rule of the options where there is need of one.
+  choice send_rule(const options_type& options) {
+    const sampling_options& sampling = options.sampling;
+    if (!detail::needs_rule(sampling, options.min_new_tokens > 0 && !options.stop_tokens.empty())) {
+      return choice::most_likely;
+    }
+    host_rule_.set(sampling, options.stop_tokens, count_, options.min_new_tokens);
+    upload<index_t>(memory_->rule.integers, host_rule_.integers);
+    upload<double>(memory_->rule.reals, host_rule_.reals);
+    upload<token_t>(memory_->rule.stop_tokens, host_rule_.stop_tokens);
+    if (!sampling.logit_bias.empty()) {
+      upload<float>(memory_->rule.bias, host_rule_.bias);
+    }
+    return sampling.drafts == draft_choice::shared_noise ? choice::by_rule
+                                                         : choice::by_rule_with_likely_drafts;
   }
 
   // All of the prompt but its last token, which the first cycle takes.
@@ -222,7 +201,7 @@ class generator {
   }
 
   /// Submits cycles and reads what they wrote, as many cycles later as the backend likes.
-  void run_cycles(const options_type& options, decode_mode mode) {
+  void run_cycles(const options_type& options, decode_mode mode, choice decides) {
     const std::size_t ahead = options.on_logits ? 0 : slots - 1;
     std::array<bool, slots> drafting{};
     std::size_t submitted = 0, read = 0;
@@ -234,7 +213,7 @@ class generator {
       const bool drafts = mode == decode_mode::speculative && count_ >= 2 &&
                           count_ + D <= Config.max_position_embeddings;
       drafting[submitted % slots] = drafts;
-      submit_cycle(drafts, mode, submitted % slots);
+      submit_cycle({drafts, mode, decides, options.log_probabilities}, submitted % slots);
       ++submitted;
       if (submitted - read > ahead) {
         const bool drafted = drafting[read % slots];
@@ -248,23 +227,47 @@ class generator {
     return mode == decode_mode::speculative ? hidden_states::kept : hidden_states::dropped;
   }
 
-  void submit_cycle(bool drafts, decode_mode mode, std::size_t slot) {
+  /// What a cycle consists of.
+  struct cycle {
+    bool drafts;
+    decode_mode mode;
+    choice decides;
+    bool log_probabilities;
+
+    static constexpr std::size_t kinds = 6 * static_cast<std::size_t>(choice::choices);
+    std::size_t number() const {
+      const std::size_t rows = drafts ? 2 : (mode == decode_mode::speculative ? 1 : 0);
+      return (static_cast<std::size_t>(decides) * 3 + rows) * 2 + (log_probabilities ? 1 : 0);
+    }
+  };
+
+  void submit_cycle(const cycle& kind, std::size_t slot) {
     auto& context = decoder_.run_context();
-    const std::size_t kind = drafts ? 2 : (mode == decode_mode::speculative ? 1 : 0);
-    recordings_[kind].replay(context, [&] {
+    const sequence_view<Backend>& sequence = memory_->sequence;
+    recordings_[kind.number()].replay(context, [&] {
       if constexpr (Config.prediction.drafts()) {
-        if (drafts) {
-          decoder_.drafter().draft(context, decoder_.model(), memory_->sequence);
+        if (kind.drafts) {
+          decoder_.drafter().draft(context,
+                                   decoder_.model(),
+                                   kind.decides == choice::by_rule ? memory_->ruled() : sequence);
         }
       }
-      const index_t rows = drafts ? D + 1 : 1;
+      const index_t rows = kind.drafts ? D + 1 : 1;
       const auto logits = decoder_.forward(
-          memory_->sequence, {-1, rows}, states_of(mode), row_output::logits);  // [rows, V]
+          sequence, {-1, rows}, states_of(kind.mode), row_output::logits);  // [rows, V]
       const auto predicted = memory_->predicted.slice(0, 0, rows);
-      predict(context, predicted, logits);
-      accept_drafts(context, memory_->sequence, predicted, Config.max_position_embeddings);
+      if (kind.decides == choice::most_likely) {
+        predict(context, predicted, logits);
+      } else {
+        choose_tokens(context, predicted, logits, memory_->ruled(), 0);
+      }
+      if (kind.log_probabilities) {
+        token_log_probabilities(
+            context, memory_->log_probabilities.slice(0, 0, rows), logits, predicted);
+      }
+      accept_drafts(context, sequence, predicted, Config.max_position_embeddings);
     });
-    reports_.post(context, slot, memory_->sequence.state.data());
+    reports_.post(context, slot, sequence.state.data());
   }
 
   /// Reads what a cycle wrote. Returns whether generation goes on.
@@ -280,6 +283,9 @@ class generator {
       result_.accepted[static_cast<std::size_t>(k)] += k < accepted ? 1 : 0;
     }
     for (index_t row = 0; row <= accepted; ++row) {
+      if (options.log_probabilities && report.predicted[row] >= 0) {
+        result_.log_probabilities.push_back(report.log_probabilities[row]);
+      }
       if (!emit(report.predicted[row], row, options)) {
         return false;
       }
@@ -288,7 +294,10 @@ class generator {
   }
 
   bool emit(token_t token, index_t row, const options_type& options) {
-    check(token >= 0, "generate: no logit at position ", count_, " is a number");
+    check(token >= 0,
+          "generate: no logit at position ",
+          count_,
+          " is a number, among those of tokens that may stand there");
     if (options.on_logits) {
       options.on_logits(count_, decoder_.logits().select(0, row));
     }
@@ -298,14 +307,9 @@ class generator {
       result_.end = end_reason::callback;
       return false;
     }
-    for (const auto& stop : options.stop) {
-      if (!stop.empty() && stop.size() <= result_.tokens.size() &&
-          std::equal(stop.begin(),
-                     stop.end(),
-                     result_.tokens.end() - static_cast<std::ptrdiff_t>(stop.size()))) {
-        result_.end = end_reason::stop;
-        return false;
-      }
+    if (is_stopped(options)) {
+      result_.end = end_reason::stop;
+      return false;
     }
     if (static_cast<index_t>(result_.tokens.size()) >= options.max_new_tokens) {
       result_.end = end_reason::length;
@@ -318,12 +322,28 @@ class generator {
     return true;
   }
 
+  /// Whether what was generated ends in a stop token or a stop sequence.
+  bool is_stopped(const options_type& options) const {
+    const auto& tokens = result_.tokens;
+    if (static_cast<index_t>(tokens.size()) < options.min_new_tokens) {
+      return false;
+    }
+    const auto ends_in = [&](const std::vector<token_t>& stop) {
+      return !stop.empty() && stop.size() <= tokens.size() &&
+             std::equal(stop.rbegin(), stop.rend(), tokens.rbegin());
+    };
+    return std::any_of(options.stop.begin(), options.stop.end(), ends_in) ||
+           std::find(options.stop_tokens.begin(), options.stop_tokens.end(), tokens.back()) !=
+               options.stop_tokens.end();
+  }
+
   static constexpr std::size_t slots = static_cast<std::size_t>(traits::cycles_ahead) + 1;
 
   decoder_type decoder_;
   buffer<std::byte, Backend> storage_;
   std::optional<sequence_memory> memory_;
-  std::array<typename traits::recording, 3> recordings_;
+  detail::host_sampling_rule host_rule_{Config.vocab_size};
+  std::array<typename traits::recording, cycle::kinds> recordings_;
   typename traits::mailbox reports_;
   index_t count_ = 0;  // confirmed tokens, as far as the host has read
   generation_type result_;
@@ -336,6 +356,7 @@ generator<Config, Backend, S>::generator(context<Backend>& context, const model_
   arena whole(storage_.data(), storage_.count());
   memory_.emplace(lay_out(whole));
   result_.tokens.reserve(static_cast<std::size_t>(Config.max_position_embeddings));
+  result_.log_probabilities.reserve(static_cast<std::size_t>(Config.max_position_embeddings));
 }
 
 template <model_config Config, class Backend, scalar S>
@@ -343,12 +364,14 @@ auto generator<Config, Backend, S>::generate(std::span<const token_t> prompt,
                                              const options_type& options)
     -> const generation_type& {
   const detail::turn working(at_work_, "generate: called from a callback of the same generator");
-  check_arguments(prompt, options);
+  detail::check_generation(prompt, options, Config.vocab_size, Config.max_position_embeddings);
   const decode_mode mode = Config.prediction.drafts() ? options.mode : decode_mode::plain;
   const auto start = clock::now();
   count_ = static_cast<index_t>(prompt.size());
   send(prompt);  // before the last result is cleared: the prompt may lie there
+  const choice decides = send_rule(options);
   result_.tokens.clear();
+  result_.log_probabilities.clear();
   result_.forward_passes = 0;
   result_.drafted.fill(0);
   result_.accepted.fill(0);
@@ -357,7 +380,7 @@ auto generator<Config, Backend, S>::generate(std::span<const token_t> prompt,
   prefill(mode);
   const auto prefilled = clock::now();
   if (options.max_new_tokens > 0) {
-    run_cycles(options, mode);
+    run_cycles(options, mode, decides);
   }
   decoder_.set_length((std::max<index_t>)(count_ - 1, 0));
   result_.prefill_seconds = std::chrono::duration<double>(prefilled - start).count();

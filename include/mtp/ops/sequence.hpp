@@ -6,6 +6,7 @@
 
 #include "mtp/ops/detail.hpp"
 #include "mtp/ops/operation.hpp"
+#include "mtp/ops/sampling_rule.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -38,7 +39,8 @@ template <class Backend>
 struct sequence_view {
   vector_view<token_t, Backend> tokens;  ///< confirmed tokens, then drafts  [capacity]
   vector_view<index_t, Backend>
-      state;  ///< sequence_state tells which number is what  [sequence_states]
+      state;                      ///< sequence_state tells which number is what  [sequence_states]
+  sampling_rule<Backend> rule{};  ///< how its tokens are chosen; none: by the largest logit
 };
 
 /// The numbers of sequence_view::state.
@@ -101,8 +103,8 @@ void load_rows(context<Backend>& context,
 
 /// tokens[count + ahead + j] = max(drafts[j], 0)        j < J
 ///
-/// drafts [J]: what predict gave; -1, where no logit was a number, makes as good a draft as any.
-/// Tokens outside the capacity are left out. Throws mtp::error on wrong shapes.
+/// drafts [J]: what predict or choose_tokens gave; -1, where no logit was a number, makes as good a
+/// draft as any. Tokens outside the capacity are left out. Throws mtp::error on wrong shapes.
 template <class Backend>
 void append_drafts(context<Backend>& context,
                    sequence_view<Backend> sequence,
@@ -113,18 +115,18 @@ void append_drafts(context<Backend>& context,
   MTP_DISPATCH(append_drafts, context, sequence, drafts, ahead);
 }
 
-/// Keeps the drafts that greedy decoding would have written (Stern et al. 2018, arXiv 1811.03115,
-/// section 3):
+/// Keeps the drafts that decoding token by token would have written (Stern et al. 2018, arXiv
+/// 1811.03115, section 3):
 ///
 ///     accepted = the largest a <= M - 1 with tokens[count + j] = predicted[j] for all j < a
 ///     tokens[count + accepted] = predicted[accepted],  count += accepted + 1
 ///
-/// predicted [M]: the most likely token behind each of the rows at positions count - 1 .. count + M
-/// - 2, of which the last M - 1 were drafts. Where predicted[accepted] is -1, no logit was a
-/// number: count grows by accepted alone. Does nothing but set accepted = -1 if the rows reach
-/// beyond `limit` positions or the sequence has that many tokens. The sequence has room for more
-/// than `limit` tokens, because one is written behind the last row. Throws mtp::error on wrong
-/// shapes.
+/// predicted [M]: the token that predict or choose_tokens gave behind each of the rows at positions
+/// count - 1 .. count + M - 2, of which the last M - 1 were drafts. Where predicted[accepted] is
+/// -1, no logit was a number: count grows by accepted alone. Does nothing but set accepted = -1 if
+/// the rows reach beyond `limit` positions or the sequence has that many tokens. The sequence has
+/// room for more than `limit` tokens, because one is written behind the last row. Throws mtp::error
+/// on wrong shapes.
 template <class Backend>
 void accept_drafts(context<Backend>& context,
                    sequence_view<Backend> sequence,

@@ -68,6 +68,7 @@ concept drafts_if_asked =
 ///   behind 0 may reach.
 /// - `drafter`: for decoding, with make(arena, max_rows), workspace(max_rows, threads), reset and
 ///   rewind; where the kind drafts, also with ring, advance and draft, as independent.hpp has them.
+///   draft leaves the choice of tokens to draft_tokens, which follows the rule of the sequence.
 template <class Head, model_config Config, class Backend, class S>
 concept prediction_head = detail::reads_normed_rows<Head, Config, Backend, S> &&
     detail::drafts_if_asked<Head, Config, Backend, S> &&

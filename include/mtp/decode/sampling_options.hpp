@@ -1,0 +1,141 @@
+// How generation chooses its tokens, as a caller says it.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <vector>
+
+#include "mtp/core/error.hpp"
+#include "mtp/core/random.hpp"
+#include "mtp/core/scalar.hpp"
+#include "mtp/ops/sampling_rule.hpp"
+
+namespace mtp::inline MTP_ABI {
+
+/// How a head chooses its drafts while tokens are sampled. The text is the same either way; what
+/// differs is how many drafts are accepted.
+enum class draft_choice {
+  shared_noise,  ///< by the rule and the noise of the model's own token: more are accepted
+  most_likely,   ///< by the largest logit
+};
+
+/// A number that is added to the logit of a token.
+struct token_bias {
+  token_t token = 0;  ///< whose logit
+  float bias = 0;     ///< finite, or -infinity: the token is never chosen
+};
+
+/// How tokens are chosen from logits. Every option does nothing by default, so that the most likely
+/// token is chosen. choose_tokens has the formulas and their order. Names are Hugging Face's, and
+/// for the penalties by frequency and presence OpenAI's.
+struct sampling_options {
+  double temperature = 0;         ///< 0: the most likely token; 1: the model's own distribution
+  index_t top_k = 0;              ///< the most likely tokens that are kept; 0: all
+  double top_p = 1;               ///< the fewest that have this probability together, in (0, 1]
+  double min_p = 0;               ///< those with this share of the largest probability, in [0, 1]
+  double repetition_penalty = 1;  ///< above 0; for tokens of the prompt and behind it
+  double frequency_penalty = 0;   ///< for each time that a token was generated
+  double presence_penalty = 0;    ///< once for each token that was generated
+  std::vector<token_bias> logit_bias{};  ///< added to logits; numbers for one token add up
+  mtp::seed seed{};                      ///< the same seed gives the same text
+  std::uint32_t sequence = 0;            ///< which of the many texts of one seed
+  draft_choice drafts = draft_choice::shared_noise;  ///< how the head guesses
+};
+
+namespace detail {
+
+/// Throws mtp::error unless the options can be carried out with a vocabulary of V tokens.
+inline void check_sampling(const sampling_options& options, index_t V) {
+  const auto need = [](bool holds, const char* name, const char* expected, auto actual) {
+    check(holds, "generate: expected ", name, " ", expected, ", got ", actual);
+  };
+  const auto is_finite = [](double x) { return std::isfinite(x); };
+  need(is_finite(options.temperature) && options.temperature >= 0,
+       "temperature",
+       "finite and not negative",
+       options.temperature);
+  need(options.top_k >= 0, "top_k", "not negative", options.top_k);
+  need(options.top_p > 0 && options.top_p <= 1, "top_p", "in (0, 1]", options.top_p);
+  need(options.min_p >= 0 && options.min_p <= 1, "min_p", "in [0, 1]", options.min_p);
+  need(is_finite(options.repetition_penalty) && options.repetition_penalty > 0,
+       "repetition_penalty",
+       "finite and above 0",
+       options.repetition_penalty);
+  need(is_finite(options.frequency_penalty),
+       "frequency_penalty",
+       "finite",
+       options.frequency_penalty);
+  need(is_finite(options.presence_penalty), "presence_penalty", "finite", options.presence_penalty);
+  need(options.drafts == draft_choice::shared_noise || options.drafts == draft_choice::most_likely,
+       "drafts",
+       "of draft_choice",
+       static_cast<int>(options.drafts));
+  for (const token_bias& each : options.logit_bias) {
+    check(each.token >= 0 && each.token < V,
+          "generate: expected tokens in [0, ",
+          V,
+          ") in logit_bias, got ",
+          each.token);
+    check(each.bias < std::numeric_limits<float>::infinity(),
+          "generate: expected numbers below infinity in logit_bias, got ",
+          each.bias,
+          " for token ",
+          each.token);
+  }
+}
+
+/// Whether anything but the largest logit decides.
+inline bool needs_rule(const sampling_options& options, bool forbids_stop) {
+  return options.temperature > 0 || options.repetition_penalty != 1 ||
+         options.frequency_penalty != 0 || options.presence_penalty != 0 ||
+         !options.logit_bias.empty() || forbids_stop;
+}
+
+/// What a sampling_rule holds, on the host, in memory that is used again.
+class host_sampling_rule {
+ public:
+  std::array<index_t, sampling_integers> integers{};  ///< by sampling_integer
+  std::array<double, sampling_reals> reals{};         ///< by sampling_real
+  std::vector<token_t> stop_tokens;                   ///< each once
+  std::vector<float> bias;                            ///< [V]
+
+  /// With room for V tokens.
+  explicit host_sampling_rule(index_t V) : bias(static_cast<std::size_t>(V)) {
+    stop_tokens.reserve(static_cast<std::size_t>(V));
+  }
+
+  /// What options say that check_sampling has let pass.
+  void set(const sampling_options& options,
+           std::span<const token_t> stop,
+           index_t prompt_length,
+           index_t min_new_tokens) {
+    stop_tokens.assign(stop.begin(), stop.end());
+    std::sort(stop_tokens.begin(), stop_tokens.end());
+    stop_tokens.erase(std::unique(stop_tokens.begin(), stop_tokens.end()), stop_tokens.end());
+    std::fill(bias.begin(), bias.end(), 0.0f);
+    for (const token_bias& each : options.logit_bias) {
+      bias[static_cast<std::size_t>(each.token)] += each.bias;
+    }
+    integers[sampling_seed] = static_cast<index_t>(options.seed.value);
+    integers[sampling_sequence] = options.sequence;
+    integers[sampling_prompt_length] = prompt_length;
+    integers[sampling_min_new_tokens] = min_new_tokens;
+    integers[sampling_stop_count] = static_cast<index_t>(stop_tokens.size());
+    integers[sampling_has_bias] = options.logit_bias.empty() ? 0 : 1;
+    integers[sampling_top_k] = options.top_k;
+    reals[sampling_temperature] = options.temperature;
+    reals[sampling_top_p] = options.top_p;
+    reals[sampling_min_p] = options.min_p;
+    reals[sampling_repetition_penalty] = options.repetition_penalty;
+    reals[sampling_frequency_penalty] = options.frequency_penalty;
+    reals[sampling_presence_penalty] = options.presence_penalty;
+  }
+};
+
+}  // namespace detail
+}  // namespace mtp::inline MTP_ABI
