@@ -144,9 +144,10 @@ int main(int argc, char** argv) {
   app.add_option("--length", options.length, "bytes of a sequence")
       ->check(CLI::Range(1L, 512L))
       ->capture_default_str();
-  app.add_option("--learning-rate", options.learning_rate, "peak learning rate")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str();
+  app.add_option("--learning-rate",
+                 options.learning_rate,
+                 "peak learning rate (default: what fits the model's width)")
+      ->check(CLI::Range(0.0, 1.0));
   app.add_option(
          "--lambda", options.lambda, "weight of the deeper losses (default: the head kind's own)")
       ->check(CLI::Range(0.0, 100.0));

@@ -21,18 +21,18 @@ struct program_options {
   bool short_indentation = false;           // see shorten_indentation
   std::string head = "sequential";
   int depth = 3;
-  long steps = 800;
+  long steps = 2000;
   std::uint64_t seed = 1;
   std::string backend = "cpu";
   int threads = 0;
   bool resume = false;
   bool overwrite = false;
   std::filesystem::path out = "out";
-  double learning_rate = 7e-4;
-  double lambda = -1;  // negative: the head kind's own
-  long batch = 2;
+  double learning_rate = -1;  // negative: what fits the model's width
+  double lambda = -1;         // negative: the head kind's own
+  long batch = 4;
   long length = 128;
-  long save_every = 200;
+  long save_every = 500;
   long new_tokens = 128;
   double temperature = 0.8;          // of the text that is drawn for the report; 0: none is
   std::vector<std::string> prompts;  // empty: from the held-out text

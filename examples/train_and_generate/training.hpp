@@ -20,7 +20,8 @@ mtp::train_options<Config> training_options(const program_options& options, long
   mtp::train_options<Config> chosen;
   chosen.batch = options.batch;
   chosen.length = options.length;
-  chosen.learning_rate = {.peak = options.learning_rate,
+  const double fitting = mtp::learning_rate_schedule::of_width(Config.hidden_size).peak;
+  chosen.learning_rate = {.peak = options.learning_rate >= 0 ? options.learning_rate : fitting,
                           .floor = 0.1,
                           .warmup_steps = std::min<mtp::index_t>(planned_steps / 10, 100),
                           .total_steps = planned_steps};
