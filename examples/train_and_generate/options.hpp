@@ -21,7 +21,7 @@ struct program_options {
   bool short_indentation = false;           // see shorten_indentation
   std::string head = "sequential";
   int depth = 3;
-  long steps = 2000;
+  long steps = 1600;
   std::uint64_t seed = 1;
   std::string backend = "cpu";
   int threads = 0;
