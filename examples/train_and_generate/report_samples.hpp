@@ -64,8 +64,8 @@ inline std::string samples_section(const std::vector<sample>& samples) {
     out += fmt::format(
         " “Most probable” takes the most probable byte each time: what decoding is measured on, "
         "and what sends a small model round in circles. “Drawn” takes each byte at random with the "
-        "model's probabilities at temperature {:g}, one per pass, and shows better what it has "
-        "learnt.",
+        "model's probabilities at temperature {:g}, with drafts as well, and shows better what it "
+        "has learnt.",
         temperature);
   }
   out += "</p>\n";
