@@ -16,6 +16,7 @@
 #include "mtp/core/cache_view.hpp"
 #include "mtp/core/random.hpp"
 #include "mtp/ops/choose_tokens.hpp"
+#include "mtp/ops/concat_order.hpp"
 #include "mtp/ops/elementwise.hpp"
 #include "mtp/ops/matmul.hpp"
 #include "mtp/ops/optimizer.hpp"

@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "mtp/ops/concat_order.hpp"
 #include "products.hpp"
 #include "rows.hpp"
 
