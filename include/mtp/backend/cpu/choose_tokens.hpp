@@ -146,7 +146,7 @@ class choice_of_row {
   std::uint64_t* marks_;  // [V]: of occurrences, then weights
   index_t V_;
   bits_type last_ = 0;  // of the last token that is kept
-  index_t last_at_ = std::numeric_limits<index_t>::max();
+  index_t last_at_ = (std::numeric_limits<index_t>::max)();
 };
 
 struct cpu_choose_tokens_ops {
