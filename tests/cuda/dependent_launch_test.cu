@@ -89,6 +89,16 @@ void norm(cuda_context& context, memory& m) {
   rms_norm_forward(context, m.normed.view(), m.inverse.view(), m.x.view(), m.scale.view(), 1e-5);
 }
 
+/// Writes one row of `spare`.
+void norm_to_spare(cuda_context& context, memory& m) {
+  rms_norm_forward(context,
+                   m.spare.view().slice(0, 15, 1),
+                   m.inverse.view().slice(0, 0, 1),
+                   m.x.view().slice(0, 0, 1),
+                   m.scale.view(),
+                   1e-5);
+}
+
 /// A feed-forward layer and the output matrix.
 void decode(cuda_context& context, memory& m) {
   for (int layer = 0; layer < 2; ++layer) {
@@ -181,16 +191,7 @@ TEST_CASE("weights that were written just before are read as they were written")
              c, m.spare.view().slice(0, 3, 4), m.h.view().slice(0, 0, 4), weight(m.down));
        },
        false},
-      {"a norm",
-       [](cuda_context& c, memory& m) {
-         rms_norm_forward(c,
-                          m.spare.view().slice(0, 15, 1),
-                          m.inverse.view().slice(0, 0, 1),
-                          m.x.view().slice(0, 0, 1),
-                          m.scale.view(),
-                          1e-5);
-       },
-       false},
+      {"a norm", norm_to_spare, false},
       {"a kernel of the program's own",
        [](cuda_context& c, memory& m) {
          cudaLaunchConfig_t config{};
@@ -209,12 +210,7 @@ TEST_CASE("weights that were written just before are read as they were written")
        false},
       {"a norm, with kernels behind it that write something else",
        [](cuda_context& c, memory& m) {
-         rms_norm_forward(c,
-                          m.spare.view().slice(0, 15, 1),
-                          m.inverse.view().slice(0, 0, 1),
-                          m.x.view().slice(0, 0, 1),
-                          m.scale.view(),
-                          1e-5);
+         norm_to_spare(c, m);
          scale(c, m.h.view(), m.h.view(), 2.0f);
          norm(c, m);
        },

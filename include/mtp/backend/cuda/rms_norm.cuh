@@ -85,7 +85,8 @@ struct cuda_rms_norm_ops {
                                  : rms_norm_backward_kernel_for<S, false>(kept);
       const int operands = residual.data() != nullptr ? 3 : 2;
       const auto shared = static_cast<std::size_t>(teams.threads()) *
-                              static_cast<std::size_t>(policy::ring_packs(kept) * operands) * 16 +
+                              static_cast<std::size_t>(policy::ring_packs * operands) *
+                              sizeof(pack<S>) +
                           sizeof(A) * 2 * team_reduction_size;
       launch(context,
              name,

@@ -29,12 +29,9 @@ struct rms_norm_policy {
   static constexpr int backward_packs(index_t packs) {
     return packs <= backward_threads ? 1 : packs <= index_t{2} * backward_threads ? 2 : 4;
   }
-  /// Rows of a team that are in shared memory or on their way there: x, dy and residual of 512
-  /// threads take at most 96 KiB.
-  template <int Kept>
-  static constexpr int stages = 4 / Kept;
-  /// Packs of each operand that a thread has there.
-  static constexpr int ring_packs(int kept) { return kept * (4 / kept); }
+  /// Packs of each operand that a thread has in shared memory or on their way there, of as many
+  /// rows as that makes: x, dy and residual of 512 threads take 96 KiB.
+  static constexpr int ring_packs = 4;
   /// Packs of a row that backward reads once.
   static constexpr index_t most_packs = index_t{4} * backward_threads;
   /// Blocks that share out the rows in backward: two for a multiprocessor of an H100. Each adds up
@@ -174,7 +171,7 @@ __device__ __forceinline__ void copy_pack(pack<S>* shared, const S* row, int at,
 /// team. Each thread keeps the sums of its columns over the rows of its team, in the order of rows;
 /// the block adds its teams in order at the end.
 template <class S, bool Packed, int Kept>
-__global__ void __launch_bounds__(rms_norm_policy::backward_threads, Packed&& Kept <= 2 ? 2 : 1)
+__global__ void __launch_bounds__(rms_norm_policy::backward_threads, (Packed && Kept <= 2) ? 2 : 1)
     rms_norm_backward_kernel(head_rows<S> dx,
                              accumulate_t<S>* __restrict__ partial,  // [blocks, C], or null
                              head_rows<const S> dy,
@@ -186,7 +183,7 @@ __global__ void __launch_bounds__(rms_norm_policy::backward_threads, Packed&& Ke
                              int C,
                              int team_size) {
   using A = accumulate_t<S>;
-  constexpr int W = pack<S>::width, stages = rms_norm_policy::stages<Kept>;
+  constexpr int W = pack<S>::width, stages = rms_norm_policy::ring_packs / Kept;
   const int threads = static_cast<int>(blockDim.x);
   // [stages, operands, Kept, threads] packs, of which a thread has those of its own number; behind
   // them [2, team_reduction_size]. At the end: [Kept, W, threads] sums.
