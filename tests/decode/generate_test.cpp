@@ -170,6 +170,33 @@ TEST_CASE("on_token sees every token in order and ends the text with false") {
   CHECK(w.is_well());
 }
 
+TEST_CASE("on_token is told where each token stands and which of them were drafts") {
+  writer w;
+  for (const auto mode : both_modes) {
+    index_t drafts = 0, tokens = 0;
+    auto options = options_of<float>(mode, P);
+    options.log_probabilities = true;
+    options.on_token = [&](const written_token& written) {
+      const token_t alone = written;
+      CHECK(alone == written.token);
+      CHECK(written.position == static_cast<index_t>(w.prompt.size()) + tokens);
+      CHECK(written.log_probability <= 0);
+      drafts += written.drafted ? 1 : 0;
+      ++tokens;
+      return true;
+    };
+    const auto text = w.run(options);
+    index_t accepted = 0;
+    for (const index_t each : text.result.accepted) {
+      accepted += each;
+    }
+    CHECK(drafts == accepted);  // no token of this text is dropped by a stop
+    CHECK((drafts > 0) == (mode == decode_mode::speculative));
+    CHECK(tokens == static_cast<index_t>(text.tokens().size()));
+  }
+  CHECK(w.is_well());
+}
+
 TEST_CASE("on_logits gives the position of each token and the logits whose maximum it is") {
   writer w;
   const std::size_t V = config.vocab_size;

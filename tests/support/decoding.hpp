@@ -229,7 +229,7 @@ transcript<accumulate_t<S>, Config.prediction.depth> record(generator<Config, cp
                                                             generate_options<S, cpu> options) {
   transcript<accumulate_t<S>, Config.prediction.depth> made;
   const auto user = options.on_token;
-  options.on_token = [&](token_t token) {
+  options.on_token = [&](const written_token& token) {
     made.streamed.push_back(token);
     return !user || user(token);
   };

@@ -283,18 +283,20 @@ class generator {
       result_.accepted[static_cast<std::size_t>(k)] += k < accepted ? 1 : 0;
     }
     for (index_t row = 0; row <= accepted; ++row) {
-      if (options.log_probabilities && report.predicted[row] >= 0) {
-        result_.log_probabilities.push_back(report.log_probabilities[row]);
+      written_token written{report.predicted[row], count_, row < accepted};
+      if (options.log_probabilities && written.token >= 0) {
+        written.log_probability = report.log_probabilities[row];
+        result_.log_probabilities.push_back(written.log_probability);
       }
-      if (!emit(report.predicted[row], row, options)) {
+      if (!emit(written, row, options)) {
         return false;
       }
     }
     return true;
   }
 
-  bool emit(token_t token, index_t row, const options_type& options) {
-    check(token >= 0,
+  bool emit(const written_token& written, index_t row, const options_type& options) {
+    check(written.token >= 0,
           "generate: no logit at position ",
           count_,
           " is a number, among those of tokens that may stand there");
@@ -302,8 +304,8 @@ class generator {
       options.on_logits(count_, decoder_.logits().select(0, row));
     }
     ++count_;
-    result_.tokens.push_back(token);
-    if (options.on_token && !options.on_token(token)) {
+    result_.tokens.push_back(written.token);
+    if (options.on_token && !options.on_token(written)) {
       result_.end = end_reason::callback;
       return false;
     }

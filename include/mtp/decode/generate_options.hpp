@@ -29,6 +29,17 @@ enum class end_reason {
   callback,  ///< on_token returned false
 };
 
+/// A token as it is confirmed. A function of a token_t takes it as well.
+struct written_token {
+  token_t token = 0;           ///< which one
+  index_t position = 0;        ///< in the sequence, the prompt included
+  bool drafted = false;        ///< whether the head had drafted it
+  double log_probability = 0;  ///< if asked for, as in generation::log_probabilities
+
+  /// The token alone.
+  operator token_t() const { return token; }
+};
+
 /// How to generate.
 template <class S, class Backend>
 struct generate_options {
@@ -39,7 +50,7 @@ struct generate_options {
   std::vector<token_t> stop_tokens{};           ///< each ends it; not chosen before min_new_tokens
   sampling_options sampling{};                  ///< how tokens are chosen: by default the likeliest
   bool log_probabilities = false;               ///< whether the result has them
-  std::function<bool(token_t)> on_token{};      ///< each token as it is confirmed; false ends
+  std::function<bool(const written_token&)> on_token{};  ///< each as it is confirmed; false ends
   /// Position of each token and the logits [V] that it came from, in the backend's memory.
   std::function<void(index_t, vector_view<const accumulate_t<S>, Backend>)> on_logits{};
 };
