@@ -7,6 +7,7 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <span>
 #include <string>
 
 #include "mtp/model/heads/head.hpp"
@@ -93,56 +94,69 @@ struct linear_head {
   /// Drafts from the last row that the trunk has seen, and remembers nothing else.
   class drafter {
    public:
+    using ring_type = mtp::row_ring<S, Backend>;
+    using tasks_type = std::span<const mtp::draft_task<Backend>>;
+
     template <class Arena>
-    static constexpr drafter make(Arena& arena, index_t max_rows) {
+    static constexpr drafter make(Arena& arena, index_t slots) {
+      const index_t drafts = slots * Config.prediction.depth;
       const auto rows = [&](index_t n) { return matrix(arena.template take<S>(n * C), {n, C}); };
       drafter made;
-      made.ring_ = rows(max_rows);
+      made.ring_ = ring_type::make(arena, slots, mtp::row_limits<Config, Backend>::draft, C);
       made.row_ = rows(1);
-      made.mapped_ = rows(Config.prediction.depth);
-      made.logits_ = {arena.template take<mtp::accumulate_t<S>>(Config.prediction.depth * V),
-                      {Config.prediction.depth, V}};
-      made.predicted_ = {arena.template take<mtp::token_t>(Config.prediction.depth),
-                         mtp::dims<1>{Config.prediction.depth}};
+      made.mapped_ = rows(drafts);
+      made.logits_ = {arena.template take<mtp::accumulate_t<S>>(drafts * V), {drafts, V}};
+      made.predicted_ = {arena.template take<mtp::token_t>(drafts), mtp::dims<1>{drafts}};
       made.position_ = {arena.template take<index_t>(1), mtp::dims<1>{1}};
       return made;
     }
-    static constexpr index_t workspace(index_t, index_t threads) {
+    static constexpr index_t workspace(index_t slots, index_t threads) {
       return (std::max)(
           mtp::ops_of<Backend>::template linear_forward_workspace<S>(1, C, C, threads),
-          mtp::logits_workspace<Config, Backend, S>(Config.prediction.depth, threads));
+          mtp::logits_workspace<Config, Backend, S>(slots * Config.prediction.depth, threads));
     }
-    void reset() {}
-    void rewind(index_t) {}
-    const matrix& ring() const { return ring_; }  // [max_rows, C]: the model puts its rows here
+    void reset(index_t) {}
+    void rewind(index_t, index_t) {}
+    const ring_type& ring() const { return ring_; }  // the model puts its rows here
 
     template <class Model>
     void advance(mtp::context<Backend>&,
                  const Model&,
                  const mtp::sequence_view<Backend>&,
                  index_t,
+                 index_t,
                  index_t) {}
 
     template <class Model>
-    void draft(mtp::context<Backend>& context,
-               const Model& model,
-               const mtp::sequence_view<Backend>& sequence) {
-      select_rows(context, position_, predicted_.slice(0, 0, 1), sequence, -2, 0);
-      load_rows(context, row_, ring_, position_);
-      for (std::size_t k = 0; k < D; ++k) {
-        const auto w = model.values().matrix(model.head_layout().map[k]);
-        linear_add_forward(context, mapped_.slice(0, static_cast<index_t>(k), 1), row_, w, row_);
+    void draft(mtp::context<Backend>& context, const Model& model, tasks_type tasks) {
+      index_t drafts = 0;
+      for (const mtp::draft_task<Backend>& task : tasks) {
+        select_rows(context, position_, predicted_.slice(0, 0, 1), task.sequence, -2, 0);
+        load_rows(context, row_, ring_.at(task.sequence.slot), position_);
+        for (index_t k = 0; k < task.depth; ++k) {
+          const auto w =
+              model.values().matrix(model.head_layout().map[static_cast<std::size_t>(k)]);
+          linear_add_forward(context, mapped_.slice(0, drafts++, 1), row_, w, row_);
+        }
       }
       draft_tokens(
-          context, model, model.trunk_layout().output, mapped_, logits_, predicted_, sequence, 0);
+          context,
+          model,
+          model.trunk_layout().output,
+          mapped_.slice(0, 0, drafts),
+          logits_.slice(0, 0, drafts),
+          predicted_.slice(0, 0, drafts),
+          tasks,
+          [](const auto& task) { return task.depth; },
+          0);
     }
 
    private:
-    matrix ring_{nullptr, {0, 0}};                                                 // [max_rows, C]
+    ring_type ring_;
     matrix row_{nullptr, {0, 0}};                                                  // [1, C]
-    matrix mapped_{nullptr, {0, 0}};                                               // [D, C]
-    mtp::matrix_view<mtp::accumulate_t<S>, Backend> logits_{nullptr, {0, 0}};      // [D, V]
-    mtp::vector_view<mtp::token_t, Backend> predicted_{nullptr, mtp::dims<1>{0}};  // [D]
+    matrix mapped_{nullptr, {0, 0}};                                               // [slots D, C]
+    mtp::matrix_view<mtp::accumulate_t<S>, Backend> logits_{nullptr, {0, 0}};      // [slots D, V]
+    mtp::vector_view<mtp::token_t, Backend> predicted_{nullptr, mtp::dims<1>{0}};  // [slots D]
     mtp::vector_view<index_t, Backend> position_{nullptr, mtp::dims<1>{0}};        // [1]
   };
 };

@@ -88,17 +88,17 @@ struct sink_window_attention {
   static constexpr index_t ring = Window + rewindable - 1;
 
   struct cache {
-    matrix rows;  // [Sinks + ring, 2 G E]: keys and values
+    matrix rows;  // [slots (Sinks + ring), 2 G E]: keys and values
 
-    /// Those of a position.  [2 G E]
-    S* at(index_t position) const {
+    /// Those of a position of the sequence in a slot.  [2 G E]
+    S* at(index_t slot, index_t position) const {
       const index_t row = position < Sinks ? position : Sinks + (position - Sinks) % ring;
-      return rows.data() + row * 2 * G * E;
+      return rows.data() + (slot * (Sinks + ring) + row) * 2 * G * E;
     }
   };
   template <class Arena>
-  static constexpr cache make_cache(Arena& arena) {
-    constexpr index_t rows = Sinks + ring;
+  static constexpr cache make_cache(Arena& arena, index_t slots) {
+    const index_t rows = slots * (Sinks + ring);
     return {matrix(arena.template take<S>(rows * 2 * G * E), {rows, 2 * G * E})};
   }
 
@@ -139,13 +139,17 @@ struct sink_window_attention {
                      matrix y,
                      input_matrix x,
                      input_matrix residual) {
-    const index_t M = a.qkv.extent(0);
     linear_forward(pass.context, a.qkv, x, pass.w.matrix(at.qkv));
-    rope_forward(pass.context, queries_and_keys(a.qkv), pass.rope, M, pass.positions(0));
-    for (index_t m = 0; m < M; ++m) {  // a row enters the ring when those before it have read
-      const index_t position = pass.positions(m);
-      std::copy_n(row(a.qkv, m) + H * E, 2 * G * E, kept.at(position));
-      attend(a, m, position, [&](index_t p) { return kept.at(p); });
+    index_t m = 0;
+    for (const mtp::row_run& run : pass.runs) {
+      for (const index_t end = m + run.rows; m < end; ++m) {
+        const index_t position = pass.positions(m);
+        const auto turned = queries_and_keys(a.qkv).slice(0, m, 1);
+        rope_forward(pass.context, turned, pass.rope, 1, position);
+        // A row enters the ring when those before it have read.
+        std::copy_n(row(a.qkv, m) + H * E, 2 * G * E, kept.at(run.slot, position));
+        attend(a, m, position, [&](index_t p) { return kept.at(run.slot, p); });
+      }
     }
     linear_add_forward(pass.context, y, a.attended, pass.w.matrix(at.output), residual);
   }

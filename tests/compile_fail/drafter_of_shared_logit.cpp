@@ -11,10 +11,10 @@ void drafter_of_shared_logit(decoder<without_drafts, host>& plain,
                              decoder<with_drafts, host>& drafting) {
 #ifdef MTP_KO
   static_cast<void>(drafting);
-  plain.drafter().rewind(1);
+  plain.drafter().rewind(0, 1);
 #else
   static_cast<void>(plain);
-  drafting.drafter().rewind(1);
+  drafting.drafter().rewind(0, 1);
 #endif
 }
 

@@ -83,8 +83,8 @@ TEST_CASE("steps of a decoder allocate nothing, the first one included") {
   auto text = random_tokens(60, config.vocab_size, 1);
   const long before = allocations;
   sequence.prefill(std::span<const token_t>(text).first(40), hidden_states::kept);
-  sequence.drafter().advance(context, model, text_of(text, 41), 41, 40);
-  sequence.drafter().draft(context, model, text_of(text, 41));
+  sequence.drafter().advance(context, model, text_of(text, 41), 41, 40, 2);
+  draft_next(sequence.drafter(), context, model, text_of(text, 41), 2);
   sequence.step(std::span<const token_t>(text).subspan(40, 3), hidden_states::kept);
   sequence.roll_back(41);
   sequence.reset();

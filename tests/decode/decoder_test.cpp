@@ -30,10 +30,10 @@ void check_drafts() {
     INFO("behind ", count, " tokens");
     for (index_t first = sequence.length(); first < count - 1; ++first) {
       sequence.step(tokens_of(text, first, 1), hidden_states::kept);
-      sequence.drafter().rewind(first + 2);  // no draft is accepted
+      sequence.drafter().rewind(0, first + 2);  // no draft is accepted
     }
     auto drafted = text;
-    sequence.drafter().draft(context, model, text_of(drafted, count));
+    draft_next(sequence.drafter(), context, model, text_of(drafted, count), D);
     const batch_view batch{tokens_of(drafted, 0, count + D), {}, {}, 1, count - 1};
     loss.visit_logits(context, model, batch, [&](std::size_t k, auto logits) {
       const auto row = elements(logits.select(0, count - 2));

@@ -336,9 +336,9 @@ TEST_CASE("drafts are counted by what the model says: the reference counts by ha
                                                                static_cast<std::size_t>(rows)),
                        hidden_states::kept);
       sequence.drafter().advance(
-          w.context, w.model, text_of(known, count), count, sequence.length());
+          w.context, w.model, text_of(known, count), count, sequence.length(), 3);
     }
-    sequence.drafter().draft(w.context, w.model, text_of(known, count));
+    draft_next(sequence.drafter(), w.context, w.model, text_of(known, count), 3);
     index_t right = 0;
     while (right < 3 && count + right < P &&
            known[static_cast<std::size_t>(count + right)] ==

@@ -39,6 +39,13 @@ struct running {
   language_model<config, cpu> model{context, seed{3}};
   decoder<config, cpu> sequence{context, model};
   std::vector<token_t> text = random_tokens(144 + 3, config.vocab_size, 5);
+
+  /// The row that stands `offset` behind `count` confirmed tokens.
+  void forward(index_t count, index_t offset) {
+    text_of known(text, count);
+    const sequence_rows<cpu> row{known, {offset, 1}};
+    sequence.forward({&row, 1}, hidden_states::dropped, row_output::logits);
+  }
 };
 
 }  // namespace
@@ -48,6 +55,8 @@ TEST_CASE("layers keep enough for verified drafts, and no more positions than th
   static_assert(limits::verification == 3);
   static_assert(limits::step == 64);
   static_assert(limits::draft == 70);
+  static_assert(limits::trunk_rows(1) == 64 && limits::trunk_rows(30) == 90);
+  static_assert(limits::drafter_rows(1) == 70 && limits::drafter_rows(30) == 180);
   static_assert(limits::taken_back == 6);
   static_assert(row_limits<spoken_config(head_kind::sequential, 2, 5), cpu>::taken_back == 5);
   static_assert(decoder<config, cpu>::rewindable == 12);
@@ -102,33 +111,30 @@ TEST_CASE("set_length refuses what roll_back does, and lengths outside the conte
 TEST_CASE("forward refuses rows further back than the layer goes, and its own rows count") {
   running r;
   for (const index_t count : {41, 30}) {
-    r.sequence.forward(text_of(r.text, count), {-1, 1}, hidden_states::dropped, row_output::logits);
+    r.forward(count, -1);
   }
   CHECK(
       fails_with("decoder::forward: the attention layer takes back at most 12 positions, and the "
                  "sequence has had 41: expected a length of at least 29, or reset(), got 28",
-                 [&] {
-                   r.sequence.forward(
-                       text_of(r.text, 30), {-2, 1}, hidden_states::dropped, row_output::logits);
-                 }));
+                 [&] { r.forward(30, -2); }));
   CHECK(fails_with("decoder::set_length: the attention layer takes back at most 12 positions",
                    [&] { r.sequence.set_length(28); }));
   r.sequence.reset();
-  r.sequence.forward(text_of(r.text, 1), {-1, 1}, hidden_states::dropped, row_output::logits);
+  r.forward(1, -1);
 }
 
 TEST_CASE("a drafter refuses to be rewound further than its layers go") {
   running r;
   r.sequence.prefill(tokens_of(r.text, 0, 40), hidden_states::kept);
   auto& drafter = r.sequence.drafter();
-  drafter.advance(r.context, r.model, text_of(r.text, 41), 41, 40);
-  drafter.rewind(30);  // depth 2 goes back from 39 to 27
+  drafter.advance(r.context, r.model, text_of(r.text, 41), 41, 40, 2);
+  drafter.rewind(0, 30);  // depth 2 goes back from 39 to 27
   CHECK(
       fails_with("drafter::rewind: expected to take back at most 12 of 40 positions, as the "
                  "attention layer can, got 13",
-                 [&] { drafter.rewind(29); }));
+                 [&] { drafter.rewind(0, 29); }));
   r.sequence.reset();
-  drafter.rewind(2);
+  drafter.rewind(0, 2);
 }
 
 }  // namespace mtp::test::decode_rewind_cases

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <map>
 #include <set>
+#include <span>
 #include <sstream>
 #include <string>
 #include <tuple>
@@ -57,6 +58,7 @@ struct operands {
   vector_view<const index_t, B> in_positions;
   vector_view<double, B> result;
   vector_view<const adamw_range, B> ranges;
+  std::span<const row_run> runs;
   sequence_view<B> text;
   adamw_coefficients k;
   identity f;
@@ -137,7 +139,8 @@ std::map<std::string, bool> offered() {
              x.in_sums, x.n);
        }},
       {"attention_cached_forward", requires(o x) {
-         ops::attention_cached_forward(x.c, x.h, x.cache, x.in_h, x.in_h, x.in_h, x.in_positions);
+         ops::attention_cached_forward(x.c, x.h, x.cache, x.in_h, x.in_h, x.in_h, x.in_positions,
+             x.runs);
        }},
       {"rope_attention_forward", requires(o x) {
          ops::rope_attention_forward(x.c, x.h, x.sums, x.h, x.h, x.in_h, x.in_sums, x.n);
@@ -148,7 +151,7 @@ std::map<std::string, bool> offered() {
        }},
       {"rope_attention_cached_forward", requires(o x) {
          ops::rope_attention_cached_forward(x.c, x.h, x.cache, x.h, x.h, x.in_h, x.in_sums,
-             x.in_positions);
+             x.in_positions, x.runs);
        }},
       {"combine_forward", requires(o x) {
          ops::combine_forward(x.c, x.m, x.sums_v, x.sums_v, x.in, x.w, x.in_tokens, x.in_v,

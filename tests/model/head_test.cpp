@@ -89,21 +89,21 @@ struct part<Head, 8> {
 };
 template <class Head>
 struct part<Head, 9> {
-  void reset() {}
+  void reset(index_t) {}
 };
 template <class Head>
 struct part<Head, 10> {
-  void rewind(index_t) {}
+  void rewind(index_t, index_t) {}
 };
 // Of heads that draft.
 template <class Head>
 struct part<Head, 11> {
-  matrix ring() const { return {nullptr, {0, 0}}; }
+  row_ring<float, cpu> ring() const { return {}; }
 };
 template <class Head>
 struct part<Head, 12> {
   template <class Context, class Model, class Sequence>
-  void advance(Context&, const Model&, const Sequence&, index_t, index_t) {}
+  void advance(Context&, const Model&, const Sequence&, index_t, index_t, index_t) {}
 };
 template <class Head>
 struct part<Head, 13> {

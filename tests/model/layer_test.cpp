@@ -86,7 +86,7 @@ struct part<9> {
 template <>
 struct part<10> {
   template <class Arena>
-  static constexpr kept make_cache(Arena&) {
+  static constexpr kept make_cache(Arena&, index_t) {
     return {};
   }
 };

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <string>
 #include <type_traits>
 #include <vector>
 
@@ -162,6 +163,136 @@ TEST_CASE_TEMPLATE_DEFINE("attention_cached_forward gives a row the same bits am
   }
 }
 
+TEST_CASE_TEMPLATE_DEFINE("attention_cached_forward gives a sequence the same bits among others",
+                          Case,
+                          runs_of_sequences) {
+  using B = typename Case::backend;
+  using S = typename Case::scalar;
+  struct turn {
+    index_t slot, first, rows;
+  };
+  // Four sequences: some begin, some go on, one waits; around a tile, and a run without rows.
+  const std::vector<std::vector<turn>> passes = {
+      {{2, 0, 5}, {0, 0, 3}},
+      {{0, 3, 1}, {3, 0, 20}, {2, 5, 4}},
+      {{1, 0, 2}, {2, 9, 0}, {3, 20, 3}, {0, 4, 7}},
+      {{3, 23, 1}, {2, 9, 2}, {1, 2, 1}, {0, 11, 2}},
+  };
+  const index_t T = 24, slots = 4;
+  index_t number = 0;
+  for (const head_sizes& sizes :
+       {head_sizes{4, 2, 16}, head_sizes{3, 1, 64}, head_sizes{2, 1, 5}, head_sizes{6, 2, 17}}) {
+    CAPTURE(sizes.E);
+    sequences<S, B> a(slots, T, sizes, 1, number++);
+    testing<B>::each_way([&](auto& context, const std::string& name) {
+      CAPTURE(name);
+      test_cache<S, B> together(a, T + 1, slots);
+      std::vector<test_cache<S, B>> alone(static_cast<std::size_t>(slots),
+                                          test_cache<S, B>(a, T + 1));
+      for (const auto& turns : passes) {
+        index_t M = 0;
+        for (const turn& each : turns) {
+          M += each.rows;
+        }
+        guarded<S, 3, B> q(dims<3>{M, a.H, a.E}), k(dims<3>{M, a.G, a.E}), v(dims<3>{M, a.G, a.E});
+        guarded<S, 3, B> out(dims<3>{M, a.H, a.E}), expected(dims<3>{M, a.H, a.E});
+        std::vector<double> where;
+        std::vector<row_run> runs;
+        index_t row = 0;
+        for (const turn& each : turns) {
+          runs.push_back({each.slot, each.rows});
+          for (index_t m = 0; m < each.rows; ++m, ++row) {
+            const index_t from = each.slot * T + each.first + m;
+            const auto put = [&](auto& to, auto& all) {
+              for (index_t h = 0; h < to.view().extent(1); ++h) {
+                for (index_t e = 0; e < a.E; ++e) {
+                  to.view()(row, h, e) = all.view()(from, h, e);
+                }
+              }
+            };
+            put(q, a.q);
+            put(k, a.k);
+            put(v, a.v);
+            where.push_back(static_cast<double>(each.first + m));
+          }
+          if (each.rows > 0) {
+            const auto own = [&](auto& x) { return x.view().slice(0, row - each.rows, each.rows); };
+            auto positions = positions_at<B>(each.first, each.rows);
+            attention_cached_forward(context,
+                                     own(expected),
+                                     alone[static_cast<std::size_t>(each.slot)].view(),
+                                     own(q),
+                                     own(k),
+                                     own(v),
+                                     positions.view());
+          }
+        }
+        guarded<index_t, 1, B> positions(dims<1>{M}, where);
+        attention_cached_forward(context,
+                                 out.view(),
+                                 together.view(),
+                                 q.view(),
+                                 k.view(),
+                                 v.view(),
+                                 positions.view(),
+                                 runs);
+        CHECK(same_bits(out.view(), expected.view()));
+        CHECK(out.intact());
+        CHECK(positions.untouched());
+      }
+    });
+  }
+}
+
+TEST_CASE_TEMPLATE_DEFINE("attention_cached_forward rejects runs that fit no rows or no slots",
+                          Case,
+                          wrong_runs) {
+  using B = typename Case::backend;
+  using S = typename Case::scalar;
+  auto context = testing<B>::make_context();
+  sequences<S, B> a(1, 4, {2, 1, 5});
+  test_cache<S, B> cache(a, 8, 2);
+  const std::vector<S> before = cache.elements();
+  auto out = a.like_queries();
+  auto positions = positions_at<B>(0, 4);
+  const auto rejected = [&](const std::vector<row_run>& runs) {
+    return rejects("attention_cached_forward", [&] {
+      attention_cached_forward(context,
+                               out.view(),
+                               cache.view(),
+                               a.q.view(),
+                               a.k.view(),
+                               a.v.view(),
+                               positions.view(),
+                               runs);
+    });
+  };
+  CHECK(rejected({}));
+  CHECK(rejected({{0, 3}}));
+  CHECK(rejected({{0, 5}}));
+  CHECK(rejected({{0, 2}, {0, 2}}));
+  CHECK(rejected({{0, 2}, {2, 2}}));
+  CHECK(rejected({{-1, 4}}));
+  CHECK(rejected({{0, -1}, {1, 5}}));
+  if (backend_traits<B>::is_host_memory) {
+    CHECK(rejects("attention_cached_forward", [&] {
+      const std::vector<double> apart{0, 1, 5, 7};  // the second run is not consecutive
+      guarded<index_t, 1, B> wrong(dims<1>{4}, apart);
+      const std::vector<row_run> runs{{0, 2}, {1, 2}};
+      attention_cached_forward(context,
+                               out.view(),
+                               cache.view(),
+                               a.q.view(),
+                               a.k.view(),
+                               a.v.view(),
+                               wrong.view(),
+                               runs);
+    }));
+  }
+  CHECK(same_bits(cache.elements(), before));
+  CHECK(out.untouched());
+}
+
 TEST_CASE_TEMPLATE_DEFINE("setting a cache back to a length forgets what lies behind it",
                           Case,
                           roll_back) {
@@ -295,6 +426,8 @@ TEST_CASE_TEMPLATE_DEFINE("attention_cached_forward rejects wrong shapes and cha
 TEST_CASE_TEMPLATE_APPLY(cached_values, cases);
 TEST_CASE_TEMPLATE_APPLY(chunks_of_sequences, cases);
 TEST_CASE_TEMPLATE_APPLY(rows_alone, cases);
+TEST_CASE_TEMPLATE_APPLY(runs_of_sequences, cases);
+TEST_CASE_TEMPLATE_APPLY(wrong_runs, cases);
 TEST_CASE_TEMPLATE_APPLY(roll_back, cases);
 TEST_CASE_TEMPLATE_APPLY(causality, cases);
 TEST_CASE_TEMPLATE_APPLY(no_rows, cases);

@@ -7,6 +7,7 @@
 #include <iterator>
 #include <regex>
 #include <set>
+#include <span>
 #include <string>
 #include <type_traits>
 
@@ -51,6 +52,7 @@ using targets = matrix_view<const token_t, cpu>;
 using positions = vector_view<index_t, cpu>;
 using in_positions = vector_view<const index_t, cpu>;
 using cache = cache_view<S, cpu>;
+using runs = std::span<const row_run>;
 using text = sequence_view<cpu>;
 using number = vector_view<double, cpu>;
 using ranges = vector_view<const adamw_range, cpu>;
@@ -223,7 +225,8 @@ TEST_CASE("each operation supports a call that compiles, and none that is change
        in_heads,
        in_heads,
        in_heads,
-       in_positions);
+       in_positions,
+       runs);
   CALL(rope_attention_forward,
        higher,
        fixed,
@@ -257,7 +260,8 @@ TEST_CASE("each operation supports a call that compiles, and none that is change
        heads,
        in_heads,
        in_matrix,
-       in_positions);
+       in_positions,
+       runs);
   CALL(combine_forward,
        higher,
        fixed,

@@ -326,21 +326,22 @@ guarded<index_t, 1, B> positions_at(index_t first, index_t count) {
 template <class S, class B>
 class test_cache {
  public:
-  test_cache(const sequences<S, B>& a, index_t capacity)
+  test_cache(const sequences<S, B>& a, index_t capacity, index_t slots = 1)
       : capacity_(capacity),
         G_(a.G),
         E_(a.E),
-        memory_(static_cast<std::size_t>(ops_of<B>::template kv_storage<S>(capacity, a.G, a.E)),
-                poison<S>()) {}
+        slots_(slots),
+        stride_(ops_of<B>::template kv_storage<S>(capacity, a.G, a.E)),
+        memory_(static_cast<std::size_t>(slots * stride_), poison<S>()) {}
 
-  cache_view<S, B> view() { return {memory_.data(), capacity_, G_, E_}; }
+  cache_view<S, B> view() { return {memory_.data(), capacity_, G_, E_, slots_, stride_}; }
   std::vector<S> elements() const {
     testing<B>::settle();
     return {memory_.begin(), memory_.end()};
   }
 
  private:
-  index_t capacity_, G_, E_;
+  index_t capacity_, G_, E_, slots_, stride_;
   std::vector<S, shared_allocator<S, B>> memory_;
 };
 

@@ -46,12 +46,13 @@ class speaker {
       const index_t rows = std::min(piece, count - 1 - first);
       sequence.prefill(known(first, rows), hidden_states::kept);
       first += rows;
-      sequence.drafter().advance(context_, model_, text_of(text, count), count, sequence.length());
+      sequence.drafter().advance(
+          context_, model_, text_of(text, count), count, sequence.length(), D);
     }
   }
 
   std::vector<token_t> drafts() {
-    sequence.drafter().draft(context_, model_, text_of(text, count));
+    draft_next(sequence.drafter(), context_, model_, text_of(text, count), D);
     const auto from = text.begin() + count;
     return {from, from + D};
   }

@@ -143,7 +143,9 @@ class staged_context : public cuda_context {
     return {staged_memory::all().on_device(cache.data, used),
             cache.capacity,
             cache.num_key_value_heads,
-            cache.head_dim};
+            cache.head_dim,
+            cache.slots,
+            cache.slot_stride};
   }
   static sequence_view<cuda> translate(const sequence_view<staged>& text,
                                        staged_memory::pieces& used) {
@@ -153,7 +155,8 @@ class staged_context : public cuda_context {
             {translate(rule.integers, used),
              translate(rule.reals, used),
              translate(rule.stop_tokens, used),
-             translate(rule.bias, used)}};
+             translate(rule.bias, used)},
+            text.slot};
   }
 
  private:

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "mtp/backend/cpu.hpp"
+#include "mtp/model/pass_rows.hpp"
 #include "mtp/ops/sequence.hpp"
 
 namespace mtp::test {
@@ -46,5 +47,13 @@ class text_of {
   std::vector<token_t>* tokens_;
   index_t state_[sequence_states];
 };
+
+/// Drafts `depth` tokens of one sequence.
+template <class Drafter, class Model>
+void draft_next(
+    Drafter& drafter, cpu_context& context, const Model& model, text_of text, index_t depth) {
+  const draft_task<cpu> task{text, depth};
+  drafter.draft(context, model, {&task, 1});
+}
 
 }  // namespace mtp::test

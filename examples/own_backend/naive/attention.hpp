@@ -70,30 +70,46 @@ struct attention_ops {
     return 2 * G * capacity * E;
   }
 
-  static void attention_cached_forward(
-      context&, heads out, cache kept, in_heads q, in_heads k, in_heads v, in_positions where) {
-    const index_t E = q.extent(2), G = k.extent(1), group = q.extent(1) / G;
-    const auto at = [&](index_t which, index_t g, index_t s) {
-      return kept.data + ((which * G + g) * kept.capacity + s) * E;
-    };
-    for (index_t m = 0; m < q.extent(0); ++m) {
-      for (index_t g = 0; g < G; ++g) {
-        std::copy_n(&k(m, g, 0), E, at(0, g, where(m)));
-        std::copy_n(&v(m, g, 0), E, at(1, g, where(m)));
+  static void attention_cached_forward(context&,
+                                       heads out,
+                                       cache kept,
+                                       in_heads q,
+                                       in_heads k,
+                                       in_heads v,
+                                       in_positions where,
+                                       runs sequences) {
+    index_t first = 0;
+    for (const mtp::row_run& run : sequences) {
+      for (index_t m = first; m < first + run.rows; ++m) {
+        attend_cached(out, kept.at(run.slot), q, k, v, m, where(m));
       }
-      for (index_t h = 0; h < q.extent(1); ++h) {
-        attend(
-            &out(m, h, 0),
-            &q(m, h, 0),
-            E,
-            where(m) + 1,
-            [&](index_t s) { return at(0, h / group, s); },
-            [&](index_t s) { return at(1, h / group, s); });
-      }
+      first += run.rows;
     }
   }
 
  private:
+  /// Row m of a sequence, whose cache is given.
+  static void attend_cached(
+      heads out, cache kept, in_heads q, in_heads k, in_heads v, index_t m, index_t position) {
+    const index_t E = q.extent(2), G = k.extent(1), group = q.extent(1) / G;
+    const auto at = [&](index_t which, index_t g, index_t s) {
+      return kept.data + ((which * G + g) * kept.capacity + s) * E;
+    };
+    for (index_t g = 0; g < G; ++g) {
+      std::copy_n(&k(m, g, 0), E, at(0, g, position));
+      std::copy_n(&v(m, g, 0), E, at(1, g, position));
+    }
+    for (index_t h = 0; h < q.extent(1); ++h) {
+      attend(
+          &out(m, h, 0),
+          &q(m, h, 0),
+          E,
+          position + 1,
+          [&](index_t s) { return at(0, h / group, s); },
+          [&](index_t s) { return at(1, h / group, s); });
+    }
+  }
+
   struct softmax_parts {
     double largest;  // of the scores
     double inverse;  // of the sum of their exponentials

@@ -2,6 +2,8 @@
 // the host, weights row by row. It computes in double precision, in plain loops.
 #pragma once
 
+#include <span>
+
 #include "mtp/backend/host.hpp"
 #include "mtp/core/cache_view.hpp"
 #include "mtp/core/view.hpp"
@@ -39,4 +41,5 @@ using cache = mtp::cache_view<double, naive>;
 using tokens = mtp::vector_view<token_t, naive>;
 using in_tokens = mtp::vector_view<const token_t, naive>;
 using in_positions = mtp::vector_view<const index_t, naive>;
+using runs = std::span<const mtp::row_run>;
 }  // namespace naive_types

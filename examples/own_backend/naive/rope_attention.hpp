@@ -43,11 +43,13 @@ struct rope_attention_ops {
                                             heads k,
                                             in_heads v,
                                             in_matrix table,
-                                            in_positions where) {
-    if (q.extent(0) == 0) return;
-    row_ops::rope_forward(run, q, table, q.extent(0), where(0));
-    row_ops::rope_forward(run, k, table, q.extent(0), where(0));
-    attention_ops::attention_cached_forward(run, out, kept, q, k, v, where);
+                                            in_positions where,
+                                            runs sequences) {
+    for (index_t m = 0; m < q.extent(0); ++m) {
+      row_ops::rope_forward(run, q.slice(0, m, 1), table, 1, where(m));
+      row_ops::rope_forward(run, k.slice(0, m, 1), table, 1, where(m));
+    }
+    attention_ops::attention_cached_forward(run, out, kept, q, k, v, where, sequences);
   }
 };
 

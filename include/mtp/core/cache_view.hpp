@@ -1,20 +1,35 @@
-// Keys and values of the positions that one attention layer has seen.
+// Keys and values of the positions that one attention layer has seen, of one sequence or of
+// several.
 #pragma once
 
 #include "mtp/core/scalar.hpp"
 
 namespace mtp::inline MTP_ABI {
 
-/// The cache of one attention layer for one sequence: `capacity` positions of `num_key_value_heads`
-/// heads of width `head_dim`. The layout belongs to the backend (kv_storage elements in all). What
-/// lies at or behind the length in use is stale and reaches no result: rolling back is setting a
-/// length.
+/// Rows of a pass that belong to one sequence. A pass over several has a run for each, one behind
+/// the other.
+struct row_run {
+  index_t slot = 0;  ///< of the sequence
+  index_t rows = 0;  ///< how many rows of the pass, at consecutive positions
+};
+
+/// The cache of one attention layer for the sequences of `slots` slots: for each, `capacity`
+/// positions of `num_key_value_heads` heads of width `head_dim`. The layout of a slot belongs to
+/// the backend (kv_storage elements). What lies at or behind the length in use is stale and reaches
+/// no result: rolling back is setting a length.
 template <class Element, class Backend>
 struct cache_view {
-  Element* data = nullptr;          ///< kv_storage elements
-  index_t capacity = 0;             ///< positions
+  Element* data = nullptr;          ///< slots * slot_stride elements
+  index_t capacity = 0;             ///< positions of a slot
   index_t num_key_value_heads = 0;  ///< G
   index_t head_dim = 0;             ///< E
+  index_t slots = 1;                ///< sequences
+  index_t slot_stride = 0;          ///< elements from one slot to the next; 0 with one slot
+
+  /// That of one slot alone.
+  constexpr cache_view at(index_t slot) const {
+    return {data + slot * slot_stride, capacity, num_key_value_heads, head_dim};
+  }
 };
 
 }  // namespace mtp::inline MTP_ABI

@@ -1,4 +1,4 @@
-// One sequence on its way through a model, a few tokens at a time.
+// Sequences on their way through a model, a few tokens of each at a time.
 #pragma once
 
 #include <algorithm>
@@ -17,6 +17,7 @@
 #include "mtp/model/draft_tokens.hpp"
 #include "mtp/model/heads/head.hpp"
 #include "mtp/model/language_model.hpp"
+#include "mtp/model/pass_rows.hpp"
 #include "mtp/model/row_pass.hpp"
 #include "mtp/model/trunk.hpp"
 #include "mtp/ops/linear.hpp"
@@ -35,12 +36,13 @@ enum class row_output {
   logits,  ///< its logits
 };
 
-/// The caches of one sequence and the memory of a step. Rolling back is setting a length, as far
-/// back as the attention layer can. The size of all memory is a constexpr of the configuration;
-/// steps allocate nothing.
+/// The caches of sequences, one in each slot, and the memory of a step. Rolling back is setting a
+/// length, as far back as the attention layer can. The size of all memory is a constexpr of the
+/// configuration and the number of slots; steps allocate nothing.
 ///
-/// step and prefill take tokens from the host and count positions themselves. forward takes rows of
-/// a sequence that lies in the backend's memory and asks the host for nothing: see generate.hpp.
+/// step and prefill take tokens of one sequence from the host and count positions themselves.
+/// forward takes rows of sequences that lie in the backend's memory and asks the host for nothing:
+/// see generate.hpp. Functions of one sequence mean that of slot 0, unless they are told another.
 ///
 /// Context and model must outlive the decoder; the model's parameters may change between sequences.
 template <model_config Config, class Backend, scalar S = float>
@@ -53,9 +55,9 @@ class decoder {
   using logits_type = matrix_view<accumulate_t<S>, Backend>;  ///< rows of logits
   using limits = row_limits<Config, Backend>;                 ///< of passes over rows
 
-  /// Rows that one step may take: a piece of a prompt, or a verification.
+  /// Rows of one sequence that a step may take: a piece of a prompt, or a verification.
   static constexpr index_t max_step_rows = limits::step;
-  /// Rows that one step gives logits for.
+  /// Rows of one sequence that a step gives logits for.
   static constexpr index_t max_logit_rows = limits::verification;
   /// Positions that may be taken back, counted from the longest length since reset.
   static constexpr index_t rewindable = trunk_type::block_type::rewindable;
@@ -65,36 +67,44 @@ class decoder {
                 "does: its rewindable must be at least row_limits::taken_back in "
                 "<mtp/model/row_pass.hpp>");
 
-  static_assert(
-      [] {
-        if constexpr (requires { backend_traits<Backend>::invariant_rows; }) {
-          return max_logit_rows <= backend_traits<Backend>::invariant_rows;
-        }
-        return true;
-      }(),
-      "decoder: a verification has depth + 1 rows, and the backend does not give so many rows the "
-      "bits of single ones (backend_traits::invariant_rows)");
+  /// Slots that the backend can give the bits of a sequence alone: a verification has depth + 1
+  /// rows of each (backend_traits::invariant_rows).
+  static constexpr index_t possible_slots = [] {
+    if constexpr (requires { backend_traits<Backend>::invariant_rows; }) {
+      return (std::min<index_t>)(max_slots,
+                                 backend_traits<Backend>::invariant_rows / max_logit_rows);
+    }
+    return max_slots;
+  }();
+
+  static_assert(possible_slots >= 1,
+                "decoder: a verification has depth + 1 rows, and the backend does not give so many "
+                "rows the bits of single ones (backend_traits::invariant_rows)");
 
   /// Bytes of caches and activations.
-  static constexpr index_t memory_bytes() {
-    return bytes_taken([](arena_plan& plan) { return memory::make(plan); });
+  static constexpr index_t memory_bytes(index_t slots = 1) {
+    return bytes_taken([slots](arena_plan& plan) { return memory::make(plan, slots); });
   }
 
   /// Bytes of workspace that the operations of a step want at most.
-  static constexpr index_t workspace_bytes(index_t threads) {
-    constexpr index_t M = limits::draft;
-    return (std::max)({trunk_type::decode_workspace(M, threads),
-                       head_type::drafter::workspace(M, threads),
-                       logits_workspace<Config, Backend, S>(max_logit_rows, threads)});
+  static constexpr index_t workspace_bytes(index_t threads, index_t slots = 1) {
+    return (std::max)({trunk_type::decode_workspace(limits::drafter_rows(slots), threads),
+                       head_type::drafter::workspace(slots, threads),
+                       logits_workspace<Config, Backend, S>(slots * max_logit_rows, threads)});
   }
 
-  /// An empty sequence. Throws mtp::error where memory is used up.
-  decoder(context<Backend>& context, const model_type& model)
-      : context_(&context), model_(&model), storage_(memory_bytes()), memory_([&] {
+  /// An empty sequence in each slot. Throws mtp::error for a number of slots outside [1,
+  /// possible_slots], and where memory is used up.
+  decoder(context<Backend>& context, const model_type& model, index_t slots = 1)
+      : context_(&context),
+        model_(&model),
+        storage_(memory_bytes(checked(slots))),
+        memory_([&] {
           arena whole(storage_.data(), storage_.count());
-          return memory::make(whole);
-        }()) {
-    context.reserve(workspace_bytes(context.threads()));
+          return memory::make(whole, slots);
+        }()),
+        lengths_(static_cast<std::size_t>(slots)) {
+    context.reserve(workspace_bytes(context.threads(), slots));
     host_positions_.resize(static_cast<std::size_t>(max_step_rows));
   }
 
@@ -113,44 +123,47 @@ class decoder {
   /// The model that decodes.
   const model_type& model() const { return *model_; }
 
-  /// Positions whose keys and values are cached, as far as the host knows.
-  index_t length() const { return length_; }
+  /// How many sequences it has caches for.
+  index_t slots() const { return static_cast<index_t>(lengths_.size()); }
 
-  /// Forgets the sequence.
-  void reset() {
-    length_ = longest_ = 0;
-    memory_.head.reset();
+  /// Positions whose keys and values are cached, as far as the host knows.
+  index_t length(index_t slot = 0) const { return at(slot).length; }
+
+  /// Forgets a sequence.
+  void reset(index_t slot = 0) {
+    at(slot) = {};
+    memory_.head.reset(slot);
   }
 
   /// Forgets positions at and behind `length`. Throws mtp::error if there are not that many, and if
   /// the attention layer cannot take back so many; nothing has changed then.
-  void roll_back(index_t length) {
-    check(length >= 0 && length <= length_,
+  void roll_back(index_t length, index_t slot = 0) {
+    check(length >= 0 && length <= at(slot).length,
           "decoder::roll_back: expected a length in [0, ",
-          length_,
+          at(slot).length,
           "], got ",
           length);
-    check_rewindable("decoder::roll_back", length);
-    length_ = length;
+    check_rewindable("decoder::roll_back", length, at(slot));
+    at(slot).length = length;
   }
 
   /// What the host has learned about rows that forward ran. Throws mtp::error as roll_back, and for
   /// a length that exceeds max_position_embeddings.
-  void set_length(index_t length) {
+  void set_length(index_t length, index_t slot = 0) {
     check(length >= 0 && length <= Config.max_position_embeddings,
           "decoder::set_length: expected a length in [0, ",
           Config.max_position_embeddings,
           "], got ",
           length);
-    check_rewindable("decoder::set_length", length);
-    reach(length);
-    length_ = length;
+    check_rewindable("decoder::set_length", length, at(slot));
+    at(slot).reach(length);
+    at(slot).length = length;
   }
 
-  /// Runs the trunk over `tokens` at positions length() ...; returns their logits [M, V], which
-  /// live until the next step. For a drafting head, its hidden states are kept or dropped. Throws
-  /// mtp::error on too many tokens, a full context and tokens outside the vocabulary; nothing has
-  /// changed then.
+  /// Runs the trunk over `tokens` at positions length() .. of slot 0; returns their logits [M, V],
+  /// which live until the next step. For a drafting head, its hidden states are kept or dropped.
+  /// Throws mtp::error on too many tokens, a full context and tokens outside the vocabulary;
+  /// nothing has changed then.
   logits_type step(std::span<const token_t> tokens, hidden_states states) {
     const auto M = static_cast<index_t>(tokens.size());
     check(M >= 1 && M <= max_logit_rows,
@@ -158,15 +171,11 @@ class decoder {
           max_logit_rows,
           " tokens, got ",
           M);
-    const auto rows = place(tokens);
-    reach(length_ + M);
-    const matrix normed = run(rows, states, row_output::logits);
-    length_ += M;
-    return logits_of(normed);
+    return logits_of(run_tokens(tokens, states, row_output::logits));
   }
 
-  /// Runs the trunk over a piece of a prompt of at most max_step_rows tokens, without logits.
-  /// Throws as step.
+  /// Runs the trunk over a piece of a prompt of at most max_step_rows tokens of slot 0, without
+  /// logits. Throws as step.
   void prefill(std::span<const token_t> tokens, hidden_states states) {
     const auto M = static_cast<index_t>(tokens.size());
     check(M >= 1 && M <= max_step_rows,
@@ -174,32 +183,40 @@ class decoder {
           max_step_rows,
           " tokens, got ",
           M);
-    const auto rows = place(tokens);
-    reach(length_ + M);
-    run(rows, states, row_output::none);
-    length_ += M;
+    run_tokens(tokens, states, row_output::none);
   }
 
-  /// Runs the trunk over rows of a sequence: positions count + range.offset ... with the tokens
-  /// that stand there. Which positions these are may be known to the backend alone; length() does
-  /// not change. Returns logits [rows, V] if wanted, else none. Where the host knows the positions,
-  /// throws mtp::error if they lie further back than the attention layer can go.
-  logits_type forward(const sequence_view<Backend>& sequence,
-                      row_range range,
+  /// Runs the trunk over rows of sequences in different slots: positions count + range.offset .. of
+  /// each, with the tokens that stand there. Which positions these are may be known to the backend
+  /// alone; length() does not change. Returns logits [rows, V] if wanted, in the order of the rows,
+  /// else none. Throws mtp::error for more rows than row_limits::trunk_rows, and, where the host
+  /// knows the positions, if they lie further back than the attention layer can go.
+  logits_type forward(std::span<const sequence_rows<Backend>> sequences,
                       hidden_states states,
                       row_output output) {
-    if constexpr (backend_traits<Backend>::is_host_memory) {
-      const index_t first = sequence.state(sequence_count) + range.offset;
-      check_rewindable("decoder::forward", first);
-      reach(first + range.rows);
+    pass_rows list;
+    for (const sequence_rows<Backend>& each : sequences) {
+      list.add(each.sequence.slot, each.range);
     }
-    const auto rows = memory_.rows.first(range.rows);
-    rows.select(*context_, sequence, range.offset, 0);
-    const matrix normed = run(rows, states, output);
+    check(list.rows() <= limits::trunk_rows(slots()),
+          "decoder::forward: expected at most ",
+          limits::trunk_rows(slots()),
+          " rows, got ",
+          list.rows());
+    if constexpr (backend_traits<Backend>::is_host_memory) {
+      for (const sequence_rows<Backend>& each : sequences) {
+        const index_t first = each.sequence.state(sequence_count) + each.range.offset;
+        check_rewindable("decoder::forward", first, at(each.sequence.slot));
+        at(each.sequence.slot).reach(first + each.range.rows);
+      }
+    }
+    const auto rows = memory_.rows.first(list.rows());
+    rows.select(*context_, sequences, list, 0);
+    const matrix normed = run(rows, list, states, output);
     return output == row_output::logits ? logits_of(normed) : memory_.logits.slice(0, 0, 0);
   }
 
-  /// The logits of the latest rows that had any, from the first.  [D + 1, V]
+  /// The logits of the latest rows that had any, from the first.  [slots (D + 1), V]
   const logits_type& logits() const { return memory_.logits; }
 
   /// What drafts the next tokens; see the head kinds.
@@ -217,47 +234,83 @@ class decoder {
   using rows_type = decode_rows<Config, Backend, S>;
 
   struct memory {
-    rows_type rows;      // max_step_rows
-    logits_type logits;  // [D + 1, V]
+    rows_type rows;      // row_limits::trunk_rows
+    logits_type logits;  // [slots (D + 1), V]
     typename trunk_type::caches caches;
     typename head_type::drafter head;
 
     template <class Arena>
-    static constexpr memory make(Arena& arena) {
-      const auto rows =
-          rows_type::template make<typename trunk_type::block_type,
-                                   typename trunk_type::dense_block_type>(arena, max_step_rows);
+    static constexpr memory make(Arena& arena, index_t slots) {
+      const auto rows = rows_type::template make<typename trunk_type::block_type,
+                                                 typename trunk_type::dense_block_type>(
+          arena, limits::trunk_rows(slots));
+      const index_t with_logits = slots * max_logit_rows;
       const logits_type logits(
-          arena.template take<accumulate_t<S>>(max_logit_rows * Config.vocab_size),
-          {max_logit_rows, Config.vocab_size});
-      const auto caches = trunk_type::caches::make(arena);
-      return {rows, logits, caches, head_type::drafter::make(arena, limits::draft)};
+          arena.template take<accumulate_t<S>>(with_logits * Config.vocab_size),
+          {with_logits, Config.vocab_size});
+      const auto caches = trunk_type::caches::make(arena, slots);
+      return {rows, logits, caches, head_type::drafter::make(arena, slots)};
     }
   };
 
+  /// What the host knows of the sequence in a slot.
+  struct cached_length {
+    index_t length = 0;
+    index_t longest = 0;  // that length and forward have reached since reset
+
+    void reach(index_t end) { longest = (std::max)(longest, end); }
+  };
+  std::size_t number_of(index_t slot) const {
+    check(
+        slot >= 0 && slot < slots(), "decoder: expected a slot in [0, ", slots(), "), got ", slot);
+    return static_cast<std::size_t>(slot);
+  }
+  cached_length& at(index_t slot) { return lengths_[number_of(slot)]; }
+  const cached_length& at(index_t slot) const { return lengths_[number_of(slot)]; }
+
+  static index_t checked(index_t slots) {
+    check(slots >= 1 && slots <= possible_slots,
+          "decoder: expected 1 to ",
+          possible_slots,
+          " slots, got ",
+          slots);
+    return slots;
+  }
+
   /// Whether the layers still have what stands in front of position `length`.
-  void check_rewindable(const char* function, index_t length) const {
-    check(longest_ - length <= rewindable,
+  static void check_rewindable(const char* function, index_t length, const cached_length& cached) {
+    check(cached.longest - length <= rewindable,
           function,
           ": the attention layer takes back at most ",
           rewindable,
           " positions, and the sequence has had ",
-          longest_,
+          cached.longest,
           ": expected a length of at least ",
-          longest_ - rewindable,
+          cached.longest - rewindable,
           ", or reset(), got ",
           length);
   }
-  void reach(index_t length) { longest_ = (std::max)(longest_, length); }
+
+  /// The rows of tokens that the host gives, behind those that are cached, through the trunk.
+  matrix run_tokens(std::span<const token_t> tokens, hidden_states states, row_output output) {
+    const auto M = static_cast<index_t>(tokens.size());
+    const rows_type rows = place(tokens);
+    pass_rows list;
+    list.add(0, {0, M});
+    at(0).reach(at(0).length + M);
+    const matrix normed = run(rows, list, states, output);
+    at(0).length += M;
+    return normed;
+  }
 
   /// Rows for tokens that the host gives, at the positions behind those that are cached.
   rows_type place(std::span<const token_t> tokens) {
     const auto M = static_cast<index_t>(tokens.size());
-    check(M <= Config.max_position_embeddings - length_,
+    check(M <= Config.max_position_embeddings - length(),
           "decoder: ",
           M,
           " tokens at position ",
-          length_,
+          length(),
           " do not fit into max_position_embeddings ",
           Config.max_position_embeddings);
     for (std::size_t m = 0; m < tokens.size(); ++m) {
@@ -269,7 +322,7 @@ class decoder {
             " does not lie in [0, ",
             Config.vocab_size,
             ")");
-      host_positions_[m] = length_ + static_cast<index_t>(m);
+      host_positions_[m] = length() + static_cast<index_t>(m);
     }
     const auto rows = memory_.rows.first(M);
     using traits = backend_traits<Backend>;
@@ -288,8 +341,11 @@ class decoder {
 
   /// Rows through the trunk; what the output matrix reads, [M, C], if logits are wanted. A head
   /// that drafts keeps what it is given of the rows, if its states are to be kept.
-  matrix run(const rows_type& rows, hidden_states states, row_output output) {
-    trunk_type::decode(rows.pass(*context_, *model_),
+  matrix run(const rows_type& rows,
+             const pass_rows& list,
+             hidden_states states,
+             row_output output) {
+    trunk_type::decode(rows.pass(*context_, *model_, list.runs()),
                        model_->trunk_layout(),
                        rows,
                        memory_.caches,
@@ -297,7 +353,7 @@ class decoder {
                        states == hidden_states::kept && Config.prediction.drafts(),
                        [&](matrix hidden) {
                          if constexpr (Config.prediction.drafts()) {
-                           store_rows(*context_, memory_.head.ring(), hidden, rows.positions);
+                           memory_.head.ring().store(*context_, list, hidden, rows.positions);
                          }
                        });
     return rows.normed;
@@ -307,8 +363,7 @@ class decoder {
   const model_type* model_;
   buffer<std::byte, Backend> storage_;
   memory memory_;
-  index_t length_ = 0;
-  index_t longest_ = 0;                  // that length_ and forward have reached since reset
+  std::vector<cached_length> lengths_;   // of each slot
   std::vector<index_t> host_positions_;  // [max_step_rows]
 };
 

@@ -23,10 +23,11 @@ enum class decode_mode {
 
 /// Why generation ended.
 enum class end_reason {
-  length,    ///< max_new_tokens
-  stop,      ///< a stop token or a stop sequence; it is part of the result
-  context,   ///< max_position_embeddings
-  callback,  ///< on_token returned false
+  length,     ///< max_new_tokens
+  stop,       ///< a stop token or a stop sequence; it is part of the result
+  context,    ///< max_position_embeddings
+  callback,   ///< on_token returned false, or a callback has thrown
+  cancelled,  ///< batch_generator::cancel
 };
 
 /// A token as it is confirmed. A function of a token_t takes it as well.
@@ -40,16 +41,25 @@ struct written_token {
   operator token_t() const { return token; }
 };
 
+/// How many tokens a head drafts in a cycle. What is written is the same either way.
+enum class draft_schedule {
+  constant,  ///< num_draft_tokens
+  adaptive,  ///< up to as many, as long as they pay: see draft_pacer. Where operations do not end
+             ///< when they return, the same as constant
+};
+
 /// How to generate.
 template <class S, class Backend>
 struct generate_options {
   decode_mode mode = decode_mode::speculative;  ///< a head that drafts nothing decodes plainly
-  index_t max_new_tokens = 128;                 ///< generation ends after as many
-  index_t min_new_tokens = 0;                   ///< generated tokens before which nothing stops it
-  std::vector<std::vector<token_t>> stop{};     ///< each ends generation, from min_new_tokens on
-  std::vector<token_t> stop_tokens{};           ///< each ends it; not chosen before min_new_tokens
-  sampling_options sampling{};                  ///< how tokens are chosen: by default the likeliest
-  bool log_probabilities = false;               ///< whether the result has them
+  index_t num_draft_tokens = -1;  ///< drafted in a cycle, up to the model's depth; -1: the depth
+  draft_schedule schedule = draft_schedule::constant;  ///< whether it is always as many
+  index_t max_new_tokens = 128;                        ///< generation ends after as many
+  index_t min_new_tokens = 0;                ///< generated tokens before which nothing stops it
+  std::vector<std::vector<token_t>> stop{};  ///< each ends generation, from min_new_tokens on
+  std::vector<token_t> stop_tokens{};        ///< each ends it; not chosen before min_new_tokens
+  sampling_options sampling{};               ///< how tokens are chosen: by default the likeliest
+  bool log_probabilities = false;            ///< whether the result has them
   std::function<bool(const written_token&)> on_token{};  ///< each as it is confirmed; false ends
   /// Position of each token and the logits [V] that it came from, in the backend's memory.
   std::function<void(index_t, vector_view<const accumulate_t<S>, Backend>)> on_logits{};
@@ -100,12 +110,13 @@ inline void check_tokens(std::span<const token_t> tokens, const char* what, inde
 }
 
 /// Throws mtp::error unless a prompt can be continued with the options, by a model with a
-/// vocabulary of V tokens and P positions.
+/// vocabulary of V tokens and P positions and a head of depth D.
 template <class S, class Backend>
 void check_generation(std::span<const token_t> prompt,
                       const generate_options<S, Backend>& options,
                       index_t V,
-                      index_t P) {
+                      index_t P,
+                      index_t D) {
   const auto length = static_cast<index_t>(prompt.size());
   check(length > 0, "generate: the prompt is empty");
   check(
@@ -118,6 +129,11 @@ void check_generation(std::span<const token_t> prompt,
         options.max_new_tokens,
         "], got ",
         options.min_new_tokens);
+  check(options.num_draft_tokens >= -1 && options.num_draft_tokens <= D,
+        "generate: expected num_draft_tokens in [0, ",
+        D,
+        "], or -1 for all, got ",
+        options.num_draft_tokens);
   check_tokens(prompt, "token", V);
   check_tokens(options.stop_tokens, "stop token", V);
   check_sampling(options.sampling, V);

@@ -34,7 +34,7 @@ struct block {
   using sum_type = accumulate_t<S>;                    ///< accumulator type
   using pass_type = model_pass<Config, Backend, S>;    ///< a pass over whole sequences
   using row_pass_type = row_pass<Config, Backend, S>;  ///< a pass over a few rows
-  using cache = typename Attention::cache;             ///< what a block keeps of one sequence
+  using cache = typename Attention::cache;             ///< what a block keeps of sequences
 
   /// Parameters of a block, under Hugging Face's names.
   struct layout {
@@ -113,8 +113,8 @@ struct block {
   static constexpr index_t rewindable = Attention::rewindable;
   /// Takes the memory of a cache from an arena, or counts it with an arena_plan.
   template <class Arena>
-  static constexpr cache make_cache(Arena& arena) {
-    return Attention::make_cache(arena);
+  static constexpr cache make_cache(Arena& arena, index_t slots) {
+    return Attention::make_cache(arena, slots);
   }
 
   /// Bytes of workspace that its operations want at most, in a training pass over N rows, sequences
@@ -140,7 +140,8 @@ struct block {
     feed_forward(pass, at, a, y);
   }
 
-  /// The same for rows of one sequence that continues a cache: y (=), x [M, C] at pass.positions.
+  /// The same for rows of sequences that a cache has the beginnings of: y (=), x [M, C] at
+  /// pass.positions.
   static void decode(const row_pass_type& pass,
                      const layout& at,
                      const activations& a,

@@ -64,24 +64,28 @@ class run_activations {
   index_t rows_ = 0;
 };
 
-/// Caches of `count` blocks for one sequence.
+/// Caches of `count` blocks for the sequences of `slots` slots.
 template <class Block>
 class run_caches {
  public:
   /// Takes the memory from an arena, or counts it with an arena_plan.
   template <class Arena>
-  static constexpr run_caches make(Arena& arena, int count) {
+  static constexpr run_caches make(Arena& arena, int count, index_t slots) {
     run_caches made;
-    made.memory_ = repeated_memory::take(arena, count, layout);
+    made.slots_ = slots;
+    made.memory_ = repeated_memory::take(arena, count, layout(slots));
     return made;
   }
   /// That of block number `n`.
-  typename Block::cache at(int n) const { return memory_.at(n, layout); }
+  typename Block::cache at(int n) const { return memory_.at(n, layout(slots_)); }
 
  private:
-  static constexpr auto layout = [](auto& arena) { return Block::make_cache(arena); };
+  static constexpr auto layout(index_t slots) {
+    return [slots](auto& arena) { return Block::make_cache(arena, slots); };
+  }
 
   repeated_memory memory_;
+  index_t slots_ = 0;
 };
 
 }  // namespace mtp::inline MTP_ABI

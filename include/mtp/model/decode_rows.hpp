@@ -6,6 +6,7 @@
 
 #include "mtp/core/arena.hpp"
 #include "mtp/core/view.hpp"
+#include "mtp/model/pass_rows.hpp"
 #include "mtp/model/row_pass.hpp"
 #include "mtp/ops/rms_norm.hpp"
 #include "mtp/ops/sequence.hpp"
@@ -23,7 +24,7 @@ class decode_rows {
   matrix stream{nullptr, {0, 0}};                                ///< residual stream  [M, C]
   matrix normed{nullptr, {0, 0}};                                ///< what norm gives  [M, C]
   vector_view<sum_type, Backend> inverse{nullptr, dims<1>{0}};   ///< 1 / RMS of norm  [M]
-  vector_view<index_t, Backend> positions{nullptr, dims<1>{0}};  ///< in the sequence  [M]
+  vector_view<index_t, Backend> positions{nullptr, dims<1>{0}};  ///< in their sequences  [M]
   vector_view<token_t, Backend> ids{nullptr, dims<1>{0}};        ///< tokens  [M]
 
   /// Takes the memory for passes of `max_rows` rows through blocks of these kinds from an arena, or
@@ -62,19 +63,29 @@ class decode_rows {
     return Block::activations::make(memory, stream.extent(0));
   }
 
-  /// A pass of a model over these rows.
+  /// A pass of a model over these rows, in runs that outlive it.
   template <class Model>
-  pass_type pass(context<Backend>& context, const Model& model) const {
-    return {context, model.values(), model.rope(), positions};
+  pass_type pass(context<Backend>& context,
+                 const Model& model,
+                 std::span<const row_run> runs) const {
+    return {context, model.values(), model.rope(), positions, runs};
   }
 
-  /// Looks up which rows of a sequence these are; ids become the tokens `ahead` positions further
-  /// on.
+  /// Looks up which rows these are: for each run of `list`, rows of the sequence that the element
+  /// of `sequences` beside it names; ids become the tokens `ahead` positions further on.
+  template <class Sequences>
   void select(context<Backend>& context,
-              const sequence_view<Backend>& sequence,
-              index_t offset,
+              const Sequences& sequences,
+              const pass_rows& list,
               index_t ahead) const {
-    select_rows(context, positions, ids, sequence, offset, ahead);
+    for (std::size_t i = 0; i < list.runs().size(); ++i) {
+      select_rows(context,
+                  list.part(i, positions),
+                  list.part(i, ids),
+                  sequences[i].sequence,
+                  list.range(i).offset,
+                  ahead);
+    }
   }
 
   /// normed = RMSNorm(x) with the scale of a parameter.  x [M, C]

@@ -6,20 +6,15 @@
 #include "mtp/core/backend.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/model/model_config.hpp"
+#include "mtp/model/pass_rows.hpp"
 #include "mtp/ops/sequence.hpp"
 
 namespace mtp::inline MTP_ABI {
 
-/// Rows of a sequence, by where they stand behind its confirmed tokens: positions count + offset ..
-struct row_range {
-  index_t offset = 0;  ///< of the first row: 0 is the first position that is not confirmed
-  index_t rows = 0;    ///< how many rows
-};
-
-/// How many rows of a depth stand in its cache for good. Which rows a draft has to run follows from
-/// it; where the host does not know the number of confirmed tokens, a draft runs as many rows as a
-/// cycle can have confirmed, and the same rows again give the same bits. `Rewindable` is that of
-/// the attention layer whose cache it is.
+/// How many rows of a depth of one sequence stand in its cache for good. Which rows a draft has to
+/// run follows from it; where the host does not know the number of confirmed tokens, a draft runs
+/// as many rows as a cycle can have confirmed, and the same rows again give the same bits.
+/// `Rewindable` is that of the attention layer whose cache it is.
 template <model_config Config, class Backend, index_t Rewindable>
 class draft_progress {
  public:

@@ -2,41 +2,90 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
+#include <span>
 
 #include "mtp/core/view.hpp"
 #include "mtp/model/model_config.hpp"
 #include "mtp/model/parameter.hpp"
+#include "mtp/model/pass_rows.hpp"
 #include "mtp/ops/choose_tokens.hpp"
+#include "mtp/ops/elementwise.hpp"
 #include "mtp/ops/linear.hpp"
 #include "mtp/ops/linear_cross_entropy.hpp"
 #include "mtp/ops/sequence.hpp"
 
 namespace mtp::inline MTP_ABI {
 
-/// Turns normed rows into drafts: tokens[count + ahead + j] = the most likely token of rows[j]
-/// under an output matrix, or, where the sequence has a rule, what the rule chooses from its
-/// logits: with the noise that the model's own token at that position has, and with the drafts in
-/// front of it for penalties.  rows [J, C], logits [J, V], predicted [J]
-template <class S, class Backend, class Model>
+/// The last row of each run of a pass, one behind the other: in place where there is one run, else
+/// copied to `gathered`.  rows [M, C], gathered [runs at least, C]
+template <class S, class Backend>
+matrix_view<S, Backend> last_rows(context<Backend>& context,
+                                  const pass_rows& list,
+                                  matrix_view<S, Backend> rows,
+                                  matrix_view<S, Backend> gathered) {
+  const std::size_t runs = list.runs().size();
+  if (runs == 1) {
+    return list.last(0, rows);
+  }
+  for (std::size_t i = 0; i < runs; ++i) {
+    copy(context, gathered.slice(0, static_cast<index_t>(i), 1), list.last(i, rows));
+  }
+  return gathered.slice(0, 0, static_cast<index_t>(runs));
+}
+
+/// Turns normed rows into drafts of sequences: rows_of(task) rows for each task, one behind the
+/// other. tokens[count + ahead + j] = the most likely token of the task's row j under an output
+/// matrix, or, where the sequence has a rule, what the rule chooses from its logits: with the noise
+/// that the model's own token at that position has, and with the drafts in front of it for
+/// penalties.  rows [J, C], logits [J, V], predicted [J]
+template <class S, class Backend, class Model, class RowsOf>
 void draft_tokens(context<Backend>& context,
                   const Model& model,
                   const parameter& output,
                   matrix_view<S, Backend> rows,
                   matrix_view<accumulate_t<S>, Backend> logits,
                   vector_view<token_t, Backend> predicted,
-                  const sequence_view<Backend>& sequence,
+                  std::span<const draft_task<Backend>> tasks,
+                  const RowsOf& rows_of,
                   index_t ahead) {
   linear_forward(context, logits, rows, model.values().matrix(output));
-  if (!sequence.rule.exists()) {
+  const bool ruled = std::any_of(
+      tasks.begin(), tasks.end(), [](const auto& task) { return task.sequence.rule.exists(); });
+  if (!ruled) {
     predict(context, predicted, logits);
-    append_drafts(context, sequence, predicted, ahead);
-    return;
   }
-  for (index_t j = 0; j < rows.extent(0); ++j) {
-    const auto token = predicted.slice(0, j, 1);  // [1]
-    choose_tokens(context, token, logits.slice(0, j, 1), sequence, ahead + j);
-    append_drafts(context, sequence, token, ahead + j);
+  index_t first = 0;
+  for (const draft_task<Backend>& task : tasks) {
+    const index_t own = rows_of(task);
+    const auto chosen = predicted.slice(0, first, own);  // [own]
+    const auto from = logits.slice(0, first, own);       // [own, V]
+    if (!task.sequence.rule.exists()) {
+      if (ruled) {
+        predict(context, chosen, from);
+      }
+      append_drafts(context, task.sequence, chosen, ahead);
+    } else {
+      for (index_t j = 0; j < own; ++j) {
+        const auto token = chosen.slice(0, j, 1);  // [1]
+        choose_tokens(context, token, from.slice(0, j, 1), task.sequence, ahead + j);
+        append_drafts(context, task.sequence, token, ahead + j);
+      }
+    }
+    first += own;
   }
+}
+
+/// The first of the tasks, which draft `depth` tokens or more. Tasks stand in the order of falling
+/// depth.
+template <class Backend>
+std::span<const draft_task<Backend>> tasks_of_depth(std::span<const draft_task<Backend>> tasks,
+                                                    index_t depth) {
+  std::size_t count = tasks.size();
+  while (count > 0 && tasks[count - 1].depth < depth) {
+    --count;
+  }
+  return tasks.first(count);
 }
 
 /// Bytes of workspace that logits of `rows` rows and the choice of a token want at most.

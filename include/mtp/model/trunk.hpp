@@ -125,16 +125,17 @@ struct trunk {
     }
   };
 
-  /// What is kept of one sequence.
+  /// What is kept of sequences.
   struct caches {
     run_caches<dense_block_type> dense;  ///< of the first run
     run_caches<block_type> blocks;       ///< of the second, the last block included
 
     /// Takes the memory from an arena, or counts it with an arena_plan.
     template <class Arena>
-    static constexpr caches make(Arena& arena) {
-      const auto dense = run_caches<dense_block_type>::make(arena, dense_blocks);
-      return {dense, run_caches<block_type>::make(arena, Config.num_hidden_layers - dense_blocks)};
+    static constexpr caches make(Arena& arena, index_t slots) {
+      const auto dense = run_caches<dense_block_type>::make(arena, dense_blocks, slots);
+      return {dense,
+              run_caches<block_type>::make(arena, Config.num_hidden_layers - dense_blocks, slots)};
     }
     /// Of block l of the trunk.
     typename block_type::cache at(int l) const {
@@ -213,7 +214,7 @@ struct trunk {
     embedding_backward(pass.context, pass.g.matrix(at.embedding), dstream, pass.tokens_at(0));
   }
 
-  /// Rows of one sequence through embedding, blocks and norm: rows.normed [M, C] becomes what the
+  /// Rows of sequences through embedding, blocks and norm: rows.normed [M, C] becomes what the
   /// output matrix reads, if `wants_output`. Where `observed`, keep(what heads are given [M, C]) is
   /// called.
   template <class Keep>

@@ -1,6 +1,10 @@
 // Causal grouped-query attention: over whole sequences with its gradient, and over a cache.
 #pragma once
 
+#include <algorithm>
+#include <span>
+#include <type_traits>
+
 #include "mtp/core/cache_view.hpp"
 #include "mtp/ops/detail.hpp"
 #include "mtp/ops/operation.hpp"
@@ -60,12 +64,13 @@ void check_attention_backward(const char* function,
   check_rows(function, "statistics", statistics);
 }
 
-/// A cache fits heads k [M, G, E] at consecutive positions inside it.
+/// A cache fits heads k [M, G, E] of runs, each at consecutive positions inside it.
 template <class Cache, class Heads, class Positions>
 void check_cache(const char* function,
                  const Cache& cache,
                  const Heads& k,
-                 const Positions& positions) {
+                 const Positions& positions,
+                 std::span<const row_run> runs) {
   check(cache.num_key_value_heads == k.extent(1) && cache.head_dim == k.extent(2),
         function,
         ": expected a cache of ",
@@ -78,24 +83,54 @@ void check_cache(const char* function,
         cache.head_dim);
   check_shape(function, "positions", positions, dims<1>{k.extent(0)});
   check_rows(function, "positions", positions);
-  if constexpr (backend_traits<typename Heads::backend_type>::is_host_memory) {
-    for (index_t m = 0; m < positions.extent(0); ++m) {
-      check(positions(m) == positions(0) + m,
-            function,
-            ": positions must be consecutive, got ",
-            positions(m),
-            " as number ",
-            m,
-            " behind ",
-            positions(0));
-      check(positions(m) >= 0 && positions(m) < cache.capacity,
-            function,
-            ": position ",
-            positions(m),
-            " does not lie in a cache of ",
-            cache.capacity);
+  index_t rows = 0;
+  for (std::size_t r = 0; r < runs.size(); ++r) {
+    const auto [slot, count] = runs[r];
+    const bool again = std::any_of(runs.begin(),
+                                   runs.begin() + static_cast<std::ptrdiff_t>(r),
+                                   [&](row_run run) { return run.slot == slot; });
+    check(slot >= 0 && slot < cache.slots && !again,
+          function,
+          ": expected different slots in [0, ",
+          cache.slots,
+          "), got ",
+          slot,
+          " in run ",
+          r);
+    check(count >= 0 && count <= k.extent(0) - rows,
+          function,
+          ": expected runs of ",
+          k.extent(0),
+          " rows in all, got ",
+          count,
+          " behind ",
+          rows);
+    if constexpr (backend_traits<typename Heads::backend_type>::is_host_memory) {
+      for (index_t m = rows; m < rows + count; ++m) {
+        check(positions(m) == positions(rows) + m - rows,
+              function,
+              ": positions must be consecutive, got ",
+              positions(m),
+              " as number ",
+              m,
+              " behind ",
+              positions(rows));
+        check(positions(m) >= 0 && positions(m) < cache.capacity,
+              function,
+              ": position ",
+              positions(m),
+              " does not lie in a cache of ",
+              cache.capacity);
+      }
     }
+    rows += count;
   }
+  check(rows == k.extent(0),
+        function,
+        ": expected runs of ",
+        k.extent(0),
+        " rows in all, got ",
+        rows);
 }
 
 }  // namespace detail
@@ -145,14 +180,32 @@ void attention_backward(context<Backend>& context,
   MTP_DISPATCH(attention_backward, context, dq, dk, dv, dout, q, k, v, out, statistics, batch);
 }
 
-/// Writes k, v [M, G, E] into the cache at positions positions[0] .. positions[0] + M - 1, then
-/// attends: out[m, h] as in attention_forward with t = positions[m], over all cached positions s <=
-/// t.
+/// For each run, rows of one sequence: writes k, v [M, G, E] into the cache of its slot at the
+/// rows' positions, then attends: out[m, h] as in attention_forward with t = positions[m], over all
+/// positions s <= t of that slot.
 ///
-/// q, out [M, H, E]; positions [M] are consecutive. Positions before the first must have been
-/// written. Row-invariant: M rows at once give bit for bit what M calls with one row give. Throws
-/// mtp::error on wrong shapes and when the cache is full. Where the positions lie on a device, rows
-/// outside the cache write nothing and give zeros.
+/// q, out [M, H, E]; positions [M] are consecutive in a run, and those before a run's first must
+/// have been written. Runs have M rows in all and different slots. Row-invariant: M rows at once
+/// give bit for bit what M calls with one row give. Throws mtp::error on wrong shapes and when the
+/// cache is full. Where the positions lie on a device, rows outside the cache write nothing and
+/// give zeros.
+template <scalar S, class Backend>
+void attention_cached_forward(context<Backend>& context,
+                              view<S, dims<3>, Backend> out,
+                              cache_view<S, Backend> cache,
+                              in_heads<S, Backend> q,
+                              in_heads<S, Backend> k,
+                              in_heads<S, Backend> v,
+                              in_positions<Backend> positions,
+                              std::type_identity_t<std::span<const row_run>> runs) {
+  detail::check_attention("attention_cached_forward", q, k, v, 1);
+  detail::check_shape("attention_cached_forward", "out", out, q.shape());
+  detail::check_rows("attention_cached_forward", "out", out);
+  detail::check_cache("attention_cached_forward", cache, k, positions, runs);
+  MTP_DISPATCH(attention_cached_forward, context, out, cache, q, k, v, positions, runs);
+}
+
+/// The same with all rows in one run, of slot 0.
 template <scalar S, class Backend>
 void attention_cached_forward(context<Backend>& context,
                               view<S, dims<3>, Backend> out,
@@ -161,11 +214,8 @@ void attention_cached_forward(context<Backend>& context,
                               in_heads<S, Backend> k,
                               in_heads<S, Backend> v,
                               in_positions<Backend> positions) {
-  detail::check_attention("attention_cached_forward", q, k, v, 1);
-  detail::check_shape("attention_cached_forward", "out", out, q.shape());
-  detail::check_rows("attention_cached_forward", "out", out);
-  detail::check_cache("attention_cached_forward", cache, k, positions);
-  MTP_DISPATCH(attention_cached_forward, context, out, cache, q, k, v, positions);
+  const row_run all{0, q.extent(0)};
+  attention_cached_forward(context, out, cache, q, k, v, positions, {&all, 1});
 }
 
 /// @cond

@@ -68,18 +68,33 @@ void rope_attention_cached_forward(context<Backend>& context,
                                    out_heads<S, Backend> k,
                                    in_heads<S, Backend> v,
                                    in_sums<S, Backend> table,
-                                   in_positions<Backend> positions) {
+                                   in_positions<Backend> positions,
+                                   std::type_identity_t<std::span<const row_run>> runs) {
   detail::check_attention("rope_attention_cached_forward", in_heads<S, Backend>(q), k, v, 1);
   detail::check_shape("rope_attention_cached_forward", "out", out, q.shape());
   detail::check_rows("rope_attention_cached_forward", "out", out);
-  detail::check_cache("rope_attention_cached_forward", cache, k, positions);
+  detail::check_cache("rope_attention_cached_forward", cache, k, positions, runs);
   check(cache.capacity <= table.extent(0),
         "rope_attention_cached_forward: a cache of ",
         cache.capacity,
         " positions needs a table of as many, got ",
         table.extent(0));
   detail::check_rope("rope_attention_cached_forward", q, table, 1, 0);
-  MTP_DISPATCH(rope_attention_cached_forward, context, out, cache, q, k, v, table, positions);
+  MTP_DISPATCH(rope_attention_cached_forward, context, out, cache, q, k, v, table, positions, runs);
+}
+
+/// The same with all rows in one run, of slot 0.
+template <scalar S, class Backend>
+void rope_attention_cached_forward(context<Backend>& context,
+                                   view<S, dims<3>, Backend> out,
+                                   cache_view<S, Backend> cache,
+                                   out_heads<S, Backend> q,
+                                   out_heads<S, Backend> k,
+                                   in_heads<S, Backend> v,
+                                   in_sums<S, Backend> table,
+                                   in_positions<Backend> positions) {
+  const row_run all{0, q.extent(0)};
+  rope_attention_cached_forward(context, out, cache, q, k, v, table, positions, {&all, 1});
 }
 
 /// @cond

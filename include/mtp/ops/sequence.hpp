@@ -41,6 +41,7 @@ struct sequence_view {
   vector_view<index_t, Backend>
       state;                      ///< sequence_state tells which number is what  [sequence_states]
   sampling_rule<Backend> rule{};  ///< how its tokens are chosen; none: by the largest logit
+  index_t slot = 0;               ///< of its caches, where several sequences are decoded together
 };
 
 /// The numbers of sequence_view::state.

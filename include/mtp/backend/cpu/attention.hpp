@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "mtp/backend/cpu/attention_tile.hpp"
 #include "mtp/backend/cpu/context.hpp"
@@ -118,48 +119,64 @@ struct cpu_attention_ops {
                                        heads<const S> q,
                                        heads<const S> k,
                                        heads<const S> v,
-                                       vector_view<const index_t, cpu> positions) {
-    if (q.empty()) {
-      return;
-    }
-    const index_t first = positions(0);
-    const index_t M = q.extent(0), H = q.extent(1), G = k.extent(1), E = q.extent(2);
-    const arena::scope scope(context.workspace());
-    const index_t scratch_count = attend_scratch<S>(first + M, E);
-    S* const scratch = context.workspace().template take<S>(context.threads() * scratch_count);
-    const auto head_of = [&](index_t g) {
+                                       vector_view<const index_t, cpu> positions,
+                                       std::span<const row_run> runs) {
+    const index_t H = q.extent(1), G = k.extent(1), E = q.extent(2);
+    const auto head_of = [&](index_t slot, index_t g) {
       return packed_head<Stored>(
-          cache.data + g * packed_head<Stored>::storage(cache.capacity, E), cache.capacity, E);
+          cache.at(slot).data + g * packed_head<Stored>::storage(cache.capacity, E),
+          cache.capacity,
+          E);
     };
-    for (index_t g = 0; g < G; ++g) {
-      for (index_t m = 0; m < M; ++m) {
-        head_of(g).write(first + m, &k(m, g, 0), &v(m, g, 0));
+    index_t row = 0, tasks = 0, work = 0, longest = 0;
+    for (const row_run& run : runs) {
+      if (run.rows == 0) {
+        continue;
       }
+      const index_t first = positions(row), end = first + run.rows;
+      for (index_t g = 0; g < G; ++g) {
+        const packed_head<Stored> head = head_of(run.slot, g);
+        for (index_t m = 0; m < run.rows; ++m) {
+          head.write(first + m, &k(row + m, g, 0), &v(row + m, g, 0));
+        }
+      }
+      tasks += H * ceil_div(run.rows, index_t{tile_rows});
+      work += run.rows * H * E * end;
+      longest = (std::max)(longest, end);
+      row += run.rows;
     }
-    const index_t tiles = ceil_div(M, index_t{tile_rows});
-    const auto run = [&](index_t task, int thread) {
+    const arena::scope scope(context.workspace());
+    const index_t scratch_count = attend_scratch<S>(longest, E);
+    S* const scratch = context.workspace().template take<S>(context.threads() * scratch_count);
+    const auto attend_tile = [&](index_t task, int thread) {
+      index_t from = 0;
+      const row_run* run = runs.data();
+      for (index_t own = 0; task >= (own = H * ceil_div(run->rows, index_t{tile_rows})); ++run) {
+        task -= own;
+        from += run->rows;
+      }
+      const index_t tiles = ceil_div(run->rows, index_t{tile_rows});
       const index_t h = task / tiles, m = task % tiles * tile_rows;
-      attend<S>(head_of(h / (H / G)),
-                (std::min<index_t>)(tile_rows, M - m),
-                first + m,
+      attend<S>(head_of(run->slot, h / (H / G)),
+                (std::min<index_t>)(tile_rows, run->rows - m),
+                positions(from) + m,
                 score_scale<S>(E),
-                &q(m, h, 0),
+                &q(from + m, h, 0),
                 q.stride(0),
-                &out(m, h, 0),
+                &out(from + m, h, 0),
                 out.stride(0),
                 static_cast<S*>(nullptr),
                 static_cast<S*>(nullptr),
                 0,
                 scratch + thread * scratch_count);
     };
-    constexpr index_t serial_positions = 1
-                                         << 15;  // products of E with less run faster on one thread
-    if (M * H * E * (first + M) <= serial_positions) {
-      for (index_t task = 0; task < H * tiles; ++task) {
-        run(task, 0);
+    constexpr index_t serial_work = 1 << 15;  // with less, one thread is faster
+    if (work <= serial_work) {
+      for (index_t task = 0; task < tasks; ++task) {
+        attend_tile(task, 0);
       }
     } else {
-      context.parallel(H * tiles, run);
+      context.parallel(tasks, attend_tile);
     }
   }
 
@@ -219,16 +236,25 @@ struct cpu_attention_ops {
   }
 
   /// The cache is read as it is: each step reads all of it once.
-  template <class Out, class Cache, class... Views>
-  requires some_widened<Out, Views...>
-  static void attention_cached_forward(cpu_context& context, Out out, Cache cache, Views... views) {
+  template <class Out, class Cache, class Heads>
+  requires some_widened<Out, Heads>
+  static void attention_cached_forward(cpu_context& context,
+                                       Out out,
+                                       Cache cache,
+                                       Heads q,
+                                       Heads k,
+                                       Heads v,
+                                       vector_view<const index_t, cpu> positions,
+                                       std::span<const row_run> runs) {
     run_widened(
         context,
         [&](auto wide_out, auto... wide) {
-          attention_cached_forward(context, wide_out, cache, wide...);
+          attention_cached_forward(context, wide_out, cache, wide..., positions, runs);
         },
         out,
-        views...);
+        q,
+        k,
+        v);
   }
 
   template <class... Views>

@@ -1,6 +1,8 @@
 // Rotation and attention on the CPU: one after the other. Contracts: ops/rope_attention.hpp.
 #pragma once
 
+#include <span>
+
 #include "mtp/backend/cpu/attention.hpp"
 #include "mtp/backend/cpu/rope.hpp"
 
@@ -54,15 +56,22 @@ struct cpu_rope_attention_ops {
                                             heads<S> k,
                                             heads<const S> v,
                                             matrix_view<const accumulate_t<S>, cpu> table,
-                                            vector_view<const index_t, cpu> positions) {
-    const index_t M = q.extent(0);
-    if (M == 0) {
-      return;
+                                            vector_view<const index_t, cpu> positions,
+                                            std::span<const row_run> runs) {
+    index_t first = 0;
+    for (const row_run& run : runs) {
+      if (run.rows > 0) {
+        const auto rotate = [&](const heads<S>& x) {
+          cpu_rope_ops::rope_forward(
+              context, x.slice(0, first, run.rows), table, run.rows, positions(first));
+        };
+        rotate(q);
+        rotate(k);
+      }
+      first += run.rows;
     }
-    cpu_rope_ops::rope_forward(context, q, table, M, positions(0));
-    cpu_rope_ops::rope_forward(context, k, table, M, positions(0));
     cpu_attention_ops::attention_cached_forward(
-        context, out, cache, heads<const S>(q), heads<const S>(k), v, positions);
+        context, out, cache, heads<const S>(q), heads<const S>(k), v, positions, runs);
   }
 };
 

@@ -1,6 +1,8 @@
 // Attention on the GPU. Contracts: ops/attention.hpp.
 #pragma once
 
+#include <span>
+
 #include <algorithm>
 
 #include "mtp/backend/cuda/attention_launch.cuh"
@@ -78,9 +80,10 @@ struct cuda_attention_ops {
                                        heads<const S> q,
                                        heads<const S> k,
                                        heads<const S> v,
-                                       vector_view<const index_t, cuda> positions) {
+                                       vector_view<const index_t, cuda> positions,
+                                       std::span<const row_run> runs) {
     attention_launcher<Widths, S>(context, "attention_cached_forward")
-        .cached_forward(out, cache, q, nothing<S>(), k, v, positions.data());
+        .cached_forward(out, cache, q, nothing<S>(), k, v, positions.data(), runs);
   }
 
  private:

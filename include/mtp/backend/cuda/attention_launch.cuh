@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <span>
 
 #include "mtp/backend/cuda/attention_matrices.cuh"
 #include "mtp/backend/cuda/attention_simple.cuh"
@@ -128,7 +129,31 @@ class attention_launcher {
                       heads<S> rotated,
                       heads<const S> k,
                       heads<const S> v,
-                      const index_t* positions) const {
+                      const index_t* positions,
+                      std::span<const row_run> runs) const {
+    index_t first = 0;
+    for (const row_run& run : runs) {
+      const auto own = [&](const auto& x) { return x.slice(0, first, run.rows); };
+      run_cached(own(out),
+                 cache.at(run.slot),
+                 own(q),
+                 table_.data == nullptr ? rotated : own(rotated),
+                 own(k),
+                 own(v),
+                 positions + first);
+      first += run.rows;
+    }
+  }
+
+ private:
+  /// Rows of one sequence.
+  void run_cached(heads<S> out,
+                  cache_view<S, cuda> cache,
+                  heads<const S> q,
+                  heads<S> rotated,
+                  heads<const S> k,
+                  heads<const S> v,
+                  const index_t* positions) const {
     if (q.empty()) {
       return;
     }
@@ -185,7 +210,6 @@ class attention_launcher {
     launch_simple_forward(a);
   }
 
- private:
   template <int E>
   matrix_attention<E> matrices() const {
     return {context_, function_, table_};

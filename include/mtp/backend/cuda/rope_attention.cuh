@@ -5,6 +5,8 @@
 // small pass of their own, because many blocks read them. A cache receives them rotated.
 #pragma once
 
+#include <span>
+
 #include "mtp/backend/cuda/attention.cuh"
 #include "mtp/backend/cuda/rope.cuh"
 
@@ -57,10 +59,11 @@ struct cuda_rope_attention_ops {
                                             heads<S> k,
                                             heads<const S> v,
                                             matrix_view<const accumulate_t<S>, cuda> table,
-                                            vector_view<const index_t, cuda> positions) {
+                                            vector_view<const index_t, cuda> positions,
+                                            std::span<const row_run> runs) {
     attention_launcher<Widths, S>(
         context, "rope_attention_cached_forward", rotation_table<accumulate_t<S>>(table))
-        .cached_forward(out, cache, q, q, k, v, positions.data());
+        .cached_forward(out, cache, q, q, k, v, positions.data(), runs);
   }
 };
 

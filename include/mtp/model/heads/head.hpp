@@ -3,6 +3,7 @@
 
 #include <concepts>
 #include <cstddef>
+#include <span>
 
 #include "mtp/model/heads/independent.hpp"
 #include "mtp/model/heads/none.hpp"
@@ -10,6 +11,8 @@
 #include "mtp/model/heads/recurrent.hpp"
 #include "mtp/model/heads/sequential.hpp"
 #include "mtp/model/heads/shared_logit.hpp"
+#include "mtp/model/pass_rows.hpp"
+#include "mtp/model/row_ring.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -42,10 +45,11 @@ concept drafts_if_asked =
                                             context<Backend>& context,
                                             const model_stand_in& model,
                                             const sequence_view<Backend>& sequence,
+                                            std::span<const draft_task<Backend>> tasks,
                                             index_t n) {
-  { drafter.ring() } -> std::convertible_to<matrix_view<S, Backend>>;
-  drafter.advance(context, model, sequence, n, n);
-  drafter.draft(context, model, sequence);
+  { drafter.ring() } -> std::convertible_to<row_ring<S, Backend>>;
+  drafter.advance(context, model, sequence, n, n, n);
+  drafter.draft(context, model, tasks);
 };
 }  // namespace detail
 
@@ -66,9 +70,10 @@ concept drafts_if_asked =
 ///   and with gradients overwrites those. What the depths give the trunk goes into dhidden or into
 ///   dstream [N, C], and run returns whether it wrote dstream. pass.scope says what the depths
 ///   behind 0 may reach.
-/// - `drafter`: for decoding, with make(arena, max_rows), workspace(max_rows, threads), reset and
-///   rewind; where the kind drafts, also with ring, advance and draft, as independent.hpp has them.
-///   draft leaves the choice of tokens to draft_tokens, which follows the rule of the sequence.
+/// - `drafter`: for decoding the sequences of `slots` slots, with make(arena, slots),
+///   workspace(slots, threads), reset and rewind; where the kind drafts, also with ring, advance
+///   and draft, as independent.hpp has them. draft leaves the choice of tokens to draft_tokens,
+///   which follows the rule of each sequence.
 template <class Head, model_config Config, class Backend, class S>
 concept prediction_head = detail::reads_normed_rows<Head, Config, Backend, S> &&
     detail::drafts_if_asked<Head, Config, Backend, S> &&
@@ -94,8 +99,8 @@ concept prediction_head = detail::reads_normed_rows<Head, Config, Backend, S> &&
   { Head::drafter::make(memory, n) } -> std::same_as<typename Head::drafter>;
   { Head::drafter::make(plan, n) } -> std::same_as<typename Head::drafter>;
   { Head::drafter::workspace(n, n) } -> std::convertible_to<index_t>;
-  drafter.reset();
-  drafter.rewind(n);
+  drafter.reset(n);
+  drafter.rewind(n, n);
 };
 
 }  // namespace mtp::inline MTP_ABI

@@ -6,9 +6,13 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <span>
 #include <string>
 
 #include "mtp/model/draft_tokens.hpp"
+#include "mtp/model/pass_rows.hpp"
+#include "mtp/model/row_pass.hpp"
+#include "mtp/model/row_ring.hpp"
 #include "mtp/model/trunk.hpp"
 #include "mtp/ops/elementwise.hpp"
 #include "mtp/ops/linear.hpp"
@@ -148,79 +152,106 @@ struct independent_head {
 
   // ---- Drafting ----
 
-  /// Drafts the next D tokens from the trunk's last row; there is nothing to remember but that row.
+  /// Drafts the next tokens of sequences, up to D of each, from the trunk's last row of each; there
+  /// is nothing to remember but that row.
   class drafter {
    public:
-    /// Takes the memory, and a ring of `max_rows` rows, from an arena, or counts it with an
+    using ring_type = row_ring<S, Backend>;                   ///< the latest rows of a stream
+    using tasks_type = std::span<const draft_task<Backend>>;  ///< what is to be drafted
+
+    /// Takes the memory for the sequences of `slots` slots from an arena, or counts it with an
     /// arena_plan.
     template <class Arena>
-    static constexpr drafter make(Arena& arena, index_t max_rows) {
-      const index_t C = Config.hidden_size, V = Config.vocab_size;
+    static constexpr drafter make(Arena& arena, index_t slots) {
+      constexpr index_t C = Config.hidden_size, V = Config.vocab_size;
+      const auto rows = [&] { return matrix(arena.template take<S>(slots * C), {slots, C}); };
       drafter made;
-      made.ring_ = matrix(arena.template take<S>(max_rows * C), {max_rows, C});
-      made.row_ = matrix(arena.template take<S>(C), {1, C});
-      made.inner_ = matrix(arena.template take<S>(C), {1, C});
-      made.outer_ = matrix(arena.template take<S>(C), {1, C});
-      made.logits_ = {arena.template take<accumulate_t<S>>(V), {1, V}};
-      made.position_ = {arena.template take<index_t>(1), dims<1>{1}};
-      made.token_ = {arena.template take<token_t>(1), dims<1>{1}};
+      made.ring_ = ring_type::make(arena, slots, row_limits<Config, Backend>::draft, C);
+      made.row_ = rows();
+      made.inner_ = rows();
+      made.outer_ = rows();
+      made.logits_ = {arena.template take<accumulate_t<S>>(slots * V), {slots, V}};
+      made.position_ = {arena.template take<index_t>(slots), dims<1>{slots}};
+      made.token_ = {arena.template take<token_t>(slots), dims<1>{slots}};
       return made;
     }
 
     /// Bytes of workspace that a draft wants at most.
-    static constexpr index_t workspace(index_t, index_t threads) {
+    static constexpr index_t workspace(index_t slots, index_t threads) {
       constexpr index_t C = Config.hidden_size;
-      return (std::max)({ops_of<Backend>::template linear_forward_workspace<S>(1, C, C, threads),
-                         ops_of<Backend>::template row_workspace<S>(1, C, threads),
-                         logits_workspace<Config, Backend, S>(1, threads)});
+      return (std::max)(
+          {ops_of<Backend>::template linear_forward_workspace<S>(slots, C, C, threads),
+           ops_of<Backend>::template row_workspace<S>(slots, C, threads),
+           logits_workspace<Config, Backend, S>(slots, threads)});
     }
     /// Nothing to forget.
-    void reset() {}
+    void reset(index_t) {}
     /// Nothing to set back.
-    void rewind(index_t) {}
+    void rewind(index_t, index_t) {}
 
-    /// Where the trunk's rows are kept: what store_rows is given.  [max_rows, C]
-    const matrix& ring() const { return ring_; }
+    /// Where the trunk's rows are kept.
+    const ring_type& ring() const { return ring_; }
 
     /// Nothing to bring up to date.
     template <class Model>
-    void advance(context<Backend>&, const Model&, const sequence_view<Backend>&, index_t, index_t) {
+    void advance(
+        context<Backend>&, const Model&, const sequence_view<Backend>&, index_t, index_t, index_t) {
     }
 
-    /// Drafts for the D tokens behind the confirmed ones, each from the same row.
+    /// Drafts for the tokens behind the confirmed ones, all of a sequence from the same row. Tasks
+    /// are of different sequences, in the order of falling depth.
     template <class Model>
-    void draft(context<Backend>& context,
-               const Model& model,
-               const sequence_view<Backend>& sequence) {
-      select_rows(context, position_, token_, sequence, -2, 0);
-      load_rows(context, row_, ring_, position_);
+    void draft(context<Backend>& context, const Model& model, tasks_type tasks) {
+      pass_rows list;
+      for (const draft_task<Backend>& task : tasks) {
+        list.add(task.sequence.slot, {-2, 1});
+      }
+      for (std::size_t i = 0; i < tasks.size(); ++i) {
+        select_rows(context,
+                    list.part(i, position_),
+                    list.part(i, token_),
+                    tasks[i].sequence,
+                    list.range(i).offset,
+                    0);
+      }
+      ring_.load(context, list, row_.slice(0, 0, list.rows()), position_.slice(0, 0, list.rows()));
       for (std::size_t k = 1; k <= D; ++k) {
+        const auto depth = static_cast<index_t>(k);
+        const tasks_type deep = tasks_of_depth(tasks, depth);
+        if (deep.empty()) {
+          return;
+        }
+        const auto part = [&](const auto& all) {
+          return all.slice(0, 0, static_cast<index_t>(deep.size()));
+        };
         const depth_layout& p = model.head_layout().depth[k - 1];
         linear_bias_forward(context,
-                            inner_,
-                            row_,
+                            part(inner_),
+                            part(row_),
                             model.values().matrix(p.residual),
                             model.values().vector(p.bias));
-        silu_residual_forward(context, outer_, row_, inner_);
-        draft_tokens(context,
-                     model,
-                     p.output,
-                     outer_,
-                     logits_,
-                     token_,
-                     sequence,
-                     static_cast<index_t>(k) - 1);
+        silu_residual_forward(context, part(outer_), part(row_), part(inner_));
+        draft_tokens(
+            context,
+            model,
+            p.output,
+            part(outer_),
+            part(logits_),
+            part(token_),
+            deep,
+            [](const auto&) { return index_t{1}; },
+            depth - 1);
       }
     }
 
    private:
-    matrix ring_{nullptr, {0, 0}};                                   // [max_rows, C]
-    matrix row_{nullptr, {0, 0}};                                    // [1, C]
-    matrix inner_{nullptr, {0, 0}};                                  // [1, C]
-    matrix outer_{nullptr, {0, 0}};                                  // [1, C]
-    matrix_view<accumulate_t<S>, Backend> logits_{nullptr, {0, 0}};  // [1, V]
-    vector_view<index_t, Backend> position_{nullptr, dims<1>{0}};    // [1]
-    vector_view<token_t, Backend> token_{nullptr, dims<1>{0}};       // [1]
+    ring_type ring_;
+    matrix row_{nullptr, {0, 0}};                                    // [slots, C]
+    matrix inner_{nullptr, {0, 0}};                                  // [slots, C]
+    matrix outer_{nullptr, {0, 0}};                                  // [slots, C]
+    matrix_view<accumulate_t<S>, Backend> logits_{nullptr, {0, 0}};  // [slots, V]
+    vector_view<index_t, Backend> position_{nullptr, dims<1>{0}};    // [slots]
+    vector_view<token_t, Backend> token_{nullptr, dims<1>{0}};       // [slots]
   };
 };
 

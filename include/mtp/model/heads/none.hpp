@@ -74,9 +74,9 @@ struct none_head {
     /// Bytes of workspace that a draft wants at most.
     static constexpr index_t workspace(index_t, index_t) { return 0; }
     /// Nothing to forget.
-    void reset() {}
+    void reset(index_t) {}
     /// Nothing to set back.
-    void rewind(index_t) {}
+    void rewind(index_t, index_t) {}
   };
 };
 

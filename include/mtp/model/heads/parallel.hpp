@@ -5,12 +5,15 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <span>
 #include <string>
 
 #include "mtp/model/block_run.hpp"
 #include "mtp/model/decode_rows.hpp"
 #include "mtp/model/draft_progress.hpp"
 #include "mtp/model/draft_tokens.hpp"
+#include "mtp/model/pass_rows.hpp"
+#include "mtp/model/row_ring.hpp"
 #include "mtp/model/trunk.hpp"
 #include "mtp/ops/elementwise.hpp"
 #include "mtp/ops/rms_norm.hpp"
@@ -33,7 +36,6 @@ struct parallel_head {
   using trunk_type = trunk<Config, Backend, S>;        ///< what it is given its rows by
   using block_type = typename trunk_type::block_type;  ///< the computation of a block
   using block_layout = typename block_type::layout;    ///< parameters of a block
-  using row_pass_type = row_pass<Config, Backend, S>;  ///< a pass over a few rows
 
   /// Parameters of the extra blocks; depth k at k - 1.
   struct layout {
@@ -162,120 +164,165 @@ struct parallel_head {
 
   // ---- Drafting ----
 
-  /// Drafts the next D tokens of one sequence. Each extra block has a cache over z, which is true
-  /// for every position that the trunk has seen. All drafts come from the last of these positions,
-  /// so one product with the output matrix serves them all.
+  /// Drafts the next tokens of sequences, up to D of each. Each extra block has a cache over z,
+  /// which is true for every position that the trunk has seen. All drafts of a sequence come from
+  /// the last of these positions, so one product with the output matrix serves them all.
   class drafter {
    public:
-    using rows_type = decode_rows<Config, Backend, S>;  ///< the rows of a pass
+    using rows_type = decode_rows<Config, Backend, S>;        ///< the rows of a pass
+    using ring_type = row_ring<S, Backend>;                   ///< the latest rows of a stream
+    using tasks_type = std::span<const draft_task<Backend>>;  ///< what is to be drafted
 
-    /// Takes the memory for passes of `max_rows` rows from an arena, or counts it with an
+    /// Takes the memory for the sequences of `slots` slots from an arena, or counts it with an
     /// arena_plan.
     template <class Arena>
-    static constexpr drafter make(Arena& arena, index_t max_rows) {
-      constexpr index_t C = Config.hidden_size, V = Config.vocab_size,
-                        depth = Config.prediction.depth;
+    static constexpr drafter make(Arena& arena, index_t slots) {
+      constexpr index_t C = Config.hidden_size, V = Config.vocab_size;
+      const index_t max_rows = limits::drafter_rows(slots), drafts = slots * max_depth;
       drafter made;
       made.rows_ = rows_type::template make<block_type>(arena, max_rows);
-      made.ring_ = matrix(arena.template take<S>(max_rows * C), {max_rows, C});
+      made.ring_ = ring_type::make(arena, slots, limits::ring, C);
       made.input_ = matrix(arena.template take<S>(max_rows * C), {max_rows, C});
-      made.last_ = matrix(arena.template take<S>(depth * C), {depth, C});
-      made.logits_ = {arena.template take<accumulate_t<S>>(depth * V), {depth, V}};
-      made.predicted_ = {arena.template take<token_t>(depth), dims<1>{depth}};
-      made.caches_ = run_caches<block_type>::make(arena, depth);
+      made.last_ = matrix(arena.template take<S>(drafts * C), {drafts, C});
+      made.logits_ = {arena.template take<accumulate_t<S>>(drafts * V), {drafts, V}};
+      made.predicted_ = {arena.template take<token_t>(drafts), dims<1>{drafts}};
+      made.caches_ = run_caches<block_type>::make(arena, Config.prediction.depth, slots);
       return made;
     }
 
-    /// Bytes of workspace that passes of M rows and a draft want at most.
-    static constexpr index_t workspace(index_t M, index_t threads) {
-      return (std::max)(block_type::decode_workspace(M, threads),
-                        logits_workspace<Config, Backend, S>(Config.prediction.depth, threads));
+    /// Bytes of workspace that its passes want at most.
+    static constexpr index_t workspace(index_t slots, index_t threads) {
+      return (std::max)(block_type::decode_workspace(limits::drafter_rows(slots), threads),
+                        logits_workspace<Config, Backend, S>(slots * max_depth, threads));
     }
 
-    /// A new sequence.
-    void reset() { progress_.reset(); }
+    /// A new sequence in a slot.
+    void reset(index_t slot) {
+      for (auto& progress : progress_) {
+        progress[static_cast<std::size_t>(slot)].reset();
+      }
+    }
 
-    /// For a host that drives a sequence itself: `count` tokens are confirmed, the last of them not
-    /// yet seen by the trunk. Needed between drafts only where tokens became confirmed that no
-    /// draft proposed; draft does it once.
-    void rewind(index_t count) { progress_.rewind(count, rewound); }
+    /// For a host that drives a sequence itself: `count` tokens of it are confirmed, the last of
+    /// them not yet seen by the trunk. Needed between drafts only where tokens became confirmed
+    /// that no draft proposed; draft does it once.
+    void rewind(index_t slot, index_t count) {
+      for (auto& progress : progress_) {
+        progress[static_cast<std::size_t>(slot)].rewind(count, rewound);
+      }
+    }
 
-    /// Where the trunk's rows z are kept: what store_rows is given.  [max_rows, C]
-    const matrix& ring() const { return ring_; }
+    /// Where the trunk's rows z are kept.
+    const ring_type& ring() const { return ring_; }
 
-    /// Brings every depth up to date: the trunk has seen `seen` of the `count` confirmed tokens.
+    /// Brings depths 1 .. `depth` of a sequence up to date: the trunk has seen `seen` of the
+    /// `count` confirmed tokens. At most row_limits::step rows of each depth are missing.
     template <class Model>
     void advance(context<Backend>& context,
                  const Model& model,
                  const sequence_view<Backend>& sequence,
                  index_t count,
-                 index_t seen) {
-      const row_range range = progress_.up_to(seen, count);
-      if (range.rows > 0) {
-        const auto rows = load(context, sequence, range);
-        const auto pass = rows.pass(context, model);
-        for (std::size_t k = 1; k <= D; ++k) {
-          run_block(pass, model, rows, k);
-        }
-      }
+                 index_t seen,
+                 index_t depth) {
+      const std::array<draft_task<Backend>, 1> only{{{sequence, depth}}};
+      run(
+          context,
+          model,
+          only,
+          [&](auto& progress, const auto&) { return progress.up_to(seen, count); },
+          [](std::size_t, const pass_rows&) {});
     }
 
-    /// Drafts for the D tokens behind the confirmed ones.
+    /// Drafts for the tokens behind the confirmed ones. Tasks are of different sequences, in the
+    /// order of falling depth.
     template <class Model>
-    void draft(context<Backend>& context,
-               const Model& model,
-               const sequence_view<Backend>& sequence) {
-      const row_range range = progress_.for_draft(sequence, rewound);
-      const auto rows = load(context, sequence, range);
-      const auto pass = rows.pass(context, model);
-      for (std::size_t k = 1; k <= D; ++k) {
-        run_block(pass, model, rows, k);
-        const auto row = static_cast<index_t>(k) - 1;
-        rms_norm_forward(
-            context,
-            last_.slice(0, row, 1),
-            rows.inverse.slice(0, 0, 1),
-            rows.stream.slice(0, range.rows - 1, 1),
-            model.values().vector(norm_of(model.head_layout(), model.trunk_layout(), k)),
-            Config.rms_norm_eps);
+    void draft(context<Backend>& context, const Model& model, tasks_type tasks) {
+      std::array<index_t, max_slots> first{};  // row of last_ for depth 1 of a task
+      index_t drafts = 0;
+      for (std::size_t i = 0; i < tasks.size(); ++i) {
+        first[i] = drafts;
+        drafts += tasks[i].depth;
       }
+      run(
+          context,
+          model,
+          tasks,
+          [](auto& progress, const auto& task) {
+            return progress.for_draft(task.sequence, rewound);
+          },
+          [&](std::size_t k, const pass_rows& list) {
+            for (std::size_t i = 0; i < list.runs().size(); ++i) {
+              rms_norm_forward(
+                  context,
+                  last_.slice(0, first[i] + static_cast<index_t>(k) - 1, 1),
+                  rows_.inverse.slice(0, 0, 1),
+                  list.last(i, rows_.stream),
+                  model.values().vector(norm_of(model.head_layout(), model.trunk_layout(), k)),
+                  Config.rms_norm_eps);
+            }
+          });
       draft_tokens(
-          context, model, model.trunk_layout().output, last_, logits_, predicted_, sequence, 0);
+          context,
+          model,
+          model.trunk_layout().output,
+          last_.slice(0, 0, drafts),
+          logits_.slice(0, 0, drafts),
+          predicted_.slice(0, 0, drafts),
+          tasks,
+          [](const auto& task) { return task.depth; },
+          0);
     }
 
    private:
+    using limits = row_limits<Config, Backend>;
+    using progress_type = draft_progress<Config, Backend, block_type::rewindable>;
+    static constexpr index_t max_depth = Config.prediction.depth;
     static constexpr index_t rewound = 2;  // the row that drafts are made from is run anew
 
-    rows_type load(context<Backend>& context,
-                   const sequence_view<Backend>& sequence,
-                   row_range range) const {
-      const auto rows = rows_.first(range.rows);
-      rows.select(context, sequence, range.offset, 0);
-      load_rows(context, input_.slice(0, 0, range.rows), ring_, rows.positions);
-      return rows;
-    }
-
-    template <class Model>
-    void run_block(const row_pass_type& pass,
-                   const Model& model,
-                   const rows_type& rows,
-                   std::size_t k) const {
-      block_type::decode(pass,
-                         model.head_layout().block[k - 1],
-                         rows.template activations<block_type>(),
-                         caches_.at(static_cast<int>(k) - 1),
-                         rows.stream,
-                         input_.slice(0, 0, rows.stream.extent(0)));
+    /// For each depth that a task asks for: runs the rows range_of(progress, task), whose streams
+    /// are in rows_.stream, then calls done(k, the rows).
+    template <class Model, class RangeOf, class Done>
+    void run(context<Backend>& context,
+             const Model& model,
+             tasks_type tasks,
+             const RangeOf& range_of,
+             const Done& done) {
+      pass_rows loaded;
+      for (std::size_t k = 1; k <= D; ++k) {
+        const tasks_type deep = tasks_of_depth(tasks, static_cast<index_t>(k));
+        pass_rows list;
+        for (const draft_task<Backend>& task : deep) {
+          const index_t slot = task.sequence.slot;
+          list.add(slot, range_of(progress_[k - 1][static_cast<std::size_t>(slot)], task));
+        }
+        if (list.rows() == 0) {
+          continue;
+        }
+        const auto rows = rows_.first(list.rows());
+        const matrix input = input_.slice(0, 0, list.rows());  // [rows, C]
+        if (!(list == loaded)) {
+          rows.select(context, deep, list, 0);
+          ring_.load(context, list, input, rows.positions);
+          loaded = list;
+        }
+        block_type::decode(rows.pass(context, model, list.runs()),
+                           model.head_layout().block[k - 1],
+                           rows.template activations<block_type>(),
+                           caches_.at(static_cast<int>(k) - 1),
+                           rows.stream,
+                           input);
+        done(k, list);
+      }
     }
 
     rows_type rows_;
-    matrix ring_{nullptr, {0, 0}};                                   // [max_rows, C]
-    matrix input_{nullptr, {0, 0}};                                  // [max_rows, C]
-    matrix last_{nullptr, {0, 0}};                                   // [D, C]
-    matrix_view<accumulate_t<S>, Backend> logits_{nullptr, {0, 0}};  // [D, V]
-    vector_view<token_t, Backend> predicted_{nullptr, dims<1>{0}};   // [D]
-    run_caches<block_type> caches_;                                  // one for each depth
-    draft_progress<Config, Backend, block_type::rewindable> progress_;
+    ring_type ring_;
+    matrix input_{nullptr, {0, 0}};                                   // [rows, C]
+    matrix last_{nullptr, {0, 0}};                                    // [slots D, C]
+    matrix_view<accumulate_t<S>, Backend> logits_{nullptr, {0, 0}};   // [slots D, V]
+    vector_view<token_t, Backend> predicted_{nullptr, dims<1>{0}};    // [slots D]
+    run_caches<block_type> caches_;                                   // one for each depth
+    std::array<std::array<progress_type, max_slots>, D> progress_{};  // depth k at k - 1
   };
 };
 

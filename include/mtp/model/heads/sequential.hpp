@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -13,6 +14,8 @@
 #include "mtp/model/draft_progress.hpp"
 #include "mtp/model/draft_tokens.hpp"
 #include "mtp/model/heads/mtp_module.hpp"
+#include "mtp/model/pass_rows.hpp"
+#include "mtp/model/row_ring.hpp"
 #include "mtp/model/trunk.hpp"
 #include "mtp/ops/elementwise.hpp"
 #include "mtp/ops/rms_norm.hpp"
@@ -210,111 +213,136 @@ struct sequential_head {
 
   // ---- Drafting ----
 
-  /// Drafts the next D tokens of one sequence. Each depth has a cache over its own stream, fed with
-  /// the true hidden states and true tokens of accepted positions: row i of depth k is final once
-  /// token t_{i+k} is confirmed.
+  /// Drafts the next tokens of sequences, up to D of each. Each depth has a cache over its own
+  /// stream, fed with the true hidden states and true tokens of accepted positions: row i of depth
+  /// k is final once token t_{i+k} is confirmed.
   class drafter {
    public:
-    using rows_type = decode_rows<Config, Backend, S>;  ///< the rows of a pass
+    using rows_type = decode_rows<Config, Backend, S>;        ///< the rows of a pass
+    using ring_type = row_ring<S, Backend>;                   ///< the latest rows of a stream
+    using tasks_type = std::span<const draft_task<Backend>>;  ///< what is to be drafted
 
-    /// Takes the memory for passes of `max_rows` rows from an arena, or counts it with an
+    /// Takes the memory for the sequences of `slots` slots from an arena, or counts it with an
     /// arena_plan.
     template <class Arena>
-    static constexpr drafter make(Arena& arena, index_t max_rows) {
+    static constexpr drafter make(Arena& arena, index_t slots) {
       constexpr index_t C = Config.hidden_size, V = Config.vocab_size;
-      const auto matrix_of = [&](index_t columns) {
-        return matrix(arena.template take<S>(max_rows * columns), {max_rows, columns});
+      const index_t max_rows = limits::drafter_rows(slots);
+      const auto matrix_of = [&](index_t rows, index_t columns) {
+        return matrix(arena.template take<S>(rows * columns), {rows, columns});
       };
       drafter made;
       made.rows_ = rows_type::template make<block_type>(arena, max_rows);
-      made.input_ = matrix_of(C);
-      made.projected_ = matrix_of(C);
+      made.input_ = matrix_of(max_rows, C);
+      made.projected_ = matrix_of(max_rows, C);
       made.inv_hidden_ = {arena.template take<accumulate_t<S>>(max_rows), dims<1>{max_rows}};
       made.inv_embedding_ = {arena.template take<accumulate_t<S>>(max_rows), dims<1>{max_rows}};
-      made.logits_ = {arena.template take<accumulate_t<S>>(V), {1, V}};
-      made.predicted_ = {arena.template take<token_t>(1), dims<1>{1}};
-      made.caches_ = run_caches<block_type>::make(arena, Config.prediction.depth);
+      made.last_ = matrix_of(slots, C);
+      made.logits_ = {arena.template take<accumulate_t<S>>(slots * V), {slots, V}};
+      made.predicted_ = {arena.template take<token_t>(slots), dims<1>{slots}};
+      made.caches_ = run_caches<block_type>::make(arena, Config.prediction.depth, slots);
       for (auto& ring : made.rings_) {
-        ring = matrix_of(C);
+        ring = ring_type::make(arena, slots, limits::ring, C);
       }
       return made;
     }
 
-    /// Bytes of workspace that passes of M rows and a draft want at most.
-    static constexpr index_t workspace(index_t M, index_t threads) {
-      return (std::max)(module_type::decode_workspace(M, threads),
-                        logits_workspace<Config, Backend, S>(1, threads));
+    /// Bytes of workspace that its passes want at most.
+    static constexpr index_t workspace(index_t slots, index_t threads) {
+      return (std::max)(module_type::decode_workspace(limits::drafter_rows(slots), threads),
+                        logits_workspace<Config, Backend, S>(slots, threads));
     }
 
-    /// A new sequence.
-    void reset() {
+    /// A new sequence in a slot.
+    void reset(index_t slot) {
       for (auto& progress : progress_) {
-        progress.reset();
+        progress[static_cast<std::size_t>(slot)].reset();
       }
     }
 
-    /// For a host that drives a sequence itself: `count` tokens are confirmed, the last of them not
-    /// yet seen by the trunk. Needed between drafts only where tokens became confirmed that no
-    /// draft proposed; draft does it once.
-    void rewind(index_t count) {
+    /// For a host that drives a sequence itself: `count` tokens of it are confirmed, the last of
+    /// them not yet seen by the trunk. Needed between drafts only where tokens became confirmed
+    /// that no draft proposed; draft does it once.
+    void rewind(index_t slot, index_t count) {
       for (std::size_t k = 1; k <= D; ++k) {
-        progress_[k - 1].rewind(count, static_cast<index_t>(k) + 1);
+        progress_of(k, slot).rewind(count, static_cast<index_t>(k) + 1);
       }
     }
 
-    /// Where the trunk's rows are kept: what store_rows is given.  [max_rows, C]
-    const matrix& ring() const { return rings_[0]; }
+    /// Where the trunk's rows are kept.
+    const ring_type& ring() const { return rings_[0]; }
 
-    /// Brings every depth up to date: the trunk has seen `seen` of the `count` confirmed tokens.
+    /// Brings depths 1 .. `depth` of a sequence up to date: the trunk has seen `seen` of the
+    /// `count` confirmed tokens. At most row_limits::step rows of each depth are missing.
     template <class Model>
     void advance(context<Backend>& context,
                  const Model& model,
                  const sequence_view<Backend>& sequence,
                  index_t count,
-                 index_t seen) {
-      for (std::size_t k = 1; k <= D; ++k) {
+                 index_t seen,
+                 index_t depth) {
+      const std::array<draft_task<Backend>, 1> only{{{sequence, depth}}};
+      for (std::size_t k = 1; k <= static_cast<std::size_t>(depth); ++k) {
         const index_t end = (std::min)(seen, count - static_cast<index_t>(k));
-        run(context, model, sequence, k, progress_[k - 1].up_to(end, count));
+        pass_rows list;
+        list.add(sequence.slot, progress_of(k, sequence.slot).up_to(end, count));
+        run(context, model, only, list, k);
       }
     }
 
-    /// Drafts for the D tokens behind the confirmed ones, each from the ones before it.
+    /// Drafts for the tokens behind the confirmed ones, each from the ones before it. Tasks are of
+    /// different sequences, in the order of falling depth.
     template <class Model>
-    void draft(context<Backend>& context,
-               const Model& model,
-               const sequence_view<Backend>& sequence) {
+    void draft(context<Backend>& context, const Model& model, tasks_type tasks) {
       for (std::size_t k = 1; k <= D; ++k) {
-        const auto ahead = static_cast<index_t>(k);
-        const row_range range = progress_[k - 1].for_draft(sequence, ahead + 1);
-        run(context, model, sequence, k, range);
-        draft_tokens(context,
-                     model,
-                     model.trunk_layout().output,
-                     rows_.normed.slice(0, range.rows - 1, 1),
-                     logits_,
-                     predicted_,
-                     sequence,
-                     ahead - 1);
+        const auto depth = static_cast<index_t>(k);
+        const tasks_type deep = tasks_of_depth(tasks, depth);
+        if (deep.empty()) {
+          return;
+        }
+        pass_rows list;
+        for (const draft_task<Backend>& task : deep) {
+          const index_t slot = task.sequence.slot;
+          list.add(slot, progress_of(k, slot).for_draft(task.sequence, depth + 1));
+        }
+        run(context, model, deep, list, k);
+        draft_tokens(
+            context,
+            model,
+            model.trunk_layout().output,
+            last_rows(context, list, rows_.normed, last_),
+            logits_.slice(0, 0, static_cast<index_t>(deep.size())),
+            predicted_.slice(0, 0, static_cast<index_t>(deep.size())),
+            deep,
+            [](const auto&) { return index_t{1}; },
+            depth - 1);
       }
     }
 
    private:
+    using limits = row_limits<Config, Backend>;
+    using progress_type = draft_progress<Config, Backend, block_type::rewindable>;
+
+    progress_type& progress_of(std::size_t k, index_t slot) {
+      return progress_[k - 1][static_cast<std::size_t>(slot)];
+    }
+
     /// Runs some rows of depth k; their normed streams are in rows_.normed.
     template <class Model>
     void run(context<Backend>& context,
              const Model& model,
-             const sequence_view<Backend>& sequence,
-             std::size_t k,
-             row_range range) {
-      if (range.rows == 0) {
+             tasks_type tasks,
+             const pass_rows& list,
+             std::size_t k) {
+      if (list.rows() == 0) {
         return;
       }
-      const auto rows = rows_.first(range.rows);
-      const auto part = [&](const auto& all) { return all.slice(0, 0, range.rows); };
+      const auto rows = rows_.first(list.rows());
+      const auto part = [&](const auto& all) { return all.slice(0, 0, list.rows()); };
       const auto& at = model.head_layout().of(k);
-      rows.select(context, sequence, range.offset, static_cast<index_t>(k));
-      load_rows(context, part(input_), rings_[k - 1], rows.positions);
-      const auto pass = rows.pass(context, model);
+      rows.select(context, tasks, list, static_cast<index_t>(k));
+      rings_[k - 1].load(context, list, part(input_), rows.positions);
+      const auto pass = rows.pass(context, model, list.runs());
       const matrix projected = part(projected_);  // [rows, C]
       module_type::combine(pass,
                            at,
@@ -332,29 +360,22 @@ struct sequential_head {
                          projected);
       rows.norm(pass, norm_of(model.head_layout(), model.trunk_layout(), k), rows.stream);
       if (k < D) {
-        store_rows(
-            context, rings_[k], recycles_before_norm ? rows.stream : rows.normed, rows.positions);
+        rings_[k].store(
+            context, list, recycles_before_norm ? rows.stream : rows.normed, rows.positions);
       }
     }
 
     rows_type rows_;
-    matrix input_{nullptr, {0, 0}};                                             // [max_rows, C]
-    matrix projected_{nullptr, {0, 0}};                                         // [max_rows, C]
-    vector_view<accumulate_t<S>, Backend> inv_hidden_{nullptr, dims<1>{0}};     // [max_rows]
-    vector_view<accumulate_t<S>, Backend> inv_embedding_{nullptr, dims<1>{0}};  // [max_rows]
-    matrix_view<accumulate_t<S>, Backend> logits_{nullptr, {0, 0}};             // [1, V]
-    vector_view<token_t, Backend> predicted_{nullptr, dims<1>{0}};              // [1]
-    run_caches<block_type> caches_;                // one for each depth
-    std::array<matrix, D> rings_ = empty_rings();  // [max_rows, C] each: what depth k + 1 reads
-    std::array<draft_progress<Config, Backend, block_type::rewindable>, D> progress_{};
-
-    template <std::size_t... K>
-    static constexpr std::array<matrix, D> empty_rings(std::index_sequence<K...>) {
-      return {(static_cast<void>(K), matrix(nullptr, {0, 0}))...};
-    }
-    static constexpr std::array<matrix, D> empty_rings() {
-      return empty_rings(std::make_index_sequence<D>{});
-    }
+    matrix input_{nullptr, {0, 0}};                                             // [rows, C]
+    matrix projected_{nullptr, {0, 0}};                                         // [rows, C]
+    vector_view<accumulate_t<S>, Backend> inv_hidden_{nullptr, dims<1>{0}};     // [rows]
+    vector_view<accumulate_t<S>, Backend> inv_embedding_{nullptr, dims<1>{0}};  // [rows]
+    matrix last_{nullptr, {0, 0}};                                              // [slots, C]
+    matrix_view<accumulate_t<S>, Backend> logits_{nullptr, {0, 0}};             // [slots, V]
+    vector_view<token_t, Backend> predicted_{nullptr, dims<1>{0}};              // [slots]
+    run_caches<block_type> caches_;     // one for each depth
+    std::array<ring_type, D> rings_{};  // what depth k + 1 reads, at k
+    std::array<std::array<progress_type, max_slots>, D> progress_{};  // depth k at k - 1
   };
 };
 

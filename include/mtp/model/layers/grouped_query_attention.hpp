@@ -114,16 +114,17 @@ struct grouped_query_attention {
     }
   };
 
-  /// Keys and values of one sequence. A row is written at its position and read by the rows behind
-  /// it alone, so what stands behind the last position in use is stale and reaches no result.
+  /// Keys and values of sequences. A row is written at its position and read by the rows behind it
+  /// alone, so what stands behind the last position in use is stale and reaches no result.
   using cache = cache_view<S, Backend>;
   /// Positions that may be taken back: all, because all are kept.
   static constexpr index_t rewindable = Config.max_position_embeddings;
-  /// Takes the memory of a cache of config.max_position_embeddings from an arena, or counts it.
+  /// Takes the memory of config.max_position_embeddings for each slot from an arena, or counts it.
   template <class Arena>
-  static constexpr cache make_cache(Arena& arena) {
+  static constexpr cache make_cache(Arena& arena, index_t slots) {
     constexpr index_t P = Config.max_position_embeddings;
-    return {arena.template take<S>(ops_of<Backend>::template kv_storage<S>(P, G, E)), P, G, E};
+    constexpr index_t stride = ops_of<Backend>::template kv_storage<S>(P, G, E);
+    return {arena.template take<S>(slots * stride), P, G, E, slots, stride};
   }
 
   /// Bytes of workspace that its operations want at most, in a training pass over N rows, sequences
@@ -165,7 +166,7 @@ struct grouped_query_attention {
     linear_add_forward(pass.context, y, a.attended, pass.w.matrix(at.output), residual);
   }
 
-  /// The same for rows [M, C] of a sequence behind what the cache holds.
+  /// The same for rows [M, C] of sequences behind what the cache holds.
   template <class Pass>
   static void decode(const Pass& pass,
                      const layout& at,
@@ -182,7 +183,8 @@ struct grouped_query_attention {
                                   key(a.qkv),
                                   value(a.qkv),
                                   pass.rope,
-                                  pass.positions);
+                                  pass.positions,
+                                  pass.runs);
     linear_add_forward(pass.context, y, a.attended, pass.w.matrix(at.output), residual);
   }
 

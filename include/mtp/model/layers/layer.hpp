@@ -67,15 +67,15 @@ concept block_layer = requires(parameter_cursor<Backend, S>& cursor,
 ///   parameters accumulate (+=). dy stays as it is.
 /// - `rotary_width`: elements of a row of pass.rope, the cosines, then the sines; 0: the layer
 ///   reads none.
-/// - `cache`: what it keeps of one sequence from pass to pass, by make_cache(arena). Its memory is
-///   not initialized.
+/// - `cache`: what it keeps of sequences from pass to pass, each in a slot of its own, by
+///   make_cache(arena, slots). Its memory is not initialized.
 /// - `rewindable`: how many positions may be taken back, counted from the longest length that the
 ///   sequence has reached: rows that are decoded again at a position find everything in front of
 ///   it as it was, and nothing of what stood behind. At least row_limits::taken_back. A layer that
 ///   keeps every position says max_position_embeddings.
-/// - `decode(pass, layout, activations, cache, y, x, residual)`: forward for rows at
-///   pass.positions, M consecutive ones of one sequence, behind what the cache holds. A pass at
-///   position 0 begins a sequence, whatever the cache holds.
+/// - `decode(pass, layout, activations, cache, y, x, residual)`: forward for M rows at
+///   pass.positions: for each of pass.runs, consecutive ones of the sequence in its slot, behind
+///   what the cache holds of it. A row at position 0 begins a sequence, whatever the slot holds.
 ///
 /// A promise that the compiler does not see, and the tests' layer kit does: a row gets the same
 /// bits in any company, whole or in pieces, and with any number of threads.
@@ -90,8 +90,8 @@ concept attention_layer = detail::block_layer<Layer, Config, Backend, S> &&
              matrix_view<S, Backend> rows) {
   { Layer::rotary_width } -> std::convertible_to<index_t>;
   { Layer::rewindable } -> std::convertible_to<index_t>;
-  { Layer::make_cache(memory) } -> std::same_as<typename Layer::cache>;
-  { Layer::make_cache(plan) } -> std::same_as<typename Layer::cache>;
+  { Layer::make_cache(memory, memory.used()) } -> std::same_as<typename Layer::cache>;
+  { Layer::make_cache(plan, plan.bytes()) } -> std::same_as<typename Layer::cache>;
   Layer::decode(pass, at, a, cache, rows, rows, rows);
 };
 

@@ -1,0 +1,285 @@
+// A cycle of decoding: drafts, one pass of the trunk that verifies them, and what was accepted, for
+// the sequences of all slots at once.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <type_traits>
+#include <vector>
+
+#include "mtp/core/error.hpp"
+#include "mtp/core/view.hpp"
+#include "mtp/decode/decoder.hpp"
+#include "mtp/decode/sequence_memory.hpp"
+#include "mtp/model/pass_rows.hpp"
+#include "mtp/ops/choose_tokens.hpp"
+#include "mtp/ops/linear_cross_entropy.hpp"
+#include "mtp/ops/sequence.hpp"
+
+namespace mtp::inline MTP_ABI {
+
+/// What decides about tokens.
+enum class token_choice {
+  most_likely,                ///< the largest logit
+  by_rule,                    ///< the rule of the sequence, also about drafts
+  by_rule_with_likely_drafts  ///< the rule; about drafts the largest logit
+};
+
+/// What a cycle does with the sequence in one slot.
+struct slot_step {
+  index_t slot = 0;                                  ///< where
+  index_t drafts = 0;                                ///< tokens to draft, at most D; 0: none
+  token_choice chooses = token_choice::most_likely;  ///< what decides
+  bool log_probabilities = false;                    ///< whether predictions get them
+  bool keeps_states = false;                         ///< whether the drafter may be asked later on
+
+  /// Equal in all.
+  friend constexpr bool operator==(const slot_step&, const slot_step&) = default;
+};
+
+/// What a cycle did for one sequence.
+struct step_outcome {
+  index_t accepted = 0;                ///< drafts; -1: the context was full, nothing was done
+  index_t first_row = 0;               ///< of its rows among those of the cycle
+  const token_t* predicted = nullptr;  ///< behind each row  [drafts + 1]
+  const double* log_probabilities = nullptr;  ///< of these, if asked for  [drafts + 1]
+};
+
+/// Seconds that parts of cycles took, on a backend whose operations end when they return.
+struct cycle_seconds {
+  double draft = 0;   ///< drafting
+  double verify = 0;  ///< the pass of the trunk
+  double accept = 0;  ///< choosing tokens and accepting drafts
+};
+
+/// Runs cycles. Sequences and the numbers of their confirmed tokens lie in the backend's memory,
+/// and a cycle finds there all that it needs. A backend may therefore be given a cycle before the
+/// host has read what the one before it wrote.
+template <model_config Config, class Backend, scalar S>
+class decoding_cycle {
+ public:
+  using decoder_type = decoder<Config, Backend, S>;       ///< caches, and the passes of the model
+  using model_type = language_model<Config, Backend, S>;  ///< the model that writes
+  static constexpr index_t D = Config.prediction.depth;   ///< drafts at most
+
+  /// Context and model must outlive it. Throws mtp::error as decoder does.
+  decoding_cycle(context<Backend>& context, const model_type& model, index_t slots)
+      : decoder_(context, model, slots),
+        memory_(slots),
+        reports_(context, memory_.report_bytes(), places) {
+    for (auto& steps : submitted_steps_) {
+      steps.reserve(static_cast<std::size_t>(slots));
+    }
+    tasks_.reserve(static_cast<std::size_t>(slots));
+    rows_.reserve(static_cast<std::size_t>(slots));
+  }
+
+  /// The caches that it works on.
+  decoder_type& sequences() { return decoder_; }
+
+  /// A new sequence in a slot, in turn with the cycles that were submitted.
+  void begin(index_t slot, std::span<const token_t> prompt) {
+    memory_.send_prompt(decoder_.run_context(), slot, prompt);
+    decoder_.reset(slot);
+  }
+  /// How its tokens are chosen, where the choice is by a rule.
+  void set_rule(index_t slot, const detail::host_sampling_rule& rule, bool has_bias) {
+    memory_.send_rule(decoder_.run_context(), slot, rule, has_bias);
+  }
+
+  /// Runs rows [first, first + rows) of a prompt of `count` tokens through the trunk and, where
+  /// states are kept, through the head; at most max_step_rows.
+  void prefill(index_t slot, index_t count, index_t first, index_t rows, bool keeps_states) {
+    const sequence_rows<Backend> piece{memory_.sequence(slot), {first - count, rows}};
+    decoder_.forward({&piece, 1}, states_of(keeps_states), row_output::none);
+    if (keeps_states) {
+      advance(slot, count, first + rows, D);
+    }
+  }
+  /// Brings the first `depth` depths of the head up to date: the trunk has seen `seen` of `count`
+  /// confirmed tokens, and at most max_step_rows are missing.
+  void advance(index_t slot, index_t count, index_t seen, index_t depth) {
+    if constexpr (Config.prediction.drafts()) {
+      decoder_.drafter().advance(
+          decoder_.run_context(), decoder_.model(), memory_.sequence(slot), count, seen, depth);
+    }
+  }
+  /// Tells the head that the host knows of `count` confirmed tokens, and that those may follow
+  /// which it has not drafted.
+  void rewind(index_t slot, index_t count) {
+    if constexpr (Config.prediction.drafts()) {
+      decoder_.drafter().rewind(slot, count);
+    }
+  }
+
+  /// Cycles that were submitted and not read.
+  std::size_t in_flight() const { return submitted_ - read_; }
+  /// Forgets these.
+  void drop() { submitted_ = read_ = 0; }
+
+  /// Submits a cycle. Steps are of different slots, in the order of falling drafts.
+  void submit(std::span<const slot_step> steps) {
+    check(in_flight() < places, "decoding_cycle: expected a cycle to be read before the next one");
+    auto& kept = submitted_steps_[submitted_ % places];
+    kept.assign(steps.begin(), steps.end());
+    replay(kept);
+    reports_.post(decoder_.run_context(), submitted_ % places, memory_.report());
+    ++submitted_;
+  }
+
+  /// Reads the cycle that was submitted first among those in flight: take(step, outcome) for each
+  /// of its steps.
+  template <class Take>
+  void read(const Take& take) {
+    const std::size_t place = read_ % places;
+    const auto report = memory_.read(reports_.wait(place));
+    ++read_;
+    index_t row = 0;
+    for (const slot_step& step : submitted_steps_[place]) {
+      take(step,
+           step_outcome{report.accepted(step.slot),
+                        row,
+                        report.predicted() + row,
+                        report.log_probabilities() + row});
+      row += step.drafts + 1;
+    }
+  }
+
+  /// Where time went since it was made; zeros for a backend that is ahead of the host.
+  const cycle_seconds& seconds() const { return seconds_; }
+  /// The same of the last cycle alone.
+  const cycle_seconds& last_seconds() const { return last_; }
+
+ private:
+  using traits = backend_traits<Backend>;
+  using clock = std::chrono::steady_clock;
+  static constexpr std::size_t places = static_cast<std::size_t>(traits::cycles_ahead) + 1;
+
+  static hidden_states states_of(bool kept) {
+    return kept ? hidden_states::kept : hidden_states::dropped;
+  }
+
+  /// A cycle that was recorded.
+  struct recorded_cycle {
+    std::vector<slot_step> steps;
+    typename traits::recording recording;
+    std::size_t last_use = 0;
+  };
+
+  /// Runs the steps, or replays the recording of equal ones.
+  void replay(const std::vector<slot_step>& steps) {
+    const auto function = [&] { run(steps); };
+    if constexpr (std::is_empty_v<typename traits::recording>) {
+      typename traits::recording{}.replay(decoder_.run_context(), function);
+    } else {
+      constexpr std::size_t kept = 24;  // for one slot: drafts or none, of every kind that there is
+      auto found = std::find_if(recorded_.begin(), recorded_.end(), [&](const auto& each) {
+        return each->steps == steps;
+      });
+      if (found == recorded_.end()) {
+        if (recorded_.size() < kept) {
+          recorded_.emplace_back();
+          found = recorded_.end() - 1;
+        } else {
+          found = std::min_element(
+              recorded_.begin(), recorded_.end(), [](const auto& a, const auto& b) {
+                return a->last_use < b->last_use;
+              });
+        }
+        *found = std::make_unique<recorded_cycle>();
+        (*found)->steps = steps;
+      }
+      (*found)->last_use = submitted_;
+      (*found)->recording.replay(decoder_.run_context(), function);
+    }
+  }
+
+  void run(std::span<const slot_step> steps) {
+    auto& context = decoder_.run_context();
+    const auto start = clock::now();
+    if constexpr (Config.prediction.drafts()) {
+      tasks_.clear();
+      for (const slot_step& step : steps) {
+        if (step.drafts > 0) {
+          tasks_.push_back({step.chooses == token_choice::by_rule ? memory_.ruled(step.slot)
+                                                                  : memory_.sequence(step.slot),
+                            step.drafts});
+        }
+      }
+      if (!tasks_.empty()) {
+        decoder_.drafter().draft(
+            context, decoder_.model(), std::span<const draft_task<Backend>>(tasks_));
+      }
+    }
+    const auto drafted = clock::now();
+    rows_.clear();
+    bool keeps = false;
+    pass_rows list;
+    for (const slot_step& step : steps) {
+      rows_.push_back({memory_.sequence(step.slot), {-1, step.drafts + 1}});
+      list.add(step.slot, rows_.back().range);
+      keeps = keeps || step.keeps_states;
+    }
+    const auto logits = decoder_.forward(rows_, states_of(keeps), row_output::logits);  // [M, V]
+    const auto verified = clock::now();
+    choose(steps, list, logits);
+    for (std::size_t i = 0; i < steps.size(); ++i) {
+      accept_drafts(context,
+                    rows_[i].sequence,
+                    list.part(i, memory_.predicted()),
+                    Config.max_position_embeddings);
+    }
+    if constexpr (traits::is_host_memory) {
+      const auto seconds = [](auto from, auto to) {
+        return std::chrono::duration<double>(to - from).count();
+      };
+      last_ = {
+          seconds(start, drafted), seconds(drafted, verified), seconds(verified, clock::now())};
+      seconds_.draft += last_.draft;
+      seconds_.verify += last_.verify;
+      seconds_.accept += last_.accept;
+    }
+  }
+
+  /// Predicts the token behind each row.  logits [M, V]
+  template <class Logits>
+  void choose(std::span<const slot_step> steps, const pass_rows& list, const Logits& logits) {
+    auto& context = decoder_.run_context();
+    const auto predicted = memory_.predicted().slice(0, 0, list.rows());  // [M]
+    const bool ruled = std::any_of(steps.begin(), steps.end(), [](const slot_step& step) {
+      return step.chooses != token_choice::most_likely;
+    });
+    if (!ruled) {
+      predict(context, predicted, logits);
+    }
+    for (std::size_t i = 0; i < steps.size(); ++i) {
+      const auto own = list.part(i, predicted);      // [drafts + 1]
+      const auto own_logits = list.part(i, logits);  // [drafts + 1, V]
+      if (steps[i].chooses != token_choice::most_likely) {
+        choose_tokens(context, own, own_logits, memory_.ruled(steps[i].slot), 0);
+      } else if (ruled) {
+        predict(context, own, own_logits);
+      }
+      if (steps[i].log_probabilities) {
+        token_log_probabilities(
+            context, list.part(i, memory_.log_probabilities()), own_logits, own);
+      }
+    }
+  }
+
+  decoder_type decoder_;
+  sequence_memory<Config, Backend> memory_;
+  typename traits::mailbox reports_;
+  std::array<std::vector<slot_step>, places> submitted_steps_;
+  std::size_t submitted_ = 0, read_ = 0;
+  std::vector<std::unique_ptr<recorded_cycle>> recorded_;
+  std::vector<draft_task<Backend>> tasks_;
+  std::vector<sequence_rows<Backend>> rows_;
+  cycle_seconds seconds_, last_;
+};
+
+}  // namespace mtp::inline MTP_ABI

@@ -1,0 +1,179 @@
+// One generation on its way, as the host sees it.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "mtp/core/error.hpp"
+#include "mtp/core/view.hpp"
+#include "mtp/decode/cycle.hpp"
+#include "mtp/decode/generate_options.hpp"
+#include "mtp/decode/sampling_options.hpp"
+
+namespace mtp::inline MTP_ABI {
+
+/// What has been written and whether it goes on. Reads what cycles did, calls the callbacks.
+template <model_config Config, class Backend, scalar S>
+class generation_progress {
+ public:
+  using options_type = generate_options<S, Backend>;            ///< how to generate
+  using generation_type = generation<Config.prediction.depth>;  ///< what generation gives
+  using cycle_type = decoding_cycle<Config, Backend, S>;        ///< what runs cycles
+  static constexpr index_t D = Config.prediction.depth;         ///< drafts at most
+  static constexpr index_t P = Config.max_position_embeddings;  ///< positions
+
+  /// Room for all that one generation can write, so that no cycle asks for memory.
+  generation_progress() {
+    result_.tokens.reserve(static_cast<std::size_t>(P));
+    result_.log_probabilities.reserve(static_cast<std::size_t>(P));
+  }
+
+  /// A new generation in a slot, whose options outlive it and have been checked.
+  void start(cycle_type& cycle,
+             index_t slot,
+             std::span<const token_t> prompt,
+             const options_type& options) {
+    options_ = &options;
+    slot_ = slot;
+    count_ = static_cast<index_t>(prompt.size());
+    cycle.begin(slot, prompt);  // before the last result is cleared: the prompt may lie there
+    chooses_ = send_rule(cycle);
+    result_.tokens.clear();
+    result_.log_probabilities.clear();
+    result_.forward_passes = 0;
+    result_.drafted.fill(0);
+    result_.accepted.fill(0);
+    result_.end = end_reason::length;
+    prefilled_ = 0;
+    going_ = options.max_new_tokens > 0;
+  }
+
+  /// Rows of the next piece of the prompt, all of which but its last token is to be run.
+  index_t next_piece() const {
+    return (std::min)(cycle_type::decoder_type::max_step_rows, count_ - 1 - prefilled_);
+  }
+  /// Runs it. Returns whether there are more.
+  bool prefill(cycle_type& cycle) {
+    const index_t rows = next_piece();
+    if (rows > 0) {
+      cycle.prefill(slot_, count_, prefilled_, rows, is_speculative());
+      prefilled_ += rows;
+    }
+    return prefilled_ < count_ - 1;
+  }
+
+  /// Whether there is something left to write.
+  bool going() const { return going_; }
+  /// Ends it.
+  void end(end_reason reason) {
+    result_.end = reason;
+    going_ = false;
+  }
+
+  /// What the next cycle does for it. Ends it where the context is full.
+  slot_step next_step() {
+    if (count_ >= P) {
+      end(end_reason::context);
+    }
+    const index_t n = options_->num_draft_tokens < 0 ? D : options_->num_draft_tokens;
+    const bool drafts = is_speculative() && count_ >= 2 && count_ + n <= P;
+    return {slot_, drafts ? n : 0, chooses_, options_->log_probabilities, is_speculative()};
+  }
+
+  /// Reads what a cycle did for it. Throws what callbacks throw, and mtp::error where no logit was
+  /// a number.
+  void take(cycle_type& cycle, const slot_step& step, const step_outcome& outcome) {
+    if (outcome.accepted < 0) {
+      return;  // the cycle found the context full: the host knows it now, too
+    }
+    ++result_.forward_passes;
+    for (index_t k = 0; k < step.drafts; ++k) {
+      ++result_.drafted[static_cast<std::size_t>(k)];
+      result_.accepted[static_cast<std::size_t>(k)] += k < outcome.accepted ? 1 : 0;
+    }
+    for (index_t row = 0; going_ && row <= outcome.accepted; ++row) {
+      written_token written{outcome.predicted[row], count_, row < outcome.accepted};
+      check(written.token >= 0,
+            "generate: no logit at position ",
+            count_,
+            " is a number, among those of tokens that may stand there");
+      if (options_->log_probabilities) {
+        written.log_probability = outcome.log_probabilities[row];
+        result_.log_probabilities.push_back(written.log_probability);
+      }
+      if (options_->on_logits) {
+        options_->on_logits(count_, cycle.sequences().logits().select(0, outcome.first_row + row));
+      }
+      write(written);
+    }
+  }
+
+  /// Confirmed tokens, the prompt included.
+  index_t count() const { return count_; }
+  /// Positions that the caches hold for good when no cycle is in flight.
+  index_t cached_positions() const { return result_.forward_passes > 0 ? count_ - 1 : prefilled_; }
+  /// How it is done.
+  const options_type& options() const { return *options_; }
+  /// What it has written so far.
+  generation_type& result() { return result_; }
+  /// Whether drafts are wanted.
+  bool is_speculative() const {
+    return Config.prediction.drafts() && options_->mode == decode_mode::speculative;
+  }
+
+ private:
+  /// Sends the rule of the options where there is need of one.
+  token_choice send_rule(cycle_type& cycle) {
+    const sampling_options& sampling = options_->sampling;
+    if (!detail::needs_rule(sampling,
+                            options_->min_new_tokens > 0 && !options_->stop_tokens.empty())) {
+      return token_choice::most_likely;
+    }
+    rule_.set(sampling, options_->stop_tokens, count_, options_->min_new_tokens);
+    cycle.set_rule(slot_, rule_, !sampling.logit_bias.empty());
+    return sampling.drafts == draft_choice::shared_noise ? token_choice::by_rule
+                                                         : token_choice::by_rule_with_likely_drafts;
+  }
+
+  void write(const written_token& written) {
+    ++count_;
+    result_.tokens.push_back(written.token);
+    if (options_->on_token && !options_->on_token(written)) {
+      end(end_reason::callback);
+    } else if (is_stopped()) {
+      end(end_reason::stop);
+    } else if (static_cast<index_t>(result_.tokens.size()) >= options_->max_new_tokens) {
+      end(end_reason::length);
+    } else if (count_ >= P) {
+      end(end_reason::context);
+    }
+  }
+
+  /// Whether what was generated ends in a stop token or a stop sequence.
+  bool is_stopped() const {
+    const auto& tokens = result_.tokens;
+    if (static_cast<index_t>(tokens.size()) < options_->min_new_tokens) {
+      return false;
+    }
+    const auto ends_in = [&](const std::vector<token_t>& stop) {
+      return !stop.empty() && stop.size() <= tokens.size() &&
+             std::equal(stop.rbegin(), stop.rend(), tokens.rbegin());
+    };
+    return std::any_of(options_->stop.begin(), options_->stop.end(), ends_in) ||
+           std::find(options_->stop_tokens.begin(), options_->stop_tokens.end(), tokens.back()) !=
+               options_->stop_tokens.end();
+  }
+
+  const options_type* options_ = nullptr;
+  index_t slot_ = 0;
+  index_t count_ = 0;  // confirmed tokens, as far as the host has read
+  index_t prefilled_ = 0;
+  token_choice chooses_ = token_choice::most_likely;
+  bool going_ = false;
+  detail::host_sampling_rule rule_{Config.vocab_size};
+  generation_type result_;
+};
+
+}  // namespace mtp::inline MTP_ABI

@@ -1,0 +1,167 @@
+// Where the sequences that a cycle works on lie in the backend's memory.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <span>
+
+#include "mtp/core/arena.hpp"
+#include "mtp/core/backend.hpp"
+#include "mtp/core/tensor.hpp"
+#include "mtp/core/view.hpp"
+#include "mtp/decode/sampling_options.hpp"
+#include "mtp/model/model_config.hpp"
+#include "mtp/ops/sampling_rule.hpp"
+#include "mtp/ops/sequence.hpp"
+
+namespace mtp::inline MTP_ABI {
+
+/// For the sequence in each slot: its tokens, its state, how its tokens are chosen; and what the
+/// last cycle predicted. State and predictions lie together, so that one copy takes both to the
+/// host.
+template <model_config Config, class Backend>
+class sequence_memory {
+ public:
+  /// Rows of a sequence in a cycle at most.
+  static constexpr index_t rows = Config.prediction.depth + 1;
+  /// Tokens that a sequence has room for: one is written behind the last row.
+  static constexpr index_t capacity = Config.max_position_embeddings + rows;
+
+  /// For the sequences of `slots` slots. Throws mtp::error where memory is used up.
+  explicit sequence_memory(index_t slots)
+      : slots_(slots),
+        storage_(bytes_taken([slots](arena_plan& plan) { return views::make(plan, slots); })) {
+    arena whole(storage_.data(), storage_.count());
+    views_ = views::make(whole, slots);
+  }
+
+  /// The sequence in a slot, for whoever takes the most likely token.
+  sequence_view<Backend> sequence(index_t slot) const {
+    return {tokens(slot), state(slot), {}, slot};
+  }
+  /// The same, for whoever chooses by its rule.
+  sequence_view<Backend> ruled(index_t slot) const {
+    return {tokens(slot), state(slot), views_.rules.at(slot, rule_layout), slot};
+  }
+
+  /// Predicted tokens behind the rows of a cycle.  [slots (D + 1)]
+  const vector_view<token_t, Backend>& predicted() const { return views_.predicted; }
+  /// Their log-probabilities, where a cycle gives any.  [slots (D + 1)]
+  const vector_view<double, Backend>& log_probabilities() const { return views_.log_probabilities; }
+
+  /// A new sequence, which begins with a prompt.
+  void send_prompt(context<Backend>& context, index_t slot, std::span<const token_t> prompt) {
+    const std::array<index_t, sequence_states> begin{static_cast<index_t>(prompt.size()), 0};
+    upload<token_t>(context, tokens(slot), prompt);
+    upload<index_t>(context, state(slot), begin);
+  }
+  /// How its tokens are chosen.
+  void send_rule(context<Backend>& context,
+                 index_t slot,
+                 const detail::host_sampling_rule& from,
+                 bool has_bias) {
+    const sampling_rule<Backend> rule = views_.rules.at(slot, rule_layout);
+    upload<index_t>(context, rule.integers, from.integers);
+    upload<double>(context, rule.reals, from.reals);
+    upload<token_t>(context, rule.stop_tokens, from.stop_tokens);
+    if (has_bias) {
+      upload<float>(context, rule.bias, from.bias);
+    }
+  }
+
+  /// Bytes of what a cycle tells the host.
+  std::size_t report_bytes() const {
+    return static_cast<std::size_t>(log_probabilities_at() +
+                                    arena_bytes(slots_ * rows, sizeof(double)));
+  }
+  /// Where these bytes lie.
+  const void* report() const { return views_.states.data(); }
+
+  /// A copy of them on the host.
+  class report_view {
+   public:
+    /// Of a sequence's state.
+    index_t accepted(index_t slot) const {
+      return reinterpret_cast<const index_t*>(bytes_)[slot * sequence_states + sequence_accepted];
+    }
+    /// The tokens predicted behind the rows of the cycle.  [slots (D + 1)]
+    const token_t* predicted() const {
+      return reinterpret_cast<const token_t*>(bytes_ + predicted_at_);
+    }
+    /// Their log-probabilities, where it gave any.  [slots (D + 1)]
+    const double* log_probabilities() const {
+      return reinterpret_cast<const double*>(bytes_ + log_probabilities_at_);
+    }
+
+   private:
+    friend sequence_memory;
+    const std::byte* bytes_ = nullptr;
+    index_t predicted_at_ = 0, log_probabilities_at_ = 0;
+  };
+  /// Reads a copy.
+  report_view read(const std::byte* bytes) const {
+    report_view view;
+    view.bytes_ = bytes;
+    view.predicted_at_ = predicted_at();
+    view.log_probabilities_at_ = log_probabilities_at();
+    return view;
+  }
+
+ private:
+  template <class T, class Arena>
+  static constexpr vector_view<T, Backend> take(Arena& arena, index_t count) {
+    return {arena.template take<T>(count), dims<1>{count}};
+  }
+
+  static constexpr auto rule_layout = [](auto& arena) {
+    sampling_rule<Backend> rule;
+    rule.integers = take<index_t>(arena, sampling_integers);
+    rule.reals = take<double>(arena, sampling_reals);
+    rule.stop_tokens = take<token_t>(arena, Config.vocab_size);
+    rule.bias = take<float>(arena, Config.vocab_size);
+    return rule;
+  };
+
+  struct views {
+    vector_view<index_t, Backend> states{nullptr, dims<1>{0}};            // [slots states]
+    vector_view<token_t, Backend> predicted{nullptr, dims<1>{0}};         // [slots (D + 1)]
+    vector_view<double, Backend> log_probabilities{nullptr, dims<1>{0}};  // [slots (D + 1)]
+    vector_view<token_t, Backend> tokens{nullptr, dims<1>{0}};            // [slots capacity]
+    repeated_memory rules;
+
+    template <class Arena>
+    static constexpr views make(Arena& arena, index_t slots) {
+      views made;
+      made.states = take<index_t>(arena, slots * sequence_states);
+      made.predicted = take<token_t>(arena, slots * rows);
+      made.log_probabilities = take<double>(arena, slots * rows);
+      made.tokens = take<token_t>(arena, slots * capacity);
+      made.rules = repeated_memory::take(arena, slots, rule_layout);
+      return made;
+    }
+  };
+
+  index_t predicted_at() const { return arena_bytes(slots_ * sequence_states, sizeof(index_t)); }
+  index_t log_probabilities_at() const {
+    return predicted_at() + arena_bytes(slots_ * rows, sizeof(token_t));
+  }
+  vector_view<token_t, Backend> tokens(index_t slot) const {
+    return views_.tokens.slice(0, slot * capacity, capacity);
+  }
+  vector_view<index_t, Backend> state(index_t slot) const {
+    return views_.states.slice(0, slot * sequence_states, sequence_states);
+  }
+
+  template <class Element>
+  static void upload(context<Backend>& context,
+                     const vector_view<Element, Backend>& to,
+                     std::span<const Element> from) {
+    backend_traits<Backend>::upload(context, to.data(), from.data(), from.size_bytes());
+  }
+
+  index_t slots_;
+  buffer<std::byte, Backend> storage_;
+  views views_;
+};
+
+}  // namespace mtp::inline MTP_ABI

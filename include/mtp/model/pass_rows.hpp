@@ -1,0 +1,87 @@
+// Which rows of which sequences a pass takes.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <span>
+
+#include "mtp/core/cache_view.hpp"
+#include "mtp/core/error.hpp"
+#include "mtp/core/scalar.hpp"
+#include "mtp/ops/sequence.hpp"
+
+namespace mtp::inline MTP_ABI {
+
+/// Sequences that are decoded together at most.
+inline constexpr index_t max_slots = 64;
+
+/// Rows of a sequence, by where they stand behind its confirmed tokens: positions count + offset ..
+struct row_range {
+  index_t offset = 0;  ///< of the first row: 0 is the first position that is not confirmed
+  index_t rows = 0;    ///< how many rows
+
+  /// Equal offsets and numbers.
+  friend constexpr bool operator==(row_range, row_range) = default;
+};
+
+/// Rows of a sequence that a pass takes.
+template <class Backend>
+struct sequence_rows {
+  sequence_view<Backend> sequence;  ///< whose
+  row_range range;                  ///< which
+};
+
+/// A sequence whose next tokens are drafted.
+template <class Backend>
+struct draft_task {
+  sequence_view<Backend> sequence;  ///< whose
+  index_t depth = 0;                ///< how many, at least 1
+};
+
+/// The runs of a pass, at most one for each sequence.
+class pass_rows {
+ public:
+  /// Adds rows of the sequence in a slot.
+  void add(index_t slot, row_range range) {
+    check(count_ < runs_.size(), "pass_rows: expected at most ", max_slots, " sequences");
+    runs_[count_] = {slot, range.rows};
+    ranges_[count_] = range;
+    first_[count_] = rows_;
+    rows_ += range.rows;
+    ++count_;
+  }
+
+  /// What layers are given.
+  std::span<const row_run> runs() const { return {runs_.data(), count_}; }
+  /// Rows of all runs.
+  index_t rows() const { return rows_; }
+  /// Where the rows of a run stand in their sequence.
+  row_range range(std::size_t run) const { return ranges_[run]; }
+  /// The part of `all` that a run has; all's dimension 0 is the rows of the pass.
+  template <class View>
+  auto part(std::size_t run, const View& all) const {
+    return all.slice(0, first_[run], runs_[run].rows);
+  }
+  /// The same rows of the same sequences.
+  friend bool operator==(const pass_rows& a, const pass_rows& b) {
+    bool equal = a.count_ == b.count_;
+    for (std::size_t i = 0; equal && i < a.count_; ++i) {
+      equal = a.runs_[i].slot == b.runs_[i].slot && a.ranges_[i] == b.ranges_[i];
+    }
+    return equal;
+  }
+  /// The last of these rows, alone.
+  template <class View>
+  auto last(std::size_t run, const View& all) const {
+    return all.slice(0, first_[run] + runs_[run].rows - 1, 1);
+  }
+
+ private:
+  std::array<row_run, max_slots> runs_{};
+  std::array<row_range, max_slots> ranges_{};
+  std::array<index_t, max_slots> first_{};
+  std::size_t count_ = 0;
+  index_t rows_ = 0;
+};
+
+}  // namespace mtp::inline MTP_ABI
