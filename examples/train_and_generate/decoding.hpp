@@ -5,7 +5,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <span>
 #include <string>
 #include <utility>
@@ -17,21 +16,9 @@
 #include "outcome.hpp"
 #include "prompts.hpp"
 #include "stopping.hpp"
+#include "written_text.hpp"
 
 namespace example {
-
-/// Who wrote each token, from the rows of logits that they came from: the rows of a pass follow
-/// each other in memory, and a token that has a row behind it in the same pass was drafted and
-/// accepted.
-inline std::vector<int> writers_of(const std::vector<const void*>& rows) {
-  std::vector<int> writers(rows.size(), 0);
-  int draft = 0;
-  for (std::size_t i = 0; i + 1 < rows.size(); ++i) {
-    draft = std::less<const void*>()(rows[i], rows[i + 1]) ? draft + 1 : 0;
-    writers[i] = draft;
-  }
-  return writers;
-}
 
 /// Writes behind every prompt in both modes. First with a checksum over all logits, which is the
 /// proof and the warm-up; then against the clock, the modes taking turns, so that a change of the
@@ -54,29 +41,34 @@ decoding_outcome decode(const program_options& options,
     how.on_token = [](mtp::token_t) { return stop_requested == 0; };
     return how;
   };
+  written_text written;
+  const auto keep_text = [&written](options_type& how) {
+    written = {};
+    how.on_token = [&written](const mtp::written_token& token) {
+      written.add(token);
+      return stop_requested == 0;
+    };
+  };
   const std::vector<std::size_t> shown = shown_of(prompts.size());
   for (std::size_t number = 0; number < prompts.size(); ++number) {
     const std::string& prompt = prompts[number];
     const auto start = to_tokens(prompt);
     std::array<std::uint64_t, 2> digests{};
-    std::array<std::vector<mtp::token_t>, 2> written;
-    std::vector<int> writers;
+    std::array<written_text, 2> texts;
     for (std::size_t mode = 0; mode < 2; ++mode) {
       mtp::io::xxh64 bits;
       std::vector<typename Generator::logit_type> row;
       options_type how = how_to(mode);
-      std::vector<const void*> rows;  // of the pass, that each token came from
       how.on_logits = [&](mtp::index_t, auto logits) {
-        rows.push_back(logits.data());
         row.resize(static_cast<std::size_t>(logits.extent(0)));
         generator.download(row, logits);
         bits.update(std::as_bytes(std::span(row)));
       };
+      keep_text(how);
       const auto& result = generator.generate(start, how);
-      written[mode] = result.tokens;
+      texts[mode] = written;
       digests[mode] = bits.digest();
       if (mode == 1) {
-        writers = writers_of(rows);
         speculative_passes += static_cast<double>(result.forward_passes);
         speculative_tokens += static_cast<double>(result.tokens.size());
         drafted.resize(result.drafted.size());
@@ -88,15 +80,18 @@ decoding_outcome decode(const program_options& options,
       }
     }
     if (stop_requested != 0) break;
-    outcome.identical = outcome.identical && written[0] == written[1] && digests[0] == digests[1];
+    outcome.identical =
+        outcome.identical && texts[0].bytes == texts[1].bytes && digests[0] == digests[1];
     if (std::find(shown.begin(), shown.end(), number) == shown.end()) continue;
-    continuation sample{prompt, to_text(written[1]), writers, {}};
+    continuation sample{prompt, texts[1], {}};
     if (options.temperature > 0) {
       options_type how = how_to(1);
       how.sampling = {.temperature = options.temperature,
                       .seed = mtp::seed{options.seed},
                       .sequence = static_cast<std::uint32_t>(number)};
-      sample.drawn = to_text(generator.generate(start, how).tokens);
+      keep_text(how);
+      generator.generate(start, how);
+      sample.drawn = written;
       if (stop_requested != 0) break;
     }
     outcome.samples.push_back(std::move(sample));

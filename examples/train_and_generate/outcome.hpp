@@ -12,6 +12,7 @@
 #include "options.hpp"
 #include "run_folder.hpp"
 #include "run_result.hpp"
+#include "written_text.hpp"
 
 namespace example {
 
@@ -40,11 +41,11 @@ struct training_outcome {
   bool interrupted = false;
 };
 
-/// A text, and who wrote each of its bytes: 0 the trunk, k a draft k that was accepted.
+/// What was written behind a prompt.
 struct continuation {
-  std::string prompt, text;
-  std::vector<int> writers;
-  std::string drawn;  // instead of `text`, at random; empty: none was
+  std::string prompt;
+  written_text text;
+  written_text drawn;  // instead of `text`, at random; empty: none was
 };
 
 /// Which of `count` prompts the report shows: four, spread over all of them.

@@ -181,8 +181,7 @@ report_data report_of(const program_options& options,
   report.tokens_per_forward = decoded.tokens_per_forward;
   report.identical = decoded.identical;
   for (const continuation& shown : decoded.samples) {
-    report.samples.push_back(
-        {shown.prompt, shown.text, shown.writers, shown.drawn, options.temperature});
+    report.samples.push_back({shown.prompt, shown.text, shown.drawn, options.temperature});
   }
   return report;
 }

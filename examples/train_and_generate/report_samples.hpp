@@ -12,14 +12,14 @@
 
 #include "markup.hpp"
 #include "svg.hpp"
+#include "written_text.hpp"
 
 namespace example {
 
 struct sample {
-  std::string prompt, text;  // any bytes; the text continues the prompt
-  std::vector<int>
-      writers;             // of each byte of the text: 0 the trunk, k an accepted draft k; or none
-  std::string drawn{};     // continues the prompt as well, but at random; empty: not shown
+  std::string prompt;      // any bytes
+  written_text text;       // continues the prompt
+  written_text drawn{};    // continues it as well, but at random; empty: not shown
   double temperature = 0;  // that it was drawn at
 };
 
@@ -27,14 +27,14 @@ namespace detail {
 
 /// The text with the bytes of each writer in a span of its own. A character of several bytes
 /// belongs to the writer of its first one.
-inline std::string written_text(const sample& sample) {
+inline std::string coloured(const written_text& written) {
   constexpr std::string_view open = "<span class=\"byte\">", close = "</span>";
-  if (sample.writers.size() != sample.text.size()) return escape(sample.text, open, close);
+  const std::string_view text = written.bytes;
+  if (written.writers.size() != text.size()) return escape(text, open, close);
   std::string out;
-  const std::string_view text = sample.text;
   for (std::size_t begin = 0, end = 0; begin < text.size(); begin = end) {
-    const int writer = sample.writers[begin];
-    while (end < text.size() && sample.writers[end] == writer) {
+    const int writer = written.writers[begin];
+    while (end < text.size() && written.writers[end] == writer) {
       std::uint32_t code = 0;
       end += (std::max)(utf8_length(text.substr(end), code), std::size_t{1});
     }
@@ -53,8 +53,9 @@ inline std::string samples_section(const std::vector<sample>& samples) {
   int drafts = 0;
   double temperature = 0;
   for (const sample& sample : samples) {
-    for (const int writer : sample.writers) drafts = (std::max)(drafts, writer);
-    if (!sample.drawn.empty()) temperature = sample.temperature;
+    for (const int writer : sample.text.writers) drafts = (std::max)(drafts, writer);
+    for (const int writer : sample.drawn.writers) drafts = (std::max)(drafts, writer);
+    if (!sample.drawn.bytes.empty()) temperature = sample.temperature;
   }
   std::string out =
       "<section>\n<h2>Text</h2>\n<p class=\"note\">The prompt is grey, and the model wrote the "
@@ -84,13 +85,12 @@ inline std::string samples_section(const std::vector<sample>& samples) {
     // The parser of HTML drops a newline right after <pre>, so there is one to drop.
     const std::string begin =
         "<pre>\n<span class=\"prompt\">" + escape(sample.prompt, open, close) + "</span>";
-    const bool both = !sample.drawn.empty();
+    const bool both = !sample.drawn.bytes.empty();
     out += "<div class=\"sample\">\n";
     if (both) out += "<p class=\"how\">Most probable</p>\n";
-    out += begin + written_text(sample) + "</pre>\n";
+    out += begin + coloured(sample.text) + "</pre>\n";
     if (both) {
-      out +=
-          "<p class=\"how\">Drawn</p>\n" + begin + escape(sample.drawn, open, close) + "</pre>\n";
+      out += "<p class=\"how\">Drawn</p>\n" + begin + coloured(sample.drawn) + "</pre>\n";
     }
     out += "</div>\n";
   }

@@ -3,8 +3,11 @@
 namespace example {
 
 int run_independent(const program_options& options) {
-  return options.depth == 1 ? run_on_cpu<make_config(mtp::head_kind::independent, 1)>(options)
-                            : run_on_cpu<make_config(mtp::head_kind::independent, 3)>(options);
+  return run_kind_on_cpu<mtp::head_kind::independent>(options);
+}
+
+std::unique_ptr<saved_model> open_independent(const checkpoint_choice& choice) {
+  return open_kind_on_cpu<mtp::head_kind::independent>(choice);
 }
 
 }  // namespace example

@@ -3,8 +3,11 @@
 namespace example {
 
 int run_parallel(const program_options& options) {
-  return options.depth == 1 ? run_on_cpu<make_config(mtp::head_kind::parallel, 1)>(options)
-                            : run_on_cpu<make_config(mtp::head_kind::parallel, 3)>(options);
+  return run_kind_on_cpu<mtp::head_kind::parallel>(options);
+}
+
+std::unique_ptr<saved_model> open_parallel(const checkpoint_choice& choice) {
+  return open_kind_on_cpu<mtp::head_kind::parallel>(choice);
 }
 
 }  // namespace example

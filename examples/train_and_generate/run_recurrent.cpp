@@ -3,8 +3,11 @@
 namespace example {
 
 int run_recurrent(const program_options& options) {
-  return options.depth == 1 ? run_on_cpu<make_config(mtp::head_kind::recurrent, 1)>(options)
-                            : run_on_cpu<make_config(mtp::head_kind::recurrent, 3)>(options);
+  return run_kind_on_cpu<mtp::head_kind::recurrent>(options);
+}
+
+std::unique_ptr<saved_model> open_recurrent(const checkpoint_choice& choice) {
+  return open_kind_on_cpu<mtp::head_kind::recurrent>(choice);
 }
 
 }  // namespace example

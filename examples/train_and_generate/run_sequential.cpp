@@ -3,8 +3,11 @@
 namespace example {
 
 int run_sequential(const program_options& options) {
-  return options.depth == 1 ? run_on_cpu<make_config(mtp::head_kind::sequential, 1)>(options)
-                            : run_on_cpu<make_config(mtp::head_kind::sequential, 3)>(options);
+  return run_kind_on_cpu<mtp::head_kind::sequential>(options);
+}
+
+std::unique_ptr<saved_model> open_sequential(const checkpoint_choice& choice) {
+  return open_kind_on_cpu<mtp::head_kind::sequential>(choice);
 }
 
 }  // namespace example

@@ -3,8 +3,11 @@
 namespace example {
 
 int run_shared_logit(const program_options& options) {
-  return options.depth == 1 ? run_on_cpu<make_config(mtp::head_kind::shared_logit, 1)>(options)
-                            : run_on_cpu<make_config(mtp::head_kind::shared_logit, 3)>(options);
+  return run_kind_on_cpu<mtp::head_kind::shared_logit>(options);
+}
+
+std::unique_ptr<saved_model> open_shared_logit(const checkpoint_choice& choice) {
+  return open_kind_on_cpu<mtp::head_kind::shared_logit>(choice);
 }
 
 }  // namespace example

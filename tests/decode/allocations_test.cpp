@@ -2,9 +2,12 @@
 // every allocation of this executable is counted, and may fail.
 #include <doctest/doctest.h>
 
+#include <cstddef>
 #include <span>
 #include <string>
+#include <string_view>
 
+#include "mtp/decode/text_stream.hpp"
 #include "support/allocations.hpp"
 #include "support/decoding.hpp"
 
@@ -109,6 +112,30 @@ TEST_CASE("generators that find no memory leave the one beside them as it was") 
   generator<config, cpu> fresh(context, model);
   CHECK(fail_each_allocation([&] { fresh.generate(prompt, options); }, writes) == 0);
   CHECK(fresh.generate(prompt, options).tokens == expected);
+}
+
+TEST_CASE("a text stream allocates nothing once its buffers have grown") {
+  text_stream stream({"stop", "\n\n"});
+  std::size_t characters = 0;
+  const auto run = [&] {
+    for (int repeat = 0; repeat < 50; ++repeat) {
+      for (const char byte : std::string_view("so st\xe2\x82\xac \xff\xff\xff\n ")) {
+        const auto origin = repeat % 3 == 0 ? text_origin::draft : text_origin::trunk;
+        for (const text_piece& piece : stream.push({&byte, 1}, origin)) {
+          characters += piece.text.size();
+        }
+      }
+    }
+    stream.push("s\xff\xffto stop behind", text_origin::draft);
+    stream.finish();
+  };
+  run();
+  const std::size_t before_characters = characters;
+  const long before = allocations;
+  run();
+  const long after = allocations;
+  CHECK(after - before == 0);
+  CHECK(characters == 2 * before_characters);
 }
 
 }  // namespace mtp::test::decode_allocations_cases

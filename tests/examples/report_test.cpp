@@ -48,7 +48,7 @@ report_data whole_report() {
   data.speedup = {1.8, 1.78, 1.82};
   data.tokens_per_forward = 2.5;
   data.identical = true;
-  data.samples = {{"<prompt>", "text & \x01\xff more", {}}};
+  data.samples = {{"<prompt>", {"text & \x01\xff more", {}}}};
   return data;
 }
 
@@ -108,7 +108,7 @@ TEST_CASE("speeds have their spread beside them, and the page says what they wer
 
 TEST_CASE("each byte has the colour of who wrote it") {
   report_data data = whole_report();
-  data.samples = {{"p", "ab<\xc3\xa4z", {0, 1, 1, 2, 3, 0}}, {"q", "none", {}}};
+  data.samples = {{"p", {"ab<\xc3\xa4z", {0, 1, 1, 2, 3, 0}}}, {"q", {"none", {}}}};
   const std::string html = report_html(data);
   CHECK(markup_fault(html) == "");
   CHECK(contains(html,
@@ -116,20 +116,23 @@ TEST_CASE("each byte has the colour of who wrote it") {
                  "<span style=\"color:var(--c2)\">\xc3\xa4</span>z</pre>"));
   CHECK(contains(html, "</span>none</pre>"));
   CHECK(count(html, ", accepted</li>") == 3);
-  data.samples = {{"p", "ab", {0, 0}}};
+  data.samples = {{"p", {"ab", {0, 0}}}};
   CHECK(count(report_html(data), ", accepted</li>") == 0);
 }
 
 TEST_CASE("a text that was drawn stands below the one that is most probable") {
   report_data data = whole_report();
   CHECK_FALSE(contains(report_html(data), "Drawn"));
-  data.samples = {{"p<", "ab", {0, 1}, "x&y", 0.8}, {"q", "cd", {0, 1}, {}, 0.8}};
+  data.samples = {{"p<", {"ab", {0, 1}}, {"x&y", {0, 1, 2}}, 0.8}, {"q", {"cd", {0, 1}}, {}, 0.8}};
   const std::string html = report_html(data);
   CHECK(markup_fault(html) == "");
   CHECK(contains(html, "at temperature 0.8"));
   CHECK(count(html, ">Drawn</p>") == 1);
   CHECK(count(html, ">Most probable</p>") == 1);
-  CHECK(contains(html, "<span class=\"prompt\">p&lt;</span>x&amp;y</pre>"));
+  CHECK(contains(html,
+                 "<span class=\"prompt\">p&lt;</span>x<span style=\"color:var(--c1)\">&amp;</span>"
+                 "<span style=\"color:var(--c2)\">y</span></pre>"));
+  CHECK(count(html, ", accepted</li>") == 2);  // the second draft wrote in the drawn text alone
 }
 
 TEST_CASE("head kinds stand side by side, models without heads first") {
