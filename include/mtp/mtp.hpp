@@ -27,6 +27,7 @@
 #include "mtp/model/model_config.hpp"
 #include "mtp/model/transfer.hpp"
 #include "mtp/ops/attention.hpp"
+#include "mtp/ops/best_tokens.hpp"
 #include "mtp/ops/choose_tokens.hpp"
 #include "mtp/ops/combine.hpp"
 #include "mtp/ops/elementwise.hpp"

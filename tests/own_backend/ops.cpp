@@ -5,6 +5,7 @@
 #include "docs/backends_test.hpp"
 #include "ops/attention_cached_test.hpp"
 #include "ops/attention_test.hpp"
+#include "ops/best_tokens_test.hpp"
 #include "ops/choose_tokens_test.hpp"
 #include "ops/combine_test.hpp"
 #include "ops/embedding_test.hpp"
