@@ -168,16 +168,21 @@ class decoder {
   /// Runs the trunk over a piece of a prompt of at most max_step_rows tokens, without logits.
   /// Throws as step.
   void prefill(std::span<const token_t> tokens, hidden_states states) {
-    const auto M = static_cast<index_t>(tokens.size());
-    check(M >= 1 && M <= max_step_rows,
-          "decoder::prefill: expected 1 to ",
-          max_step_rows,
-          " tokens, got ",
-          M);
-    const auto rows = place(tokens);
-    reach(length_ + M);
-    run(rows, states, row_output::none);
-    length_ += M;
+    take_piece("decoder::prefill", tokens, states, row_output::none);
+  }
+
+  /// What the trunk makes of rows, before the output matrix.
+  struct hidden_rows {
+    matrix stream;  ///< residual stream behind the last block  [M, C]
+    matrix normed;  ///< its norm, which the output matrix reads  [M, C]
+  };
+
+  /// Runs the trunk over a piece of at most max_step_rows tokens as prefill does, and gives their
+  /// hidden states, which live until the next step. A drafting head keeps none. Throws as step.
+  hidden_rows hidden_of(std::span<const token_t> tokens) {
+    const auto rows =
+        take_piece("decoder::hidden_of", tokens, hidden_states::dropped, row_output::logits);
+    return {rows.stream, rows.normed};
   }
 
   /// Runs the trunk over rows of a sequence: positions count + range.offset ... with the tokens
@@ -276,6 +281,25 @@ class decoder {
     traits::upload(*context_, rows.ids.data(), tokens.data(), tokens.size() * sizeof(token_t));
     traits::upload(
         *context_, rows.positions.data(), host_positions_.data(), tokens.size() * sizeof(index_t));
+    return rows;
+  }
+
+  /// A piece of a prompt; where logits are wanted, the rows have been normed for them.
+  rows_type take_piece(const char* function,
+                       std::span<const token_t> tokens,
+                       hidden_states states,
+                       row_output output) {
+    const auto M = static_cast<index_t>(tokens.size());
+    check(M >= 1 && M <= max_step_rows,
+          function,
+          ": expected 1 to ",
+          max_step_rows,
+          " tokens, got ",
+          M);
+    const auto rows = place(tokens);
+    reach(length_ + M);
+    run(rows, states, output);
+    length_ += M;
     return rows;
   }
 
