@@ -18,6 +18,7 @@
 #include "mtp/decode/decoder.hpp"
 #include "mtp/decode/generate.hpp"
 #include "mtp/decode/sampling_options.hpp"
+#include "mtp/decode/score.hpp"
 #include "mtp/loss/batch.hpp"
 #include "mtp/loss/loss_options.hpp"
 #include "mtp/loss/model_loss.hpp"
