@@ -1,6 +1,5 @@
 // Pages 5 to 7 of docs/guide: generate and stream, score a text, evaluate on another file.
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <fstream>
@@ -39,25 +38,6 @@ std::vector<mtp::token_t> tokens_of(std::string_view text) {
     tokens.push_back(static_cast<unsigned char>(byte));
   }
   return tokens;
-}
-
-// Page 6: the sum over i of log p(text[i] | text[0] .. text[i - 1]), in nats; i from 1 on.
-double log_likelihood(mtp::context<mtp::cpu>& context,
-                      const model_type& model,
-                      std::span<const mtp::token_t> text) {
-  mtp::decoder<config, mtp::cpu> decoder(context, model);
-  double total = 0;
-  for (std::size_t i = 0; i + 1 < text.size(); ++i) {
-    const auto logits =
-        decoder.step(text.subspan(i, 1), mtp::hidden_states::dropped).select(0, 0);  // [V]
-    const double largest = *std::max_element(logits.begin(), logits.end());
-    double sum = 0;
-    for (const float logit : logits) {
-      sum += std::exp(logit - largest);
-    }
-    total += logits.at(text[i + 1]) - largest - std::log(sum);
-  }
-  return total;
 }
 
 // Page 7: nats per byte of the next byte, over all whole windows of a text.
@@ -131,11 +111,44 @@ int main() {
   const bool equal_draws = generator.generate(prompt, options).tokens == drawn.tokens;
 
   // Page 6.
+  mtp::scorer<config, mtp::cpu> scorer(context, model, 2);
   const auto english = tokens_of("a word or two ahead");
   const auto noise = tokens_of("daeha owt ro drow a");
-  const double likely = log_likelihood(context, model, english);
-  const double unlikely = log_likelihood(context, model, noise);
+  const auto& scored = scorer.score(std::vector<std::span<const mtp::token_t>>{english, noise});
+  const double likely = scored[0].sum, unlikely = scored[1].sum;
   std::printf("%.1f nats for words, %.1f for noise\n", likely, unlikely);
+  std::printf("perplexity %.2f and %.2f, of both %.2f\n",
+              scored[0].perplexity(),
+              scored[1].perplexity(),
+              mtp::perplexity(scored));
+
+  // Byte by byte: what stands there, and the two likeliest.
+  for (std::size_t i = 1; i < 8; ++i) {
+    std::printf("%c %6.2f", english[i], scored[0].log_probabilities[i]);
+    for (std::size_t j = 2 * i; j < 2 * i + 2; ++j) {
+      std::printf("   %c %6.2f", scored[0].best_tokens[j], scored[0].best_log_probabilities[j]);
+    }
+    std::printf("\n");
+  }
+
+  // A text that is longer than the context, and the mean of its hidden states.
+  const std::vector<mtp::token_t> all(text.begin(), text.end());
+  std::vector<double> mean(config.hidden_size);
+  mtp::score_options<float, mtp::cpu> in_windows{.stride = 128};
+  in_windows.on_hidden = [&](const auto& piece) {
+    for (mtp::index_t m = 0; m < piece.normed.extent(0); ++m) {
+      for (std::size_t c = 0; c < mean.size(); ++c) {
+        mean[c] += static_cast<double>(piece.normed(m, static_cast<mtp::index_t>(c))) /
+                   static_cast<double>(all.size());
+      }
+    }
+  };
+  const auto& whole = scorer.score(all, in_windows);
+  std::printf("%lld bytes, perplexity %.3f; means from %.2f to %.2f\n",
+              static_cast<long long>(whole.counted),
+              whole.perplexity(),
+              *std::min_element(mean.begin(), mean.end()),
+              *std::max_element(mean.begin(), mean.end()));
 
   // Page 7.
   const double learnt = nats_per_byte(context, model, text);

@@ -6,7 +6,9 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "mtp/decode/score.hpp"
 #include "mtp/decode/text_stream.hpp"
 #include "support/allocations.hpp"
 #include "support/decoding.hpp"
@@ -95,6 +97,25 @@ TEST_CASE("steps of a decoder allocate nothing, the first one included") {
   CHECK(after - before == 0);
 }
 
+TEST_CASE("a second call of a scorer allocates nothing") {
+  constexpr auto config = spoken_config(head_kind::sequential, 2);
+  cpu_context context({.threads = 2});
+  language_model<config, cpu> model(context, seed{1});
+  scorer<config, cpu> scorer(context, model, 3);
+  const auto text = random_tokens(200, config.vocab_size, 1);
+  const std::vector<std::span<const token_t>> list{text, std::span(text).first(70)};
+  index_t rows = 0;
+  const score_options<float, cpu> options{
+      .stride = 100, .on_hidden = [&](const auto& piece) { rows += piece.normed.extent(0); }};
+  scorer.score(list, options);
+  const long before = allocations;
+  const auto& scored = scorer.score(list, options);
+  const long after = allocations;
+  CHECK(after - before == 0);
+  CHECK(scored[1].counted == 69);
+  CHECK(rows == 2 * 270);
+}
+
 TEST_CASE("generators that find no memory leave the one beside them as it was") {
   constexpr auto config = flipped_spoken_config(head_kind::sequential, 2);
   constexpr auto wide = spoken_config(head_kind::parallel, 3);
@@ -108,6 +129,7 @@ TEST_CASE("generators that find no memory leave the one beside them as it was") 
   const auto writes = [&] { return writer.generate(prompt, options).tokens == expected; };
   CHECK(fail_each_allocation([&] { generator<wide, cpu, bf16> made(context, other); }, writes) > 3);
   CHECK(fail_each_allocation([&] { decoder<wide, cpu, bf16> made(context, other); }, writes) > 1);
+  CHECK(fail_each_allocation([&] { scorer<wide, cpu, bf16> made(context, other, 2); }, writes) > 2);
   // The first call, too.
   generator<config, cpu> fresh(context, model);
   CHECK(fail_each_allocation([&] { fresh.generate(prompt, options); }, writes) == 0);

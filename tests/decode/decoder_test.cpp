@@ -46,6 +46,42 @@ void check_drafts() {
   }
 }
 
+/// The hidden states of a piece are what the logits of single steps come from, and its caches are
+/// those of prefill.
+template <model_config Config, class S = float>
+void check_hidden() {
+  INFO(std::string(name_of(Config.prediction.kind)), ", flipped ", Config.tie_word_embeddings);
+  constexpr index_t V = Config.vocab_size, C = Config.hidden_size;
+  cpu_context context({.threads = 2});
+  language_model<Config, cpu, S> model(context, seed{3});
+  add_noise(model, 0.3);
+  const auto values = model.values();
+  const auto& at = model.trunk_layout();
+  decoder<Config, cpu, S> pieces(context, model), steps(context, model);
+  const auto text = random_tokens(70, Config.vocab_size, 5);
+  for (const index_t M : {1, 2, 64, 3}) {
+    const index_t first = pieces.length();
+    const auto rows = pieces.hidden_of(tokens_of(text, first, M));
+    tensor<accumulate_t<S>, dims<2>, cpu> logits(dims<2>{M, V});  // [M, V]
+    tensor<S, dims<2>, cpu> normed(dims<2>{M, C});                // [M, C]
+    tensor<accumulate_t<S>, dims<1>, cpu> inverse(dims<1>{M});    // [M]
+    linear_forward(context, logits.view(), rows.normed, values.matrix(at.output));
+    rms_norm_forward(context,
+                     normed.view(),
+                     inverse.view(),
+                     rows.stream,
+                     values.vector(at.norm),
+                     Config.rms_norm_eps);
+    CHECK(same_bits(elements(normed.view()), elements(rows.normed)));
+    for (index_t m = 0; m < M; ++m) {
+      CHECK(same_bits(
+          elements(steps.step(tokens_of(text, first + m, 1), hidden_states::dropped).select(0, 0)),
+          elements(logits.view().select(0, m))));
+    }
+    CHECK(same_bits(cached(pieces), cached(steps)));
+  }
+}
+
 constexpr auto config = spoken_config(head_kind::sequential, 2, 96);
 
 /// A decoder, and the logits that a fresh one gives for the next token.
@@ -85,6 +121,12 @@ TEST_CASE("a step of several rows gives the bits of single steps and of the trai
   check_pieces<flipped_spoken_config(head_kind::independent, 2)>();
 }
 
+TEST_CASE("hidden states of a piece are what logits of single steps come from") {
+  check_hidden<spoken_config(head_kind::none, 0)>();
+  check_hidden<flipped_spoken_config(head_kind::sequential, 2), double>();
+  check_hidden<spoken_config(head_kind::parallel, 2)>();
+}
+
 TEST_CASE("drafts are what the training pass predicts for the same text") {
   check_drafts<spoken_config(head_kind::sequential, 4)>();
   check_drafts<flipped_spoken_config(head_kind::sequential, 2), double>();
@@ -109,6 +151,10 @@ TEST_CASE("a step refuses wrong numbers of tokens and changes nothing") {
   }));
   CHECK(fails_with("decoder::prefill: expected 1 to 64 tokens, got 0",
                    [&] { r.sequence.prefill({}, hidden_states::dropped); }));
+  CHECK(fails_with("decoder::hidden_of: expected 1 to 64 tokens, got 65",
+                   [&] { r.sequence.hidden_of(std::vector<token_t>(65, 0)); }));
+  CHECK(fails_with("decoder::hidden_of: expected 1 to 64 tokens, got 0",
+                   [&] { r.sequence.hidden_of({}); }));
   CHECK(r.sequence.length() == 40);
   CHECK(same_bits(cached(r.sequence), caches));
   CHECK(same_bits(r.next(), r.fresh(41)));
@@ -124,6 +170,7 @@ TEST_CASE("a step refuses tokens outside the vocabulary and changes nothing") {
                      [&] { r.sequence.step(tokens, hidden_states::kept); }));
     CHECK(fails_with("token " + std::to_string(wrong),
                      [&] { r.sequence.prefill(tokens, hidden_states::kept); }));
+    CHECK(fails_with("token " + std::to_string(wrong), [&] { r.sequence.hidden_of(tokens); }));
   }
   CHECK(r.sequence.length() == 40);
   CHECK(same_bits(cached(r.sequence), caches));

@@ -16,6 +16,7 @@
 
 #include "mtp/core/cache_view.hpp"
 #include "mtp/core/random.hpp"
+#include "mtp/ops/best_tokens.hpp"
 #include "mtp/ops/choose_tokens.hpp"
 #include "mtp/ops/concat_order.hpp"
 #include "mtp/ops/elementwise.hpp"
@@ -53,10 +54,12 @@ struct operands {
   cache_view<S, B> cache;
   vector_view<token_t, B> tokens;
   vector_view<const token_t, B> in_tokens;
+  matrix_view<token_t, B> token_rows;
   matrix_view<const token_t, B> targets;
   vector_view<index_t, B> positions;
   vector_view<const index_t, B> in_positions;
   vector_view<double, B> result;
+  matrix_view<double, B> results;
   vector_view<const adamw_range, B> ranges;
   std::span<const row_run> runs;
   sequence_view<B> text;
@@ -188,6 +191,7 @@ std::map<std::string, bool> offered() {
       {"token_log_probabilities", requires(o x) {
          ops::token_log_probabilities(x.c, x.result, x.in, x.in_tokens);
        }},
+      {"best_tokens", requires(o x) { ops::best_tokens(x.c, x.token_rows, x.results, x.in); }},
   };
 }
 // clang-format on

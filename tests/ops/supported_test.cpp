@@ -55,6 +55,8 @@ using cache = cache_view<S, cpu>;
 using runs = std::span<const row_run>;
 using text = sequence_view<cpu>;
 using number = vector_view<double, cpu>;
+using token_rows = matrix_view<token_t, cpu>;
+using numbers = matrix_view<double, cpu>;
 using ranges = vector_view<const adamw_range, cpu>;
 
 // The argument T, changed in one respect.
@@ -327,6 +329,7 @@ TEST_CASE("each operation supports a call that compiles, and none that is change
   CALL(accept_drafts, higher, fixed, text, in_tokens, index_t);
   CALL(choose_tokens, higher, fixed, tokens, in_matrix, text, index_t);
   CALL(token_log_probabilities, higher, fixed, number, in_matrix, in_tokens);
+  CALL(best_tokens, higher, fixed, token_rows, numbers, in_matrix);
 #undef CALL
   const auto expected = operations();
   CHECK_FALSE(expected.empty());

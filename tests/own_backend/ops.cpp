@@ -2,9 +2,11 @@
 // cases of this executable are one test: they stand in headers of tests/ops.
 #include "support/naive_cases.hpp"
 // The cases come first.
+#include "decode/score_test.hpp"
 #include "docs/backends_test.hpp"
 #include "ops/attention_cached_test.hpp"
 #include "ops/attention_test.hpp"
+#include "ops/best_tokens_test.hpp"
 #include "ops/choose_tokens_test.hpp"
 #include "ops/combine_test.hpp"
 #include "ops/embedding_test.hpp"
@@ -25,4 +27,13 @@ TEST_CASE("the backend of the example has every operation that docs/backends.md 
     CAPTURE(operation);
     CHECK(has.at(operation));
   }
+}
+
+TEST_CASE("the backend of the example scores what it has generated as generation did") {
+  using namespace mtp::test;
+  constexpr auto config =
+      score_cases::with_positions(tiny_config(mtp::head_kind::sequential, 2), 80);
+  score_cases::check_generation<naive, double, config>(12);
+  score_cases::check_company<naive, double, config>();
+  score_cases::check_windows<naive, double, config>(100);
 }

@@ -202,6 +202,7 @@ class staged_recording {
 struct staged_ops : private backend_traits<cuda>::ops {
   using device_ops = backend_traits<cuda>::ops;
   using device_ops::attention_workspace;
+  using device_ops::best_tokens_workspace;
   using device_ops::choose_tokens_workspace;
   using device_ops::embedding_workspace;
   using device_ops::kv_storage;
@@ -274,6 +275,7 @@ struct staged_ops : private backend_traits<cuda>::ops {
   MTP_STAGED_OPERATION(accept_drafts)
   MTP_STAGED_OPERATION(choose_tokens)
   MTP_STAGED_OPERATION(token_log_probabilities)
+  MTP_STAGED_OPERATION(best_tokens)
 #undef MTP_STAGED_OPERATION
 };
 

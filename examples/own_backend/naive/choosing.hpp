@@ -1,4 +1,5 @@
-// Tokens drawn from logits: a row is sorted. Contracts: mtp/ops/choose_tokens.hpp.
+// Tokens drawn from logits, and the best of them: a row is sorted. Contracts:
+// mtp/ops/choose_tokens.hpp and mtp/ops/best_tokens.hpp.
 #pragma once
 
 #include <algorithm>
@@ -9,10 +10,13 @@
 
 #include "decoding.hpp"
 #include "mtp/core/gumbel_noise.hpp"
+#include "mtp/ops/best_tokens.hpp"
 #include "mtp/ops/choose_tokens.hpp"
 #include "naive.hpp"
 
 namespace naive_types {
+
+using token_rows = mtp::matrix_view<token_t, naive>;
 
 struct choosing_ops {
   static void choose_tokens(
@@ -31,6 +35,26 @@ struct choosing_ops {
       for (index_t v = 0; v < V; ++v) sum += std::exp(logits(m, v) - largest);
       const bool exists = of(m) >= 0 && of(m) < V;
       log_p(m) = exists ? logits(m, of(m)) - largest - std::log(sum) : NAN;
+    }
+  }
+
+  static void best_tokens(context&, token_rows best, matrix log_p, in_matrix logits) {
+    const index_t V = logits.extent(1);
+    for (index_t m = 0; m < logits.extent(0); ++m) {
+      std::vector<candidate> all;
+      double sum = 0;
+      for (token_t v = 0; v < V; ++v) {
+        if (!std::isnan(logits(m, v))) all.push_back({logits(m, v), v});
+      }
+      std::stable_sort(all.begin(), all.end(), [](candidate a, candidate b) { return a.x > b.x; });
+      const double largest = all.empty() ? -infinity : all[0].x;
+      for (index_t v = 0; v < V; ++v) sum += std::exp(logits(m, v) - largest);
+      all.resize(static_cast<std::size_t>(best.extent(1)), {NAN, -1});
+      for (index_t j = 0; j < best.extent(1); ++j) {
+        const candidate& c = all[static_cast<std::size_t>(j)];
+        best(m, j) = c.token;
+        log_p(m, j) = c.x - largest - std::log(sum);
+      }
     }
   }
 

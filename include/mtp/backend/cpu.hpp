@@ -6,6 +6,7 @@
 
 #include "mtp/backend/cpu/abi.hpp"
 #include "mtp/backend/cpu/attention.hpp"
+#include "mtp/backend/cpu/best_tokens.hpp"
 #include "mtp/backend/cpu/choose_tokens.hpp"
 #include "mtp/backend/cpu/combine.hpp"
 #include "mtp/backend/cpu/context.hpp"
@@ -55,7 +56,8 @@ struct backend_traits<cpu> : host_backend<cpu_context> {
                cpu_detail::cpu_optimizer_ops,
                cpu_detail::cpu_random_ops,
                cpu_detail::cpu_sequence_ops,
-               cpu_detail::cpu_choose_tokens_ops {};
+               cpu_detail::cpu_choose_tokens_ops,
+               cpu_detail::cpu_best_tokens_ops {};
 
   /// A context that computes on the calling thread: without a workspace, it is cheap to make.
   static cpu_context calling_thread() { return cpu_context({.threads = 1, .workspace_bytes = 0}); }

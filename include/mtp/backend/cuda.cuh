@@ -12,6 +12,7 @@
 #include <cstddef>
 
 #include "mtp/backend/cuda/attention.cuh"
+#include "mtp/backend/cuda/best_tokens.cuh"
 #include "mtp/backend/cuda/choose_tokens.cuh"
 #include "mtp/backend/cuda/combine.cuh"
 #include "mtp/backend/cuda/context.cuh"
@@ -62,7 +63,8 @@ struct backend_traits<cuda> {
                cuda_detail::cuda_optimizer_ops,
                cuda_detail::cuda_random_ops,
                cuda_detail::cuda_sequence_ops,
-               cuda_detail::cuda_choose_tokens_ops {};
+               cuda_detail::cuda_choose_tokens_ops,
+               cuda_detail::cuda_best_tokens_ops {};
   /// Reports are copied to page-locked memory of the host; an event tells when one is there.
   using mailbox = cuda_detail::mailbox;
   /// Operations that are given a second time become a graph, which replay launches from then on.

@@ -159,6 +159,11 @@ struct no_workspace {
     return 0;
   }
   /// None.
+  template <scalar S, class... Sizes>
+  static constexpr index_t best_tokens_workspace(Sizes...) {
+    return 0;
+  }
+  /// None.
   static constexpr index_t sum_of_squares_workspace(index_t) { return 0; }
 };
 

@@ -171,19 +171,28 @@ class decoder {
           max_logit_rows,
           " tokens, got ",
           M);
-    return logits_of(run_tokens(tokens, states, row_output::logits));
+    return logits_of(run_tokens(tokens, states, row_output::logits).normed);
   }
 
   /// Runs the trunk over a piece of a prompt of at most max_step_rows tokens of slot 0, without
   /// logits. Throws as step.
   void prefill(std::span<const token_t> tokens, hidden_states states) {
-    const auto M = static_cast<index_t>(tokens.size());
-    check(M >= 1 && M <= max_step_rows,
-          "decoder::prefill: expected 1 to ",
-          max_step_rows,
-          " tokens, got ",
-          M);
+    check_piece("decoder::prefill", tokens);
     run_tokens(tokens, states, row_output::none);
+  }
+
+  /// What the trunk makes of rows, before the output matrix.
+  struct hidden_rows {
+    matrix stream;  ///< residual stream behind the last block  [M, C]
+    matrix normed;  ///< its norm, which the output matrix reads  [M, C]
+  };
+
+  /// Runs the trunk over a piece of at most max_step_rows tokens as prefill does, and gives their
+  /// hidden states, which live until the next step. A drafting head keeps none. Throws as step.
+  hidden_rows hidden_of(std::span<const token_t> tokens) {
+    check_piece("decoder::hidden_of", tokens);
+    const rows_type rows = run_tokens(tokens, hidden_states::dropped, row_output::logits);
+    return {rows.stream, rows.normed};
   }
 
   /// Runs the trunk over rows of sequences in different slots: positions count + range.offset .. of
@@ -291,16 +300,26 @@ class decoder {
           length);
   }
 
+  static void check_piece(const char* function, std::span<const token_t> tokens) {
+    const auto M = static_cast<index_t>(tokens.size());
+    check(M >= 1 && M <= max_step_rows,
+          function,
+          ": expected 1 to ",
+          max_step_rows,
+          " tokens, got ",
+          M);
+  }
+
   /// The rows of tokens that the host gives, behind those that are cached, through the trunk.
-  matrix run_tokens(std::span<const token_t> tokens, hidden_states states, row_output output) {
+  rows_type run_tokens(std::span<const token_t> tokens, hidden_states states, row_output output) {
     const auto M = static_cast<index_t>(tokens.size());
     const rows_type rows = place(tokens);
     pass_rows list;
     list.add(0, {0, M});
     at(0).reach(at(0).length + M);
-    const matrix normed = run(rows, list, states, output);
+    run(rows, list, states, output);
     at(0).length += M;
-    return normed;
+    return rows;
   }
 
   /// Rows for tokens that the host gives, at the positions behind those that are cached.

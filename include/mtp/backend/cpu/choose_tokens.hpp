@@ -11,6 +11,7 @@
 #include <limits>
 
 #include "mtp/backend/cpu/context.hpp"
+#include "mtp/backend/cpu/log_softmax.hpp"
 #include "mtp/core/arena.hpp"
 #include "mtp/core/gumbel_noise.hpp"
 #include "mtp/core/view.hpp"
@@ -188,9 +189,9 @@ struct cpu_choose_tokens_ops {
     context.parallel_ranges(logits.extent(0), 1, [&](index_t begin, index_t end, int) {
       for (index_t m = begin; m < end; ++m) {
         const bool exists = tokens(m) >= 0 && tokens(m) < V;
-        log_probabilities(m) = exists
-                                   ? log_softmax(logits.data() + m * logits.stride(0), V, tokens(m))
-                                   : std::numeric_limits<double>::quiet_NaN();
+        log_probabilities(m) =
+            exists ? log_softmax<S>(logits.data() + m * logits.stride(0), V)(tokens(m))
+                   : std::numeric_limits<double>::quiet_NaN();
       }
     });
   }
@@ -200,21 +201,6 @@ struct cpu_choose_tokens_ops {
   static constexpr index_t choose_tokens_workspace(index_t rows, index_t vocabulary, index_t) {
     return arena_bytes(rows * vocabulary, sizeof(accumulate_t<S>)) +
            arena_bytes(rows * vocabulary, sizeof(std::uint64_t));
-  }
-
- private:
-  template <scalar S>
-  static double log_softmax(const S* logits, index_t V, token_t token) {
-    using A = accumulate_t<S>;
-    double largest = -std::numeric_limits<double>::infinity();
-    for (index_t v = 0; v < V; ++v) {
-      largest = (std::max)(largest, static_cast<double>(static_cast<A>(logits[v])));
-    }
-    double sum = 0;
-    for (index_t v = 0; v < V; ++v) {
-      sum += std::exp(static_cast<double>(static_cast<A>(logits[v])) - largest);
-    }
-    return static_cast<double>(static_cast<A>(logits[token])) - largest - std::log(sum);
   }
 };
 

@@ -12,6 +12,7 @@
 
 #include "mtp/backend/cuda/largest.cuh"
 #include "mtp/backend/cuda/launch.cuh"
+#include "mtp/backend/cuda/log_softmax.cuh"
 #include "mtp/core/gumbel_noise.hpp"
 #include "mtp/core/view.hpp"
 #include "mtp/ops/choose_tokens.hpp"
@@ -281,34 +282,20 @@ __global__ void __launch_bounds__(Block)
   }
 }
 
-/// A block for each row: the largest, then the sum, in an order that follows from V alone.
-template <class S, int Block>
-__global__ void __launch_bounds__(Block)
+/// A block for each row.
+template <class S>
+__global__ void __launch_bounds__(log_softmax_threads)
     token_log_probabilities_kernel(double* __restrict__ log_probabilities,  // [M]
                                    const S* __restrict__ logits,  // [M, V] stride (stride, 1)
                                    index_t stride,
                                    index_t V,
                                    const token_t* __restrict__ tokens) {  // [M]
-  double* const shared = dynamic_shared<double>();
   const index_t m = blockIdx.x;
-  const S* const row = logits + m * stride;
-  const auto at = [&](index_t v) {
-    return static_cast<double>(static_cast<accumulate_t<S>>(row[v]));
-  };
-  double most = -static_cast<double>(__uint_as_float(0x7f800000u));
-  for (index_t v = threadIdx.x; v < V; v += Block) {
-    most = at(v) > most ? at(v) : most;
-  }
-  most = block_max(most, shared);
-  double sum = 0;
-  for (index_t v = threadIdx.x; v < V; v += Block) {
-    sum += std::exp(at(v) - most);
-  }
-  sum = block_sum(sum, shared);
+  const log_softmax<S> logarithm(logits + m * stride, V, dynamic_shared<double>());
   if (threadIdx.x == 0) {
     const token_t token = tokens[m];
     log_probabilities[m] = token >= 0 && token < V
-                               ? at(token) - most - std::log(sum)
+                               ? logarithm(token)
                                : static_cast<double>(__uint_as_float(0x7fc00000u));
   }
 }
@@ -357,9 +344,9 @@ struct cuda_choose_tokens_ops {
     launch(context,
            "token_log_probabilities",
            dim3(extent_of(logits.extent(0), "token_log_probabilities")),
-           dim3(policy::threads),
+           dim3(log_softmax_threads),
            sizeof(double) * block_reduction_size,
-           token_log_probabilities_kernel<S, policy::threads>,
+           token_log_probabilities_kernel<S>,
            log_probabilities.data(),
            logits.data(),
            logits.stride(0),
