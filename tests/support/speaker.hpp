@@ -46,15 +46,19 @@ class speaker {
       const index_t rows = std::min(piece, count - 1 - first);
       sequence.prefill(known(first, rows), hidden_states::kept);
       first += rows;
-      sequence.drafter().advance(
-          context_, model_, text_of(text, count), count, sequence.length(), D);
+      advance(sequence.length(), D);
     }
   }
 
-  std::vector<token_t> drafts() {
-    draft_next(sequence.drafter(), context_, model_, text_of(text, count), D);
+  std::vector<token_t> drafts(index_t depth = D) {
+    draft_next(sequence.drafter(), context_, model_, text_of(text, count), depth);
     const auto from = text.begin() + count;
-    return {from, from + D};
+    return {from, from + depth};
+  }
+
+  /// Brings the first depths of the head up to date with what stands in front of `seen`.
+  void advance(index_t seen, index_t depth) {
+    sequence.drafter().advance(context_, model_, text_of(text, count), count, seen, depth);
   }
 
   /// Logits of the last token and of `more` that follow it in the text.  [1 + more, V]

@@ -287,6 +287,10 @@ class batch_generator {
         });
     cycle_.submit(steps_);
     lengths_.observe(cycle_, steps_);
+    for (const slot_step& step : steps_) {
+      slots_[static_cast<std::size_t>(step.slot)]->progress.add_seconds(cycle_.seconds(),
+                                                                        steps_.size());
+    }
     auto& numbers = submitted_[submits_++ % places];
     numbers.clear();
     for (const slot_step& step : steps_) {

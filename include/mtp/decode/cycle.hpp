@@ -14,6 +14,7 @@
 #include "mtp/core/error.hpp"
 #include "mtp/core/view.hpp"
 #include "mtp/decode/decoder.hpp"
+#include "mtp/decode/generation.hpp"
 #include "mtp/decode/sequence_memory.hpp"
 #include "mtp/model/pass_rows.hpp"
 #include "mtp/ops/choose_tokens.hpp"
@@ -47,13 +48,6 @@ struct step_outcome {
   index_t first_row = 0;               ///< of its rows among those of the cycle
   const token_t* predicted = nullptr;  ///< behind each row  [drafts + 1]
   const double* log_probabilities = nullptr;  ///< of these, if asked for  [drafts + 1]
-};
-
-/// Seconds that parts of cycles took, on a backend whose operations end when they return.
-struct cycle_seconds {
-  double draft = 0;   ///< drafting
-  double verify = 0;  ///< the pass of the trunk
-  double accept = 0;  ///< choosing tokens and accepting drafts
 };
 
 /// Runs cycles. Sequences and the numbers of their confirmed tokens lie in the backend's memory,
@@ -149,10 +143,8 @@ class decoding_cycle {
     }
   }
 
-  /// Where time went since it was made; zeros for a backend that is ahead of the host.
+  /// Where the time of the last cycle went.
   const cycle_seconds& seconds() const { return seconds_; }
-  /// The same of the last cycle alone.
-  const cycle_seconds& last_seconds() const { return last_; }
 
  private:
   using traits = backend_traits<Backend>;
@@ -237,11 +229,8 @@ class decoding_cycle {
       const auto seconds = [](auto from, auto to) {
         return std::chrono::duration<double>(to - from).count();
       };
-      last_ = {
+      seconds_ = {
           seconds(start, drafted), seconds(drafted, verified), seconds(verified, clock::now())};
-      seconds_.draft += last_.draft;
-      seconds_.verify += last_.verify;
-      seconds_.accept += last_.accept;
     }
   }
 
@@ -279,7 +268,7 @@ class decoding_cycle {
   std::vector<std::unique_ptr<recorded_cycle>> recorded_;
   std::vector<draft_task<Backend>> tasks_;
   std::vector<sequence_rows<Backend>> rows_;
-  cycle_seconds seconds_, last_;
+  cycle_seconds seconds_;
 };
 
 }  // namespace mtp::inline MTP_ABI

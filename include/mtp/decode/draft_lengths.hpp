@@ -2,18 +2,15 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <chrono>
-#include <cstddef>
 #include <span>
-#include <vector>
 
 #include "mtp/core/backend.hpp"
 #include "mtp/decode/cycle.hpp"
 #include "mtp/decode/draft_pacer.hpp"
 #include "mtp/decode/generate_options.hpp"
 #include "mtp/decode/generation_progress.hpp"
-#include "mtp/model/row_pass.hpp"
+#include "mtp/decode/head_catch_up.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -32,14 +29,13 @@ class draft_lengths {
       Config.prediction.drafts() && backend_traits<Backend>::is_host_memory;
 
   /// For the sequences of `slots` slots.
-  explicit draft_lengths(index_t slots)
-      : pacer_(slots, D), heads_(static_cast<std::size_t>(slots)) {}
+  explicit draft_lengths(index_t slots) : pacer_(slots, D), heads_(slots) {}
 
   /// A sequence in a slot whose prompt has been read by the head, all of its `count` tokens.
   void begin(index_t slot, index_t count) {
     if constexpr (chooses) {
       pacer_.begin(slot);
-      heads_[static_cast<std::size_t>(slot)].fill(count);
+      heads_.begin(slot, count);
     }
   }
 
@@ -55,11 +51,12 @@ class draft_lengths {
         for (slot_step& step : steps) {
           if (adaptive(step)) {
             step.drafts =
-                (std::min)(step.drafts, usable(step.slot, progress_of(step.slot).count()));
+                (std::min)(step.drafts, heads_.usable(step.slot, progress_of(step.slot).count()));
           }
         }
         pacer_.choose(steps, adaptive, [&](const slot_step& step) {
-          return catching_up(step, progress_of(step.slot).count());
+          return row_cost_.seconds() * static_cast<double>(heads_.missing(
+                                           step.slot, step.drafts, progress_of(step.slot).count()));
         });
         for (const slot_step& step : steps) {
           if (step.drafts > 0 && adaptive(step)) {
@@ -81,7 +78,7 @@ class draft_lengths {
         rows += step.drafts + 1;
       }
       pacer_.observe(
-          rows, steps.front().drafts, cycle.last_seconds(), static_cast<index_t>(steps.size()));
+          rows, steps.front().drafts, cycle.seconds(), static_cast<index_t>(steps.size()));
     }
   }
   /// What became of a step of that cycle, before which `count` tokens were confirmed.
@@ -95,65 +92,36 @@ class draft_lengths {
         pacer_.observe(step, accepted);
         if (step.drafts > 0 && progress.going()) {
           cycle.rewind(step.slot, progress.count());
-          auto& head = heads_[static_cast<std::size_t>(step.slot)];
-          std::fill_n(head.begin(), step.drafts, count);
+          heads_.drafted(step.slot, step.drafts, count);
         }
       }
     }
   }
 
  private:
-  using limits = row_limits<Config, Backend>;
   using clock = std::chrono::steady_clock;
   static constexpr index_t D = Config.prediction.depth;
-  static constexpr index_t most_behind = limits::ring - limits::step - limits::verification;
 
   static bool is_adaptive(const progress_type& progress) {
     return progress.options().schedule == draft_schedule::adaptive && progress.is_speculative();
   }
 
-  /// Tokens of `count` that depth k + 1 of the head in a slot has not seen.
-  index_t behind(index_t slot, index_t k, index_t count) const {
-    return count - heads_[static_cast<std::size_t>(slot)][static_cast<std::size_t>(k)];
-  }
-  index_t usable(index_t slot, index_t count) const {
-    index_t depth = 0;
-    while (depth < D && behind(slot, depth, count) <= most_behind) {
-      ++depth;
-    }
-    return depth;
-  }
-
-  /// Seconds that catch_up will take.
-  double catching_up(const slot_step& step, index_t count) const {
-    double rows = 0;
-    for (index_t k = 0; k < step.drafts; ++k) {
-      rows += static_cast<double>(
-          (std::max<index_t>)(behind(step.slot, k, count) - limits::verification, 0));
-    }
-    return rows * row_cost_.seconds();
-  }
-
-  /// Runs what a draft would have to run more than usual, a piece at a time.
+  /// Runs what a draft would have to run more than usual.
   void catch_up(cycle_type& cycle, const slot_step& step, index_t count) {
-    auto& head = heads_[static_cast<std::size_t>(step.slot)];
-    const auto end = head.begin() + step.drafts;
-    index_t seen = *std::min_element(head.begin(), end);
-    if (count - seen <= limits::verification) {
+    const index_t rows = heads_.missing(step.slot, step.drafts, count);
+    if (rows == 0) {
       return;
     }
     const auto start = clock::now();
-    const auto rows = static_cast<double>((count - seen) * step.drafts);
-    while (seen < count - 1) {
-      seen = (std::min)(seen + limits::step - limits::verification, count - 1);
+    heads_.bring(step.slot, step.drafts, count, [&](index_t seen) {
       cycle.advance(step.slot, count, seen, step.drafts);
-    }
-    row_cost_.add(std::chrono::duration<double>(clock::now() - start).count() / rows);
-    std::fill(head.begin(), end, count);
+    });
+    row_cost_.add(std::chrono::duration<double>(clock::now() - start).count() /
+                  static_cast<double>(rows));
   }
 
   draft_pacer pacer_;
-  std::vector<std::array<index_t, static_cast<std::size_t>(D)>> heads_;  // tokens each depth saw
+  head_catch_up<Config, Backend> heads_;
   running_cost row_cost_;  // of bringing one depth up to date, for each row
 };
 

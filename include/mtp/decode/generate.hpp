@@ -98,6 +98,7 @@ class generator {
           cycle_, {&step, 1}, [&](index_t) -> const auto& { return progress_; });
       cycle_.submit({&step, 1});
       lengths_.observe(cycle_, {&step, 1});
+      progress_.add_seconds(cycle_.seconds(), 1);
       if (cycle_.in_flight() > ahead) {
         cycle_.read([&](const slot_step& read, const step_outcome& outcome) {
           const index_t count = progress_.count();

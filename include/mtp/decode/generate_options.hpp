@@ -1,7 +1,6 @@
-// What generation is asked for and what it gives.
+// What generation is asked for.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <functional>
 #include <span>
@@ -19,15 +18,6 @@ enum class decode_mode {
   plain,        ///< one token per forward pass
   speculative,  ///< the head drafts D tokens, one forward pass verifies them; the result is the
                 ///< same, bit for bit
-};
-
-/// Why generation ended.
-enum class end_reason {
-  length,     ///< max_new_tokens
-  stop,       ///< a stop token or a stop sequence; it is part of the result
-  context,    ///< max_position_embeddings
-  callback,   ///< on_token returned false, or a callback has thrown
-  cancelled,  ///< batch_generator::cancel
 };
 
 /// A token as it is confirmed. A function of a token_t takes it as well.
@@ -63,32 +53,6 @@ struct generate_options {
   std::function<bool(const written_token&)> on_token{};  ///< each as it is confirmed; false ends
   /// Position of each token and the logits [V] that it came from, in the backend's memory.
   std::function<void(index_t, vector_view<const accumulate_t<S>, Backend>)> on_logits{};
-};
-
-/// What generation gave.
-template <int Depth>
-struct generation {
-  std::vector<token_t> tokens;  ///< what was generated, prompt not included
-  /// If asked for, of each token, in nats: log softmax of the model's logits, before any option.
-  std::vector<double> log_probabilities;
-  end_reason end = end_reason::length;  ///< why it ended
-  index_t forward_passes = 0;           ///< of the trunk, prompt not included
-  std::array<index_t, static_cast<std::size_t>(Depth)> drafted{};   ///< drafts at each position
-  std::array<index_t, static_cast<std::size_t>(Depth)> accepted{};  ///< of these, accepted
-  double prefill_seconds = 0;                                       ///< time for the prompt
-  double decode_seconds = 0;                                        ///< time for what was generated
-
-  /// Share of drafts at position k (0 is the first) that were accepted, among all cycles.
-  double acceptance(std::size_t k) const {
-    return drafted[k] > 0 ? static_cast<double>(accepted[k]) / static_cast<double>(drafted[k])
-                          : 0.0;
-  }
-  /// Generated tokens per pass of the trunk: 1 for plain decoding, at most D + 1.
-  double tokens_per_forward() const {
-    return forward_passes > 0
-               ? static_cast<double>(tokens.size()) / static_cast<double>(forward_passes)
-               : 0.0;
-  }
 };
 
 namespace detail {

@@ -10,6 +10,7 @@
 #include "mtp/core/view.hpp"
 #include "mtp/decode/cycle.hpp"
 #include "mtp/decode/generate_options.hpp"
+#include "mtp/decode/generation.hpp"
 #include "mtp/decode/sampling_options.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -45,6 +46,8 @@ class generation_progress {
     result_.forward_passes = 0;
     result_.drafted.fill(0);
     result_.accepted.fill(0);
+    result_.cycles.fill(0);
+    result_.seconds = {};
     result_.end = end_reason::length;
     prefilled_ = 0;
     going_ = options.max_new_tokens > 0;
@@ -89,6 +92,7 @@ class generation_progress {
       return;  // the cycle found the context full: the host knows it now, too
     }
     ++result_.forward_passes;
+    ++result_.cycles[static_cast<std::size_t>(step.drafts)];
     for (index_t k = 0; k < step.drafts; ++k) {
       ++result_.drafted[static_cast<std::size_t>(k)];
       result_.accepted[static_cast<std::size_t>(k)] += k < outcome.accepted ? 1 : 0;
@@ -108,6 +112,14 @@ class generation_progress {
       }
       write(written);
     }
+  }
+
+  /// Adds its share of the time that a cycle of so many sequences took.
+  void add_seconds(const cycle_seconds& took, std::size_t sequences) {
+    const auto share = 1 / static_cast<double>(sequences);
+    result_.seconds.draft += share * took.draft;
+    result_.seconds.verify += share * took.verify;
+    result_.seconds.accept += share * took.accept;
   }
 
   /// Confirmed tokens, the prompt included.
