@@ -6,6 +6,7 @@
 #include <array>
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <span>
 #include <type_traits>
@@ -68,9 +69,16 @@ class decoding_cycle {
     for (auto& steps : submitted_steps_) {
       steps.reserve(static_cast<std::size_t>(slots));
     }
+    for (index_t slot = 0; slot < slots; ++slot) {
+      before_choice_.push_back([this, slot](index_t ahead) { send_mask(slot, ahead); });
+    }
+    masks_.resize(static_cast<std::size_t>(slots));
     tasks_.reserve(static_cast<std::size_t>(slots));
     rows_.reserve(static_cast<std::size_t>(slots));
   }
+
+  decoding_cycle(const decoding_cycle&) = delete;
+  decoding_cycle& operator=(const decoding_cycle&) = delete;
 
   /// The caches that it works on.
   decoder_type& sequences() { return decoder_; }
@@ -78,11 +86,19 @@ class decoding_cycle {
   /// A new sequence in a slot, in turn with the cycles that were submitted.
   void begin(index_t slot, std::span<const token_t> prompt) {
     memory_.send_prompt(decoder_.run_context(), slot, prompt);
+    masks_[static_cast<std::size_t>(slot)] = {};
     decoder_.reset(slot);
   }
-  /// How its tokens are chosen, where the choice is by a rule.
-  void set_rule(index_t slot, const detail::host_sampling_rule& rule, bool has_bias) {
+  /// How its tokens are chosen, where the choice is by a rule. Rule and mask, if there is one,
+  /// outlive the sequence.
+  void set_rule(index_t slot, const detail::host_sampling_rule& rule, const logit_mask* mask) {
+    const bool has_bias = rule.integers[sampling_has_bias] != 0;
     memory_.send_rule(decoder_.run_context(), slot, rule, has_bias);
+    masks_[static_cast<std::size_t>(slot)] = {mask, &rule.bias};
+    if (mask != nullptr) {
+      bias_.resize(rule.bias.size());
+      text_.resize(static_cast<std::size_t>(memory_.capacity));
+    }
   }
 
   /// Runs rows [first, first + rows) of a prompt of `count` tokens through the trunk and, where
@@ -162,12 +178,35 @@ class decoding_cycle {
     std::size_t last_use = 0;
   };
 
-  /// Runs the steps, or replays the recording of equal ones.
+  /// What the host adds to the logits of the sequence in a slot.
+  struct slot_mask {
+    const logit_mask* mask = nullptr;
+    const std::vector<float>* logit_bias = nullptr;  // [V]
+  };
+  bool is_masked(const slot_step& step) const {
+    return masks_[static_cast<std::size_t>(step.slot)].mask != nullptr;
+  }
+  /// Sends what is added to the logits of the token at position count + ahead.
+  void send_mask(index_t slot, index_t ahead) {
+    auto& context = decoder_.run_context();
+    const slot_mask& own = masks_[static_cast<std::size_t>(slot)];
+    std::copy(own.logit_bias->begin(), own.logit_bias->end(), bias_.begin());
+    (*own.mask)(memory_.text(context, slot, ahead, text_), bias_);
+    memory_.send_bias(context, slot, bias_);
+  }
+
+  /// Runs the steps, or replays the recording of equal ones. What the host has a part in is not
+  /// recorded.
   void replay(const std::vector<slot_step>& steps) {
     const auto function = [&] { run(steps); };
     if constexpr (std::is_empty_v<typename traits::recording>) {
       typename traits::recording{}.replay(decoder_.run_context(), function);
     } else {
+      if (std::any_of(
+              steps.begin(), steps.end(), [&](const auto& step) { return is_masked(step); })) {
+        function();
+        return;
+      }
       constexpr std::size_t kept = 24;  // for one slot: drafts or none, of every kind that there is
       auto found = std::find_if(recorded_.begin(), recorded_.end(), [&](const auto& each) {
         return each->steps == steps;
@@ -197,9 +236,11 @@ class decoding_cycle {
       tasks_.clear();
       for (const slot_step& step : steps) {
         if (step.drafts > 0) {
-          tasks_.push_back({step.chooses == token_choice::by_rule ? memory_.ruled(step.slot)
-                                                                  : memory_.sequence(step.slot),
-                            step.drafts});
+          tasks_.push_back(
+              {step.chooses == token_choice::by_rule ? memory_.ruled(step.slot)
+                                                     : memory_.sequence(step.slot),
+               step.drafts,
+               is_masked(step) ? &before_choice_[static_cast<std::size_t>(step.slot)] : nullptr});
         }
       }
       if (!tasks_.empty()) {
@@ -248,7 +289,16 @@ class decoding_cycle {
     for (std::size_t i = 0; i < steps.size(); ++i) {
       const auto own = list.part(i, predicted);      // [drafts + 1]
       const auto own_logits = list.part(i, logits);  // [drafts + 1, V]
-      if (steps[i].chooses != token_choice::most_likely) {
+      if (is_masked(steps[i])) {
+        for (index_t row = 0; row <= steps[i].drafts; ++row) {
+          send_mask(steps[i].slot, row);
+          choose_tokens(context,
+                        own.slice(0, row, 1),
+                        own_logits.slice(0, row, 1),
+                        memory_.ruled(steps[i].slot),
+                        row);
+        }
+      } else if (steps[i].chooses != token_choice::most_likely) {
         choose_tokens(context, own, own_logits, memory_.ruled(steps[i].slot), 0);
       } else if (ruled) {
         predict(context, own, own_logits);
@@ -266,6 +316,10 @@ class decoding_cycle {
   std::array<std::vector<slot_step>, places> submitted_steps_;
   std::size_t submitted_ = 0, read_ = 0;
   std::vector<std::unique_ptr<recorded_cycle>> recorded_;
+  std::vector<slot_mask> masks_;                             // by slot
+  std::vector<std::function<void(index_t)>> before_choice_;  // by slot: send_mask
+  std::vector<float> bias_;                                  // [V], where there is a mask
+  std::vector<token_t> text_;                                // of a sequence, where there is a mask
   std::vector<draft_task<Backend>> tasks_;
   std::vector<sequence_rows<Backend>> rows_;
   cycle_seconds seconds_;

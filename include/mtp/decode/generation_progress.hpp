@@ -144,7 +144,7 @@ class generation_progress {
       return token_choice::most_likely;
     }
     rule_.set(sampling, options_->stop_tokens, count_, options_->min_new_tokens);
-    cycle.set_rule(slot_, rule_, !sampling.logit_bias.empty());
+    cycle.set_rule(slot_, rule_, sampling.mask ? &sampling.mask : nullptr);
     return sampling.drafts == draft_choice::shared_noise ? token_choice::by_rule
                                                          : token_choice::by_rule_with_likely_drafts;
   }

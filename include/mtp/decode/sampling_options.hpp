@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <span>
 #include <vector>
@@ -30,6 +31,12 @@ struct token_bias {
   float bias = 0;     ///< finite, or -infinity: the token is never chosen
 };
 
+/// Adds to the logits of the token that follows a text, the prompt included: bias [V] comes with
+/// logit_bias in it; -infinity forbids a token. What a grammar asks for. Called for each row that a
+/// token is chosen from, also behind drafts that are not accepted later on, so it must be a
+/// function of the text alone.
+using logit_mask = std::function<void(std::span<const token_t> text, std::span<float> bias)>;
+
 /// How tokens are chosen from logits. Every option does nothing by default, so that the most likely
 /// token is chosen. choose_tokens has the formulas and their order. Names are Hugging Face's, and
 /// for the penalties by frequency and presence OpenAI's.
@@ -42,6 +49,7 @@ struct sampling_options {
   double frequency_penalty = 0;   ///< for each time that a token was generated
   double presence_penalty = 0;    ///< once for each token that was generated
   std::vector<token_bias> logit_bias{};  ///< added to logits; numbers for one token add up
+  logit_mask mask{};                     ///< more to add, by the text in front
   mtp::seed seed{};                      ///< the same seed gives the same text
   std::uint32_t sequence = 0;            ///< which of the many texts of one seed
   draft_choice drafts = draft_choice::shared_noise;  ///< how the head guesses
@@ -93,7 +101,7 @@ inline void check_sampling(const sampling_options& options, index_t V) {
 inline bool needs_rule(const sampling_options& options, bool forbids_stop) {
   return options.temperature > 0 || options.repetition_penalty != 1 ||
          options.frequency_penalty != 0 || options.presence_penalty != 0 ||
-         !options.logit_bias.empty() || forbids_stop;
+         !options.logit_bias.empty() || options.mask || forbids_stop;
 }
 
 /// What a sampling_rule holds, on the host, in memory that is used again.
@@ -126,7 +134,7 @@ class host_sampling_rule {
     integers[sampling_prompt_length] = prompt_length;
     integers[sampling_min_new_tokens] = min_new_tokens;
     integers[sampling_stop_count] = static_cast<index_t>(stop_tokens.size());
-    integers[sampling_has_bias] = options.logit_bias.empty() ? 0 : 1;
+    integers[sampling_has_bias] = options.logit_bias.empty() && !options.mask ? 0 : 1;
     integers[sampling_top_k] = options.top_k;
     reals[sampling_temperature] = options.temperature;
     reals[sampling_top_p] = options.top_p;

@@ -69,6 +69,28 @@ class sequence_memory {
     }
   }
 
+  /// The bias of that rule alone.  from [V]
+  void send_bias(context<Backend>& context, index_t slot, std::span<const float> from) {
+    upload<float>(context, views_.rules.at(slot, rule_layout).bias, from);
+  }
+  /// Tokens in front of position count + ahead of the sequence in a slot, on the host: where they
+  /// lie, or in `copy`, which has room for `capacity` tokens.
+  std::span<const token_t> text(context<Backend>& context,
+                                index_t slot,
+                                index_t ahead,
+                                std::span<token_t> copy) const {
+    std::array<index_t, sequence_states> now{};
+    using traits = backend_traits<Backend>;
+    traits::download(context, now.data(), state(slot).data(), sizeof(now));
+    const auto length = static_cast<std::size_t>(now[sequence_count] + ahead);
+    if constexpr (traits::is_host_memory) {
+      return {tokens(slot).data(), length};
+    } else {
+      traits::download(context, copy.data(), tokens(slot).data(), length * sizeof(token_t));
+      return copy.first(length);
+    }
+  }
+
   /// Bytes of what a cycle tells the host.
   std::size_t report_bytes() const {
     return static_cast<std::size_t>(log_probabilities_at() +

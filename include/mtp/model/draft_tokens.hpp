@@ -68,6 +68,9 @@ void draft_tokens(context<Backend>& context,
     } else {
       for (index_t j = 0; j < own; ++j) {
         const auto token = chosen.slice(0, j, 1);  // [1]
+        if (task.before_choice != nullptr) {
+          (*task.before_choice)(ahead + j);
+        }
         choose_tokens(context, token, from.slice(0, j, 1), task.sequence, ahead + j);
         append_drafts(context, task.sequence, token, ahead + j);
       }

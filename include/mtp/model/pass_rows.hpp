@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstddef>
+#include <functional>
 #include <span>
 
 #include "mtp/core/cache_view.hpp"
@@ -36,6 +37,9 @@ template <class Backend>
 struct draft_task {
   sequence_view<Backend> sequence;  ///< whose
   index_t depth = 0;                ///< how many, at least 1
+  /// Where there is one, called before the rule chooses the token at position count + ahead: what
+  /// stands in front of it is in the sequence's memory, and the rule's bias may be changed.
+  const std::function<void(index_t ahead)>* before_choice = nullptr;
 };
 
 /// The runs of a pass, at most one for each sequence.
