@@ -117,6 +117,8 @@ struct linear_head {
     }
     void reset(index_t) {}
     void rewind(index_t, index_t) {}
+    index_t keep(index_t, index_t position) { return position; }
+    void copy_slot(mtp::context<Backend>&, index_t, index_t) {}
     const ring_type& ring() const { return ring_; }  // the model puts its rows here
 
     template <class Model>

@@ -102,6 +102,11 @@ struct sink_window_attention {
     return {matrix(arena.template take<S>(rows * 2 * G * E), {rows, 2 * G * E})};
   }
 
+  template <class Context>
+  static void copy_cache(Context&, const cache& kept, index_t to, index_t from) {
+    std::copy_n(kept.at(from, 0), (Sinks + ring) * 2 * G * E, kept.at(to, 0));
+  }
+
   static constexpr index_t workspace(index_t N, index_t, index_t threads) {
     using ops = mtp::ops_of<Backend>;
     return (std::max)({ops::template linear_workspace<S>(N, qkv_size, C, threads),

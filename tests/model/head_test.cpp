@@ -95,23 +95,32 @@ template <class Head>
 struct part<Head, 10> {
   void rewind(index_t, index_t) {}
 };
-// Of heads that draft.
 template <class Head>
 struct part<Head, 11> {
-  row_ring<float, cpu> ring() const { return {}; }
+  index_t keep(index_t, index_t) { return 0; }
 };
 template <class Head>
 struct part<Head, 12> {
+  template <class Context>
+  void copy_slot(Context&, index_t, index_t) {}
+};
+// Of heads that draft.
+template <class Head>
+struct part<Head, 13> {
+  row_ring<float, cpu> ring() const { return {}; }
+};
+template <class Head>
+struct part<Head, 14> {
   template <class Context, class Model, class Sequence>
   void advance(Context&, const Model&, const Sequence&, index_t, index_t, index_t) {}
 };
 template <class Head>
-struct part<Head, 13> {
+struct part<Head, 15> {
   template <class Context, class Model, class Sequence>
   void draft(Context&, const Model&, const Sequence&) {}
 };
 
-constexpr std::size_t of_any = 11, of_drafting = 14, nothing = 100;
+constexpr std::size_t of_any = 13, of_drafting = 16, nothing = 100;
 
 /// A head with the first Count parts, but without part Missing.
 template <std::size_t Count, std::size_t Missing>
@@ -123,7 +132,7 @@ struct head {
   struct activations : own<2>, own<3> {
     matrix rows{nullptr, {0, 0}};
   };
-  struct drafter : own<7>, own<8>, own<9>, own<10>, own<11>, own<12>, own<13> {};
+  struct drafter : own<7>, own<8>, own<9>, own<10>, own<11>, own<12>, own<13>, own<14>, own<15> {};
 };
 
 /// With what stands beside its types.

@@ -91,6 +91,11 @@ struct part<10> {
   }
 };
 template <>
+struct part<12> {
+  template <class Context>
+  static void copy_cache(Context&, const kept&, index_t, index_t) {}
+};
+template <>
 struct part<11> {
   template <class Pass, class Layout, class Activations>
   static void decode(
@@ -104,7 +109,7 @@ template <std::size_t Missing, std::size_t... Parts>
 struct layer_without<Missing, std::index_sequence<Parts...>>
     : part<(Parts == Missing ? 100 : Parts)>... {};
 
-constexpr std::size_t of_a_feed_forward = 7, of_an_attention = 12;
+constexpr std::size_t of_a_feed_forward = 7, of_an_attention = 13;
 template <std::size_t Count, std::size_t Missing = Count>
 using layer = layer_without<Missing, std::make_index_sequence<Count>>;
 

@@ -225,19 +225,58 @@ class batch_generator {
 
   /// Requests that wait take free slots, the first one first.
   void fill_slots() {
-    for (std::size_t i = 0; i < slots_.size() && !queue_.empty(); ++i) {
+    while (!queue_.empty()) {
+      const request_number number = queue_.front();
+      request& taken = requests_.at(number);
+      const std::size_t i = free_slot(taken);
+      if (i == slots_.size()) {
+        return;
+      }
       slot_state& slot = *slots_[i];
-      if (slot.owner == nullptr) {
-        const request_number number = queue_.front();
-        request& taken = requests_.at(number);
-        slot.progress.start(cycle_, static_cast<index_t>(i), taken.prompt, taken.options);
-        queue_.pop_front();
-        slot.owner = &taken;
-        slot.number = number;
-        taken.slot = &slot;
-        taken.state = request_state::reading;
+      const index_t common = taken.options.reuse_prefix ? share_prefix(i, taken.prompt) : 0;
+      slot.progress.start(cycle_, static_cast<index_t>(i), taken.prompt, taken.options, common);
+      queue_.pop_front();
+      slot.owner = &taken;
+      slot.number = number;
+      taken.slot = &slot;
+      taken.state = request_state::reading;
+    }
+  }
+
+  /// The free slot whose caches hold most of a request's prompt; slots() if none is free.
+  std::size_t free_slot(const request& wanting) const {
+    std::size_t best = slots_.size();
+    index_t most = -1;
+    for (std::size_t i = 0; i < slots_.size(); ++i) {
+      if (slots_[i]->owner == nullptr) {
+        const index_t common =
+            wanting.options.reuse_prefix ? slots_[i]->progress.in_common(wanting.prompt) : 0;
+        if (common > most) {
+          best = i;
+          most = common;
+        }
       }
     }
+    return best;
+  }
+
+  /// Gives a free slot what another one holds, where that has more of the prompt. Returns how many
+  /// tokens of the prompt are there.
+  index_t share_prefix(std::size_t to, std::span<const token_t> prompt) {
+    const index_t own = slots_[to]->progress.in_common(prompt);
+    std::size_t from = to;
+    index_t most = own + decoder_type::max_step_rows / 4;  // fewer are run sooner than copied
+    for (std::size_t i = 0; i < slots_.size(); ++i) {
+      if (const index_t common = slots_[i]->progress.in_common(prompt); common > most) {
+        from = i;
+        most = common;
+      }
+    }
+    if (from == to) {
+      return own;
+    }
+    cycle_.sequences().copy_slot(static_cast<index_t>(to), static_cast<index_t>(from));
+    return most;
   }
 
   /// One piece of the prompt of the next slot that has any left, and of those behind it as long as

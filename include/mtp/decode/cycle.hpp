@@ -83,11 +83,16 @@ class decoding_cycle {
   /// The caches that it works on.
   decoder_type& sequences() { return decoder_; }
 
-  /// A new sequence in a slot, in turn with the cycles that were submitted.
-  void begin(index_t slot, std::span<const token_t> prompt) {
+  /// A new sequence in a slot, in turn with the cycles that were submitted. Its first `common`
+  /// tokens are those of the sequence that was there. Returns the positions that need not be run.
+  index_t begin(index_t slot, std::span<const token_t> prompt, index_t common, bool keeps_states) {
     memory_.send_prompt(decoder_.run_context(), slot, prompt);
     masks_[static_cast<std::size_t>(slot)] = {};
-    decoder_.reset(slot);
+    if (common == 0) {
+      decoder_.reset(slot);
+      return 0;
+    }
+    return decoder_.keep(slot, common, states_of(keeps_states));
   }
   /// How its tokens are chosen, where the choice is by a rule. Rule and mask, if there is one,
   /// outlive the sequence.

@@ -12,6 +12,7 @@
 #include "mtp/core/refusal.hpp"
 #include "mtp/core/tensor.hpp"
 #include "mtp/core/view.hpp"
+#include "mtp/decode/cached_lengths.hpp"
 #include "mtp/model/decode_rows.hpp"
 #include "mtp/model/draft_progress.hpp"
 #include "mtp/model/draft_tokens.hpp"
@@ -103,7 +104,7 @@ class decoder {
           arena whole(storage_.data(), storage_.count());
           return memory::make(whole, slots);
         }()),
-        lengths_(static_cast<std::size_t>(slots)) {
+        lengths_(slots, rewindable) {
     context.reserve(workspace_bytes(context.threads(), slots));
     host_positions_.resize(static_cast<std::size_t>(max_step_rows));
   }
@@ -124,27 +125,53 @@ class decoder {
   const model_type& model() const { return *model_; }
 
   /// How many sequences it has caches for.
-  index_t slots() const { return static_cast<index_t>(lengths_.size()); }
+  index_t slots() const { return lengths_.slots(); }
 
   /// Positions whose keys and values are cached, as far as the host knows.
-  index_t length(index_t slot = 0) const { return at(slot).length; }
+  index_t length(index_t slot = 0) const { return lengths_.length(slot); }
 
   /// Forgets a sequence.
   void reset(index_t slot = 0) {
-    at(slot) = {};
+    lengths_.reset(slot);
     memory_.head.reset(slot);
+  }
+
+  /// A new sequence in a slot, which has its first `length` tokens in common with the one there.
+  /// Returns how many positions need not be run again: `length` or fewer, because a head that will
+  /// draft (`states` kept) wants the latest hidden states again.
+  index_t keep(index_t slot, index_t length, hidden_states states) {
+    constexpr bool is_host = backend_traits<Backend>::is_host_memory;
+    const index_t again =
+        is_host && states == hidden_states::kept ? Config.prediction.depth + 1 : 0;
+    index_t kept = (std::max<index_t>)(length - again, 0);
+    const index_t of_head = memory_.head.keep(slot, kept);
+    if (states == hidden_states::kept) {
+      kept = is_host ? of_head : of_head / max_step_rows * max_step_rows;
+    }
+    if (!lengths_.can_take_back(slot, kept)) {
+      reset(slot);
+      return 0;
+    }
+    lengths_.set("decoder::keep", slot, kept);
+    return kept;
+  }
+
+  /// What slot `to` holds (=) what slot `from` does, but for the hidden states of drafters.
+  void copy_slot(index_t to, index_t from) {
+    lengths_.copy(to, from);
+    memory_.caches.copy_slot(*context_, to, from);
+    memory_.head.copy_slot(*context_, to, from);
   }
 
   /// Forgets positions at and behind `length`. Throws mtp::error if there are not that many, and if
   /// the attention layer cannot take back so many; nothing has changed then.
   void roll_back(index_t length, index_t slot = 0) {
-    check(length >= 0 && length <= at(slot).length,
+    check(length >= 0 && length <= lengths_.length(slot),
           "decoder::roll_back: expected a length in [0, ",
-          at(slot).length,
+          lengths_.length(slot),
           "], got ",
           length);
-    check_rewindable("decoder::roll_back", length, at(slot));
-    at(slot).length = length;
+    lengths_.set("decoder::roll_back", slot, length);
   }
 
   /// What the host has learned about rows that forward ran. Throws mtp::error as roll_back, and for
@@ -155,9 +182,7 @@ class decoder {
           Config.max_position_embeddings,
           "], got ",
           length);
-    check_rewindable("decoder::set_length", length, at(slot));
-    at(slot).reach(length);
-    at(slot).length = length;
+    lengths_.set("decoder::set_length", slot, length);
   }
 
   /// Runs the trunk over `tokens` at positions length() .. of slot 0; returns their logits [M, V],
@@ -215,8 +240,8 @@ class decoder {
     if constexpr (backend_traits<Backend>::is_host_memory) {
       for (const sequence_rows<Backend>& each : sequences) {
         const index_t first = each.sequence.state(sequence_count) + each.range.offset;
-        check_rewindable("decoder::forward", first, at(each.sequence.slot));
-        at(each.sequence.slot).reach(first + each.range.rows);
+        lengths_.check_kept("decoder::forward", each.sequence.slot, first);
+        lengths_.reach(each.sequence.slot, first + each.range.rows);
       }
     }
     const auto rows = memory_.rows.first(list.rows());
@@ -262,21 +287,6 @@ class decoder {
     }
   };
 
-  /// What the host knows of the sequence in a slot.
-  struct cached_length {
-    index_t length = 0;
-    index_t longest = 0;  // that length and forward have reached since reset
-
-    void reach(index_t end) { longest = (std::max)(longest, end); }
-  };
-  std::size_t number_of(index_t slot) const {
-    check(
-        slot >= 0 && slot < slots(), "decoder: expected a slot in [0, ", slots(), "), got ", slot);
-    return static_cast<std::size_t>(slot);
-  }
-  cached_length& at(index_t slot) { return lengths_[number_of(slot)]; }
-  const cached_length& at(index_t slot) const { return lengths_[number_of(slot)]; }
-
   static index_t checked(index_t slots) {
     check(slots >= 1 && slots <= possible_slots,
           "decoder: expected 1 to ",
@@ -284,20 +294,6 @@ class decoder {
           " slots, got ",
           slots);
     return slots;
-  }
-
-  /// Whether the layers still have what stands in front of position `length`.
-  static void check_rewindable(const char* function, index_t length, const cached_length& cached) {
-    check(cached.longest - length <= rewindable,
-          function,
-          ": the attention layer takes back at most ",
-          rewindable,
-          " positions, and the sequence has had ",
-          cached.longest,
-          ": expected a length of at least ",
-          cached.longest - rewindable,
-          ", or reset(), got ",
-          length);
   }
 
   static void check_piece(const char* function, std::span<const token_t> tokens) {
@@ -316,9 +312,8 @@ class decoder {
     const rows_type rows = place(tokens);
     pass_rows list;
     list.add(0, {0, M});
-    at(0).reach(at(0).length + M);
     run(rows, list, states, output);
-    at(0).length += M;
+    lengths_.set("decoder", 0, length() + M);
     return rows;
   }
 
@@ -382,7 +377,7 @@ class decoder {
   const model_type* model_;
   buffer<std::byte, Backend> storage_;
   memory memory_;
-  std::vector<cached_length> lengths_;   // of each slot
+  cached_lengths lengths_;
   std::vector<index_t> host_positions_;  // [max_step_rows]
 };
 

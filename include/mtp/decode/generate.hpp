@@ -128,7 +128,8 @@ auto generator<Config, Backend, S>::generate(std::span<const token_t> prompt,
       prompt, options, Config.vocab_size, Config.max_position_embeddings, Config.prediction.depth);
   const auto start = clock::now();
   cycle_.drop();
-  progress_.start(cycle_, 0, prompt, options);
+  progress_.start(
+      cycle_, 0, prompt, options, options.reuse_prefix ? progress_.in_common(prompt) : 0);
   while (progress_.prefill(cycle_)) {
   }
   lengths_.begin(0, progress_.count());

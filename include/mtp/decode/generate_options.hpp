@@ -49,7 +49,10 @@ struct generate_options {
   std::vector<std::vector<token_t>> stop{};  ///< each ends generation, from min_new_tokens on
   std::vector<token_t> stop_tokens{};        ///< each ends it; not chosen before min_new_tokens
   sampling_options sampling{};               ///< how tokens are chosen: by default the likeliest
-  bool log_probabilities = false;            ///< whether the result has them
+  /// Whether what caches hold of the same beginning is used again: that of the sequence before, and
+  /// in a batch_generator that of the others. Parameters must not have changed since.
+  bool reuse_prefix = false;
+  bool log_probabilities = false;                        ///< whether the result has them
   std::function<bool(const written_token&)> on_token{};  ///< each as it is confirmed; false ends
   /// Position of each token and the logits [V] that it came from, in the backend's memory.
   std::function<void(index_t, vector_view<const accumulate_t<S>, Backend>)> on_logits{};

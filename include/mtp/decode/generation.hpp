@@ -42,6 +42,7 @@ struct generation {
   std::array<index_t, static_cast<std::size_t>(Depth)> accepted{};  ///< of these, accepted
   std::array<index_t, static_cast<std::size_t>(Depth) + 1>
       cycles{};                ///< that drafted 0, 1, .. D tokens
+  index_t reused = 0;          ///< positions of the prompt that were in the caches already
   double prefill_seconds = 0;  ///< time for the prompt
   double decode_seconds = 0;   ///< time for what was generated
 

@@ -29,17 +29,22 @@ class generation_progress {
   generation_progress() {
     result_.tokens.reserve(static_cast<std::size_t>(P));
     result_.log_probabilities.reserve(static_cast<std::size_t>(P));
+    text_.reserve(static_cast<std::size_t>(P));
   }
 
-  /// A new generation in a slot, whose options outlive it and have been checked.
+  /// A new generation in a slot, whose options outlive it and have been checked. Its first `common`
+  /// tokens are those of the sequence that was there: see in_common.
   void start(cycle_type& cycle,
              index_t slot,
              std::span<const token_t> prompt,
-             const options_type& options) {
+             const options_type& options,
+             index_t common = 0) {
     options_ = &options;
     slot_ = slot;
     count_ = static_cast<index_t>(prompt.size());
-    cycle.begin(slot, prompt);  // before the last result is cleared: the prompt may lie there
+    // Before the last result is cleared: the prompt may lie there.
+    prefilled_ = result_.reused = cycle.begin(slot, prompt, common, is_speculative());
+    text_.assign(prompt.begin(), prompt.end());
     chooses_ = send_rule(cycle);
     result_.tokens.clear();
     result_.log_probabilities.clear();
@@ -49,8 +54,23 @@ class generation_progress {
     result_.cycles.fill(0);
     result_.seconds = {};
     result_.end = end_reason::length;
-    prefilled_ = 0;
     going_ = options.max_new_tokens > 0;
+  }
+
+  /// How many tokens a prompt and this text have in common at their beginnings, as far as what
+  /// caches hold of them serves the prompt: all but its last token; and where rows of a prompt have
+  /// the bits of a pass over a whole piece alone, whole pieces of both prompts.
+  index_t in_common(std::span<const token_t> prompt) const {
+    constexpr bool is_host = backend_traits<Backend>::is_host_memory;
+    constexpr index_t piece = is_host ? 1 : cycle_type::decoder_type::max_step_rows;
+    const index_t cached = is_host ? cached_positions() : prefilled_;
+    const auto most = (std::min)(static_cast<index_t>(prompt.size()) - 1, cached);
+    index_t common = 0;
+    while (common < most &&
+           prompt[static_cast<std::size_t>(common)] == text_[static_cast<std::size_t>(common)]) {
+      ++common;
+    }
+    return common / piece * piece;
   }
 
   /// Rows of the next piece of the prompt, all of which but its last token is to be run.
@@ -152,6 +172,7 @@ class generation_progress {
   void write(const written_token& written) {
     ++count_;
     result_.tokens.push_back(written.token);
+    text_.push_back(written.token);
     if (options_->on_token && !options_->on_token(written)) {
       end(end_reason::callback);
     } else if (is_stopped()) {
@@ -180,8 +201,9 @@ class generation_progress {
 
   const options_type* options_ = nullptr;
   index_t slot_ = 0;
-  index_t count_ = 0;  // confirmed tokens, as far as the host has read
-  index_t prefilled_ = 0;
+  index_t count_ = 0;          // confirmed tokens, as far as the host has read
+  index_t prefilled_ = 0;      // positions of the prompt that need not be run any more
+  std::vector<token_t> text_;  // the prompt and what was written
   token_choice chooses_ = token_choice::most_likely;
   bool going_ = false;
   detail::host_sampling_rule rule_{Config.vocab_size};

@@ -116,6 +116,10 @@ struct block {
   static constexpr cache make_cache(Arena& arena, index_t slots) {
     return Attention::make_cache(arena, slots);
   }
+  /// What slot `to` of a cache holds (=) what slot `from` does.
+  static void copy_cache(context<Backend>& context, const cache& kept, index_t to, index_t from) {
+    Attention::copy_cache(context, kept, to, from);
+  }
 
   /// Bytes of workspace that its operations want at most, in a training pass over N rows, sequences
   /// of `length`.

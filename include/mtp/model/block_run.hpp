@@ -78,6 +78,13 @@ class run_caches {
   }
   /// That of block number `n`.
   typename Block::cache at(int n) const { return memory_.at(n, layout(slots_)); }
+  /// What slot `to` of each of the `count` caches holds (=) what slot `from` does.
+  template <class Context>
+  void copy_slot(Context& context, int count, index_t to, index_t from) const {
+    for (int n = 0; n < count; ++n) {
+      Block::copy_cache(context, at(n), to, from);
+    }
+  }
 
  private:
   static constexpr auto layout(index_t slots) {

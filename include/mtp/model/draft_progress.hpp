@@ -45,6 +45,16 @@ class draft_progress {
     valid_ = valid;
   }
 
+  /// Keeps no rows at or behind `position`, all in front of which rest on confirmed tokens. Returns
+  /// the position that rows are missing from: 0 where the layer cannot take back so many.
+  index_t keep(index_t position) {
+    valid_ = (std::min)(valid_, position);
+    if (longest_ - valid_ > Rewindable) {
+      reset();
+    }
+    return valid_;
+  }
+
   /// The rows to run for a draft, the last of them at position count - 2, after a rewind.
   row_range for_draft(const sequence_view<Backend>& sequence, index_t behind) {
     if constexpr (backend_traits<Backend>::is_host_memory) {

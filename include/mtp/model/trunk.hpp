@@ -137,6 +137,11 @@ struct trunk {
       return {dense,
               run_caches<block_type>::make(arena, Config.num_hidden_layers - dense_blocks, slots)};
     }
+    /// What slot `to` holds (=) what slot `from` does.
+    void copy_slot(context<Backend>& context, index_t to, index_t from) const {
+      dense.copy_slot(context, dense_blocks, to, from);
+      blocks.copy_slot(context, Config.num_hidden_layers - dense_blocks, to, from);
+    }
     /// Of block l of the trunk.
     typename block_type::cache at(int l) const {
       return l < dense_blocks ? dense.at(l) : blocks.at(l - dense_blocks);

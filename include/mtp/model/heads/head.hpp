@@ -71,9 +71,9 @@ concept drafts_if_asked =
 ///   dstream [N, C], and run returns whether it wrote dstream. pass.scope says what the depths
 ///   behind 0 may reach.
 /// - `drafter`: for decoding the sequences of `slots` slots, with make(arena, slots),
-///   workspace(slots, threads), reset and rewind; where the kind drafts, also with ring, advance
-///   and draft, as independent.hpp has them. draft leaves the choice of tokens to draft_tokens,
-///   which follows the rule of each sequence.
+///   workspace(slots, threads), reset, rewind, keep and copy_slot; where the kind drafts, also with
+///   ring, advance and draft, as independent.hpp has them. draft leaves the choice of tokens to
+///   draft_tokens, which follows the rule of each sequence.
 template <class Head, model_config Config, class Backend, class S>
 concept prediction_head = detail::reads_normed_rows<Head, Config, Backend, S> &&
     detail::drafts_if_asked<Head, Config, Backend, S> &&
@@ -101,6 +101,8 @@ concept prediction_head = detail::reads_normed_rows<Head, Config, Backend, S> &&
   { Head::drafter::workspace(n, n) } -> std::convertible_to<index_t>;
   drafter.reset(n);
   drafter.rewind(n, n);
+  { drafter.keep(n, n) } -> std::same_as<index_t>;
+  drafter.copy_slot(pass.context, n, n);
 };
 
 }  // namespace mtp::inline MTP_ABI

@@ -189,6 +189,12 @@ struct independent_head {
     /// Nothing to set back.
     void rewind(index_t, index_t) {}
 
+    /// A new sequence in a slot that begins as the last one did: needs nothing in front of
+    /// `position`.
+    index_t keep(index_t, index_t position) { return position; }
+    /// Nothing to copy.
+    void copy_slot(context<Backend>&, index_t, index_t) {}
+
     /// Where the trunk's rows are kept.
     const ring_type& ring() const { return ring_; }
 

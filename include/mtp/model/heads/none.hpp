@@ -77,6 +77,10 @@ struct none_head {
     void reset(index_t) {}
     /// Nothing to set back.
     void rewind(index_t, index_t) {}
+    /// Needs nothing in front of `position`.
+    index_t keep(index_t, index_t position) { return position; }
+    /// Nothing to copy.
+    void copy_slot(context<Backend>&, index_t, index_t) {}
   };
 };
 

@@ -212,6 +212,23 @@ struct parallel_head {
       }
     }
 
+    /// A new sequence in a slot that begins as the last one did: keeps nothing at or behind
+    /// `position`. The trunk is to be run from the position on that it returns.
+    index_t keep(index_t slot, index_t position) {
+      index_t kept = position;
+      for (auto& progress : progress_) {
+        kept = (std::min)(kept, progress[static_cast<std::size_t>(slot)].keep(position));
+      }
+      return kept;
+    }
+    /// What slot `to` holds (=) what slot `from` does, but for what the trunk gave it.
+    void copy_slot(context<Backend>& context, index_t to, index_t from) {
+      caches_.copy_slot(context, max_depth, to, from);
+      for (auto& progress : progress_) {
+        progress[static_cast<std::size_t>(to)] = progress[static_cast<std::size_t>(from)];
+      }
+    }
+
     /// Where the trunk's rows z are kept.
     const ring_type& ring() const { return ring_; }
 

@@ -127,6 +127,14 @@ struct grouped_query_attention {
     return {arena.template take<S>(slots * stride), P, G, E, slots, stride};
   }
 
+  /// What slot `to` holds (=) what slot `from` does.
+  static void copy_cache(context<Backend>& context, const cache& kept, index_t to, index_t from) {
+    const auto all = [&](index_t slot) {
+      return vector_view<S, Backend>(kept.at(slot).data, dims<1>{kept.slot_stride});
+    };
+    copy(context, all(to), all(from));
+  }
+
   /// Bytes of workspace that its operations want at most, in a training pass over N rows, sequences
   /// of `length`.
   static constexpr index_t workspace(index_t N, index_t length, index_t threads) {

@@ -69,6 +69,7 @@ concept block_layer = requires(parameter_cursor<Backend, S>& cursor,
 ///   reads none.
 /// - `cache`: what it keeps of sequences from pass to pass, each in a slot of its own, by
 ///   make_cache(arena, slots). Its memory is not initialized.
+/// - `copy_cache(context, cache, to, from)`: what slot `to` holds (=) what slot `from` does.
 /// - `rewindable`: how many positions may be taken back, counted from the longest length that the
 ///   sequence has reached: rows that are decoded again at a position find everything in front of
 ///   it as it was, and nothing of what stood behind. At least row_limits::taken_back. A layer that
@@ -92,6 +93,7 @@ concept attention_layer = detail::block_layer<Layer, Config, Backend, S> &&
   { Layer::rewindable } -> std::convertible_to<index_t>;
   { Layer::make_cache(memory, memory.used()) } -> std::same_as<typename Layer::cache>;
   { Layer::make_cache(plan, plan.bytes()) } -> std::same_as<typename Layer::cache>;
+  Layer::copy_cache(pass.context, cache, plan.bytes(), plan.bytes());
   Layer::decode(pass, at, a, cache, rows, rows, rows);
 };
 
