@@ -70,7 +70,7 @@ struct host_backend {
   static void* allocate(std::size_t bytes) {
     void* memory = ::operator new (
         bytes, std::align_val_t{static_cast<std::size_t>(arena_alignment)}, std::nothrow);
-    check(memory != nullptr, "host: out of memory: ", bytes, " bytes wanted");
+    check(memory != nullptr, "host: out of memory: ", bytes, " bytes requested");
     return std::memset(memory, 0, bytes);
   }
   /// Gives back what allocate gave.

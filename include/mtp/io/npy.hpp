@@ -53,7 +53,7 @@ inline npy_array open_npy(const std::string& where,
   const int major = prefix[6], minor = prefix[7];
   check(major >= 1 && major <= 3 && minor == 0,
         where,
-        "versions 1.0, 2.0 and 3.0 are read, got ",
+        "expected version 1.0, 2.0 or 3.0, got ",
         major,
         ".",
         minor);
@@ -68,9 +68,9 @@ inline npy_array open_npy(const std::string& where,
         where,
         "the header claims ",
         length,
-        " bytes, of the file ",
+        " bytes; the file has ",
         size - begin,
-        " are left, and at most ",
+        " left, and at most ",
         most_npy_header_bytes,
         " are read");
   std::string text(static_cast<std::size_t>(length), '\0');
@@ -81,15 +81,15 @@ inline npy_array open_npy(const std::string& where,
   const npy_header& header = array.header;
   check(!header.type.starts_with('>'),
         where,
-        "elements '",
+        "expected little-endian elements, got big-endian '",
         header.type,
-        "' are big-endian; little-endian ones are read");
+        "'");
   const index_t element = npy_element_size(header.type);
   check(element > 0,
         where,
-        "elements '",
+        "expected elements <f8, <f4, <f2, <i8, <i4, |u1 or |b1, got '",
         header.type,
-        "' are not read; expected <f8, <f4, <f2, <i8, <i4, |u1 or |b1");
+        "'");
   // As bytes of one element type each: sizes that do not fit are found before they are used.
   index_t product = element;
   bool fits = true, empty = false;

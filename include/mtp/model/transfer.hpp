@@ -86,8 +86,7 @@ template <model_config ToConfig, class To, scalar T, model_config FromConfig, cl
 void copy_trunk(language_model<ToConfig, To, T>& to,
                 const language_model<FromConfig, From, F>& from) {
   static_assert(same_trunk(ToConfig, FromConfig),
-                "copy_trunk: the two configurations may differ in the head only: head, depth, "
-                "concat, hidden_tap, recycle_tap and output_norm");
+                "copy_trunk: the two configurations may differ in their part prediction only");
   detail::copy_visited(language_model<ToConfig, To, T>::trunk_layout(),
                        to.values(),
                        language_model<FromConfig, From, F>::trunk_layout(),

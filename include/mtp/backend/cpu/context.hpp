@@ -28,7 +28,7 @@ namespace cpu_detail {
 inline void* allocate(std::size_t bytes) {
   void* memory = ::operator new (
       bytes, std::align_val_t{static_cast<std::size_t>(arena_alignment)}, std::nothrow);
-  check(memory != nullptr, "cpu: out of memory: ", bytes, " bytes wanted");
+  check(memory != nullptr, "cpu: out of memory: ", bytes, " bytes requested");
   return std::memset(memory, 0, bytes);
 }
 
@@ -113,7 +113,8 @@ class cpu_context {
         ::operator new (static_cast<std::size_t>(bytes),
                         std::align_val_t{static_cast<std::size_t>(arena_alignment)},
                         std::nothrow));
-    check(memory != nullptr, "cpu_context: out of memory: ", bytes, " bytes of workspace wanted");
+    check(
+        memory != nullptr, "cpu_context: out of memory: ", bytes, " bytes of workspace requested");
     return {memory, bytes};
   }
 

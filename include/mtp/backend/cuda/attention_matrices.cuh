@@ -174,7 +174,7 @@ class matrix_attention {
           function_,
           ": ",
           count,
-          " positions are more than kernels count");
+          " positions do not fit into the kernels' 32-bit counters");
     return static_cast<int>(count);
   }
 

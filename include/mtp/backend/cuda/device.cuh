@@ -114,7 +114,7 @@ __device__ __forceinline__ void converge_warp() {
 /// exist all the same.
 template <int Bytes>
 __device__ __forceinline__ void copy_async(void* shared, const void* global, bool valid) {
-  static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16, "copy_async: 4, 8 or 16 bytes at a time");
+  static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16, "copy_async: expected 4, 8 or 16 bytes");
   const int read = valid ? Bytes : 0;
   if constexpr (Bytes == 16) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)),
@@ -141,7 +141,7 @@ __device__ __forceinline__ void copy_async_commit() {
 /// Waits until at most the last Pending groups of this thread are on their way.
 template <int Pending>
 __device__ __forceinline__ void copy_async_wait() {
-  static_assert(Pending >= 0, "copy_async_wait: a number of groups");
+  static_assert(Pending >= 0, "copy_async_wait: expected a number of groups of at least 0");
   asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
 }
 

@@ -22,7 +22,7 @@ inline unsigned extent_of(index_t count, const char* function) {
         function,
         ": ",
         count,
-        " blocks are more than a launch can have");
+        " blocks do not fit into one launch");
   return static_cast<unsigned>(count);
 }
 
@@ -45,11 +45,10 @@ void launch_when(cuda_context& context,
   if (shared_bytes > plain_shared_bytes) {
     check(shared_bytes <= static_cast<std::size_t>(context.block_shared_bytes()),
           function,
-          ": a block wants ",
+          ": a block needs ",
           shared_bytes,
-          " bytes of shared memory, but of this device it gets ",
-          context.block_shared_bytes(),
-          " at most");
+          " bytes of shared memory, and this device gives it at most ",
+          context.block_shared_bytes());
     check_cuda(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                     cudaFuncAttributeMaxDynamicSharedMemorySize,
                                     static_cast<int>(shared_bytes)),

@@ -16,7 +16,7 @@ inline void* allocate(std::size_t bytes) {
     static_cast<void>(cudaGetLastError());
     std::size_t left = 0, all = 0;
     static_cast<void>(cudaMemGetInfo(&left, &all));
-    fail("cuda: out of memory: ", bytes, " bytes wanted, ", left, " of ", all, " left");
+    fail("cuda: out of memory: ", bytes, " bytes requested, ", left, " of ", all, " left");
   }
   check_cuda(status, "cuda: allocate");
   cudaError_t zeroed = cudaMemset(memory, 0, bytes);

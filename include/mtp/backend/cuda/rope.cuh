@@ -42,7 +42,7 @@ __device__ __forceinline__ void load_angles(A (&values)[W],
                                             const A* row,
                                             index_t at,
                                             index_t count) {
-  static_assert(W % pack<A>::width == 0, "load_angles: whole packs");
+  static_assert(W % pack<A>::width == 0, "load_angles: expected whole packs of angles");
 #pragma unroll
   for (int i = 0; i < W; i += pack<A>::width) {
     const pack<A> some = load_elements<Packed>(row, at + i, count);
