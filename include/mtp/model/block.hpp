@@ -1,5 +1,5 @@
-// The transformer block: pre-norm attention and feed-forward, each on a residual stream. Forward,
-// backward, cached.
+// The transformer block: pre-norm attention and feed-forward on a residual stream; forward,
+// backward, and decoding with caches.
 #pragma once
 
 #include <algorithm>
@@ -12,10 +12,10 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// A composition of two layers, each behind an RMSNorm; stateless, all memory is given.
+/// Two layers, each after an RMSNorm. It has no state; the caller provides all memory.
 ///
-///     middle = x + attention(norm1(x))
-///     y      = middle + feed_forward(norm2(middle))
+///    middle = x + attention(norm1(x))
+///    y      = middle + feed_forward(norm2(middle))
 template <model_config Config,
           class Backend,
           scalar S,
@@ -34,9 +34,9 @@ struct block {
   using sum_type = accumulate_t<S>;                    ///< accumulator type
   using pass_type = model_pass<Config, Backend, S>;    ///< a pass over whole sequences
   using row_pass_type = row_pass<Config, Backend, S>;  ///< a pass over a few rows
-  using cache = typename Attention::cache;             ///< what a block keeps of one sequence
+  using cache = typename Attention::cache;             ///< the block's cache of one sequence
 
-  /// Parameters of a block, under Hugging Face's names.
+  /// Parameters of a block; the names are Hugging Face's.
   struct layout {
     parameter input_norm;                       ///< scale of the norm before attention  [C]
     typename Attention::layout attention;       ///< of the attention layer
@@ -66,7 +66,7 @@ struct block {
     matrix norm1;                                    ///< norm1(x)  [N, C]
     vector_view<sum_type, Backend> inv_rms1;         ///< 1 / RMS of the rows of x  [N]
     typename Attention::activations attention;       ///< of the attention layer
-    matrix middle;                                   ///< the stream between the halves  [N, C]
+    matrix middle;                                   ///< the stream between the two layers  [N, C]
     matrix norm2;                                    ///< norm2(middle)  [N, C]
     vector_view<sum_type, Backend> inv_rms2;         ///< 1 / RMS of the rows of middle  [N]
     typename FeedForward::activations feed_forward;  ///< of the feed-forward layer
@@ -94,9 +94,9 @@ struct block {
     }
   };
 
-  /// Gradients that live only within the backward pass of one block; N rows.
+  /// Gradients that exist only during the backward pass of one block; N rows.
   struct scratch {
-    matrix norm;                                 ///< of either norm's output  [N, C]
+    matrix norm;                                 ///< of the output of either norm  [N, C]
     typename Attention::scratch attention;       ///< of the attention layer
     typename FeedForward::scratch feed_forward;  ///< of the feed-forward layer
 
@@ -109,7 +109,7 @@ struct block {
     }
   };
 
-  /// Positions that may be taken back while decoding.
+  /// Positions that can be rolled back while decoding.
   static constexpr index_t rewindable = Attention::rewindable;
   /// Takes the memory of a cache from an arena, or counts it with an arena_plan.
   template <class Arena>
@@ -117,14 +117,14 @@ struct block {
     return Attention::make_cache(arena);
   }
 
-  /// Bytes of workspace that its operations want at most, in a training pass over N rows, sequences
-  /// of `length`.
+  /// The most bytes of workspace that its operations need in a training pass over N rows, with
+  /// sequences of `length`.
   static constexpr index_t workspace(index_t N, index_t length, index_t threads) {
     return (std::max)({Attention::workspace(N, length, threads),
                        FeedForward::workspace(N, length, threads),
                        ops_of<Backend>::template row_workspace<S>(N, C, threads)});
   }
-  /// The same for M rows while decoding.
+  /// The same for decoding M rows.
   static constexpr index_t decode_workspace(index_t M, index_t threads) {
     return (std::max)({Attention::decode_workspace(M, threads),
                        FeedForward::decode_workspace(M, threads),
@@ -140,7 +140,7 @@ struct block {
     feed_forward(pass, at, a, y);
   }
 
-  /// The same for rows of one sequence that continues a cache: y (=), x [M, C] at pass.positions.
+  /// The same for rows of one sequence that continue a cache: y (=), x [M, C] at pass.positions.
   static void decode(const row_pass_type& pass,
                      const layout& at,
                      const activations& a,
@@ -185,7 +185,7 @@ struct block {
     FeedForward::forward(pass, at.feed_forward, a.feed_forward, y, a.norm2, a.middle);
   }
 
-  /// dx, the gradient of the stream, += that which comes through a norm of it.
+  /// Adds to dx, the gradient of the stream, the gradient that comes through a norm of it.
   static void norm_backward(const pass_type& pass,
                             const parameter& scale,
                             matrix dx,
