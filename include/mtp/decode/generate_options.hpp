@@ -1,4 +1,4 @@
-// What generation is asked for and what it gives.
+// Options and results of generation.
 #pragma once
 
 #include <array>
@@ -14,7 +14,7 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// How tokens are found.
+/// How tokens are decoded.
 enum class decode_mode {
   plain,        ///< one token per forward pass
   speculative,  ///< the head drafts D tokens, one forward pass verifies them; the result is the
@@ -29,11 +29,11 @@ enum class end_reason {
   callback,  ///< on_token returned false
 };
 
-/// A token as it is confirmed. A function of a token_t takes it as well.
+/// A token at the time it is confirmed. Also converts to token_t, for callbacks that take one.
 struct written_token {
-  token_t token = 0;           ///< which one
+  token_t token = 0;           ///< the token
   index_t position = 0;        ///< in the sequence, the prompt included
-  bool drafted = false;        ///< whether the head had drafted it
+  bool drafted = false;        ///< whether it was an accepted draft
   double log_probability = 0;  ///< if asked for, as in generation::log_probabilities
 
   /// The token alone.
@@ -44,29 +44,30 @@ struct written_token {
 template <class S, class Backend>
 struct generate_options {
   decode_mode mode = decode_mode::speculative;  ///< a head that drafts nothing decodes plainly
-  index_t max_new_tokens = 128;                 ///< generation ends after as many
-  index_t min_new_tokens = 0;                   ///< generated tokens before which nothing stops it
+  index_t max_new_tokens = 128;                 ///< generation ends after this many
+  index_t min_new_tokens = 0;                   ///< tokens before nothing stops it
   std::vector<std::vector<token_t>> stop{};     ///< each ends generation, from min_new_tokens on
   std::vector<token_t> stop_tokens{};           ///< each ends it; not chosen before min_new_tokens
   sampling_options sampling{};                  ///< how tokens are chosen: by default the likeliest
   bool log_probabilities = false;               ///< whether the result has them
   std::function<bool(const written_token&)> on_token{};  ///< each as it is confirmed; false ends
-  /// Position of each token and the logits [V] that it came from, in the backend's memory.
+  /// Called with the position of each token and the logits [V] that it was chosen from, in the
+  /// backend's memory.
   std::function<void(index_t, vector_view<const accumulate_t<S>, Backend>)> on_logits{};
 };
 
-/// What generation gave.
+/// The result of generation.
 template <int Depth>
 struct generation {
-  std::vector<token_t> tokens;  ///< what was generated, prompt not included
-  /// If asked for, of each token, in nats: log softmax of the model's logits, before any option.
+  std::vector<token_t> tokens;  ///< the generated tokens, without the prompt
+  /// If asked for: for each token, in nats, log softmax of the model's logits, before any option.
   std::vector<double> log_probabilities;
   end_reason end = end_reason::length;  ///< why it ended
-  index_t forward_passes = 0;           ///< of the trunk, prompt not included
+  index_t forward_passes = 0;           ///< passes of the trunk, without the prompt
   std::array<index_t, static_cast<std::size_t>(Depth)> drafted{};   ///< drafts at each position
   std::array<index_t, static_cast<std::size_t>(Depth)> accepted{};  ///< of these, accepted
   double prefill_seconds = 0;                                       ///< time for the prompt
-  double decode_seconds = 0;                                        ///< time for what was generated
+  double decode_seconds = 0;  ///< time for the generated tokens
 
   /// Share of drafts at position k (0 is the first) that were accepted, among all cycles.
   double acceptance(std::size_t k) const {
