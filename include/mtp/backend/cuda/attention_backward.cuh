@@ -30,7 +30,7 @@ struct attention_backward_policy {
   static constexpr int query_rows = warps * query_tiles * 16;
   static constexpr int key_rows = warps * key_tiles * 16;
   static_assert(query_rows <= slots * streamed && key_rows <= slots * streamed,
-                "attention_backward: resident rows are loaded through the slots of streamed rows");
+                "the rows to be kept go through the memory of the others");
   static constexpr std::size_t query_shared_bytes = sizeof(bf16) * slots * slot_size;
   static constexpr std::size_t key_shared_bytes =
       query_shared_bytes + sizeof(float2) * slots * streamed;

@@ -24,8 +24,7 @@ struct attention_decode_policy {
   static constexpr int summed = 8;     // of these, whose sums warps exchange at a time
   static constexpr int max_rows = 32;  // M: workspace holds what so many rows get from all splits
 
-  static_assert(rows == 2 * summed,
-                "attention_decode: a lane holds rows g and g + 8, so tiles have 16 rows");
+  static_assert(rows == 2 * summed, "a lane has the rows g and g + 8");
 
   static constexpr index_t splits(index_t capacity) { return ceil_div(capacity, split); }
 

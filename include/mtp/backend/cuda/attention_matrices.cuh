@@ -174,7 +174,7 @@ class matrix_attention {
           function_,
           ": ",
           count,
-          " positions do not fit into the kernels' 32-bit counters");
+          " positions are more than kernels count");
     return static_cast<int>(count);
   }
 
