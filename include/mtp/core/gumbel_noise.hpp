@@ -12,7 +12,7 @@ namespace mtp::inline MTP_ABI {
 
 /// Standard Gumbel noise, one number for each token at a position of a sequence:
 ///
-///    g[v] = -log(-log(1 - u[v])),  u[v] = (k[v] + 1/2) / 2^64
+///     g[v] = -log(-log(1 - u[v])),  u[v] = (k[v] + 1/2) / 2^64
 ///
 /// with 64 bits k[v] of Philox. The index of the largest z[v] + g[v] is v with probability
 /// softmax(z)[v] (Maddison, Tarlow and Minka 2014, "A* sampling", section 2). The number is a

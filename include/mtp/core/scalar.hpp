@@ -51,11 +51,11 @@ class bf16 {
 /// name types. A new type needs a specialization and, where its format matters, rows in the tables
 /// of the backends and of the file formats.
 ///
-///    using accumulator     the type of arithmetic and of sums
-///    constexpr digits      significant bits: rounding changes a number by at most 2^-digits of it
-///    constexpr name        in messages and in print
-///    constexpr file_name   in safetensors files
-///    constexpr npy_name    in NumPy's files, or "": written as the accumulator type
+///     using accumulator     the type of arithmetic and of sums
+///     constexpr digits      significant bits: rounding changes a number by at most 2^-digits of it
+///     constexpr name        in messages and in print
+///     constexpr file_name   in safetensors files
+///     constexpr npy_name    in NumPy's files, or "": written as the accumulator type
 ///
 /// A type with another accumulator type is a storage type: nothing is computed in it. It has an
 /// explicit constructor from its accumulator type, which rounds, an exact conversion back, and

@@ -104,7 +104,7 @@ inline std::string default_text(std::string_view name) {
 
 /// Writes the fields of a configuration in the order of visit_fields, with all sizes filled in:
 ///
-///    vocab_size = 256, hidden_size = 256, ...
+///     vocab_size = 256, hidden_size = 256, ...
 inline std::ostream& operator<<(std::ostream& to, const model_config& config) {
   const char* separator = "";
   const model_config all = resolved(config);

@@ -14,8 +14,8 @@ namespace mtp::inline MTP_ABI {
 
 /// Two layers, each after an RMSNorm. It has no state; the caller provides all memory.
 ///
-///    middle = x + attention(norm1(x))
-///    y      = middle + feed_forward(norm2(middle))
+///     middle = x + attention(norm1(x))
+///     y      = middle + feed_forward(norm2(middle))
 template <model_config Config,
           class Backend,
           scalar S,

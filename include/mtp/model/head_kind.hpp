@@ -18,7 +18,7 @@ enum class head_parameters : unsigned char {
 /// How tokens beyond the next one are predicted: a value, and part of a model's type. A program
 /// adds a kind of its own by a value with another name,
 ///
-///    inline constexpr mtp::head_kind linear_heads{.name = "linear"};
+///     inline constexpr mtp::head_kind linear_heads{.name = "linear"};
 ///
 /// and a specialization of head_traits. The library treats it like the kinds below.
 struct head_kind {

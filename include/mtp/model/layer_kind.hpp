@@ -10,7 +10,7 @@ namespace mtp::inline MTP_ABI {
 /// How the positions of a sequence attend to each other: a value, and part of a model's type. A
 /// program adds a kind of its own by a value with another name,
 ///
-///    inline constexpr mtp::attention_kind sliding_window{.name = "sliding_window"};
+///     inline constexpr mtp::attention_kind sliding_window{.name = "sliding_window"};
 ///
 /// and a specialization of attention_traits. The library treats it like its own.
 struct attention_kind {

@@ -73,7 +73,7 @@ loss_report<Config.prediction.depth> evaluate_windows(
 /// Losses and agreement of a model over the held-out windows of a dataset: for each depth, in nats
 /// per valid target over all windows.
 ///
-///    L_k = sum over windows and positions i of -log p_k[i, t[i + 1 + k]] / targets of depth k
+///     L_k = sum over windows and positions i of -log p_k[i, t[i + 1 + k]] / targets of depth k
 ///
 /// total = sum over k of w_k L_k, with the weights of default_loss_options. The windows have T =
 /// data.window() - 1 - D positions. For a text that serves only for evaluation, construct its

@@ -36,7 +36,7 @@ struct learning_rate_schedule {
 
   /// The default of a run: a warm-up of 40 steps, then a constant rate, for a run of any length.
   ///
-  ///    peak = 6e-4 768 / hidden_size, at most 5e-3
+  ///     peak = 6e-4 768 / hidden_size, at most 5e-3
   ///
   /// GPT-3 trains a width of 768 with 6e-4 and wider models with a rate that falls about in
   /// proportion: 2e-4 at 2048, 1.2e-4 at 4096 (Brown et al. 2020, arXiv 2005.14165, table 2.1). For
