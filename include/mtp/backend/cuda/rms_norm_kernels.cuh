@@ -15,10 +15,10 @@ namespace mtp::inline MTP_ABI::cuda_detail {
 /// The number of bytes in flight decides. By estimate a multiprocessor of an H100 needs 20 KiB in
 /// flight all the time (3.35 TB/s by its data sheet, 0.8 us of latency, 132 multiprocessors).
 /// Threads have in flight:
-///  forward: 4 packs, 64 bytes. With 48 registers, 1344 threads are resident: 84 KiB, and each row
-///  has its own team, so some read while others add up.
-///  backward: the rows after the current one of a team, in shared memory: three of them if a thread
-///  has one pack of a row. With two blocks on a multiprocessor that is 96 KiB.
+///   forward: 4 packs, 64 bytes. With 48 registers, 1344 threads are resident: 84 KiB, and each row
+///   has its own team, so some read while others add up.
+///   backward: the rows after the current one of a team, in shared memory: three of them if a
+///   thread has one pack of a row. With two blocks on a multiprocessor that is 96 KiB.
 struct rms_norm_policy {
   static constexpr int forward_packs = 4;  // of a row, that a thread keeps in registers
   static constexpr int forward_threads = 256;
