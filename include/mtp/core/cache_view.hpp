@@ -6,8 +6,8 @@
 namespace mtp::inline MTP_ABI {
 
 /// The cache of one attention layer for one sequence: `capacity` positions of `num_key_value_heads`
-/// heads of width `head_dim`. The backend defines the layout of its kv_storage elements. Rows at or
-/// behind the length in use are stale and reach no result, so a roll-back only sets a length.
+/// heads of width `head_dim`. The backend defines the layout of its kv_storage elements. Rows from
+/// the length in use on are stale and reach no result, so a roll-back only sets a length.
 template <class Element, class Backend>
 struct cache_view {
   Element* data = nullptr;          ///< kv_storage elements

@@ -43,7 +43,7 @@ struct block {
     parameter post_attention_norm;              ///< scale of the norm before feed-forward  [C]
     typename FeedForward::layout feed_forward;  ///< of the feed-forward layer
 
-    /// Takes their places from a parameter_cursor.
+    /// Takes their offsets from a parameter_cursor.
     template <class Cursor>
     static constexpr layout make(Cursor& cursor) {
       const auto input_norm = cursor.vector(C, parameter_role::norm);
@@ -51,7 +51,7 @@ struct block {
       const auto post_attention_norm = cursor.vector(C, parameter_role::norm);
       return {input_norm, attention, post_attention_norm, FeedForward::layout::make(cursor)};
     }
-    /// visitor(prefix + name, parameter) for each of them.
+    /// Calls visitor(prefix + name, parameter) for each of them.
     template <class Visitor>
     void visit(const std::string& prefix, Visitor&& visitor) const {
       visitor(prefix + "input_layernorm.weight", input_norm);

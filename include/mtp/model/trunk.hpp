@@ -55,7 +55,7 @@ struct trunk {
     parameter norm;                                 ///< scale of the final norm  [C]
     parameter output;                               ///< output matrix  [V, C]
 
-    /// Takes their places from a parameter_cursor.
+    /// Takes their offsets from a parameter_cursor.
     static constexpr layout make(parameter_cursor<Backend, S>& cursor) {
       constexpr index_t V = Config.vocab_size;
       layout at;
@@ -67,8 +67,8 @@ struct trunk {
       return at;
     }
 
-    /// visitor(name, parameter) for each parameter: embed_tokens.weight, those of block l behind
-    /// "layers.l.", norm.weight, and lm_head.weight unless embeddings are tied.
+    /// Calls visitor(name, parameter) for each parameter: embed_tokens.weight, those of block l
+    /// under "layers.l.", norm.weight, and lm_head.weight unless embeddings are tied.
     template <class Visitor>
     void visit(Visitor&& visitor) const {
       visitor(std::string("embed_tokens.weight"), embedding);

@@ -136,7 +136,7 @@ __global__ void __launch_bounds__(embedding_policy::threads)
     }
     return;
   }
-  const int length = 1 + __popc(same);  // equal tokens lie side by side
+  const int length = 1 + __popc(same);  // equal tokens are adjacent
   const int row_of_lane = lane < length ? rows[begin + lane] : 0;
   const index_t c = (slice * warp_size + lane) * W;
   const bool inside = c < C;

@@ -12,7 +12,7 @@ struct largest {
   A value;
   token_t at;
 
-  /// Whether a number at a place behind all earlier ones is larger; NaN never is.
+  /// Takes a number at an index after all earlier ones if it is larger; NaN never is.
   __device__ __forceinline__ void meet(A number, token_t place) {
     if (number > value || (at < 0 && number == value)) {
       value = number;
