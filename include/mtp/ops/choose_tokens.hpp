@@ -90,8 +90,8 @@ struct drawn_token {
 ///                 between the prompt and p
 ///     z[v]      = (x[v] - max x) / temperature
 ///     kept      = the top_k tokens of largest x; of these the fewest, in falling order, whose
-///                 weights w[v] = exp(z[v]) add up to at least top_p of their sum; of these all
-///                 with w[v] >= min_p
+///                 weights w[v] = exp(z[v]) add up to at least the share top_p of the weights of
+///                 all top_k; of these all with w[v] >= min_p
 ///     chosen[m] = argmax over kept v of z[v] + g[v],  g = gumbel_noise(seed, sequence, p)
 ///
 /// The result is v with probability w[v] / (sum of w over kept). With temperature 0 it is the
