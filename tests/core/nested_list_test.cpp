@@ -9,7 +9,7 @@
 
 namespace mtp::test::core_nested_list_cases {
 
-using detail::nested_list;
+using mtp::detail::nested_list;
 using sizes = std::array<index_t, 2>;
 
 TEST_CASE("elements that are only stored are written in their accumulator type") {
@@ -20,7 +20,9 @@ TEST_CASE("elements that are only stored are written in their accumulator type")
 }
 
 TEST_CASE("a list has the sizes of its first parts, and 0 behind an empty one") {
-  const auto sizes_of = [](nested_list<int, 2> list) { return detail::sizes_of_list<2>(list); };
+  const auto sizes_of = [](nested_list<int, 2> list) {
+    return mtp::detail::sizes_of_list<2>(list);
+  };
   CHECK(sizes_of({{1, 2, 3}, {4, 5, 6}}) == sizes{2, 3});
   CHECK(sizes_of({{1}, {2, 3}}) == sizes{2, 1});
   CHECK(sizes_of({{}, {}}) == sizes{2, 0});
@@ -31,7 +33,7 @@ TEST_CASE("elements are stored row by row, and none of a row of another length")
   const sizes two_by_two{2, 2};
   std::vector<int> stored;
   const auto store = [&](nested_list<int, 2> list) {
-    detail::for_each_listed<2>(
+    mtp::detail::for_each_listed<2>(
         two_by_two.data(), list, [&](int element) { stored.push_back(element); });
   };
   store({{1, 2}, {3, 4}});

@@ -16,7 +16,7 @@ struct derived : base {};
 int chosen(int, int) {
   return 1;
 }
-int chosen(detail::any, detail::any, ...) {
+int chosen(mtp::detail::any, mtp::detail::any, ...) {
   return 2;
 }
 
@@ -30,15 +30,16 @@ TEST_CASE("an overload that takes anything is the worse match for a call that fi
 }
 
 TEST_CASE("a function whose conditions do not hold has the result of a refusal") {
-  static_assert(std::is_void_v<detail::void_if<true, true>>);
-  static_assert(std::same_as<detail::void_if<true, false>, detail::refusal>);
-  static_assert(detail::writes<void> && detail::writes<detail::refusal> && !detail::writes<int>);
+  static_assert(std::is_void_v<mtp::detail::void_if<true, true>>);
+  static_assert(std::same_as<mtp::detail::void_if<true, false>, mtp::detail::refusal>);
+  static_assert(mtp::detail::writes<void> && mtp::detail::writes<mtp::detail::refusal> &&
+                !mtp::detail::writes<int>);
 }
 
 TEST_CASE("temporaries are told from objects with a name") {
-  static_assert(detail::temporary<base, base> && detail::temporary<const derived, base>);
-  static_assert(!detail::temporary<base&, base> && !detail::temporary<const base&, base>);
-  static_assert(!detail::temporary<int, base> && !detail::temporary<base, derived>);
+  static_assert(mtp::detail::temporary<base, base> && mtp::detail::temporary<const derived, base>);
+  static_assert(!mtp::detail::temporary<base&, base> && !mtp::detail::temporary<const base&, base>);
+  static_assert(!mtp::detail::temporary<int, base> && !mtp::detail::temporary<base, derived>);
 }
 
 }  // namespace mtp::test::core_refusal_cases

@@ -13,7 +13,7 @@ using options_type = generate_options<float, host_memory>;
 
 std::string refusal(const std::vector<token_t>& prompt, const options_type& options) {
   try {
-    detail::check_generation(std::span<const token_t>(prompt), options, 10, 3);
+    mtp::detail::check_generation(std::span<const token_t>(prompt), options, 10, 3);
     return {};
   } catch (const error& problem) {
     return problem.what();

@@ -14,7 +14,7 @@ constexpr float infinity = std::numeric_limits<float>::infinity();
 
 bool accepted(const sampling_options& options) {
   try {
-    detail::check_sampling(options, 10);
+    mtp::detail::check_sampling(options, 10);
     return true;
   } catch (const error&) {
     return false;
@@ -39,13 +39,13 @@ TEST_CASE("options of sampling are accepted within their bounds only") {
   CHECK(accepted({.logit_bias = {{9, -infinity}}}));
   CHECK(!accepted({.logit_bias = {{10, 1}}}));
   CHECK(!accepted({.logit_bias = {{9, infinity}}}));
-  CHECK_THROWS_WITH_AS(detail::check_sampling({.top_p = 1.5}, 10),
+  CHECK_THROWS_WITH_AS(mtp::detail::check_sampling({.top_p = 1.5}, 10),
                        "generate: expected top_p in (0, 1], got 1.5",
                        error);
 }
 
 TEST_CASE("a rule is needed where something else than the largest logit may be chosen") {
-  using detail::needs_rule;
+  using mtp::detail::needs_rule;
   CHECK(!needs_rule({}, false));
   CHECK(!needs_rule({.top_k = 3, .top_p = 0.5, .min_p = 0.5}, false));  // the largest stays
   CHECK(needs_rule({}, true));
@@ -57,7 +57,7 @@ TEST_CASE("a rule is needed where something else than the largest logit may be c
 }
 
 TEST_CASE("a rule has each stop token once, the sum of the biases, and nothing of the last call") {
-  detail::host_sampling_rule rule(4);
+  mtp::detail::host_sampling_rule rule(4);
   rule.set({.temperature = 0.5,
             .top_k = 2,
             .logit_bias = {{1, 1.5f}, {3, 2}, {1, 0.5f}},

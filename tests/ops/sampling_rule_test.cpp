@@ -21,7 +21,7 @@ struct numbers {
     for (std::size_t k = 0; k < reals.size(); ++k) reals[k] = real(static_cast<sampling_real>(k));
   }
   static double real(sampling_real place) { return 0.5 + static_cast<double>(place); }
-  detail::sampling_numbers read(index_t room) const {
+  mtp::detail::sampling_numbers read(index_t room) const {
     return {integers.data(), reals.data(), room};
   }
 };

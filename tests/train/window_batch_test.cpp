@@ -15,7 +15,7 @@ TEST_CASE("rows of a batch are the samples that were asked for, with masks where
   const dataset<> plain(text, {}, {.window = window, .validation_share = 1});
   const dataset<> masked(text, {}, {.window = window, .validation_share = 1}, mask);
 
-  detail::window_batch rows(2, window);
+  mtp::detail::window_batch rows(2, window);
   rows.make_room(plain);
   rows.load_held_out(0, plain, 4);
   rows.load_held_out(1, plain, 5);
