@@ -64,7 +64,7 @@ struct head_set {
   }
 };
 
-/// z[v] = sum over c of hidden[c] w[v, c] in double, a thread for each v: as dumb as can be, on the
+/// z[v] = sum over c of hidden[c] w[v, c] in double, a thread for each v: the simplest code, on the
 /// device, because there are half a gigabyte of w.
 __global__ void logits_kernel(double* z,           // [V]
                               const bf16* hidden,  // [C]

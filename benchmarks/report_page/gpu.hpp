@@ -128,9 +128,9 @@ inline std::string gpu_part(const std::filesystem::path& results) {
     return text + "Never measured.\n\n";
   }
   text +=
-      "Written by `scripts/gpu_check` on the machine with the GPU. Shares are of what a copy, a "
-      "kernel that only reads "
-      "and a product of 8192 x 8192 x 8192 reached in the same run. Peers are PyTorch's own "
+      "Written by `scripts/gpu_check` on the machine with the GPU. Shares are relative to a copy, "
+      "a kernel that only reads, and a product of 8192 x 8192 x 8192 in the same run. Peers are "
+      "PyTorch's own "
       "operations in the same run; "
       "above 1, ours is faster. [gpu-status.md](gpu-status.md) has the aims.\n\n";
   for (const auto& file : files) {

@@ -124,10 +124,10 @@ void add_machine(page& to, const program_results& operations) {
     to.add("| Load average before | {:.2f} |\n", load->at(0).get<double>());
   }
   to.add(
-      "\nPeaks are measured by the program whose shares they serve, of all threads together, again "
-      "with each benchmark; the best of them counts. A bandwidth is the best rate at which one or "
-      "all threads read, copy or add arrays of as many bytes as the operation moves: what fits "
-      "into a cache moves faster.\n\n");
+      "\nEach program measures the peaks for its own shares, with all threads, again with each "
+      "benchmark; the best one counts. A bandwidth is the best rate at which one or all threads "
+      "read, copy or add arrays of as many bytes as the operation moves, because arrays that fit "
+      "into a cache are faster.\n\n");
 }
 
 // ---- operations ---------------------------------------------------------------------------------
@@ -170,9 +170,9 @@ void add_products(page& to, const program_results& operations) {
   chart.series = {ours, eigen, limit};
   to.add(
       "## Products\n\nSizes are rows x outputs x inputs. Eigen's product has the weight in rows, "
-      "and each thread computes an equal share of the outputs. Up to 8 rows the bytes of the "
-      "weight are what counts. Small products run on one "
-      "thread, whose share of the peak of all threads is accordingly small.\n\n");
+      "and each thread computes an equal share of the outputs. Up to 8 rows, the bytes of the "
+      "weight bound the time. Small products run on one thread, so their share of the peak of all "
+      "threads is small.\n\n");
   to.picture("products", chart);
   to.add(
       "| `linear_forward` | us | GFLOP/s | of peak | GB/s | of bandwidth | Eigen GFLOP/s | ours / "
@@ -184,8 +184,8 @@ void add_products(page& to, const program_results& operations) {
 void add_operations(page& to, const program_results& operations) {
   const double peak = peak_of(operations);
   to.add(
-      "## Every operation\n\nf32. Rates count what an operation must compute or move at "
-      "least.\n\n| Operation | Sizes | us | GFLOP/s | of peak | GB/s | of bandwidth |\n"
+      "## Every operation\n\nf32. Rates count the least that an operation must compute or "
+      "move.\n\n| Operation | Sizes | us | GFLOP/s | of peak | GB/s | of bandwidth |\n"
       "|---|---|--:|--:|--:|--:|--:|\n");
   for (const measured& each : operations.benchmarks) {
     if (each.name == "eigen_product" || each.name == "linear_forward") continue;
@@ -247,8 +247,8 @@ void add_training(page& to, const program_results& models) {
   to.add(
       "## A training step\n\nThe small model of [models.hpp](../benchmarks/models/models.hpp): "
       "width 256, 4 layers, a vocabulary of bytes; 16 rows of 256 tokens, f32, with clipping and "
-      "AdamW. Each step takes turns with one of the model without heads; the ratio is the "
-      "median over these turns. Operations are counted by "
+      "AdamW. Each step alternates with a step of the model without heads; the ratio is the median "
+      "over these turns. Operations are counted by "
       "[model_cost.hpp](../benchmarks/support/model_cost.hpp).\n\n");
   to.picture("depth", chart);
   to.add(
@@ -281,7 +281,7 @@ void add_decoding(page& to, const program_results& models) {
   }
   if (!rows.empty()) {
     to.add(
-        "## Verifying M tokens in one pass\n\nPasses over one row and over M rows take turns; the "
+        "## Verifying M tokens in one pass\n\nPasses over one row and over M rows alternate; the "
         "ratio is the median over these turns. GB/s counts each weight of the trunk once. The "
         "small model has 13 MB of weights, the large one (width 512, 8 layers, a vocabulary of "
         "32000) 168 MB.\n\n");
@@ -302,10 +302,10 @@ void add_decoding(page& to, const program_results& models) {
   }
   if (!cycles.empty()) {
     to.add(
-        "## A cycle of speculative decoding\n\nThe large model with random parameters, in turns "
-        "with plain decoding, whose text is the same. A cycle drafts D tokens and verifies them "
-        "in one pass. What it costs does not depend on how many drafts are accepted, so it pays "
-        "where a trained model's cycle yields more tokens than the last column says.\n\n"
+        "## A cycle of speculative decoding\n\nThe large model with random parameters, alternating "
+        "with plain decoding, which gives the same text. A cycle drafts D tokens and verifies them "
+        "in one pass. Its cost does not depend on the number of accepted drafts, so it pays if a "
+        "trained model writes more tokens per cycle than the number in the last column.\n\n"
         "| Heads | D | ms for a token, plain | ms for a cycle | cycle over plain |\n"
         "|---|--:|--:|--:|--:|\n{}\n",
         cycles);
@@ -355,9 +355,9 @@ void add_peers(page& to, const std::optional<json>& training, const std::optiona
   }
   if (decoding) {
     to.add(
-        "Decoding at batch 1 with the same parameters, for which heads make no difference: a text "
-        "token by token, and passes over M rows behind 64 tokens, as verification needs them. "
-        "Both texts agreed for the number of tokens in brackets.\n\n");
+        "Decoding at batch 1 with the same parameters, where heads make no difference: a text "
+        "token by token, and passes over M rows after 64 tokens, as in verification. Both texts "
+        "agreed for the number of tokens in brackets.\n\n");
     to.add(fmt::runtime(heading), "Model");
     std::map<std::string, chart_series> by_model;
     for (const json& result : decoding->at("results")) {
@@ -404,7 +404,7 @@ void write_page(const std::filesystem::path& results, const std::filesystem::pat
   to.add(
       "# Performance\n\nWritten by `benchmarks/report`, which builds, measures and writes this "
       "page; every figure comes from the JSON files below. "
-      "[benchmarks/README.md](../benchmarks/README.md) says what is where.\n\n");
+      "[benchmarks/README.md](../benchmarks/README.md) explains the programs.\n\n");
   if (is_quick(context_of(operations)) || is_quick(context_of(training)) ||
       is_quick(context_of(decoding)) || is_quick(training_peer) || is_quick(decoding_peer)) {
     to.add(
@@ -412,8 +412,9 @@ void write_page(const std::filesystem::path& results, const std::filesystem::pat
         "each benchmark ran for an instant. They show that everything runs and no more.**\n\n");
   }
   to.add(
-      "The machine was virtual and shared with others, who are felt in every time. Ratios say more "
-      "than times: both sides of a ratio took turns within one run. Before an operation is timed, "
+      "The machine was virtual and shared, and the load of others affects every time. Ratios are "
+      "more reliable than times: both sides of a ratio took turns within one run. Before an "
+      "operation is timed, "
       "some elements of its result are compared with plain loops.\n\n");
   if (operations) add_machine(to, *operations);
   to.add("| What | Date | Commit | Command | Results |\n|---|---|---|---|---|\n");

@@ -34,6 +34,7 @@ struct training_outcome {
   std::vector<step_record> curve;  // of the whole run, also of the part before --resume
   std::vector<double> val_loss;    // nats per byte, over all of the held-out text
   long val_windows = 0;            // of it
+  long curve_windows = 0;          // behind each val_loss of the curve
   double tokens_per_s = 0;         // of training steps alone; 0 if none was ever made
   long tokens_per_step = 0;
   long steps = 0;

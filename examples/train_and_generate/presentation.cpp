@@ -172,6 +172,8 @@ report_data report_of(const program_options& options,
   }
   if (!trained.val_loss.empty()) {
     report.validation = trained.val_loss[0];
+    report.validation_windows =
+        trained.curve_windows < trained.val_windows ? trained.curve_windows : 0;
   }
   report.acceptance = decoded.acceptance;
   report.plain_tokens_per_s = decoded.plain_tokens_per_s;

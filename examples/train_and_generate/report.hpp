@@ -42,6 +42,7 @@ struct report_data {
   std::vector<curve_point> curve;                                // by ascending step
   double validation = std::numeric_limits<double>::quiet_NaN();  // loss of the next byte, nats,
                                                                  // over all held-out text
+  long validation_windows = 0;     // windows of each validation point of the curve; 0: all
   std::vector<double> acceptance;  // 0..1 per draft position; empty: the head does not draft
   measured plain_tokens_per_s, speculative_tokens_per_s;
   measured speedup;   // speculative over plain
@@ -301,6 +302,13 @@ inline std::string learning_section(const report_data& data) {
         group > 1 ? fmt::format(" Training is drawn as means of {} steps.", group) : "");
   } else {
     out += "<p class=\"note\">The number on the right is the last value.</p>\n";
+  }
+  if (has_validation && data.validation_windows > 0 && std::isfinite(data.validation)) {
+    out += fmt::format(
+        "<p class=\"note\">Each validation point is the loss of {} held-out windows; the figure "
+        "above, {:.3f}, is the loss of all of them.</p>\n",
+        data.validation_windows,
+        data.validation);
   }
   out += legend(loss, has_train, has_validation);
   if (!loss_picture.empty()) out += "<figure>\n" + loss_picture + "</figure>\n";

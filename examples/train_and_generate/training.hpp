@@ -57,7 +57,7 @@ training_outcome train(const program_options& options,
                        const run_facts& facts,
                        Trainer& trainer) {
   using clock = std::chrono::steady_clock;
-  constexpr mtp::index_t some_windows = 16;
+  constexpr mtp::index_t some_windows = 16;  // enough for a curve, and little time
   const auto save = [&] { mtp::io::save_checkpoint(folder.checkpoint(), trainer); };
   const auto going = [] { return stop_requested == 0; };
   if (options.resume) {
@@ -111,6 +111,7 @@ training_outcome train(const program_options& options,
   outcome.steps = static_cast<long>(trainer.state().step);
   if (going()) {
     outcome.val_windows = static_cast<long>(trainer.data().validation_windows());
+    outcome.curve_windows = std::min<long>(some_windows, outcome.val_windows);
     outcome.val_loss = losses_of(trainer.validate(trainer.data().validation_windows(), going));
   }
   outcome.interrupted = !going();

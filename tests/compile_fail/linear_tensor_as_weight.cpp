@@ -1,5 +1,5 @@
 // expects: linear_forward: expected (context, y [M, N], x [M, K], w), of one backend, w a
-// weight_view of x's element type; for a matrix that is no weight, matmul with view::transpose()
+// weight_view of x's element type; for any other matrix, use matmul with view::transpose()
 #include "compile_fail/backends.hpp"
 #include "mtp/ops/linear.hpp"
 #include "mtp/ops/matmul.hpp"

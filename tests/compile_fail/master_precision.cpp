@@ -1,5 +1,5 @@
-// expects: adamw_update: arrays must be of the context's backend, and all but value and ranges of
-// the accumulator type of value
+// expects: adamw_update: expected (context, value, master, first, second, gradient, ranges,
+// coefficients), of one backend, master to gradient of the accumulator type of value
 #include "compile_fail/backends.hpp"
 #include "mtp/ops/optimizer.hpp"
 

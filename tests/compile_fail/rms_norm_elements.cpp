@@ -1,5 +1,5 @@
-// expects: rms_norm_forward: views and weights must be of the context's backend, and of one element
-// type or its accumulator type
+// expects: rms_norm_forward: expected (context, y, inv_rms, x, weight [C], epsilon), of one
+// backend, y, x and weight of one element type, inv_rms of its accumulator type
 #include "compile_fail/backends.hpp"
 #include "mtp/ops/rms_norm.hpp"
 

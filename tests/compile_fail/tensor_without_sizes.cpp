@@ -1,4 +1,5 @@
-// expects: tensor: sizes that are known at run time only must be given
+// expects: tensor: the type leaves sizes open; construct it from a shape, as in tensor(dims<2>(2,
+// 3))
 #include "compile_fail/backends.hpp"
 
 namespace mtp::test {

@@ -150,7 +150,7 @@ TEST_CASE("norms and products of an element type from outside are those of f32, 
 }
 
 TEST_CASE("NumPy's files have an element type from outside as its accumulator type") {
-  const testing::scratch_directory folder;
+  const mtp::testing::scratch_directory folder;
   const auto x = numbers(dims<2>(2, 5), 1.23f);  // [2, 5]
   io::save_npy(folder / "x.npy", x);
   CHECK(io::load_npy<float, dims<2>, cpu>(folder / "x.npy") == in_f32(x));

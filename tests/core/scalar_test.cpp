@@ -103,11 +103,14 @@ TEST_CASE("round_up and ceil_div round to the next multiple") {
                 ceil_div(4, 3) == 2);
 }
 
-TEST_CASE("ceil_div holds up to the largest size") {
+TEST_CASE("round_up and ceil_div hold up to the largest size") {
   constexpr index_t most = (std::numeric_limits<index_t>::max)();
   static_assert(ceil_div(most, 1) == most && ceil_div(most, most) == 1 &&
                 ceil_div(most, 2) == 1 + most / 2);
   static_assert(ceil_div(most - 1, most) == 1 && ceil_div(0, most) == 0);
+  constexpr index_t largest = most / 64 * 64;  // the last multiple that fits
+  static_assert(round_up(largest, 64) == largest && round_up(largest - 1, 64) == largest &&
+                round_up(most, 1) == most);
 }
 
 }  // namespace mtp::test::core_scalar_cases

@@ -60,8 +60,8 @@ TEST_CASE("nested braces are the elements, never a shape") {
   CHECK(tensor<float, dims<2>, cpu>{dims<2>(1, 2), {3, 4}}.to_host() == std::vector<float>{3, 4});
   CHECK_THROWS_WITH_AS(
       (tensor<float, dims<2>, cpu>{{2, 2}, {1, 2, 3, 4}}),
-      "tensor: expected rows of one length, got 2 and 4 elements; nested braces hold elements, and "
-      "a shape stands in front of them by its type: tensor(dims<2>(2, 3), {..})",
+      "tensor: expected rows of one length, got 2 and 4 elements; nested braces hold elements, so "
+      "write a shape by its type: tensor(dims<2>(2, 3), {..})",
       error);
   CHECK_THROWS_WITH_AS(
       (tensor<float, extents<2, 2>, cpu>{{1, 2}}), "extents: size 0 is fixed to 2, got 1", error);

@@ -220,8 +220,8 @@ TEST_CASE("a launch that wants more shared memory than there is names what it wa
   };
   CHECK(launching(101376).empty());
   CHECK(launching(101377) ==
-        "some_operation: a block wants 101377 bytes of shared memory, but of this device it gets "
-        "101376 at most");
+        "some_operation: a block needs 101377 bytes of shared memory, and this device gives it at "
+        "most 101376");
   CHECK_THROWS_AS(context.synchronize(), mtp::error);  // what the first launch reported
 }
 
@@ -231,7 +231,7 @@ TEST_CASE("running out of memory is told and leaves everything as it was") {
   const long live = emulation::counts().live_allocations;
   emulation::limit_memory(emulation::counts().live_bytes + 500);
   const std::string message = message_of([&] { buffer<float, cuda> large(1000); });
-  CHECK(contains(message, "cuda: out of memory: 4000 bytes wanted"));
+  CHECK(contains(message, "cuda: out of memory: 4000 bytes requested"));
   CHECK(contains(message_of([&] { context.reserve(100000); }), "out of memory"));
   CHECK(context.workspace().capacity() == 1000);
   CHECK(emulation::counts().live_allocations == live);

@@ -50,7 +50,7 @@ void check_owed() {
     }
     return line;
   };
-  CHECK(list(names_in_table("Owed to models", 1)) == list(called));
+  CHECK(list(names_in_table("Needed by models", 1)) == list(called));
   CHECK(list(names_in_table("Size", 0)) == list(asked));
 }
 

@@ -106,6 +106,21 @@ TEST_CASE("speeds have their spread beside them, and the page says what they wer
   CHECK(contains(html, "<p class=\"note basis\">Of 5 rounds &amp; more.</p>"));
 }
 
+TEST_CASE("the page says where the curve of validation ends at another loss than it states") {
+  report_data data = whole_report();
+  const std::string sentence =
+      "Each validation point is the loss of 16 held-out windows; the figure above, 1.720, is the "
+      "loss of all of them.";
+  data.validation_windows = 16;
+  CHECK_FALSE(contains(report_html(data), "held-out windows"));  // there is no other figure
+  data.validation = 1.72;
+  const std::string html = report_html(data);
+  CHECK(markup_fault(html) == "");
+  CHECK(contains(html, sentence));
+  data.validation_windows = 0;
+  CHECK_FALSE(contains(report_html(data), "held-out windows"));
+}
+
 TEST_CASE("each byte has the colour of who wrote it") {
   report_data data = whole_report();
   data.samples = {{"p", {"ab<\xc3\xa4z", {0, 1, 1, 2, 3, 0}}}, {"q", {"none", {}}}};

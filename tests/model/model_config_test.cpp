@@ -3,9 +3,6 @@
 
 #include <doctest/doctest.h>
 
-#include <set>
-#include <string>
-
 namespace mtp::test::model_model_config_cases {
 
 namespace {
@@ -14,20 +11,6 @@ constexpr model_config with_head(head_kind head, int depth) {
   return {.hidden_size = 96,
           .attention = {.num_attention_heads = 4},
           .prediction = {.kind = head, .depth = depth}};
-}
-
-TEST_CASE("every head kind has a name of its own") {
-  std::set<std::string> names;
-  for (const head_kind kind : {head_kind::none,
-                               head_kind::sequential,
-                               head_kind::parallel,
-                               head_kind::independent,
-                               head_kind::recurrent,
-                               head_kind::shared_logit}) {
-    names.emplace(name_of(kind));
-  }
-  CHECK(names == std::set<std::string>{
-                     "none", "sequential", "parallel", "independent", "recurrent", "shared_logit"});
 }
 
 TEST_CASE("sizes that are not given follow from those that are") {
@@ -43,24 +26,6 @@ TEST_CASE("sizes that are not given follow from those that are") {
   }();
   static_assert(given.num_key_value_heads() == 2);
   static_assert(given.head_dim() == 10);
-}
-
-TEST_CASE("head kinds have as many modules as they have parameter sets") {
-  static_assert(with_head(head_kind::none, 0).prediction.modules() == 0);
-  static_assert(with_head(head_kind::shared_logit, 3).prediction.modules() == 0);
-  static_assert(with_head(head_kind::recurrent, 3).prediction.modules() == 1);
-  static_assert(with_head(head_kind::sequential, 3).prediction.modules() == 3);
-  static_assert(with_head(head_kind::parallel, 3).prediction.modules() == 3);
-  static_assert(with_head(head_kind::independent, 3).prediction.modules() == 3);
-}
-
-TEST_CASE("head kinds draft unless they predict nothing that could be verified") {
-  static_assert(!with_head(head_kind::none, 0).prediction.drafts());
-  static_assert(!with_head(head_kind::shared_logit, 3).prediction.drafts());
-  static_assert(with_head(head_kind::recurrent, 1).prediction.drafts());
-  static_assert(with_head(head_kind::sequential, 1).prediction.drafts());
-  static_assert(with_head(head_kind::parallel, 1).prediction.drafts());
-  static_assert(with_head(head_kind::independent, 1).prediction.drafts());
 }
 
 TEST_CASE("configurations are equal if all their fields are") {

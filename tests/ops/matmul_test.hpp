@@ -238,7 +238,7 @@ TEST_CASE_TEMPLATE_DEFINE("matmul rejects wrong shapes and leaves the output alo
   const guarded<S, 2, B> a(dims<2>(2, 3), uniform(6, 13));   // [2, 3]
   const guarded<S, 2, B> b(dims<2>(3, 4), uniform(12, 14));  // [3, 4]
   CHECK_THROWS_WITH_AS(matmul(context, c.view(), b.view(), a.view()),
-                       "matmul: expected b with 4 rows, the columns of a, got [2, 3]",
+                       "matmul: expected b with 4 rows, as many as a has columns, got [2, 3]",
                        error);
   CHECK_THROWS_WITH_AS(matmul(context, c.view().transpose(), a.view(), b.view()),
                        "matmul: expected c of shape [2, 4], got [4, 2]",

@@ -152,7 +152,7 @@ TEST_CASE_TEMPLATE_DEFINE("an axis that does not exist and a wrong shape are ref
   guarded<float, 1, B> y(dims<1>(3));                           // [3]
   guarded<float, 2, B> kept(dims<2>(2, 3));                     // [2, 3]
   CHECK_THROWS_WITH_AS(
-      sum(context, y.view(), x.view(), 2), "sum: dimension 2 of a view of rank 2", error);
+      sum(context, y.view(), x.view(), 2), "sum: expected an axis in [0, 2), got 2", error);
   CHECK_THROWS_AS(mean(context, y.view(), x.view(), -1), error);
   CHECK_THROWS_AS(maximum(context, y.view(), x.view(), 1), error);
   CHECK_THROWS_AS(static_cast<void>(argmax(context, x.view(), 2)), error);

@@ -46,7 +46,7 @@ Element unwritten() {
   }
 }
 
-/// `value` as S, rounded once (to bf16 by way of float).
+/// `value` as S, rounded once (to bf16 via float).
 template <class Element>
 Element stored(double value) {
   if constexpr (std::is_same_v<Element, bf16>) {

@@ -232,7 +232,7 @@ std::string refusal(Call&& call) {
   return "";
 }
 
-TEST_CASE("what cannot be evaluated or trained on is refused with a sentence") {
+TEST_CASE("what cannot be evaluated or trained on is refused with a message") {
   double_run run({{0}, {}}, {.batch = 3, .length = length});
   const auto text_of = [](index_t size) {
     return dataset<>(small_text(), {}, {.window = size, .validation_share = 1});

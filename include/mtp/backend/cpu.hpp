@@ -1,5 +1,5 @@
 // The CPU backend: threads, Eigen's vector packets, and products that give each row the same bits
-// however many rows there are. See docs/numerics.md.
+// for any number of rows. See docs/numerics.md.
 #pragma once
 
 #include <cstddef>
@@ -36,7 +36,7 @@ struct cpu {};
 
 namespace mtp::inline MTP_ABI {
 
-/// What the library asks of a backend, answered for the CPU; see the primary template.
+/// The traits of the CPU backend; see the primary template.
 template <>
 struct backend_traits<cpu> : host_backend<cpu_context> {
   /// The operations, one base for each header of backend/cpu/.
@@ -59,12 +59,12 @@ struct backend_traits<cpu> : host_backend<cpu_context> {
                cpu_detail::cpu_choose_tokens_ops,
                cpu_detail::cpu_best_tokens_ops {};
 
-  /// A context that computes on the calling thread: without a workspace, it is cheap to make.
+  /// A context that computes on the calling thread. It has no workspace, so it is cheap to make.
   static cpu_context calling_thread() { return cpu_context({.threads = 1, .workspace_bytes = 0}); }
 
-  /// Zeroed memory. Throws mtp::error when there is none.
+  /// Zeroed memory. Throws mtp::error when memory runs out.
   static void* allocate(std::size_t bytes) { return cpu_detail::allocate(bytes); }
-  /// Gives back what allocate gave.
+  /// Frees memory of allocate.
   static void deallocate(void* memory, std::size_t bytes) { cpu_detail::deallocate(memory, bytes); }
 
   /// Elements of storage, padding included; backend/cpu/weight_layout.hpp has the layout.
@@ -72,7 +72,7 @@ struct backend_traits<cpu> : host_backend<cpu_context> {
   static constexpr index_t weight_storage(index_t outputs, index_t inputs) {
     return cpu_detail::weight_storage<S>(outputs, inputs);
   }
-  /// Where element (output, input) lies within them.
+  /// Index of element (output, input) within them.
   template <scalar S>
   static constexpr index_t weight_offset(index_t output,
                                          index_t input,

@@ -40,7 +40,7 @@ namespace mtp::inline MTP_ABI {
 /// The tag that chooses this backend: `language_model<config, mtp::cuda>`.
 struct cuda {};
 
-/// What the library asks of a backend, answered for the GPU; see the primary template.
+/// The traits of the CUDA backend; see the primary template.
 template <>
 struct backend_traits<cuda> {
   /// A stream, workspace memory and the product library.
@@ -67,35 +67,36 @@ struct backend_traits<cuda> {
                cuda_detail::cuda_best_tokens_ops {};
   /// Reports are copied to page-locked memory of the host; an event tells when one is there.
   using mailbox = cuda_detail::mailbox;
-  /// Operations that are given a second time become a graph, which replay launches from then on.
+  /// Operations that are submitted a second time become a graph, which replay launches from then
+  /// on.
   using recording = cuda_detail::recording;
 
-  /// The host does not see the elements.
+  /// The host cannot access the elements.
   static constexpr bool is_host_memory = false;
-  /// Rows of a prompt that a pass takes.
+  /// Rows of a prompt in a pass.
   static constexpr index_t prefill_rows = 256;
-  /// Rows up to which operations of decoding give a row the same bits in any company.
+  /// Number of rows up to which operations of decoding give a row the same bits in any company.
   static constexpr index_t invariant_rows = cuda_detail::invariant_rows;
-  /// Cycles that are submitted before the first one is read.
+  /// Cycles submitted before the first one is read.
   static constexpr index_t cycles_ahead = 1;
 
-  /// Zeroed memory. Throws mtp::error when there is none.
+  /// Zeroed memory. Throws mtp::error when memory runs out.
   static void* allocate(std::size_t bytes) { return cuda_detail::allocate(bytes); }
-  /// Gives back what allocate gave.
+  /// Frees memory of allocate.
   static void deallocate(void* memory, std::size_t) { cuda_detail::deallocate(memory); }
-  /// `bytes` bytes from the host into the backend's memory, behind everything submitted to any
+  /// Copies `bytes` bytes from the host to the backend's memory, after everything submitted to any
   /// context.
   static void copy_from_host(void* to, const void* from, std::size_t bytes) {
     cuda_detail::copy_behind_everything(
         to, from, bytes, cudaMemcpyHostToDevice, "cuda: copy_from_host");
   }
-  /// `bytes` bytes from the backend's memory to the host, behind everything submitted to any
+  /// Copies `bytes` bytes from the backend's memory to the host, after everything submitted to any
   /// context.
   static void copy_to_host(void* to, const void* from, std::size_t bytes) {
     cuda_detail::copy_behind_everything(
         to, from, bytes, cudaMemcpyDeviceToHost, "cuda: copy_to_host");
   }
-  /// Bytes in, in turn with the operations submitted to the context.
+  /// Copies bytes in, in order with the operations submitted to the context.
   static void upload(context& context, void* to, const void* from, std::size_t bytes) {
     if (bytes > 0) {
       cuda_detail::check_cuda(
@@ -103,7 +104,7 @@ struct backend_traits<cuda> {
           "cuda: upload");
     }
   }
-  /// Bytes out, behind the operations submitted; there when it returns.
+  /// Copies bytes out after the operations submitted; they have arrived when it returns.
   static void download(context& context, void* to, const void* from, std::size_t bytes) {
     if (bytes > 0) {
       cuda_detail::check_cuda(
@@ -112,15 +113,15 @@ struct backend_traits<cuda> {
     }
     context.synchronize();
   }
-  /// Waits for all operations submitted, and throws mtp::error for what went wrong in them.
+  /// Waits for all operations submitted. Throws mtp::error if one of them failed.
   static void synchronize(context& context) { context.synchronize(); }
 
-  /// Weights lie row by row: what the product library and checkpoints want.
+  /// Weights are stored row by row, as the product library and checkpoints need them.
   template <scalar S>
   static constexpr index_t weight_storage(index_t outputs, index_t inputs) {
     return outputs * inputs;
   }
-  /// Where element (output, input) lies.
+  /// Index of element (output, input).
   template <scalar S>
   static constexpr index_t weight_offset(index_t output, index_t input, index_t, index_t inputs) {
     return output * inputs + input;

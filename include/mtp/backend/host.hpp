@@ -1,5 +1,5 @@
-// What a backend owes besides operations and the layout of weights, where the host itself computes
-// and memory is the host's.
+// The base of a backend whose memory is the host's and that computes on the host: everything but
+// operations, and weights stored row by row.
 #pragma once
 
 #include <cstddef>
@@ -14,12 +14,12 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// A few slots of `bytes` bytes each. An operation has ended when it returns, so what is posted is
+/// A few slots of `bytes` bytes each. Operations have ended when they return, so a posted report is
 /// there at once.
 template <class Context>
 class host_mailbox {
  public:
-  /// With `slots` slots of `bytes` bytes.
+  /// Makes `slots` slots of `bytes` bytes.
   host_mailbox(Context&, std::size_t bytes, std::size_t slots)
       : bytes_(bytes), memory_(bytes * slots) {}
 
@@ -27,7 +27,7 @@ class host_mailbox {
   void post(Context&, std::size_t slot, const void* from) {
     std::memcpy(memory_.data() + slot * bytes_, from, bytes_);
   }
-  /// The report in a slot; it lives until the next one is posted there.
+  /// The report in a slot, valid until the next post to it.
   const std::byte* wait(std::size_t slot) const { return memory_.data() + slot * bytes_; }
 
  private:
@@ -35,7 +35,7 @@ class host_mailbox {
   std::vector<std::byte> memory_;
 };
 
-/// Giving operations costs the host nothing, so they are given anew each time.
+/// Submitting costs the host nothing, so operations are submitted anew each time.
 template <class Context>
 struct host_recording {
   /// Calls `function`, which submits the operations.
@@ -45,73 +45,73 @@ struct host_recording {
   }
 };
 
-/// The base of backend_traits for such a backend. What is left to it: `ops`; and where it does not
-/// want weights row by row, its own weight_storage and weight_offset.
+/// The base of backend_traits for such a backend. The backend adds `ops` and, if it does not store
+/// weights row by row, its own weight_storage and weight_offset.
 template <class Context>
 struct host_backend {
-  /// What operations run on.
+  /// The context of operations.
   using context = Context;
-  /// An operation has ended when it returns: a copy.
+  /// A copy, because operations have ended when they return.
   using mailbox = host_mailbox<Context>;
-  /// Operations cost nothing to give: replay gives them.
+  /// Replay submits the operations again.
   using recording = host_recording<Context>;
 
-  /// The host reads and writes the elements.
+  /// The host can access the elements.
   static constexpr bool is_host_memory = true;
-  /// Rows of a prompt that a pass takes.
+  /// Rows of a prompt in a pass.
   static constexpr index_t prefill_rows = 64;
-  /// No cycle is submitted before the one before it was read: the host computes.
+  /// No cycle is submitted before the previous one was read, because the host computes.
   static constexpr index_t cycles_ahead = 0;
 
   /// A context that computes on the calling thread, for operators on tensors.
   static Context calling_thread() { return Context(); }
 
-  /// Zeroed, and aligned as an arena is. Throws mtp::error when there is no memory.
+  /// Zeroed memory, aligned like an arena. Throws mtp::error when memory runs out.
   static void* allocate(std::size_t bytes) {
     void* memory = ::operator new (
         bytes, std::align_val_t{static_cast<std::size_t>(arena_alignment)}, std::nothrow);
-    check(memory != nullptr, "host: out of memory: ", bytes, " bytes wanted");
+    check(memory != nullptr, "host: out of memory: ", bytes, " bytes requested");
     return std::memset(memory, 0, bytes);
   }
-  /// Gives back what allocate gave.
+  /// Frees memory of allocate.
   static void deallocate(void* memory, std::size_t) {
     ::operator delete (memory, std::align_val_t{static_cast<std::size_t>(arena_alignment)});
   }
-  /// `bytes` bytes from the host into the backend's memory.
+  /// Copies `bytes` bytes from the host to the backend's memory.
   static void copy_from_host(void* to, const void* from, std::size_t bytes) {
     if (bytes > 0) {
       std::memcpy(to, from, bytes);
     }
   }
-  /// `bytes` bytes from the backend's memory to the host.
+  /// Copies `bytes` bytes from the backend's memory to the host.
   static void copy_to_host(void* to, const void* from, std::size_t bytes) {
     copy_from_host(to, from, bytes);
   }
-  /// Bytes in.
+  /// Copies bytes in.
   static void upload(Context&, void* to, const void* from, std::size_t bytes) {
     copy_from_host(to, from, bytes);
   }
-  /// Bytes out.
+  /// Copies bytes out.
   static void download(Context&, void* to, const void* from, std::size_t bytes) {
     copy_from_host(to, from, bytes);
   }
-  /// Nothing to wait for: operations have ended when they return.
+  /// Does nothing: operations have ended when they return.
   static void synchronize(Context&) {}
 
-  /// Elements of storage: row by row, without padding.
+  /// Elements of storage: rows without padding.
   template <scalar S>
   static constexpr index_t weight_storage(index_t outputs, index_t inputs) {
     return outputs * inputs;
   }
-  /// Where element (output, input) lies.
+  /// Index of element (output, input).
   template <scalar S>
   static constexpr index_t weight_offset(index_t output, index_t input, index_t, index_t inputs) {
     return output * inputs + input;
   }
 };
 
-/// A base for the operations of a backend that wants no workspace: every size is zero. What each is
-/// asked for stands in docs/backends.md.
+/// A base for the operations of a backend that needs no workspace: every size is zero.
+/// docs/backends.md lists the sizes.
 struct no_workspace {
   /// None.
   template <scalar S, class... Sizes>

@@ -25,7 +25,8 @@ constexpr index_t arena_bytes(index_t count, index_t element_bytes) {
   return round_up(count * element_bytes, arena_alignment);
 }
 
-/// Hands out pieces of one block of memory. Giving back is by scope: see arena::scope.
+/// Hands out pieces of one block of memory. An arena::scope gives back, when it ends, the pieces
+/// that were taken during its life.
 class arena {
  public:
   arena() = default;
@@ -36,14 +37,14 @@ class arena {
   }
 
   /// `count` elements, not initialized. Throws mtp::error for a negative number, and when the block
-  /// is used up: its size was planned wrongly.
+  /// is used up, which means that it was planned too small.
   template <class Element>
   Element* take(index_t count) {
     const index_t bytes = arena_bytes(count, static_cast<index_t>(sizeof(Element)));
     check(bytes <= capacity_ - used_,
           "arena::take: ",
           bytes,
-          " bytes wanted, ",
+          " bytes requested, ",
           capacity_ - used_,
           " of ",
           capacity_,
@@ -60,7 +61,7 @@ class arena {
   /// Bytes of the block.
   index_t capacity() const { return capacity_; }
 
-  /// While it lives, pieces may be taken; when it ends, they are given back.
+  /// Pieces may be taken during its life. Its end gives them back.
   class scope {
    public:
     /// `owner` must outlive the scope. Scopes end in the reverse of their order.
@@ -81,11 +82,11 @@ class arena {
   index_t used_ = 0;
 };
 
-/// Counts what an arena would hand out, at compile time if asked to: the same code that lays out
-/// activations in an arena tells their size when it is given a plan.
+/// Counts the bytes that an arena would hand out, at compile time if asked to. The code that lays
+/// out memory runs with a plan in place of an arena to learn the size.
 class arena_plan {
  public:
-  /// Counts `count` elements; the pointer is null. Throws mtp::error as arena_bytes, also for the
+  /// Counts `count` elements and returns null. Throws mtp::error as arena_bytes does, also for the
   /// sum.
   template <class Element>
   constexpr Element* take(index_t count) {
@@ -114,13 +115,13 @@ constexpr index_t bytes_taken(const LayOut& lay_out) {
   return plan.bytes();
 }
 
-/// Memory for several things of one layout, one behind the other. The layout is a function of an
-/// arena, and what it makes is views: they are made anew whenever one is asked for.
+/// Memory for several objects of one layout, one after the other. The layout is a function of an
+/// arena that returns views; it is called anew for each request.
 class repeated_memory {
  public:
   repeated_memory() = default;
 
-  /// Takes the memory for `count` times what `lay_out` takes from an arena, or counts it with an
+  /// Takes `count` times the memory that `lay_out` takes from an arena, or counts it with an
   /// arena_plan.
   template <class Arena, class LayOut>
   static constexpr repeated_memory take(Arena& arena, index_t count, const LayOut& lay_out) {
@@ -130,7 +131,7 @@ class repeated_memory {
     return taken;
   }
 
-  /// Number `n`, in a layout that takes no more bytes than the one it was made for.
+  /// Object number `n`, in a layout that takes no more bytes than the one at construction.
   template <class LayOut>
   auto at(index_t n, const LayOut& lay_out) const {
     arena piece(memory_ + n * bytes_, bytes_);

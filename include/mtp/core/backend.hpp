@@ -9,52 +9,52 @@
 namespace mtp::inline MTP_ABI {
 
 /// Everything the library asks of a backend. Specialized once per backend, in one header,
-/// completely; where the host itself computes, host_backend in backend/host.hpp has most of it:
+/// completely. Where the host itself computes, host_backend in backend/host.hpp has most of it.
 ///
 ///     context                      what operations run on: threads or stream, workspace memory;
 ///                                  has threads(), and reserve(bytes), which may grow the workspace
 ///                                  between operations
-///     ops                          static functions, one per operation of ops/, same names and
-///                                  arguments; and constexpr sizes: bytes of the workspace that
-///                                  they want, and kv_storage, the elements of a cache.
+///     ops                          static functions, one per operation of ops/, with the same
+///                                  names and arguments; and constexpr sizes: bytes of workspace
+///                                  that they need, and kv_storage, the elements of a cache.
 ///                                  docs/backends.md lists those that models call
 ///     allocate(bytes), deallocate(memory, bytes)
 ///                                  memory of the backend, zeroed, aligned for its widest access
 ///     copy_from_host, copy_to_host(to, from, bytes)
-///                                  bytes in and out, behind everything submitted to any context
+///                                  copies bytes after everything submitted to any context
 ///     upload(context, to, from, bytes)
-///                                  bytes in, in turn with the operations submitted to the context;
-///                                  the source may change at once
+///                                  copies bytes in, in order with the context's operations; the
+///                                  source may change as soon as the call returns
 ///     download(context, to, from, bytes)
-///                                  bytes out, behind the operations submitted; there when it
-///                                  returns
-///     synchronize(context)         returns when all operations submitted to the context have
-///                                  ended, and throws what went wrong in them
+///                                  copies bytes out after the operations submitted; they have
+///                                  arrived when it returns
+///     synchronize(context)         waits until all operations submitted to the context have ended,
+///                                  and throws if one of them failed
 ///     is_host_memory               whether the host may read and write elements directly
-///     weight_storage<S>(N, K)      elements that a weight of N outputs and K inputs occupies; of
-///                                  one input, at least N: a vector is stored from its beginning
+///     weight_storage<S>(N, K)      elements that a weight of N outputs and K inputs occupies; at
+///                                  least N for one input, because a vector is stored so
 ///     weight_offset<S>(n, k, N, K) where its element (n, k) lies within them
 ///
-/// where the host reads the elements, for operators on tensors:
+/// For operators on tensors, where the host reads the elements:
 ///
 ///     calling_thread()             a context without threads of its own, cheap to make
 ///
-/// and for decoding without waiting for the host:
+/// For decoding without a wait for the host:
 ///
 ///     prefill_rows                 rows of a prompt that a pass takes
-///     invariant_rows               rows up to which a row has the same bits in any company; may be
-///                                  left out where their number does not matter
-///     cycles_ahead                 decoding cycles that are submitted before the first one is read
+///     invariant_rows               number of rows up to which a row's bits do not depend on the
+///                                  others; left out where any number is allowed
+///     cycles_ahead                 decoding cycles submitted before the first one is read
 ///     mailbox(context, bytes, slots)
-///                                  takes a few bytes out without waiting:
+///                                  copies a few bytes out without a wait:
 ///                                  post(context, slot, from), then wait(slot)
-///     recording                    operations that are submitted again and again:
+///     recording                    submits the same operations repeatedly:
 ///                                  replay(context, function)
 template <class Backend>
 struct backend_traits;
 
 namespace detail {
-/// What takes reports out and submits operations again.
+/// The traits have a mailbox and a recording.
 template <class Traits>
 concept has_reports = std::constructible_from<typename Traits::mailbox,
                                               typename Traits::context&,
@@ -71,13 +71,13 @@ concept has_reports = std::constructible_from<typename Traits::mailbox,
   recording.replay(context, submit);
 };
 
-/// Where the host reads the elements, a context for operators.
+/// The traits have a context for operators where the host reads the elements.
 template <class Traits>
 concept has_calling_thread = !Traits::is_host_memory || requires {
   { Traits::calling_thread() } -> std::same_as<typename Traits::context>;
 };
 
-/// Where the number of rows is given, it is one.
+/// invariant_rows is a number, or left out.
 template <class Traits>
 concept counts_invariant_rows = !requires {
   Traits::invariant_rows;
@@ -116,17 +116,16 @@ concept backend = detail::has_reports<backend_traits<Backend>> &&
   { backend_traits<Backend>::template weight_offset<float>(n, n, n, n) } -> std::same_as<index_t>;
 };
 
-/// Stands for the host in views that no operation takes: what is filled in there is sent to a
-/// backend.
+/// The backend of views of host memory that no operation takes. Their content is sent to a backend.
 struct host_memory {};
 
-/// The host reads and writes the elements of views of this backend where they lie. What loops over
-/// elements itself asks for it; operations work on any backend.
+/// The host reads and writes the elements of views of this backend in place. Required where the
+/// library loops over elements itself; operations work on any backend.
 template <class Backend>
 concept host_accessible =
     std::same_as<Backend, host_memory> || backend_traits<Backend>::is_host_memory;
 
-/// What operations of a backend run on; always their first argument.
+/// The object that operations of a backend run on; always their first argument.
 template <class Backend>
 using context = typename backend_traits<Backend>::context;
 

@@ -1,4 +1,4 @@
-// Shapes that are made equal by repeating elements, as NumPy does it.
+// Broadcasting by NumPy's rule: shapes become equal by repeating elements.
 #pragma once
 
 #include <array>
@@ -31,7 +31,7 @@ inline constexpr bool broadcasts = [] {
   return result;
 }();
 
-/// x as it is seen under `shape`; `function` and `name` are for the message.
+/// x seen under `shape`; `function` and `name` are for the message.
 template <class Element, class ShapeX, class Backend, class Shape>
 view<const Element, dims<Shape::rank>, Backend> broadcast(const char* function,
                                                           const char* name,
@@ -61,8 +61,8 @@ view<const Element, dims<Shape::rank>, Backend> broadcast(const char* function,
 
 }  // namespace detail
 
-/// The shape that operands of shapes a and b have together: aligned at their last dimensions, and
-/// where one has size 1 or no dimension, the size of the other. [4, 1, 3] and [2, 3] give [4, 2,
+/// The shape to which a and b broadcast together. Shapes are aligned at their last dimensions;
+/// where one has size 1 or no dimension, the other's size counts: [4, 1, 3] and [2, 3] give [4, 2,
 /// 3]. Throws mtp::error where two sizes differ and neither is 1.
 template <extents_type A, extents_type B>
 constexpr auto broadcast_shape(const A& a, const B& b) {
@@ -84,9 +84,9 @@ constexpr auto broadcast_shape(const A& a, const B& b) {
   return dims<rank>(sizes);
 }
 
-/// x under a shape that it broadcasts to: dimensions of size 1, and those in front that x lacks,
-/// are repeated. Nothing moves: their stride becomes 0, so the view only reads. Throws mtp::error
-/// if x does not broadcast to `shape`.
+/// A view of x with another shape, to which x broadcasts: dimensions of size 1 and missing leading
+/// dimensions are repeated. No element moves; their stride becomes 0, so the view is read-only.
+/// Throws mtp::error if x does not broadcast to `shape`.
 template <detail::operand X, extents_type Shape>
 [[nodiscard("broadcast_to: the operand itself stays as it is")]] auto broadcast_to(
     const X& x, const Shape& shape) {

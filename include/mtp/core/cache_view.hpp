@@ -14,9 +14,9 @@ struct row_run {
 };
 
 /// The cache of one attention layer for the sequences of `slots` slots: for each, `capacity`
-/// positions of `num_key_value_heads` heads of width `head_dim`. The layout of a slot belongs to
-/// the backend (kv_storage elements). What lies at or behind the length in use is stale and reaches
-/// no result: rolling back is setting a length.
+/// positions of `num_key_value_heads` heads of width `head_dim`. The backend defines the
+/// layout of a slot's kv_storage elements. Rows from the length in use on are stale and reach no
+/// result, so a roll-back only sets a length.
 template <class Element, class Backend>
 struct cache_view {
   Element* data = nullptr;          ///< slots * slot_stride elements

@@ -1,4 +1,4 @@
-// Arithmetic that does not depend on how the calling thread has set its floating-point unit.
+// Arithmetic in the default floating-point environment, whatever the calling thread has set.
 #pragma once
 
 #if !defined(__x86_64__)
@@ -9,14 +9,14 @@
 
 namespace mtp::inline MTP_ABI::detail {
 
-/// While it lives, its thread computes in the default floating-point environment: rounded to
-/// nearest, with subnormal numbers, without traps. Afterwards rounding, treatment of subnormal
-/// numbers and traps are the caller's again; flags that were raised stay raised, as after any
-/// arithmetic, and cause no trap. In the default environment it does nothing but look.
+/// During its life, its thread computes in the default floating-point environment: round to
+/// nearest, with subnormal numbers, without traps. Its end restores the caller's rounding,
+/// treatment of subnormal numbers and traps. Flags that were raised stay raised, as after any
+/// arithmetic, and cause no trap. If the environment is the default already, it only reads it.
 ///
-/// Compilers know nothing of the environment and may move arithmetic, but not access to memory,
-/// across its ends. Where operands come from memory and results go there, declaring it is enough;
-/// otherwise use in_default_environment().
+/// Compilers do not know the environment: they may move arithmetic across its ends, but not
+/// accesses to memory. Where operands come from memory and results go there, a declaration is
+/// enough; elsewhere use in_default_environment().
 class default_environment {
  public:
 #if defined(__x86_64__)
@@ -61,10 +61,10 @@ class default_environment {
  private:
 #if defined(__x86_64__)
   static constexpr unsigned flags = 0x3f;
-  // MXCSR: subnormal operands as zero, masks of traps, rounding, subnormal results as zero.
+  // MXCSR: flush subnormal operands, trap masks, rounding, flush subnormal results.
   static constexpr unsigned vector_controls = 0xffc0, vector_default = 0x1f80;
-  // Control word of the x87, which the C library asks for the rounding of text: masks of traps,
-  // precision, rounding.
+  // Control word of the x87, where the C library looks up the rounding when it formats text: trap
+  // masks, precision, rounding.
   static constexpr unsigned x87_controls = 0x0f3f, x87_default = 0x033f;
 
   unsigned vector_ = 0;
@@ -75,13 +75,13 @@ class default_environment {
 #endif
 };
 
-/// function() by itself: no arithmetic leaves it or comes in.
+/// Calls function(); no arithmetic moves into it or out of it.
 template <class Function>
 [[gnu::noinline]] decltype(auto) call_apart(Function& function) {
   return function();
 }
 
-/// function(), in the default environment as a whole.
+/// Calls function() in the default environment.
 template <class Function>
 decltype(auto) in_default_environment(Function&& function) {
   const default_environment scope;

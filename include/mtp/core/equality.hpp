@@ -19,7 +19,7 @@ namespace mtp::inline MTP_ABI {
 
 namespace detail {
 
-/// function(x, ..) with views that the host reads: of tensors on a device, views of a copy.
+/// Calls function(x, ..) with views that the host reads. Tensors on a device are copied first.
 template <class Function, class X>
 decltype(auto) with_host_view(const X& x, const Function& function) {
   using backend = typename std::remove_cvref_t<decltype(as_operand(x))>::backend_type;
@@ -35,8 +35,8 @@ decltype(auto) with_host_view(const X& x, const Function& function) {
   }
 }
 
-/// Calls function(element of a, element of b) for each place in row-major order, as long as it
-/// gives true. Whether it always did.
+/// Calls function(element of a, element of b) for each index in row-major order until it returns
+/// false. Returns whether it never did.
 template <class Function, class A, class B>
 bool holds_everywhere(const A& a, const B& b, const Function& function) {
   const index_t columns = A::rank > 0 ? a.extent(A::rank - 1) : 1;
@@ -65,10 +65,10 @@ using element_of = typename std::remove_cvref_t<X>::value_type;
 
 }  // namespace detail
 
-/// Whether a and b have one shape and the same bits in each place: 0 and -0 differ, a NaN equals
-/// one of the same bits. all_close compares values.
+/// Whether a and b have the same shape and the same bits: 0 and -0 differ, and a NaN equals a NaN
+/// of the same bits. all_close compares values.
 ///
-/// Tensors and views, of one element type. Those on a device are copied to the host first, which a
+/// Takes tensors and views of one element type. Tensors on a device are copied to the host first; a
 /// view of a device cannot be.
 template <detail::operand A, detail::operand B>
 requires std::same_as<detail::element_of<A>, detail::element_of<B>>
@@ -88,10 +88,10 @@ bool operator==(const A& a, const B& b) {
 
 /// Whether |a[i] - b[i]| <= absolute + relative |b[i]| for each i
 ///
-/// b is what is expected. False where either is NaN; an infinity is close to itself alone. Elements
-/// are f64, f32 or bf16, and the two types may differ; the comparison is made in double. Tensors on
-/// a device are copied to the host. Throws mtp::error for shapes that differ and for a tolerance
-/// that is negative or not a number.
+/// b is the expected value. False where either is NaN; an infinity is close to itself only.
+/// Elements are f64, f32 or bf16, and the two types may differ; the comparison is computed in
+/// double. Tensors on a device are copied to the host. Throws mtp::error for shapes that differ and
+/// for a tolerance that is negative or not a number.
 template <detail::operand A, detail::operand B>
 bool all_close(const A& a, const B& b, double relative = 1e-5, double absolute = 1e-8) {
   const detail::default_environment scope;

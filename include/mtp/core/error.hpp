@@ -1,4 +1,4 @@
-// What the library throws, and the checks that throw it.
+// The exception of the library, and the checks that throw it.
 #pragma once
 
 #include <locale>
@@ -11,18 +11,17 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// The one exception of the library. The message names the function, what was expected and what
-/// came. A call that throws has changed nothing that the caller can see; where there is an
-/// exception, the call's comment says so: trainer::step, which ends a run of bad steps, has counted
-/// them. Where the host's own containers find no memory, std::bad_alloc passes through, and the
-/// same holds.
+/// The only exception type of the library. The message names the function, what was expected and
+/// what came. A call that throws has changed nothing that the caller can see, unless its comment
+/// says so: trainer::step counts the bad steps before it ends the run. If the host's own containers
+/// run out of memory, std::bad_alloc passes through, and the same holds.
 class error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
 
-/// Throws mtp::error with all parts written one after the other; numbers are written as in C,
-/// whatever the program's locale and floating-point environment.
+/// Throws mtp::error with the parts joined. Numbers are formatted as in the C locale, whatever the
+/// program's locale and floating-point environment.
 template <class... Parts>
 [[noreturn]] void fail(const Parts&... parts) {
   const detail::default_environment scope;

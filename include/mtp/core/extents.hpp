@@ -18,8 +18,8 @@ inline constexpr index_t dynamic = -1;
 
 namespace detail {
 
-/// Whether the product of sizes fits into index_t, with ones in place of what is not positive: then
-/// the strides of a shape that has a size of zero fit as well.
+/// Whether the product of the sizes fits into index_t, with ones in place of sizes that are not
+/// positive. Then the strides of a shape with a size of zero fit as well.
 template <std::size_t Count>
 constexpr bool product_fits(const std::array<index_t, Count>& sizes) {
   constexpr index_t half = index_t{1} << 31;  // of two factors below, no product is too large
@@ -37,9 +37,9 @@ constexpr bool product_fits(const std::array<index_t, Count>& sizes) {
 
 }  // namespace detail
 
-/// The shape of a tensor: one size per dimension, each either static or `dynamic`.
-/// `extents<dynamic, 256> shape{rows, 256}`; a value that contradicts a static size throws
-/// mtp::error, and so do sizes whose product does not fit into index_t.
+/// The shape of a tensor: one size per dimension, each either static or `dynamic`, as in
+/// `extents<dynamic, 256> shape{rows, 256}`. Throws mtp::error for a value that contradicts a
+/// static size and for sizes whose product does not fit into index_t.
 template <index_t... Sizes>
 class extents {
   static_assert(((Sizes >= 0 || Sizes == dynamic) && ...),
@@ -50,23 +50,23 @@ class extents {
  public:
   /// Number of dimensions.
   static constexpr int rank = static_cast<int>(sizeof...(Sizes));
-  /// The sizes as they stand in the type, `dynamic` where only the value has them.
+  /// The sizes in the type; `dynamic` where only the value has them.
   static constexpr std::array<index_t, sizeof...(Sizes)> static_sizes{Sizes...};
-  /// Whether the type tells every size.
+  /// Whether all sizes are static.
   static constexpr bool is_static = ((Sizes != dynamic) && ...);
 
-  /// All sizes static: nothing to give.
+  /// A shape whose sizes are all static.
   constexpr extents() requires is_static = default;
 
-  /// One value per dimension, static ones included. Throws as the constructor from an array.
+  /// One value per dimension, static ones included. Throws as the constructor from an array does.
   template <class... Values>
   requires(sizeof...(Values) == sizeof...(Sizes) && sizeof...(Values) > 0 &&
            (std::convertible_to<Values, index_t> && ...)) constexpr explicit(sizeof...(Values) == 1)
       extents(Values... values)
       : extents(std::array<index_t, sizeof...(Sizes)>{static_cast<index_t>(values)...}) {}
 
-  /// All sizes, static ones included. Throws mtp::error for a negative size, one that contradicts a
-  /// static size, and sizes whose product does not fit into index_t.
+  /// All sizes, static ones included. Throws mtp::error for a negative size, for a size that
+  /// contradicts a static one, and for sizes whose product does not fit into index_t.
   constexpr explicit extents(const std::array<index_t, sizeof...(Sizes)>& values) : sizes_(values) {
     for (std::size_t d = 0; d < sizes_.size(); ++d) {
       check(sizes_[d] >= 0, "extents: size ", d, " must not be negative, got ", sizes_[d]);
@@ -84,7 +84,7 @@ class extents {
           " does not fit into 64 bits");
   }
 
-  /// From another shape of the same rank whose static sizes do not contradict ours.
+  /// From a shape of the same rank whose static sizes do not contradict these.
   template <index_t... Others>
   requires(sizeof...(Others) == sizeof...(Sizes)) constexpr extents(const extents<Others...>& other)
       : extents(other.sizes()) {
@@ -109,7 +109,7 @@ class extents {
     return product;
   }
 
-  /// Whether ranks and sizes are equal, however much of them the types tell.
+  /// Whether ranks and sizes are equal; it does not matter which sizes are static.
   template <index_t... Others>
   friend constexpr bool operator==(const extents& a, const extents<Others...>& b) {
     if constexpr (sizeof...(Others) != sizeof...(Sizes)) {

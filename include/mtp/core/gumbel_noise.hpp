@@ -1,4 +1,4 @@
-// Noise that makes a draw from a distribution the largest of a row.
+// Gumbel noise: with it, drawing from a distribution becomes taking the largest of a row.
 #pragma once
 
 #include <cmath>
@@ -14,16 +14,16 @@ namespace mtp::inline MTP_ABI {
 ///
 ///     g[v] = -log(-log(1 - u[v])),  u[v] = (k[v] + 1/2) / 2^64
 ///
-/// with 64 bits k[v] of Philox. The largest of z[v] + g[v] stands at v with probability
+/// with 64 bits k[v] of Philox. The index of the largest z[v] + g[v] is v with probability
 /// softmax(z)[v] (Maddison, Tarlow and Minka 2014, "A* sampling", section 2). The number is a
-/// function of seed, sequence, position and token alone: whoever adds it to whatever logits, the
-/// model's or those of a draft, in whatever order and company, adds the same bits.
+/// function of seed, sequence, position and token alone: the model and a draft add the same bits to
+/// their logits, in any order and in any batch.
 ///
-/// Logarithms are those of the host or the device that draws, and so are the last bits: they differ
-/// by at most 8 * 2^-52 (1 + |g|).
+/// The logarithms are those of the host or of the device that draws. Their results differ by at
+/// most 8 * 2^-52 (1 + |g|).
 class gumbel_noise {
  public:
-  /// Of token number `position` of sequence `sequence`, of which a seed has 2^32.
+  /// Noise for position `position` of sequence `sequence`; a seed has 2^32 sequences.
   MTP_HOST_DEVICE constexpr gumbel_noise(seed seed, std::uint32_t sequence, index_t position)
       : seed_(seed), sequence_(sequence), position_(static_cast<std::uint64_t>(position)) {}
 
@@ -45,7 +45,7 @@ class gumbel_noise {
     return -std::log(-std::log1p(-(u < largest ? u : largest)));
   }
 
-  /// No smaller than g of 64 bits k, and cheap: most tokens need no logarithm.
+  /// An upper bound of g of 64 bits k. It is cheap, so most tokens need no logarithm.
   MTP_HOST_DEVICE static constexpr double bound(std::uint64_t k) {
     // u >= 2^-n gives g <= n log 2, here rounded up.
     return k >= std::uint64_t{1} << 63   ? 0.694
@@ -59,8 +59,8 @@ class gumbel_noise {
   MTP_HOST_DEVICE double operator()(index_t token) const { return of(bits(token)); }
 
  private:
-  // What the numbers are for: other uses of a seed have other counters. random_stream has here the
-  // upper half of a block's number, which is 0 for the first 2^34 numbers of a stream.
+  // Separates these numbers from other uses of the seed. In its place random_stream has the upper
+  // half of a block's number, which is 0 for the first 2^34 numbers of a stream.
   static constexpr std::uint32_t purpose = 0x47;
 
   seed seed_;

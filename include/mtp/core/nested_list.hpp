@@ -1,4 +1,4 @@
-// Elements that stand in the program, in nested braces.
+// Elements written in the program in nested braces.
 #pragma once
 
 #include <array>
@@ -23,12 +23,13 @@ struct nested<Element, 0> {
   using type = accumulate_t<Element>;
 };
 
-/// {1, 2} for rank 1, {{1, 2}, {3, 4}} for rank 2 and so on; an element that is only stored
-/// is written in its accumulator type, bf16 as float.
+/// {1, 2} for rank 1, {{1, 2}, {3, 4}} for rank 2 and so on. A storage type is written in its
+/// accumulator type: bf16 as float.
 template <class Element, int Rank>
 using nested_list = typename nested<Element, Rank>::type;
 
-/// The sizes of a list: of each dimension those of its first part. Behind a size of 0, sizes are 0.
+/// The sizes of a list, taken from the first part of each dimension. A size of 0 is followed by
+/// zeros.
 template <int Rank, class List>
 void read_sizes(index_t* sizes, const List& list) {
   *sizes = static_cast<index_t>(list.size());
@@ -45,8 +46,8 @@ std::array<index_t, static_cast<std::size_t>(Rank)> sizes_of_list(const List& li
   return sizes;
 }
 
-/// store(element) for all elements in row-major order. Throws mtp::error where a part has not
-/// `sizes[0]` elements: before anything else is stored of it.
+/// Calls store(element) for all elements in row-major order. Throws mtp::error at a part that has
+/// not `sizes[0]` elements, before it stores one of them.
 template <int Rank, class List, class Store>
 void for_each_listed(const index_t* sizes, const List& list, const Store& store) {
   check(static_cast<index_t>(list.size()) == *sizes,
@@ -54,7 +55,7 @@ void for_each_listed(const index_t* sizes, const List& list, const Store& store)
         *sizes,
         " and ",
         list.size(),
-        " elements; nested braces hold elements, and a shape stands in front of them by its type: "
+        " elements; nested braces hold elements, so write a shape by its type: "
         "tensor(dims<2>(2, 3), {..})");
   for (const auto& part : list) {
     if constexpr (Rank > 1) {

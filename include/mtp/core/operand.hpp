@@ -1,4 +1,4 @@
-// What may stand for a view in the call of an operation: a tensor as well.
+// Arguments of operations: views, and tensors in place of views.
 #pragma once
 
 #include <type_traits>
@@ -25,22 +25,22 @@ inline constexpr bool is_view = false;
 template <class Element, class Shape, class Backend>
 inline constexpr bool is_view<view<Element, Shape, Backend>> = true;
 
-/// A view or a tensor, as it was forwarded.
+/// A view or a tensor, deduced as a forwarding reference.
 template <class T>
 concept operand = is_view<std::remove_cvref_t<T>> || is_tensor<std::remove_cvref_t<T>>;
 
-/// One of the arguments, each as it was forwarded, is a tensor.
+/// One of the arguments, deduced as forwarding references, is a tensor.
 template <class... Arguments>
 concept some_tensor = (is_tensor<std::remove_cvref_t<Arguments>> || ...);
 
-/// A tensor that outlives the call and may change, or no tensor at all.
+/// Not a tensor, or one that outlives the call and is not const.
 template <class Argument>
 inline constexpr bool may_be_result =
     !is_tensor<std::remove_cvref_t<Argument>> ||
     (std::is_lvalue_reference_v<Argument> && !std::is_const_v<std::remove_reference_t<Argument>>);
 
-/// A number on its way through a call: it converts to what the operation wants, as the caller's
-/// literal would have. No fraction is lost: what is not an integer does not become one.
+/// A number that a call passes on. It converts to the parameter's type as the caller's literal
+/// would. No fraction is lost: a floating-point number does not become an integer.
 template <class T>
 struct number {
   T value;
@@ -51,8 +51,8 @@ struct number {
   }
 };
 
-/// What an operation gets for an argument: the view of a tensor, which reads only if the tensor is
-/// constant or temporary. Everything else stays what it is.
+/// The argument that an operation receives: for a tensor its view, which is read-only if the tensor
+/// is const or temporary. Other arguments stay as they are.
 template <class Argument>
 constexpr decltype(auto) as_operand(Argument&& argument) {
   using plain = std::remove_cvref_t<Argument>;
@@ -67,8 +67,7 @@ constexpr decltype(auto) as_operand(Argument&& argument) {
   }
 }
 
-/// The same, with the sizes of tensors known at run time only: for operations that deduce from
-/// views of dims<rank>.
+/// The same with dynamic sizes for tensors, for operations that deduce from views of dims<rank>.
 template <class Argument>
 constexpr decltype(auto) as_dynamic_operand(Argument&& argument) {
   using plain = std::remove_cvref_t<Argument>;

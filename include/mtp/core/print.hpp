@@ -21,9 +21,9 @@ namespace mtp::inline MTP_ABI {
 
 namespace detail {
 
-/// Tensors of more elements are printed without the middle of their longer dimensions.
+/// A tensor with more elements is printed without the middle of its longer dimensions.
 inline constexpr index_t most_printed = 1000;
-/// Elements that are left at each end of such a dimension.
+/// Elements printed at each end of such a dimension.
 inline constexpr index_t printed_edge = 3;
 
 template <class Element>
@@ -75,7 +75,7 @@ class printer {
  private:
   std::string cell(index_t at) const { return element_text(x_.data()[at]); }
 
-  /// Whether the middle of a dimension is left out, and then how much of it.
+  /// How many elements in the middle of a dimension are not printed.
   index_t left_out(int d) const {
     return elides_ && x_.extent(d) > 2 * printed_edge ? x_.extent(d) - 2 * printed_edge : 0;
   }
@@ -142,8 +142,8 @@ class printer {
 ///     [[  1,   2,   3],
 ///      [0.5, nan, inf]]
 ///
-/// Six significant digits, the same in every locale; formats of the stream do not count. Of more
-/// than 1000 elements, three at each end of a dimension are shown. Tensors on a device are copied
+/// Numbers have six significant digits, whatever the locale and the stream's format. With more than
+/// 1000 elements, only three at each end of a dimension are printed. Tensors on a device are copied
 /// to the host.
 template <detail::operand X>
 std::ostream& operator<<(std::ostream& out, const X& x) {

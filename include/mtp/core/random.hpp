@@ -10,7 +10,7 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// A seed, spelled out where it is given: `mtp::seed{42}`.
+/// A seed, named at the call: `mtp::seed{42}`.
 struct seed {
   std::uint64_t value = 0;  ///< all 64 bits count
 };
@@ -20,13 +20,13 @@ struct seed {
 /// "Parallel random numbers: as easy as 1, 2, 3", section 3.3.
 class philox {
  public:
-  /// What is enciphered, and the result.
+  /// The counter, and the random bits that it becomes.
   struct counter_type {
     std::uint32_t words[4];  ///< least significant first
-    /// Word by word.
+    /// Compares word by word.
     friend constexpr bool operator==(const counter_type&, const counter_type&) = default;
   };
-  /// What it is enciphered with.
+  /// The key.
   struct key_type {
     std::uint32_t words[2];  ///< least significant first
   };
@@ -46,11 +46,11 @@ class philox {
   }
 };
 
-/// Random numbers addressed by (seed, stream, position): a pure function, so nothing has to be
-/// saved to resume but the seed, and no order of calls can change a value.
+/// Random numbers addressed by (seed, stream, position). They are a pure function: a resumed run
+/// needs the seed only, and the order of calls changes nothing.
 class random_stream {
  public:
-  /// `stream` separates uses of one seed: each parameter, each data order has its own.
+  /// `stream` separates uses of one seed: each parameter and each order of data has its own.
   MTP_HOST_DEVICE constexpr random_stream(seed seed, std::uint64_t stream)
       : seed_(seed), stream_(stream) {}
 
@@ -72,9 +72,9 @@ class random_stream {
     return static_cast<std::uint64_t>((static_cast<wide>(value) * count) >> 64);
   }
 
-  /// Standard normal by Box and Muller, from its own block of four words: sqrt(-2 ln u) cos(2 pi v)
-  /// with u in (0, 1) and v in [0, 1) of 32 bits each. Logarithm and cosine are those of the host
-  /// or the device that draws, and so are the last bits.
+  /// Standard normal by Box and Muller, from a block of four words for each number: sqrt(-2 ln u)
+  /// cos(2 pi v) with u in (0, 1) and v in [0, 1) of 32 bits each. Logarithm and cosine are those
+  /// of the host or of the device, and the last bits may differ.
   MTP_HOST_DEVICE double normal(std::uint64_t position) const {
     const auto block_of = block(position);
     const double u = (static_cast<double>(block_of.words[0]) + 0.5) * 0x1p-32;

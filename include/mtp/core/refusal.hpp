@@ -1,5 +1,4 @@
-// What overloads are made of that accept a wrong call, in order to say in a sentence why it does
-// not compile.
+// Tools for overloads that accept a wrong call in order to fail with a readable message.
 #pragma once
 
 #include <concepts>
@@ -9,36 +8,37 @@
 
 namespace mtp::inline MTP_ABI::detail {
 
-/// False, but not before a template is instantiated.
+/// False, but evaluated only when a template is instantiated.
 template <class...>
 inline constexpr bool never = false;
 
-/// Converts from anything. An overload that takes `any` in place of all arguments that matter is
-/// the worse match for every call that fits, and the only one for the others. It has a template
-/// argument of its own, so that its assertion waits for a call.
+/// Converts from anything. An overload with `any` parameters is a worse match than any declaration
+/// that fits, and the only match for a wrong call. Such an overload is a template, so its assertion
+/// fails only when it is called.
 struct any {
   template <class T>
   any(const T&) {}
 };
 
-/// The result of a call that does not compile. Its type can be asked for; only who makes the call
-/// is told the sentence.
+/// The result type of a wrong call. Asking for the type is allowed; making the call fails with the
+/// message.
 struct refusal {};
 
-/// The result of a function whose assertions are these conditions: void where they hold.
+/// The result type of a function with these conditions as assertions: void where they hold.
 template <bool... Conditions>
 using void_if = std::conditional_t<(Conditions && ...), void, refusal>;
 
-/// A function with this result writes into its first argument, or would if the call compiled.
+/// Whether a function with this result type writes into its first argument; a wrong call counts
+/// too.
 template <class Result>
 inline constexpr bool writes = std::is_void_v<Result> || std::is_same_v<Result, refusal>;
 
-/// T, as deduced by T&&, is a temporary of `Type` or one that is moved from: it would not outlive
-/// an object that keeps its address.
+/// T, deduced by T&&, is a temporary or moved-from object of `Type`. An object that keeps its
+/// address would outlive it.
 template <class T, class Type>
 concept temporary = !std::is_reference_v<T> && std::derived_from<std::remove_const_t<T>, Type>;
 
-/// Stands for an argument where a constructor that only refuses has to call one that does not.
+/// Declared only: an argument for the constructor that a refusing constructor delegates to.
 template <class T>
 T refused();
 

@@ -1,4 +1,4 @@
-// Element types: f64 for checks, f32 for work, bf16 for storage; and what each of them is.
+// Element types: f64 for checks, f32 for work, bf16 for storage; and their traits.
 #pragma once
 
 #include <concepts>
@@ -9,16 +9,16 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// Sizes, offsets and strides. Signed and 64 bits wide everywhere, so that products do not wrap.
+/// Sizes, offsets and strides: always signed and 64 bits wide, so that products do not wrap.
 using index_t = std::ptrdiff_t;
 
 /// Token ids as they are stored in batches.
 using token_t = std::int32_t;
 
-/// bfloat16: the upper half of an IEEE binary32. A storage type: arithmetic happens in float.
+/// bfloat16: the upper half of an IEEE binary32. It is a storage type; arithmetic is done in float.
 class bf16 {
  public:
-  /// Not initialized, as a float.
+  /// Not initialized, like a float.
   bf16() = default;
 
   /// Rounds to nearest, ties to even; NaN stays NaN (quieted).
@@ -47,53 +47,53 @@ class bf16 {
   std::uint16_t bits_;
 };
 
-/// What an element type is. One specialization each, and everything else asks it: a further type is
-/// a specialization and, where its type has to be known, rows of the backends' and the files'
-/// tables.
+/// The traits of an element type, one specialization each. The library asks the traits and does not
+/// name types. A new type needs a specialization and, where its format matters, rows in the tables
+/// of the backends and of the file formats.
 ///
-///     using accumulator     what arithmetic sees of an element, and the type of sums
-///     constexpr digits      significant bits: rounding moves a number by at most 2^-digits of it
+///     using accumulator     the type of arithmetic and of sums
+///     constexpr digits      significant bits: rounding changes a number by at most 2^-digits of it
 ///     constexpr name        in messages and in print
 ///     constexpr file_name   in safetensors files
 ///     constexpr npy_name    in NumPy's files, or "": written as the accumulator type
 ///
-/// Where the accumulator type is another one, elements are stored and not computed with. Such a
-/// type is made of its accumulator type by an explicit constructor that rounds, converts back
-/// exactly, and has bits(), its representation as an unsigned integer.
+/// A type with another accumulator type is a storage type: nothing is computed in it. It has an
+/// explicit constructor from its accumulator type, which rounds, an exact conversion back, and
+/// bits(), its representation as an unsigned integer.
 template <class T>
 struct scalar_traits;
 
-/// Of f64.
+/// Traits of f64.
 template <>
 struct scalar_traits<double> {
-  using accumulator = double;                      ///< arithmetic, and type of sums
+  using accumulator = double;                      ///< type of arithmetic and sums
   static constexpr int digits = 53;                ///< significant bits
   static constexpr const char* name = "f64";       ///< in messages and in print
   static constexpr const char* file_name = "F64";  ///< in safetensors files
   static constexpr const char* npy_name = "<f8";   ///< in NumPy's files
 };
 
-/// Of f32.
+/// Traits of f32.
 template <>
 struct scalar_traits<float> {
-  using accumulator = float;                       ///< arithmetic, and type of sums
+  using accumulator = float;                       ///< type of arithmetic and sums
   static constexpr int digits = 24;                ///< significant bits
   static constexpr const char* name = "f32";       ///< in messages and in print
   static constexpr const char* file_name = "F32";  ///< in safetensors files
   static constexpr const char* npy_name = "<f4";   ///< in NumPy's files
 };
 
-/// Of bf16.
+/// Traits of bf16.
 template <>
 struct scalar_traits<bf16> {
-  using accumulator = float;                        ///< arithmetic, and type of sums
+  using accumulator = float;                        ///< type of arithmetic and sums
   static constexpr int digits = 8;                  ///< significant bits
   static constexpr const char* name = "bf16";       ///< in messages and in print
   static constexpr const char* file_name = "BF16";  ///< in safetensors files
   static constexpr const char* npy_name = "";       ///< in NumPy's files
 };
 
-/// An element type that tensors of numbers may have.
+/// An element type of tensors of numbers.
 template <class T>
 concept scalar = requires {
   typename scalar_traits<T>::accumulator;
@@ -103,22 +103,22 @@ concept scalar = requires {
 template <scalar T>
 using accumulate_t = typename scalar_traits<T>::accumulator;
 
-/// An element type that arithmetic may be done in.
+/// An element type in which arithmetic is done.
 template <class T>
 concept real = scalar<T> && std::same_as<accumulate_t<T>, T>;
 
-/// An element type that numbers are stored in, while arithmetic is done in its accumulator type.
+/// An element type for storage only; arithmetic is done in its accumulator type.
 template <class T>
 concept storage_scalar = scalar<T> && !std::same_as<accumulate_t<T>, T>;
-
-/// `value` rounded up to a multiple of `multiple`.
-MTP_HOST_DEVICE constexpr index_t round_up(index_t value, index_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
 
 /// ceil(value / divisor) for non-negative values.
 MTP_HOST_DEVICE constexpr index_t ceil_div(index_t value, index_t divisor) {
   return value > 0 ? (value - 1) / divisor + 1 : 0;
+}
+
+/// The least multiple of `multiple` that is not below the non-negative `value`; it must fit.
+MTP_HOST_DEVICE constexpr index_t round_up(index_t value, index_t multiple) {
+  return ceil_div(value, multiple) * multiple;
 }
 
 }  // namespace mtp::inline MTP_ABI

@@ -22,7 +22,7 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// A contiguous block of a backend's memory. Move-only; its elements start as zero bytes.
+/// A contiguous block of a backend's memory. Move-only. Its bytes start as zero.
 template <class Element, class Backend>
 class buffer {
   static_assert(backend<Backend>,
@@ -33,8 +33,8 @@ class buffer {
  public:
   /// No elements.
   buffer() = default;
-  /// `count` elements. Throws mtp::error for a negative number, for more bytes than index_t counts,
-  /// and where memory is used up.
+  /// `count` elements. Throws mtp::error for a negative number, for more bytes than index_t can
+  /// count, and when memory runs out.
   explicit buffer(index_t count) : count_(count) {
     constexpr auto size = static_cast<index_t>(sizeof(Element));
     check(count >= 0, "buffer: the number of elements must not be negative, got ", count);
@@ -65,7 +65,7 @@ class buffer {
 
   /// The elements, in the backend's memory; null if there are none.
   Element* data() { return data_; }
-  /// As above, to read.
+  /// Read-only.
   const Element* data() const { return data_; }
   /// Number of elements.
   index_t count() const { return count_; }
@@ -79,8 +79,8 @@ class buffer {
 
 namespace detail {
 
-/// The elements of a tensor in row-major order, on the host. No vector: one of bool has no memory
-/// of bool.
+/// The elements of a tensor in row-major order, copied to the host. Not a vector, because a vector
+/// of bool holds no array of bool.
 template <class Tensor>
 auto copied(const Tensor& x) {
   using element = typename Tensor::value_type;
@@ -93,9 +93,9 @@ auto copied(const Tensor& x) {
 
 }  // namespace detail
 
-/// An owning tensor: a buffer with a shape. Row-major and contiguous; zero when made. Move-only,
-/// because a copy of a large tensor should be seen: write `mtp::copy(context, destination,
-/// source)`. Operations take tensors and views alike.
+/// A tensor that owns its elements: a buffer with a shape, row-major and contiguous, zero at first.
+/// Move-only, because copies of large tensors should be visible: call `mtp::copy(context,
+/// destination, source)`. Operations take tensors and views alike.
 template <class Element, extents_type Shape, class Backend>
 class tensor {
   static_assert(backend<Backend>,
@@ -106,24 +106,25 @@ class tensor {
   using value_type = Element;
   /// Type of the shape: an `extents`.
   using shape_type = Shape;
-  /// What view() gives.
+  /// The result of view().
   using view_type = mtp::view<Element, Shape, Backend>;
-  /// What view() of a constant tensor gives.
+  /// The result of view() of a const tensor.
   using const_view_type = mtp::view<const Element, Shape, Backend>;
 
-  /// Of the shape that the type tells.
+  /// A tensor of zeros, with the shape in its type.
   tensor() requires Shape::is_static : tensor(Shape{}) {}
-  /// Refuses to guess. A template, so that explicit instantiations leave it out.
+  /// Refuses a type with dynamic sizes. A template, so that explicit instantiations leave it out.
   template <class Caller = void>
   tensor() requires(!Shape::is_static) : tensor(detail::refused<Shape>()) {
     static_assert(!std::is_void_v<Caller>,
-                  "tensor: sizes that are known at run time only must be given");
+                  "tensor: the type leaves sizes open; construct it from a shape, as in "
+                  "tensor(dims<2>(2, 3))");
   }
-  /// Zeros.
+  /// A tensor of zeros.
   explicit tensor(const Shape& shape) : shape_(shape), elements_(shape.count()) {}
 
-  /// From elements in row-major order on the host. Throws mtp::error unless there is one for each
-  /// place.
+  /// From elements in row-major order on the host. Throws mtp::error if their number does not match
+  /// the shape.
   tensor(const Shape& shape, std::span<const Element> elements) : tensor(shape) {
     check(static_cast<index_t>(elements.size()) == shape.count(),
           "tensor: expected ",
@@ -134,11 +135,12 @@ class tensor {
           elements.size());
     backend_traits<Backend>::copy_from_host(elements_.data(), elements.data(), elements_.bytes());
   }
-  /// The same, for elements that stand in the program.
+  /// The same for elements written in the program.
   tensor(const Shape& shape, std::initializer_list<Element> elements)
       : tensor(shape, std::span<const Element>(elements.begin(), elements.size())) {}
-  /// From elements in nested braces, which tell the shape: `{{1, 2}, {3, 4}}` has shape [2, 2].
-  /// Throws mtp::error for rows of different lengths and for sizes that contradict the type's.
+  /// From elements in nested braces, which define the shape: `{{1, 2}, {3, 4}}` has shape [2, 2].
+  /// Throws mtp::error for rows of different lengths and for sizes that contradict those of the
+  /// type.
   tensor(detail::nested_list<Element, Shape::rank> elements) requires(Shape::rank > 0)
       : tensor(Shape(detail::sizes_of_list<Shape::rank>(elements))) {
     const auto all = std::make_unique<Element[]>(static_cast<std::size_t>(count()));
@@ -148,9 +150,9 @@ class tensor {
     backend_traits<Backend>::copy_from_host(elements_.data(), all.get(), elements_.bytes());
   }
 
-  /// All elements. The view is valid as long as the tensor is neither moved nor destroyed.
+  /// A view of all elements, valid until the tensor is moved or destroyed.
   view_type view() & { return {elements_.data(), shape_}; }
-  /// As above, to read.
+  /// Read-only.
   const_view_type view() const& { return {elements_.data(), shape_}; }
   /// Refuses temporaries.
   template <class Caller = void>
@@ -161,14 +163,14 @@ class tensor {
         "name, or give the operation the tensor itself");
     return std::as_const(*this).view();
   }
-  /// view(), so that a tensor may stand where a view is wanted, its sizes known to the type or not.
-  /// A temporary tensor gives no view that writes.
+  /// Converts to a view, with static or dynamic sizes, where one is expected. A temporary tensor
+  /// does not convert to a view that writes.
   template <class Other, extents_type OtherShape>
   requires(std::convertible_to<view_type, mtp::view<Other, OtherShape, Backend>>)
   operator mtp::view<Other, OtherShape, Backend>() & {
     return view();
   }
-  /// As above, to read.
+  /// Read-only.
   template <class Other, extents_type OtherShape>
   requires(std::convertible_to<const_view_type, mtp::view<Other, OtherShape, Backend>>)
   operator mtp::view<Other, OtherShape, Backend>() const& {
@@ -183,7 +185,7 @@ class tensor {
   index_t count() const { return elements_.count(); }
   /// The elements in row-major order, in the backend's memory.
   Element* data() { return elements_.data(); }
-  /// As above, to read.
+  /// Read-only.
   const Element* data() const { return elements_.data(); }
 
   /// One element, for memory of the host; indices are not checked.
@@ -193,7 +195,7 @@ class tensor {
                   "tensor::operator(): the elements lie on a device; copy them with to_host()");
     return view()(indices...);
   }
-  /// As above, to read.
+  /// Read-only.
   template <class... Indices>
   const Element& operator()(Indices... indices) const {
     static_assert(backend_traits<Backend>::is_host_memory,
@@ -206,23 +208,23 @@ class tensor {
   Element& at(Indices... indices) {
     return view().at(indices...);
   }
-  /// As above, to read.
+  /// Read-only.
   template <class... Indices>
   const Element& at(Indices... indices) const {
     return view().at(indices...);
   }
 
-  /// The elements in row-major order, for memory of the host.
+  /// The first element in row-major order, for memory of the host.
   template <class Memory = Backend>
   requires host_accessible<Memory> Element* begin() { return data(); }
-  /// As above, to read.
+  /// Read-only.
   template <class Memory = Backend>
   requires host_accessible<Memory>
   const Element* begin() const { return data(); }
-  /// Behind the last element.
+  /// One past the last element.
   template <class Memory = Backend>
   requires host_accessible<Memory> Element* end() { return data() + count(); }
-  /// As above, to read.
+  /// Read-only.
   template <class Memory = Backend>
   requires host_accessible<Memory>
   const Element* end() const { return data() + count(); }
@@ -235,7 +237,7 @@ class tensor {
     return {shape_, std::span<const Element>(elements.get(), static_cast<std::size_t>(count()))};
   }
 
-  /// The elements in row-major order.
+  /// The elements in row-major order, copied to the host.
   [[nodiscard("tensor::to_host: the tensor itself stays where it is")]] std::vector<Element>
   to_host() const {
     if constexpr (std::same_as<Element, bool>) {  // a vector of bits, which has no memory of bool

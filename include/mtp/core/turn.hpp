@@ -1,14 +1,14 @@
-// Calls of an object from a callback of its own.
+// Refuses calls of an object from its own callback.
 #pragma once
 
 #include "mtp/core/error.hpp"
 
 namespace mtp::inline MTP_ABI::detail {
 
-/// While it lives, the object that the flag belongs to is at work, and another turn is refused.
+/// Marks an object as busy during its life; a second turn is refused.
 class turn {
  public:
-  /// Throws mtp::error with `message` if the object is at work.
+  /// Throws mtp::error with `message` if the object is busy.
   turn(bool& at_work, const char* message) : at_work_(at_work) {
     check(!at_work, message);
     at_work = true;

@@ -15,16 +15,16 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// Elements somewhere in a backend's memory, with a shape and one stride per dimension (in
-/// elements). Copying a view copies the reference, not the elements. A view of `const` elements
-/// cannot write. Elements are addressed with operator() where the memory belongs to the host.
+/// A reference to elements in a backend's memory, with a shape and one stride per dimension, in
+/// elements. A copy of a view refers to the same elements. A view of `const` elements is read-only.
+/// operator() accesses an element where the memory belongs to the host.
 template <class Element, extents_type Shape, class Backend>
 class view {
  public:
-  using element_type = Element;                     ///< type of the elements, `const` if read only
+  using element_type = Element;                     ///< type of the elements, `const` if read-only
   using value_type = std::remove_const_t<Element>;  ///< the same without `const`
   using shape_type = Shape;                         ///< type of the shape: an `extents`
-  using backend_type = Backend;                     ///< whose memory the elements lie in
+  using backend_type = Backend;                     ///< the backend that owns the memory
   static constexpr int rank = Shape::rank;          ///< number of dimensions
   /// One stride per dimension.
   using strides_type = std::array<index_t, static_cast<std::size_t>(rank)>;
@@ -41,13 +41,13 @@ class view {
   constexpr view(Element* data, const Shape& shape, const strides_type& strides)
       : data_(data), shape_(shape), strides_(strides) {}
 
-  /// Adds const, and forgets or checks static sizes. Throws mtp::error where a size differs.
+  /// Adds const, and drops or checks static sizes. Throws mtp::error where a size differs.
   template <class Other, extents_type OtherShape>
   requires(std::convertible_to<Other (*)[], Element (*)[]>&& OtherShape::rank ==
            rank) constexpr view(const view<Other, OtherShape, Backend>& other)
       : data_(other.data()), shape_(other.shape()), strides_(other.strides()) {}
 
-  /// Refuses other views; explicit, so that only who asks for the conversion is told.
+  /// Refuses other views. Explicit, so that only a requested conversion fails with the message.
   template <class Other, class OtherShape, class OtherBackend>
   constexpr explicit view(const view<Other, OtherShape, OtherBackend>&)
       : view(nullptr, detail::refused<Shape>()) {
@@ -76,7 +76,7 @@ class view {
   constexpr index_t count() const { return shape_.count(); }
   /// Whether there are no elements.
   constexpr bool empty() const { return count() == 0; }
-  /// Whether the elements lie one after the other in row-major order.
+  /// Whether the elements are contiguous in row-major order.
   constexpr bool is_contiguous() const { return strides_ == row_major(shape_); }
 
   /// One element, for memory of the host; indices are not checked.
@@ -102,8 +102,8 @@ class view {
     return (*this)(indices...);
   }
 
-  /// The first element of all in row-major order, for memory of the host. Throws mtp::error unless
-  /// contiguous: clone() makes a contiguous copy.
+  /// The first element in row-major order, for memory of the host. Throws mtp::error unless the
+  /// view is contiguous; clone() makes a contiguous copy.
   template <class Memory = Backend>  // asked when it is called: clang 14 asks too early otherwise
   requires host_accessible<Memory>
   constexpr Element* begin() const {
@@ -113,20 +113,19 @@ class view {
           " is not contiguous; make a contiguous copy with mtp::clone(context, view)");
     return data_;
   }
-  /// Behind the last element. Throws as begin() does.
+  /// One past the last element. Throws as begin() does.
   template <class Memory = Backend>
   requires host_accessible<Memory>
   constexpr Element* end() const { return begin() + count(); }
 
-  /// The part [first, first + count) along one dimension. Throws mtp::error if it does not lie
-  /// inside.
+  /// The part [first, first + count) along one dimension. Throws mtp::error if it is out of range.
   [[nodiscard("view::slice: the view itself stays as it is")]] constexpr part_type slice(
       int dimension, index_t first, index_t count) const {
     check(dimension >= 0 && dimension < rank,
-          "view::slice: dimension ",
-          dimension,
-          " of a view of rank ",
-          rank);
+          "view::slice: expected a dimension in [0, ",
+          rank,
+          "), got ",
+          dimension);
     check(first >= 0 && count >= 0 && count <= extent(dimension) - first,
           "view::slice: [",
           first,
@@ -143,15 +142,15 @@ class view {
   }
 
   /// Elements first, first + step, .. along one dimension, `count` of them. Throws mtp::error if
-  /// one does not exist or step < 1.
+  /// one is out of range or step < 1.
   [[nodiscard("view::slice: the view itself stays as it is")]] constexpr part_type slice(
       int dimension, index_t first, index_t count, index_t step) const {
     check(step >= 1, "view::slice: expected a step of at least 1, got ", step);
     check(dimension >= 0 && dimension < rank,
-          "view::slice: dimension ",
-          dimension,
-          " of a view of rank ",
-          rank);
+          "view::slice: expected a dimension in [0, ",
+          rank,
+          "), got ",
+          dimension);
     check(first >= 0 && count >= 0 && first <= extent(dimension) &&
               (count == 0 ||
                (first < extent(dimension) && count - 1 <= (extent(dimension) - 1 - first) / step)),
@@ -167,20 +166,20 @@ class view {
     auto sizes = shape_.sizes();
     auto strides = strides_;
     sizes[static_cast<std::size_t>(dimension)] = count;
-    // With one element or none, a step is never taken, and its product might not fit.
+    // One element or none takes no step, and the product might not fit.
     strides[static_cast<std::size_t>(dimension)] *= count > 1 ? step : 1;
     return {data_ + first * stride(dimension), dims<rank>(sizes), strides};
   }
 
-  /// Fixes one dimension to `index`; the rank falls by one. Throws mtp::error if there is no such
-  /// dimension or index.
+  /// Fixes one dimension to `index`; the rank drops by one. Throws mtp::error if the dimension or
+  /// the index is out of range.
   [[nodiscard("view::select: the view itself stays as it is")]] constexpr selected_type select(
       int dimension, index_t index) const requires(rank > 0) {
     check(dimension >= 0 && dimension < rank,
-          "view::select: dimension ",
-          dimension,
-          " of a view of rank ",
-          rank);
+          "view::select: expected a dimension in [0, ",
+          rank,
+          "), got ",
+          dimension);
     check(index >= 0 && index < extent(dimension),
           "view::select: index ",
           index,
@@ -197,17 +196,16 @@ class view {
     return {data_ + index * stride(dimension), dims<rank - 1>(sizes), strides};
   }
 
-  /// Swaps two dimensions without moving an element. Throws mtp::error if there is no such
-  /// dimension.
+  /// Swaps two dimensions; no element moves. Throws mtp::error if a dimension is out of range.
   [[nodiscard("view::transpose: the view itself stays as it is")]] constexpr part_type transpose(
       int a = rank - 2, int b = rank - 1) const requires(rank >= 2) {
     check(a >= 0 && a < rank && b >= 0 && b < rank,
-          "view::transpose: dimensions ",
+          "view::transpose: expected dimensions in [0, ",
+          rank,
+          "), got ",
           a,
           " and ",
-          b,
-          " of a view of rank ",
-          rank);
+          b);
     auto sizes = shape_.sizes();
     auto strides = strides_;
     std::swap(sizes[static_cast<std::size_t>(a)], sizes[static_cast<std::size_t>(b)]);
@@ -215,7 +213,8 @@ class view {
     return {data_, dims<rank>(sizes), strides};
   }
 
-  /// The same elements under another shape. Throws mtp::error unless contiguous and of equal count.
+  /// The same elements with another shape. Throws mtp::error unless the view is contiguous and the
+  /// number of elements stays the same.
   template <extents_type Other>
   [[nodiscard(
       "view::reshape: the view itself stays as it is")]] constexpr view<Element, Other, Backend>

@@ -1,4 +1,4 @@
-// Weights of linear maps: logical matrices whose storage the backend chooses.
+// Weights of linear maps: matrices whose storage the backend defines.
 #pragma once
 
 #include <concepts>
@@ -9,17 +9,16 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// A weight of `outputs` rows and `inputs` columns, W[outputs, inputs], in the layout that its
-/// backend's products want. Padding, where the layout has any, is zero and stays zero under every
-/// operation. Optimizers treat the storage as a flat array; checkpoints go through weight_offset,
-/// row by row.
+/// A weight W[outputs, inputs] in the layout that its backend's products use. Padding, where the
+/// layout has any, is zero and stays zero under every operation. Optimizers treat the storage as a
+/// flat array; checkpoints address elements by weight_offset, row by row.
 template <class Element, class Backend>
 struct weight_view {
   Element* data = nullptr;  ///< storage() elements
   index_t outputs = 0;      ///< rows
   index_t inputs = 0;       ///< columns
 
-  /// No weight: as an argument, "not wanted".
+  /// No weight; as an argument it means "not wanted".
   weight_view() = default;
   /// A weight of `rows` outputs and `columns` inputs at `storage`.
   weight_view(Element* storage, index_t rows, index_t columns)

@@ -13,7 +13,7 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// How tokens are found.
+/// How tokens are decoded.
 enum class decode_mode {
   plain,        ///< one token per forward pass
   speculative,  ///< the head drafts D tokens, one forward pass verifies them; the result is the
@@ -22,9 +22,9 @@ enum class decode_mode {
 
 /// A token as it is confirmed. A function of a token_t takes it as well.
 struct written_token {
-  token_t token = 0;           ///< which one
+  token_t token = 0;           ///< the token
   index_t position = 0;        ///< in the sequence, the prompt included
-  bool drafted = false;        ///< whether the head had drafted it
+  bool drafted = false;        ///< whether it was an accepted draft
   double log_probability = 0;  ///< if asked for, as in generation::log_probabilities
 
   /// The token alone.
@@ -54,7 +54,8 @@ struct generate_options {
   bool reuse_prefix = false;
   bool log_probabilities = false;                        ///< whether the result has them
   std::function<bool(const written_token&)> on_token{};  ///< each as it is confirmed; false ends
-  /// Position of each token and the logits [V] that it came from, in the backend's memory.
+  /// Called with the position of each token and the logits [V] that it was chosen from, in the
+  /// backend's memory.
   std::function<void(index_t, vector_view<const accumulate_t<S>, Backend>)> on_logits{};
 };
 

@@ -1,4 +1,4 @@
-// How generation chooses its tokens, as a caller says it.
+// The caller's options for choosing tokens.
 #pragma once
 
 #include <algorithm>
@@ -18,14 +18,14 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// How a head chooses its drafts while tokens are sampled. The text is the same either way; what
-/// differs is how many drafts are accepted.
+/// How a head chooses its drafts while tokens are sampled. The text is the same either way; only
+/// the number of accepted drafts differs.
 enum class draft_choice {
-  shared_noise,  ///< by the rule and the noise of the model's own token: more are accepted
+  shared_noise,  ///< with the rule and noise of the model's own token; more are accepted
   most_likely,   ///< by the largest logit
 };
 
-/// A number that is added to the logit of a token.
+/// A number to add to the logit of a token.
 struct token_bias {
   token_t token = 0;  ///< whose logit
   float bias = 0;     ///< finite, or -infinity: the token is never chosen
@@ -42,22 +42,22 @@ using logit_mask = std::function<void(std::span<const token_t> text, std::span<f
 /// for the penalties by frequency and presence OpenAI's.
 struct sampling_options {
   double temperature = 0;         ///< 0: the most likely token; 1: the model's own distribution
-  index_t top_k = 0;              ///< the most likely tokens that are kept; 0: all
-  double top_p = 1;               ///< the fewest that have this probability together, in (0, 1]
-  double min_p = 0;               ///< those with this share of the largest probability, in [0, 1]
-  double repetition_penalty = 1;  ///< above 0; for tokens of the prompt and behind it
-  double frequency_penalty = 0;   ///< for each time that a token was generated
+  index_t top_k = 0;              ///< how many most likely tokens are kept; 0: all
+  double top_p = 1;               ///< keeps the fewest with this total probability, in (0, 1]
+  double min_p = 0;               ///< least share of the largest probability, in [0, 1]
+  double repetition_penalty = 1;  ///< above 0; for tokens of the prompt and after it
+  double frequency_penalty = 0;   ///< per occurrence among generated tokens
   double presence_penalty = 0;    ///< once for each token that was generated
   std::vector<token_bias> logit_bias{};  ///< added to logits; numbers for one token add up
   logit_mask mask{};                     ///< more to add, by the text in front
   mtp::seed seed{};                      ///< the same seed gives the same text
-  std::uint32_t sequence = 0;            ///< which of the many texts of one seed
-  draft_choice drafts = draft_choice::shared_noise;  ///< how the head guesses
+  std::uint32_t sequence = 0;            ///< number of the text among those of a seed
+  draft_choice drafts = draft_choice::shared_noise;  ///< how the head drafts
 };
 
 namespace detail {
 
-/// Throws mtp::error unless the options can be carried out with a vocabulary of V tokens.
+/// Throws mtp::error unless the options are valid for a vocabulary of V tokens.
 inline void check_sampling(const sampling_options& options, index_t V) {
   const auto need = [](bool holds, const char* name, const char* expected, auto actual) {
     check(holds, "generate: expected ", name, " ", expected, ", got ", actual);
@@ -97,14 +97,14 @@ inline void check_sampling(const sampling_options& options, index_t V) {
   }
 }
 
-/// Whether anything but the largest logit decides.
+/// Whether the options change the choice of the largest logit.
 inline bool needs_rule(const sampling_options& options, bool forbids_stop) {
   return options.temperature > 0 || options.repetition_penalty != 1 ||
          options.frequency_penalty != 0 || options.presence_penalty != 0 ||
          !options.logit_bias.empty() || options.mask || forbids_stop;
 }
 
-/// What a sampling_rule holds, on the host, in memory that is used again.
+/// The content of a sampling_rule, on the host, in memory that is reused.
 class host_sampling_rule {
  public:
   std::array<index_t, sampling_integers> integers{};  ///< by sampling_integer
@@ -117,7 +117,7 @@ class host_sampling_rule {
     stop_tokens.reserve(static_cast<std::size_t>(V));
   }
 
-  /// What options say that check_sampling has let pass.
+  /// Sets the numbers from options that check_sampling accepted.
   void set(const sampling_options& options,
            std::span<const token_t> stop,
            index_t prompt_length,

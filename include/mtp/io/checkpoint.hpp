@@ -1,5 +1,5 @@
-// Saving and resuming: everything that a run consists of, in one safetensors file, written whole or
-// not at all.
+// Saves and resumes runs. All of a run is in one safetensors file, which is written whole or not at
+// all.
 #pragma once
 
 #include <array>
@@ -55,8 +55,8 @@ inline void check_value(const std::filesystem::path& path,
         found);
 }
 
-/// Throws unless the file has every entry of `wanted` with the same value; names the first that
-/// differs.
+/// Throws unless the file has every entry of `wanted` with the same value; the message names the
+/// first that differs.
 inline void check_entries(const safetensors_file& file,
                           const std::filesystem::path& path,
                           const text_map& wanted) {
@@ -72,7 +72,7 @@ inline void check_entries(const safetensors_file& file,
   }
 }
 
-/// Throws unless the file describes `config`; names every entry that differs.
+/// Throws unless the file describes `config`; the message names every entry that differs.
 inline void check_configuration(const safetensors_file& file,
                                 const std::filesystem::path& path,
                                 const model_config& config) {
@@ -111,7 +111,7 @@ inline std::int64_t read_count(const safetensors_file& file,
   return value;
 }
 
-/// What a resumed run must have in common with the saved one to give the same bits.
+/// The settings that a resumed run must share with the saved one to give the same bits.
 template <class Trainer>
 text_map describe_run(const Trainer& trainer) {
   const auto& o = trainer.options();
@@ -154,8 +154,8 @@ text_map describe_run(const Trainer& trainer) {
   return run;
 }
 
-/// The name of a schedule in a checkpoint. Own names are quoted, so that none is taken for the
-/// library's.
+/// The name of a schedule in a checkpoint. Names from programs are quoted, so that none equals one
+/// of the library's.
 template <class Value>
 std::string schedule_name(const own_schedule<Value>& own, const char* otherwise) {
   return own ? "own schedule \"" + own.name() + '"' : otherwise;
@@ -171,12 +171,12 @@ inline std::string mask_name(std::span<const std::uint8_t> mask) {
   return to_hex(sum.digest());
 }
 
-/// An entry that checkpoints have not always had, and what is meant where it is missing.
+/// An entry that earlier checkpoints lack, and its meaning when it is missing.
 struct later_entry {
   std::string key, value, where_missing;
 };
 
-/// What describe_run lacks: the names of the schedules, and which tokens are never targets.
+/// The entries that describe_run does not have: names of schedules and the mask.
 template <class Trainer>
 std::vector<later_entry> later_entries(const Trainer& trainer) {
   const auto& o = trainer.options();
@@ -189,7 +189,7 @@ std::vector<later_entry> later_entries(const Trainer& trainer) {
   };
 }
 
-/// save_checkpoint, with entries beside those that it has.
+/// save_checkpoint with additional entries.
 template <model_config Config, class Backend, scalar S, class Element>
 void save(const std::filesystem::path& path,
           trainer<Config, Backend, S, Element>& run,
@@ -221,7 +221,7 @@ void save(const std::filesystem::path& path,
   write_safetensors(path, sources, metadata);
 }
 
-/// Throws unless a file is a checkpoint of this model and this run, at whichever step.
+/// Throws unless a file is a checkpoint of this model and this run, at any step.
 template <model_config Config, class Backend, scalar S, class Element>
 void check_run(const safetensors_file& file,
                const std::filesystem::path& path,
@@ -248,17 +248,17 @@ void check_run(const safetensors_file& file,
 }  // namespace checkpoint_detail
 
 /// Writes parameters, moments and state of a run. The same run gives the same bytes. Parameters are
-/// written in the precision that they are trained in: f32 for a model of bf16 elements. Throws
-/// mtp::error if the disk does not take it; a checkpoint that was there before is then untouched.
+/// written in the precision of training: f32 for a model with bf16 elements. Throws mtp::error if
+/// writing fails; an earlier checkpoint is then unchanged.
 template <model_config Config, class Backend, scalar S, class Element>
 void save_checkpoint(const std::filesystem::path& path, trainer<Config, Backend, S, Element>& run) {
   checkpoint_detail::save(path, run, {});
 }
 
-/// Continues a run where save_checkpoint left it: what follows has the bits of a run that was never
-/// interrupted. Throws mtp::error, with nothing changed, for a file that is damaged, of another
-/// model, or of a run with other settings, schedules of other names or another text. Which backend
-/// wrote the file does not matter. A file from before schedules had names is of the library's own.
+/// Restores a run that save_checkpoint wrote: its next steps have the bits of a run that was never
+/// interrupted. Throws mtp::error, with nothing changed, for a file that is damaged or of another
+/// model, and for a run with other settings, other names of schedules or another text. A file from
+/// any backend is accepted. A file without names of schedules is taken to use the library's own.
 template <model_config Config, class Backend, scalar S, class Element>
 void load_checkpoint(const std::filesystem::path& path, trainer<Config, Backend, S, Element>& run) {
   namespace detail = checkpoint_detail;
@@ -285,7 +285,7 @@ void load_checkpoint(const std::filesystem::path& path, trainer<Config, Backend,
 }
 
 /// @cond
-// What calls are told that do not fit.
+// Messages for calls that match no declaration above.
 template <class Call = void>
 void save_checkpoint(mtp::detail::any, mtp::detail::any) {
   static_assert(mtp::detail::never<Call>,

@@ -1,4 +1,4 @@
-// XXH64, a 64-bit checksum that is computed piece by piece. It finds damage, not forgery.
+// XXH64, a 64-bit checksum, computed piece by piece. It detects damage, not forgery.
 #pragma once
 
 #include <algorithm>
@@ -18,8 +18,8 @@ namespace mtp::inline MTP_ABI::io {
 static_assert(std::endian::native == std::endian::little,
               "mtp::io: a little-endian machine is required");
 
-/// XXH64 as in "xxHash fast digest algorithm", version 0.1.1 (xxHash, doc/xxhash_spec.md).
-/// The digest depends on the bytes alone, not on how they are split over the calls of update().
+/// XXH64 as in "xxHash fast digest algorithm", version 0.1.1 (xxHash, doc/xxhash_spec.md). The
+/// digest depends only on the bytes, not on how they are divided among calls of update().
 class xxh64 {
  public:
   /// An empty message.

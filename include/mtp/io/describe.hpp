@@ -19,7 +19,7 @@ namespace mtp::inline MTP_ABI {
 
 namespace detail {
 
-/// The kinds that a name may stand for.
+/// The known kinds, found by name.
 inline constexpr std::array known_kinds{head_kind::none,
                                         head_kind::sequential,
                                         head_kind::parallel,
@@ -33,7 +33,7 @@ std::string field_text(const Value& value) {
   if constexpr (std::same_as<Value, bool>) {
     return value ? "true" : "false";
   } else if constexpr (std::floating_point<Value>) {
-    std::array<char, 32> digits;  // nine tell all values of float apart
+    std::array<char, 32> digits;  // nine distinguish all values of float
     const auto end =
         std::to_chars(
             digits.data(), digits.data() + digits.size(), value, std::chars_format::general, 9)
@@ -48,7 +48,7 @@ std::string field_text(const Value& value) {
   }
 }
 
-/// Sets a field to what a text says; false, and nothing changed, if it says nothing of the kind.
+/// Sets a field from its text. Returns false, with nothing changed, if the text is not a value.
 template <class Value>
 bool set_field(Value& value, std::string_view text) {
   if constexpr (std::same_as<Value, bool>) {
@@ -72,7 +72,7 @@ bool set_field(Value& value, std::string_view text) {
                                     [&](const head_kind& kind) { return name_of(kind) == text; });
     value = found != known_kinds.end() ? *found : value;
     return found != known_kinds.end();
-  } else {  // the name is all that a kind of layer has
+  } else {  // a kind of layer has only a name
     if (text.empty() || text.size() >= sizeof(value.name)) {
       return false;
     }
@@ -82,13 +82,13 @@ bool set_field(Value& value, std::string_view text) {
   }
 }
 
-/// Entries that files of earlier versions lack: there, and where they have nothing else to say, a
-/// missing one means the default.
+/// Whether an entry may be missing, which then means the default: files of earlier versions lack
+/// it.
 constexpr bool may_be_missing(std::string_view name) {
   return name == "attention" || name == "feed_forward" || name == "first_k_dense_replace";
 }
 
-/// What a configuration has under a name by default.
+/// The default value of an entry.
 inline std::string default_text(std::string_view name) {
   std::string text;
   const model_config plain{};
@@ -102,8 +102,7 @@ inline std::string default_text(std::string_view name) {
 
 }  // namespace detail
 
-/// The fields of a configuration, with what follows from others filled in, in the order of
-/// visit_fields:
+/// Writes the fields of a configuration in the order of visit_fields, with all sizes filled in:
 ///
 ///     vocab_size = 256, hidden_size = 256, ...
 inline std::ostream& operator<<(std::ostream& to, const model_config& config) {
@@ -118,7 +117,7 @@ inline std::ostream& operator<<(std::ostream& to, const model_config& config) {
 
 namespace io {
 
-/// The entries "config.<name>" of a checkpoint; equal configurations give equal entries, in every
+/// The entries "config.<name>" of a checkpoint. Equal configurations give equal entries in every
 /// locale.
 inline std::map<std::string, std::string> describe(const model_config& config) {
   std::map<std::string, std::string> entries;
@@ -133,8 +132,8 @@ inline std::map<std::string, std::string> describe(const model_config& config) {
 }
 
 /// The configuration that the entries of a checkpoint describe: the inverse of describe. Head kinds
-/// are found among the library's own. Throws mtp::error, naming the entry, where one is missing or
-/// makes no sense.
+/// are found among the library's own. Throws mtp::error, with the entry's name, if an entry is
+/// missing or invalid.
 inline model_config config_of(const std::map<std::string, std::string>& entries) {
   model_config config;
   visit_fields(config, [&](const char* name, auto& value) {
@@ -153,8 +152,8 @@ inline model_config config_of(const std::map<std::string, std::string>& entries)
   return config;
 }
 
-/// visitor(name, what `config` has, what `entries` have) for every field that is not the same in
-/// both. An entry that is missing, unless it may be, counts as empty.
+/// Calls visitor(name, value in `config`, value in `entries`) for every field in which the two
+/// differ. A missing entry counts as empty, unless it may be missing.
 template <class Visitor>
 void visit_differences(const model_config& config,
                        const std::map<std::string, std::string>& entries,

@@ -1,4 +1,5 @@
-// What all files of POSIX systems need: owned descriptors, locks, and errors with their reason.
+// Shared by all files on POSIX systems: descriptors with an owner, locks, and errors with their
+// reason.
 #pragma once
 
 #include <fcntl.h>
@@ -47,7 +48,7 @@ auto uninterrupted(Call call) {
   return result;
 }
 
-/// What kind of file has these mode bits, for messages.
+/// The kind of file for these mode bits, for messages.
 inline std::string_view kind_of_file(::mode_t mode) {
   if (S_ISREG(mode)) return "a regular file";
   if (S_ISDIR(mode)) return "a directory";
@@ -65,7 +66,7 @@ class descriptor {
   descriptor() = default;
   /// Takes a descriptor that is open; a negative value stands for none.
   explicit descriptor(int value) : value_(value) {}
-  /// Takes it; `other` is closed afterwards.
+  /// Takes the descriptor; `other` is closed afterwards.
   descriptor(descriptor&& other) noexcept : value_(std::exchange(other.value_, -1)) {}
   /// Swaps the two.
   descriptor& operator=(descriptor&& other) noexcept {
@@ -76,12 +77,12 @@ class descriptor {
     if (is_open()) ::close(value_);
   }
 
-  /// Whether there is one.
+  /// Whether a descriptor is open.
   bool is_open() const { return value_ >= 0; }
   /// The descriptor, or -1.
   int get() const { return value_; }
 
-  /// Closes and returns 0 or the errno. Closed afterwards in either case, as on Linux.
+  /// Closes and returns 0 or the errno. As on Linux, it is closed in either case.
   [[nodiscard]] int close() {
     if (!is_open()) return 0;
     const int result = ::close(std::exchange(value_, -1));
@@ -94,8 +95,8 @@ class descriptor {
 
 namespace detail {
 
-/// Opens the folder that `path` is in. All names are relative to this descriptor, so that a change
-/// of the working directory does no harm.
+/// Opens the folder that contains `path`. Names are relative to this descriptor, so a change of the
+/// working directory does no harm.
 inline descriptor open_folder_of(const std::filesystem::path& path) {
   const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
   descriptor opened(
@@ -106,8 +107,8 @@ inline descriptor open_folder_of(const std::filesystem::path& path) {
 
 enum class lock_result { taken, held_by_another, not_supported };
 
-/// Locks an open file without waiting. The lock ends with the process, however it ends, so that
-/// nobody has to guess from numbers of processes whether its owner still lives.
+/// Locks an open file without waiting. The lock ends with the process in any case, so nobody has to
+/// guess from process numbers whether its owner still lives.
 inline lock_result try_lock(const descriptor& file) {
   if (uninterrupted([&] { return ::flock(file.get(), LOCK_EX | LOCK_NB); }) == 0) {
     return lock_result::taken;

@@ -22,7 +22,7 @@
 
 namespace mtp::inline MTP_ABI::io {
 
-/// A regular file, open for reading. What it reads stays the same file when `path` is replaced.
+/// A regular file, open for reading. If `path` is replaced, it still reads the old file.
 class input_file {
  public:
   /// Throws mtp::error unless `path` is a regular file that can be read.
@@ -44,10 +44,10 @@ class input_file {
     size_ = static_cast<std::uint64_t>(status.st_size);
   }
 
-  /// As it was given.
+  /// The path given to the constructor.
   const std::filesystem::path& path() const { return path_; }
 
-  /// Bytes, when the file was opened.
+  /// Size in bytes when the file was opened.
   std::uint64_t size() const { return size_; }
 
   /// Fills `to` with the bytes from `offset` on. Any thread may call it at any time.
@@ -89,16 +89,16 @@ class input_file {
   std::uint64_t size_ = 0;
 };
 
-/// Replaces a file by a new one. The bytes go to a temporary file in the same directory, named
-/// `<target>.mtp.tmp-<process>-<number>`, which commit() renames to the target: whoever opens the
-/// target finds the old content or the new one, never a mixture. Without commit() the destructor
-/// removes the temporary file; what a killed process leaves is removed by the next atomic_file in
-/// the same directory. Writers of one target do not disturb each other; the last commit() wins. A
+/// Replaces a file by a new one. The bytes go to a temporary file in the same directory,
+/// `<target>.mtp.tmp-<process>-<number>`, which commit() renames to the target. A reader of the
+/// target sees the old content or the new one, never a mixture. Without commit(), the destructor
+/// removes the temporary file; the next atomic_file in the directory removes those of killed
+/// processes. Several writers of one target do not disturb each other; the last commit() wins. A
 /// target that is a symbolic link is itself replaced. Every failure throws mtp::error.
 class atomic_file {
  public:
-  /// Makes the temporary file. Throws mtp::error if the directory does not take one, or if `target`
-  /// is anything but a regular file or a new name: a pipe, socket, device or directory, or a
+  /// Makes the temporary file. Throws mtp::error if the directory does not permit it, or if
+  /// `target` is neither a regular file nor a new name: a pipe, socket, device or directory, or a
   /// symbolic link to one, is never replaced.
   explicit atomic_file(std::filesystem::path target) : target_(std::move(target)) {
     check(target_.has_filename(), "mtp::io: '", target_.string(), "' is not the name of a file");
@@ -130,7 +130,7 @@ class atomic_file {
     size_ += bytes.size();
   }
 
-  /// Replaces bytes that have been written before.
+  /// Replaces bytes that were written before.
   void write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
     check(bytes.size() <= size_ && offset <= size_ - bytes.size(),
           "mtp::io: '",
@@ -147,15 +147,15 @@ class atomic_file {
     });
   }
 
-  /// Puts the new file in place, on the disk and not only in its cache. Throws mtp::error also if
-  /// something else than a regular file has taken the target's name in between.
-  /// If only the last step fails, the sync of the directory, the new file is already in place but
-  /// may not survive a loss of power; after every other failure the old file is untouched.
+  /// Puts the new file in place and syncs it to the disk. Throws mtp::error, also if something
+  /// other than a regular file has taken the target's name meanwhile. If only the last step fails,
+  /// the sync of the directory, the new file is in place but may not survive a loss of power; after
+  /// any other failure the old file is unchanged.
   void commit() {
     check_open();
     check_target();
     sync(file_);
-    // Until it has its new name, it must not look like something that was left.
+    // Until it is renamed, it must not look like a leftover.
     lock_ = descriptor(::fcntl(file_.get(), F_DUPFD_CLOEXEC, 0));
     if (!lock_.is_open()) fail_system("keep the lock on", target_, errno);
     if (const int code = file_.close(); code != 0) fail_system("close", target_, code);
@@ -190,7 +190,8 @@ class atomic_file {
     check(file_.is_open(), "mtp::io: '", target_.string(), "' is already committed or closed");
   }
 
-  /// `write_some(from, count, done)` writes up to `count` bytes and returns how many.
+  /// Calls `write_some(from, count, done)` until all is written; it writes up to `count` bytes and
+  /// returns how many.
   template <class WriteSome>
   void write_pieces(std::span<const std::byte> bytes, WriteSome write_some) {
     check_open();
@@ -220,17 +221,17 @@ class atomic_file {
   bool renamed_ = false;
 };
 
-/// Collects small writes into large ones. Only flush() brings the rest into the file: a destructor
-/// could not report that the disk is full.
+/// Collects small writes into large ones. Only flush() writes the rest, because a destructor could
+/// not report a full disk.
 class buffered_writer {
  public:
-  /// Bytes that are collected before they are written.
+  /// Size of the buffer in bytes.
   static constexpr std::size_t capacity = std::size_t{1} << 20;
 
   /// `file` must outlive the writer.
   explicit buffered_writer(atomic_file& file) : file_(file) { buffer_.reserve(capacity); }
 
-  /// Appends. Throws mtp::error if the disk does not take it.
+  /// Appends. Throws mtp::error if writing fails.
   void write(std::span<const std::byte> bytes) {
     if (bytes.size() > capacity - buffer_.size()) flush();
     if (bytes.size() >= capacity) {
@@ -242,7 +243,7 @@ class buffered_writer {
   /// Appends a text.
   void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
 
-  /// Writes what has been collected. Throws mtp::error if the disk does not take it.
+  /// Writes the collected bytes. Throws mtp::error if writing fails.
   void flush() {
     file_.write(buffer_);
     buffer_.clear();

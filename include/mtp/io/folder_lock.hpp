@@ -1,4 +1,4 @@
-// Keeps two programs from writing into one folder.
+// A lock that keeps two programs from writing into one folder.
 #pragma once
 
 #include <fcntl.h>
@@ -21,17 +21,17 @@
 
 namespace mtp::inline MTP_ABI::io {
 
-/// As long as it lives, no other folder_lock of the same folder can be made, in this process or
-/// another one. The folder holds the file `.mtp.lock` meanwhile, with the number of the process in
-/// it. The file of a process that was killed is in nobody's way: the system has given up its lock.
-/// On file systems without locks, the number of the process tells whether it still runs.
+/// During its life, no other folder_lock of the same folder can be made, in this process or
+/// another. Meanwhile the folder contains the file `.mtp.lock` with the process number. The file of
+/// a killed process does no harm, because the system has released its lock. On file systems without
+/// locks, the process number tells whether the owner still runs.
 class folder_lock {
  public:
   /// The name of the file in the folder.
   static constexpr std::string_view file_name = ".mtp.lock";
 
-  /// Locks a folder that exists. Throws mtp::error, which names the process, if another one has it,
-  /// and if the lock's file cannot be written.
+  /// Locks an existing folder. Throws mtp::error, with the process number, if another one holds the
+  /// lock, and if the file cannot be written.
   explicit folder_lock(std::filesystem::path folder) : path_(std::move(folder) / file_name) {
     folder_ = detail::open_folder_of(path_);
     while (!try_to_take()) {
@@ -47,7 +47,7 @@ class folder_lock {
  private:
   std::string name() const { return std::string(file_name); }
 
-  /// False if the owner before has removed the file just now.
+  /// False if the previous owner has just removed the file.
   bool try_to_take() {
     file_ = descriptor(detail::uninterrupted([&] {
       return ::openat(folder_.get(),

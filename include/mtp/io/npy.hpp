@@ -1,4 +1,4 @@
-// Tensors in and out of NumPy's .npy files.
+// Reads and writes tensors as NumPy's .npy files.
 #pragma once
 
 #include <algorithm>
@@ -29,7 +29,8 @@ namespace mtp::inline MTP_ABI::io {
 
 namespace detail {
 
-/// An array in `size` bytes of a file from `offset` on: all checked but its elements' bits.
+/// An array in `size` bytes of a file from `offset` on. All is checked except the bits of the
+/// elements.
 struct npy_array {
   npy_header header;
   std::uint64_t data = 0;   // offset of the elements in the file
@@ -37,7 +38,7 @@ struct npy_array {
   index_t count = 0;
 };
 
-/// Reads and checks a header: everything that is said fits into the bytes that are there.
+/// Reads a header and checks that everything it claims fits into the bytes.
 inline npy_array open_npy(const std::string& where,
                           const input_file& file,
                           std::uint64_t offset,
@@ -53,7 +54,7 @@ inline npy_array open_npy(const std::string& where,
   const int major = prefix[6], minor = prefix[7];
   check(major >= 1 && major <= 3 && minor == 0,
         where,
-        "versions 1.0, 2.0 and 3.0 are read, got ",
+        "expected version 1.0, 2.0 or 3.0, got ",
         major,
         ".",
         minor);
@@ -68,9 +69,9 @@ inline npy_array open_npy(const std::string& where,
         where,
         "the header claims ",
         length,
-        " bytes, of the file ",
+        " bytes; the file has ",
         size - begin,
-        " are left, and at most ",
+        " left, and at most ",
         most_npy_header_bytes,
         " are read");
   std::string text(static_cast<std::size_t>(length), '\0');
@@ -81,16 +82,16 @@ inline npy_array open_npy(const std::string& where,
   const npy_header& header = array.header;
   check(!header.type.starts_with('>'),
         where,
-        "elements '",
+        "expected little-endian elements, got big-endian '",
         header.type,
-        "' are big-endian; little-endian ones are read");
+        "'");
   const index_t element = npy_element_size(header.type);
   check(element > 0,
         where,
-        "elements '",
+        "expected elements <f8, <f4, <f2, <i8, <i4, |u1 or |b1, got '",
         header.type,
-        "' are not read; expected <f8, <f4, <f2, <i8, <i4, |u1 or |b1");
-  // As bytes of one element type each: sizes that do not fit are found before they are used.
+        "'");
+  // In bytes: an overflow is found before the product is used.
   index_t product = element;
   bool fits = true, empty = false;
   for (const index_t extent : header.shape) {
@@ -147,7 +148,7 @@ std::vector<Element> read_npy_elements(const input_file& file, const npy_array& 
   return turned;
 }
 
-/// A tensor of an array, if it is of that type and shape.
+/// A tensor with the elements of an array, if type and shape match.
 template <class Element, extents_type Shape, class Backend>
 tensor<Element, Shape, Backend> tensor_of_npy(const std::string& where,
                                               const input_file& file,
@@ -177,7 +178,7 @@ tensor<Element, Shape, Backend> tensor_of_npy(const std::string& where,
   return {Shape(sizes), std::span<const Element>(elements)};
 }
 
-/// Calls write(bytes) with the elements of x in row-major order, as they are stored in a file.
+/// Calls write(bytes) with the elements of x in row-major order, in the type of the file.
 template <class View, class Write>
 void write_npy_elements(const View& x, const Write& write) {
   using value_type = typename View::value_type;
@@ -203,14 +204,14 @@ std::string npy_header_of(const View& x) {
 
 }  // namespace detail
 
-/// The array of an .npy file, as a tensor of that type: `load_npy<float, dims<2>,
+/// Loads the array of an .npy file as a tensor of the given type: `load_npy<float, dims<2>,
 /// mtp::cpu>("w.npy")`.
 ///
 /// Versions 1 to 3, elements stored row by row or in Fortran's order. Element is double, float,
-/// std::int64_t, std::int32_t or std::uint8_t and must be what the file has, but a file of f16 is
-/// read into float, which is exact, and one of truth values into std::uint8_t. Sizes that Shape
-/// tells must be the file's. Nothing is allocated before all sizes fit into the file. Throws
-/// mtp::error, which names file, what was expected and what was found: for what is not such a file,
+/// std::int64_t, std::int32_t or std::uint8_t and must be the type in the file, except that f16 is
+/// read into float, which is exact, and bool into std::uint8_t. Static sizes of Shape must match
+/// the file. Nothing is allocated before all sizes are known to fit into the file. Throws
+/// mtp::error, with the file, what was expected and what was found: for a file of another format,
 /// for big-endian or other elements, and for a file that is too long or too short.
 template <class Element, extents_type Shape, class Backend>
 [[nodiscard]] tensor<Element, Shape, Backend> load_npy(const std::filesystem::path& path) {
@@ -221,10 +222,9 @@ template <class Element, extents_type Shape, class Backend>
 }
 
 /// Writes a tensor or view as an .npy file of version 1, row by row, whole or not at all (see
-/// atomic_file). Elements as load_npy reads them; bf16 becomes f32, which is exact, because NumPy
+/// atomic_file). Element types as in load_npy; bf16 becomes f32, which is exact, because NumPy
 /// has no bf16. A tensor on a device is copied to the host. The same tensor gives the same bytes.
-/// Throws mtp::error if the disk does not take it; the file that was there before is then
-/// untouched.
+/// Throws mtp::error if writing fails; an earlier file is then unchanged.
 template <mtp::detail::operand X>
 void save_npy(const std::filesystem::path& path, const X& x) {
   mtp::detail::with_host_view(x, [&](const auto& elements) {

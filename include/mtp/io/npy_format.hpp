@@ -1,4 +1,4 @@
-// The header of NumPy's .npy files: which elements in which shape lie where.
+// The header of NumPy's .npy files: element type, shape, and order of the elements.
 #pragma once
 
 #include <algorithm>
@@ -22,7 +22,7 @@
 
 namespace mtp::inline MTP_ABI::io::detail {
 
-/// What a header says.
+/// The content of a header.
 struct npy_header {
   std::string type;            // "<f4"
   bool fortran_order = false;  // the first index varies fastest
@@ -35,7 +35,7 @@ inline constexpr std::uint64_t most_npy_header_bytes = 1'000'000;  // what follo
 inline constexpr std::size_t most_npy_dimensions = 64;             // as in NumPy 2
 inline constexpr std::size_t npy_alignment = 64;
 
-/// Bytes of an element of that type, or 0 for a type that is not read.
+/// Bytes of an element of that type; 0 for a type that is not supported.
 constexpr index_t npy_element_size(std::string_view type) {
   constexpr std::array<std::string_view, 7> names{"<f8", "<f4", "<f2", "<i8", "<i4", "|u1", "|b1"};
   constexpr std::array<index_t, 7> sizes{8, 4, 2, 8, 4, 1, 1};
@@ -45,8 +45,8 @@ constexpr index_t npy_element_size(std::string_view type) {
   return 0;
 }
 
-/// The type that elements of Element are written in: itself, or where NumPy has no such type, as
-/// none for bf16, its accumulator type, which is exact.
+/// The type in which elements of Element are written: itself, or its accumulator type where NumPy
+/// has no such type, as for bf16. The conversion is exact.
 template <class Element>
 struct npy_stored {
   using type = Element;
@@ -68,8 +68,8 @@ constexpr std::string_view npy_type() {
   }
 }
 
-/// Whether elements of a file of that type are read into Element: f16 becomes f32, and truth values
-/// become bytes.
+/// Whether elements of a file of that type are read into Element: f16 becomes f32, and bool becomes
+/// bytes.
 template <class Element>
 constexpr bool npy_reads(std::string_view type) {
   static_assert(std::same_as<Element, typename npy_stored<Element>::type>,
@@ -79,10 +79,10 @@ constexpr bool npy_reads(std::string_view type) {
          (std::same_as<Element, std::uint8_t> && type == "|b1");
 }
 
-/// Parses the Python dictionary of a header, strictly: three entries, each once, literals only.
+/// Parses the Python dictionary of a header strictly: three entries, each once, with literals only.
 class npy_parser {
  public:
-  /// `where` begins messages.
+  /// Messages begin with `where`.
   npy_parser(const std::string& where, std::string_view text) : where_(where), text_(text) {}
 
   npy_header parse() {

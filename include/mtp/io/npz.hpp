@@ -1,4 +1,4 @@
-// Several tensors in and out of NumPy's .npz files: zip archives of .npy files, stored as they are.
+// Reads and writes several tensors as NumPy's .npz files: zip archives of uncompressed .npy files.
 #pragma once
 
 #include <algorithm>
@@ -29,13 +29,13 @@ namespace detail {
 /// The checksum of zip archives: CRC-32 with the polynomial 0xedb88320, bits reflected.
 class crc32 {
  public:
-  /// Takes bytes behind those before.
+  /// Appends bytes.
   void update(std::span<const std::byte> bytes) {
     for (const std::byte each : bytes) {
       state_ = table[(state_ ^ static_cast<std::uint32_t>(each)) & 0xffu] ^ (state_ >> 8);
     }
   }
-  /// Of all bytes so far.
+  /// The checksum of all bytes so far.
   std::uint32_t digest() const { return ~state_; }
 
  private:
@@ -93,18 +93,18 @@ struct zip_entry {
 
 }  // namespace detail
 
-/// An .npz file, open for reading. The directory is checked completely when it is opened, arrays
-/// when they are loaded: their checksum as well.
+/// An .npz file, open for reading. The directory is checked completely when the file is opened, an
+/// array and its checksum when it is loaded.
 ///
-/// What np.savez writes is read. Refused, with a sentence: deflated arrays (np.savez_compressed),
-/// encrypted ones, archives of several disks, zip64, files that begin or end with something else,
-/// and entries that overlap.
+/// It reads what np.savez writes. It refuses compressed arrays (np.savez_compressed), encrypted
+/// ones, archives on several disks, zip64, files that begin or end with something else, and entries
+/// that overlap.
 class npz_file {
  public:
-  /// Throws mtp::error for what is no such file.
+  /// Throws mtp::error if the file is not such an archive.
   explicit npz_file(std::filesystem::path path);
 
-  /// As it was given.
+  /// The path given to the constructor.
   const std::filesystem::path& path() const { return file_.path(); }
   /// The names of all arrays, without ".npy", in the order of the file.
   std::vector<std::string> names() const {
@@ -117,8 +117,8 @@ class npz_file {
   /// Whether there is an array of that name.
   bool contains(std::string_view name) const { return find(name) != nullptr; }
 
-  /// The array of that name, as load_npy gives it. Throws mtp::error as load_npy does, and for a
-  /// name that is not there, an array that is not stored plainly, and a wrong checksum.
+  /// Loads the array of that name like load_npy. Throws mtp::error as load_npy does, and for a
+  /// missing name, an array that is not stored uncompressed, and a wrong checksum.
   template <class Element, extents_type Shape, class Backend>
   [[nodiscard]] tensor<Element, Shape, Backend> load(std::string_view name) const {
     const detail::zip_entry* const entry = find(name);
@@ -156,17 +156,17 @@ class npz_file {
   std::vector<detail::zip_entry> entries_;
 };
 
-/// Writes an .npz file, array by array, whole or not at all: it is in place when commit() returns,
-/// and never without it. np.load reads it. The same arrays give the same bytes.
+/// Writes an .npz file, array by array, whole or not at all: commit() puts the file in place.
+/// np.load reads it. The same arrays give the same bytes.
 class npz_writer {
  public:
-  /// Throws mtp::error if the directory does not take a file.
+  /// Throws mtp::error if no file can be made in the directory.
   explicit npz_writer(std::filesystem::path path)
       : where_("npz_writer: '" + path.string() + "': "), file_(std::move(path)), writer_(file_) {}
 
-  /// Adds a tensor or view under a name; elements as save_npy writes them. Throws mtp::error, with
-  /// nothing added, for an empty name, one that was added before, and sizes beyond 4 GiB, which
-  /// this kind of archive does not hold; and where the disk is full.
+  /// Adds a tensor or view under a name, with elements as save_npy writes them. Throws mtp::error,
+  /// with nothing added, for an empty name, a name that was added before, sizes beyond 4 GiB, which
+  /// this kind of archive cannot hold, and when the disk is full.
   template <mtp::detail::operand X>
   void add(std::string_view name, const X& x) {
     mtp::detail::with_host_view(x, [&](const auto& elements) {
@@ -185,8 +185,7 @@ class npz_writer {
     });
   }
 
-  /// Puts the file in place. Throws mtp::error if the disk does not take it; the file that was
-  /// there before is then untouched.
+  /// Puts the file in place. Throws mtp::error if writing fails; an earlier file is then unchanged.
   void commit();
 
  private:
@@ -206,7 +205,7 @@ inline npz_file::npz_file(std::filesystem::path path) : file_(std::move(path)) {
   using detail::zip_end_bytes;
   const std::uint64_t size = file_.size();
   require(size >= zip_end_bytes, "not an npz file: it has ", size, " bytes");
-  // The end record is the last whose comment reaches to the end of the file.
+  // The end record is the last one whose comment reaches the end of the file.
   const auto most =
       static_cast<std::size_t>((std::min<std::uint64_t>)(size, zip_end_bytes + 0xffff));
   const auto tail = read(size - most, most);
@@ -273,7 +272,7 @@ inline void npz_file::read_directory(std::uint64_t begin, std::uint64_t end, std
   }
   require(at == size, "the directory is longer than its ", count, " entries");
 
-  // Headers and contents lie apart, all before the directory.
+  // Headers and contents do not overlap, and all are before the directory.
   std::vector<std::pair<std::uint64_t, std::uint64_t>> places;
   for (const auto& entry : entries_) {
     places.emplace_back(entry.local,
@@ -329,7 +328,7 @@ inline void npz_writer::describe(detail::zip_record& record,
                                  const detail::zip_entry& entry) {
   record.put(at, 2, 20);  // version 2.0 of the format
   record.put(at + 2, 2, entry.flags);
-  record.put(at + 8, 2, 0x21);  // the first day that there is: 1980-01-01
+  record.put(at + 8, 2, 0x21);  // the earliest date of the format: 1980-01-01
   record.put(at + 10, 4, entry.crc);
   record.put(at + 14, 4, entry.size);
   record.put(at + 18, 4, entry.size);

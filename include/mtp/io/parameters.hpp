@@ -1,4 +1,4 @@
-// The parameters of a model in a safetensors file, row by row, whatever the backend makes of them.
+// Parameters of a model in a safetensors file: row by row, whatever the backend's layout.
 #pragma once
 
 #include <cstddef>
@@ -23,8 +23,8 @@ namespace mtp::inline MTP_ABI::io {
 
 namespace checkpoint_detail {
 
-/// Elements [first, first + count) of a parameter in row-major order, wherever the backend keeps
-/// them.
+/// Elements [first, first + count) of a parameter in row-major order, read from the backend's
+/// layout.
 template <class S, class Backend>
 void gather(const parameter_array<const S, Backend>& array,
             const parameter& p,
@@ -56,7 +56,7 @@ std::vector<S> host_copy(const S* data, index_t count) {
   return host;
 }
 
-/// Sources for one array of all parameters; `host` holds its storage and lives as long as the
+/// The sources of one array of all parameters. `host` holds its storage and must outlive the
 /// sources.
 template <class S, class Backend, class Layout>
 void add_sources(std::vector<tensor_source>& sources,
@@ -106,9 +106,9 @@ void put(parameter_array<S, Backend> to, const std::vector<Sum>& from) {
   }
 }
 
-/// The entries "config.*" of a file, as far as it has them, that say something else than `config`
-/// and change what its parameters mean: a line for each. How long sequences may be does not; nor
-/// does the head, where the model reads the trunk alone.
+/// The entries "config.*" of a file that differ from `config` and change the meaning of its
+/// parameters, one line for each. The longest sequence does not, nor does the head if the model
+/// reads only the trunk.
 inline std::string other_configuration(const safetensors_file& file, const model_config& config) {
   std::ostringstream lines;
   const bool trunk_alone = config.prediction.kind.parameters == head_parameters::none;
@@ -126,8 +126,8 @@ inline std::string other_configuration(const safetensors_file& file, const model
   return lines.str();
 }
 
-/// Throws one mtp::error that lists every tensor that is missing, unexpected, or of another shape
-/// or type, behind the lines of `wrong_entries`.
+/// Throws one mtp::error that lists, after the lines of `wrong_entries`, every tensor that is
+/// missing, unexpected, or of another shape or type.
 template <class S, class Layout>
 void check_tensors(const safetensors_file& file,
                    const std::filesystem::path& path,
@@ -164,24 +164,24 @@ void check_tensors(const safetensors_file& file,
 }
 }  // namespace checkpoint_detail
 
-/// Reads the parameters of a model from a checkpoint or any safetensors file that has them under
-/// our names, in f32 for models of f32 and bf16 elements; other tensors are left alone. Throws
-/// mtp::error, with nothing changed, listing all tensors that do not fit, and all fields of the
-/// configuration that wrote the file, where it tells them, that give the parameters another
-/// meaning.
+/// Reads the parameters of a model from a checkpoint, or from any safetensors file that has them
+/// under the library's names, in f32 for models with f32 and bf16 elements. Other tensors are
+/// ignored. Throws mtp::error, with nothing changed; the message lists all tensors that do not fit
+/// and, if the file has the configuration that wrote it, all fields that give the parameters
+/// another meaning.
 template <model_config Config, class Backend, scalar S>
 void load_parameters(const std::filesystem::path& path, language_model<Config, Backend, S>& model) {
   namespace detail = checkpoint_detail;
   using sum_type = accumulate_t<S>;
   const safetensors_file file(path);
-  static_cast<void>(file.verify());  // a file without a checksum is taken as it is
+  static_cast<void>(file.verify());  // a file without a checksum is accepted
   detail::check_tensors<sum_type>(
       file, path, model.layout, {""}, true, detail::other_configuration(file, Config));
   detail::put(model.values(), detail::read_array<sum_type, Backend>(file, model.layout, ""));
 }
 
 /// @cond
-// What calls are told that do not fit.
+// A message for calls that match no declaration above.
 template <class Call = void>
 void load_parameters(mtp::detail::any, mtp::detail::any) {
   static_assert(mtp::detail::never<Call>, "load_parameters: expected a path and a language_model");

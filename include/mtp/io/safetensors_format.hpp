@@ -1,4 +1,4 @@
-// What reader and writer of safetensors files agree on: element types, descriptions, constants.
+// Shared by reader and writer of safetensors files: element types, descriptions, constants.
 #pragma once
 
 #include <array>
@@ -16,7 +16,7 @@
 
 namespace mtp::inline MTP_ABI::io {
 
-/// The element types that are read and written. The format has more; a file with one is refused.
+/// The supported element types. The format has more; a file with another one is refused.
 enum class element {
   f64,   ///< "F64": IEEE binary64
   f32,   ///< "F32": IEEE binary32
@@ -48,7 +48,7 @@ constexpr std::string_view element_name(element type) {
   return detail::element_rows[static_cast<std::size_t>(type)].name;
 }
 
-/// The type with that name, if it is one of ours.
+/// The type with that name, if it is supported.
 constexpr std::optional<element> element_of_name(std::string_view name) {
   for (std::size_t i = 0; i < detail::element_rows.size(); ++i) {
     if (detail::element_rows[i].name == name) return static_cast<element>(i);
@@ -56,7 +56,7 @@ constexpr std::optional<element> element_of_name(std::string_view name) {
   return std::nullopt;
 }
 
-/// The type in a file of the C++ type Scalar.
+/// The file's type for the C++ type Scalar.
 template <class Scalar>
 constexpr element element_of() {
   if constexpr (scalar<Scalar>) {
@@ -77,8 +77,8 @@ constexpr element element_of() {
 
 namespace detail {
 
-/// Bytes of a tensor, or nothing if they, or the product of the sizes that are not zero, do not fit
-/// into index_t. `shape` has no negative sizes.
+/// Bytes of a tensor, or nothing if they do not fit into index_t, or if the product of the sizes
+/// that are not zero does not. `shape` has no negative sizes.
 inline std::optional<index_t> tensor_bytes(element type, std::span<const index_t> shape) {
   index_t product = element_size(type);
   bool empty = false;
@@ -103,7 +103,7 @@ inline std::string shape_text(std::span<const index_t> shape) {
 
 }  // namespace detail
 
-/// Where a tensor of a file is and what it holds.
+/// Description of a tensor in a file.
 struct tensor_info {
   std::string name;             ///< unique in a file
   element type = element::f32;  ///< of its elements
@@ -115,7 +115,7 @@ struct tensor_info {
   index_t count() const { return static_cast<index_t>(end - begin) / element_size(type); }
 };
 
-/// The metadata entry in which a file keeps its checksum.
+/// The metadata entry with the checksum of the file.
 inline constexpr std::string_view checksum_key = "checksum";
 
 namespace detail {

@@ -1,4 +1,4 @@
-// Reads the JSON header of a safetensors file, and nothing that a header may not hold.
+// Parses the JSON header of a safetensors file and accepts nothing else.
 #pragma once
 
 #include <algorithm>
@@ -18,9 +18,9 @@
 
 namespace mtp::inline MTP_ABI::io::detail {
 
-/// Receives the events of the JSON parser and accepts only what a header may hold, so that neither
-/// nesting nor a foreign value ever costs memory. Throws mtp::error at the first thing out of
-/// place.
+/// Receives the events of the JSON parser and accepts only what a header may contain, so that
+/// neither nesting nor an unknown value uses memory. Throws mtp::error at the first event that does
+/// not belong.
 class header_parser {
  public:
   using json = nlohmann::json;
@@ -32,7 +32,7 @@ class header_parser {
 
   void parse(std::string_view header) {
     require(header.starts_with('{'), "the header does not start with '{'");
-    // The JSON parser takes a NUL for the end of its input and would not look at what follows.
+    // The JSON parser takes a NUL for the end of its input and would ignore what follows.
     require(header.find('\0') == std::string_view::npos, "the header contains a NUL byte");
     json::sax_parse(header, this);
   }
@@ -155,7 +155,7 @@ class header_parser {
     check(holds, where_, parts...);
   }
 
-  /// Whose value is being read, for messages.
+  /// The name of the current value, for messages.
   std::string about() const {
     switch (place_) {
       case place::outside:

@@ -24,40 +24,40 @@
 
 namespace mtp::inline MTP_ABI::io {
 
-/// What a reader tolerates.
+/// Options of the reader.
 struct safetensors_options {
   /// Accepts bytes after the last tensor. Some files in circulation have them.
   bool allow_trailing = false;
 };
 
 /// A safetensors file, open for reading. The header is checked completely before anything is read
-/// or allocated on its word; the tensors lie in the file one after the other without gap or
-/// overlap. Reading uses no memory map: a file that shrinks gives an mtp::error. The values stay
-/// those of the file that was opened, also when another file takes its place.
+/// or allocated on its basis; the tensors must be contiguous, without gaps or overlap. Reading uses
+/// no memory map, so a file that shrinks gives an mtp::error. The values stay those of the opened
+/// file even if another file replaces it.
 class safetensors_file {
  public:
-  /// Throws mtp::error, which names the file, the tensor, what was expected and what was found.
+  /// Throws mtp::error with the file, the tensor, what was expected and what was found.
   explicit safetensors_file(std::filesystem::path path, safetensors_options options = {});
 
-  /// As it was given.
+  /// The path given to the constructor.
   const std::filesystem::path& path() const { return file_.path(); }
   /// The entries of "__metadata__".
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
-  /// In the order in which they lie in the file.
+  /// The tensors, in the order of the file.
   std::span<const tensor_info> tensors() const { return tensors_; }
 
-  /// The tensor of that name, or nullptr. The pointer is valid as long as the file object.
+  /// The tensor of that name, or nullptr. The pointer is valid as long as this object.
   const tensor_info* find(std::string_view name) const;
 
-  /// Stores the elements [first, first + count) of a tensor of this file at `to`.
-  /// Any thread may call it at any time. Throws mtp::error if the range is not inside the tensor,
-  /// and if the file cannot be read.
+  /// Reads the elements [first, first + count) of a tensor of this file to `to`. Any thread may
+  /// call it at any time. Throws mtp::error if the range is not inside the tensor, and if the file
+  /// cannot be read.
   void read(const tensor_info& tensor, index_t first, index_t count, std::byte* to) const;
 
-  /// Reads the whole file: true if it carries a checksum and the checksum is right, false if it
-  /// carries none. Throws mtp::error if the checksum is wrong or of an unknown kind.
-  /// Trailing bytes are not part of the checksum.
+  /// Reads the whole file. Returns true if it has a checksum that matches, false if it has none.
+  /// Throws mtp::error if the checksum is wrong or of an unknown kind. Trailing bytes are not part
+  /// of the checksum.
   [[nodiscard("safetensors_file::verify: false says that there is no checksum")]] bool verify()
       const;
 
@@ -216,8 +216,8 @@ inline bool safetensors_file::verify() const {
           stored,
           "' is not of a known kind, expected 'xxh64:' and 16 digits");
 
-  // In JSON, a quote that follows no backslash begins or ends a string. So this text, after a brace
-  // or a comma, is the entry itself, and no other entry can contain it.
+  // In JSON, a quote without a backslash before it begins or ends a string. So this text, after a
+  // brace or a comma, is the entry itself, and no other entry can contain it.
   std::string header = read_header();
   const std::string text = "\"" + std::string(checksum_key) + "\":\"" + stored + "\"";
   std::size_t at = header.find(text);

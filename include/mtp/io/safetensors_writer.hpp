@@ -25,19 +25,20 @@
 
 namespace mtp::inline MTP_ABI::io {
 
-/// A tensor to be written.
+/// A tensor to write.
 struct tensor_source {
   std::string name;             ///< unique in a file
   element type = element::f32;  ///< of its elements
   std::vector<index_t> shape;   ///< row-major, the last index varies fastest
-  /// Stores the elements [first, first + count), in row-major order, at `to`. Called with ascending
-  /// `first`, every element exactly once.
+  /// Writes the elements [first, first + count), in row-major order, to `to`. It is called with
+  /// ascending `first`, for every element exactly once.
   std::function<void(index_t first, index_t count, std::byte* to)> read;
 };
 
 namespace detail {
 
-/// Where the tensors go: largest elements first, without gaps. The n-th belongs to order[n].
+/// The order of the tensors in the file: largest elements first, without gaps. The n-th is
+/// order[n].
 struct data_layout {
   std::vector<std::size_t> order;  // positions in the sources
   std::vector<tensor_info> tensors;
@@ -90,7 +91,7 @@ inline std::string json_string(const std::string& where, const std::string& text
 }
 
 struct written_header {
-  std::string bytes;          // with the length in front and the padding behind
+  std::string bytes;          // with the length before and the padding after
   std::size_t digits_at = 0;  // where the digits of the checksum are, zeros for now
 };
 
@@ -141,16 +142,16 @@ inline written_header compose_header(const std::string& where,
 
 /// Writes a safetensors file in place of `path`, whole or not at all (see atomic_file).
 ///
-/// The same input gives the same bytes. The tensors lie in the given order, but those with larger
-/// elements come first, and the data begin at a multiple of 64 bytes: every tensor is aligned to
-/// its elements. Memory: about 2 MiB, whatever the size of the tensors.
+/// The same input gives the same bytes. Tensors with larger elements come first, otherwise in the
+/// given order, and the data begin at a multiple of 64 bytes, so every tensor is aligned to its
+/// elements. Needs about 2 MiB of memory, whatever the size of the tensors.
 ///
-/// The metadata get the entry "checksum": "xxh64:<16 hex digits>", in place of one that is already
-/// there. It is the XXH64 of the whole file with these digits taken as zeros.
+/// The metadata get the entry "checksum": "xxh64:<16 hex digits>", which replaces an existing one.
+/// It is the XXH64 of the whole file with zeros in place of these digits.
 ///
-/// Throws mtp::error, with the old file untouched, for two tensors of one name, the name
+/// Throws mtp::error, with the old file unchanged, for two tensors of one name, the name
 /// "__metadata__", text that is not UTF-8, a negative or too large size, a source without `read`,
-/// and whatever goes wrong on the disk. What a `read` throws passes through.
+/// and any failure of the disk. Exceptions of `read` pass through.
 inline void write_safetensors(const std::filesystem::path& path,
                               std::span<const tensor_source> tensors,
                               const std::map<std::string, std::string>& metadata = {}) {

@@ -1,4 +1,4 @@
-// Temporary files beside the files that they will replace: their names, and what to do with those
+// Temporary files next to the files that they will replace: their names, and the removal of those
 // that killed processes have left.
 #pragma once
 
@@ -31,8 +31,8 @@ inline std::size_t longest_name(const descriptor& folder) {
   return limit > 0 ? static_cast<std::size_t>(limit) : 255;
 }
 
-/// The name of this process's temporary file for `target`. Of a target whose name leaves no room
-/// for the rest, the beginning: whole characters of UTF-8, if it is UTF-8.
+/// The name of this process's temporary file for `target`. If the name would be too long, the
+/// target is cut, between characters if it is UTF-8.
 inline std::string temporary_name(std::string_view target, int number, std::size_t longest) {
   const std::string tail =
       std::string(temporary_mark) + std::to_string(::getpid()) + "-" + std::to_string(number);
@@ -44,7 +44,8 @@ inline std::string temporary_name(std::string_view target, int number, std::size
   return std::string(target) + tail;
 }
 
-/// Reads a decimal number as std::to_string writes it, and steps behind it; -1 if there is none.
+/// Reads a decimal number in the form of std::to_string and removes it from `text`; -1 if there is
+/// none.
 inline long take_number(std::string_view& text) {
   long number = -1;
   const auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), number);
@@ -54,7 +55,7 @@ inline long take_number(std::string_view& text) {
   return is_plain ? number : -1;
 }
 
-/// The process that made a temporary file of this name, or 0 if the name is not of that kind.
+/// The process that made a temporary file of this name; 0 if it is no such name.
 inline ::pid_t maker_of(std::string_view name) {
   const std::size_t mark = name.rfind(temporary_mark);
   if (mark == std::string_view::npos) return 0;
@@ -67,9 +68,9 @@ inline ::pid_t maker_of(std::string_view name) {
   return take_number(rest) >= 0 && rest.empty() ? static_cast<::pid_t>(process) : 0;
 }
 
-/// Removes a temporary file, if nobody will ever finish it: its process is gone, its lock is free,
-/// and its owner is this user. Our own number may also be that of a process that is gone: in a
-/// container each has the same; there the lock alone tells.
+/// Removes a temporary file that nobody will finish: its process is gone, its lock is free, and its
+/// owner is this user. In containers, a process that is gone may have had our own process number;
+/// then only the lock decides.
 inline void remove_if_left(const descriptor& folder, const char* name, ::pid_t maker) {
   const bool is_own_number = maker == ::getpid();
   if (!is_own_number && (::kill(maker, 0) == 0 || errno != ESRCH)) return;
@@ -81,14 +82,14 @@ inline void remove_if_left(const descriptor& folder, const char* name, ::pid_t m
   const lock_result lock = try_lock(file);
   const bool is_left =
       lock == lock_result::taken || (lock == lock_result::not_supported && !is_own_number);
-  // Without a name, somebody else has removed it since, and the name may be another file's.
+  // Without a name, another process has removed it since, and the name may belong to another file.
   if (is_left && has_name(file)) {
     ::unlinkat(folder.get(), name, 0);
   }
 }
 
-/// Removes from a folder what killed processes have left in it. Whatever cannot be looked at or
-/// removed stays; nothing of it is an error.
+/// Removes the temporary files of killed processes from a folder. Files that cannot be examined or
+/// removed stay; that is not an error.
 inline void remove_leftovers(const descriptor& folder) {
   const int again = uninterrupted(
       [&] { return ::openat(folder.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
@@ -106,8 +107,8 @@ inline void remove_leftovers(const descriptor& folder) {
   }
 }
 
-/// Makes and locks a temporary file for `target`, a name in `folder`; stores its own name. Not open
-/// if that fails, with the reason in errno.
+/// Makes and locks a temporary file for `target`, a name in `folder`, and stores its name. If that
+/// fails, the descriptor is not open, and errno has the reason.
 inline descriptor make_temporary(const descriptor& folder,
                                  std::string_view target,
                                  std::string& name) {
@@ -121,7 +122,7 @@ inline descriptor make_temporary(const descriptor& folder,
       if (errno == EEXIST) continue;
       return file;
     }
-    // Somebody who removes leftovers may have been quicker: then it is about to be removed.
+    // A process that removes leftovers may have been faster: then the file is about to be removed.
     if (try_lock(file) != lock_result::held_by_another && has_name(file)) return file;
   }
 }

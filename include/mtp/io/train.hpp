@@ -1,4 +1,4 @@
-// The loop around a trainer: steps, validation, checkpoints, and a callback that may end it.
+// A training loop: steps, validation, checkpoints, and a callback that may end it.
 #pragma once
 
 #include <charconv>
@@ -18,39 +18,39 @@
 
 namespace mtp::inline MTP_ABI::io {
 
-/// What a callback of train answers.
+/// The answer of the callback of train.
 enum class after_step {
   go_on,  ///< the next step
   stop,   ///< save and return
 };
 
-/// What train does besides steps.
+/// The options of train.
 struct train_loop {
-  std::int64_t steps = 0;              ///< up to so many in all, those before a resume included
+  std::int64_t steps = 0;              ///< how many in all, including those before a resume
   std::int64_t validate_every = 0;     ///< steps from one validation to the next; 0: none
-  index_t validation_windows = 16;     ///< held-out windows of a validation, at most
+  index_t validation_windows = 16;     ///< the most held-out windows of a validation
   std::filesystem::path checkpoint{};  ///< the latest; empty: nothing is saved
-  std::int64_t save_every = 0;         ///< steps from one save to the next; 0: at the end alone
+  std::int64_t save_every = 0;         ///< steps from one save to the next; 0: only at the end
 };
 
-/// What a callback of train is given.
+/// The argument of the callback of train.
 template <int Depth>
 struct train_report {
-  step_report<Depth> step;                       ///< what the step gave
-  std::optional<loss_report<Depth>> validation;  ///< where there was one behind this step
-  bool best = false;                             ///< the lowest validation loss of depth 0 so far
+  step_report<Depth> step;                       ///< the result of the step
+  std::optional<loss_report<Depth>> validation;  ///< if there was one after this step
+  bool best = false;  ///< whether it has the lowest validation loss of depth 0 so far
 };
 
-/// What became of a call of train.
+/// The result of train.
 struct train_outcome {
   std::int64_t steps = 0;                                      ///< done in all
   bool stopped = false;                                        ///< by the callback
   double best_loss = std::numeric_limits<double>::infinity();  ///< lowest validation loss, nats
-  std::int64_t best_step = 0;                                  ///< behind which step; 0: none
+  std::int64_t best_step = 0;                                  ///< the step of that loss; 0: none
 };
 
-/// Where train keeps the run of the lowest validation loss: beside the latest, with ".best" in
-/// front of the extension.
+/// The file in which train keeps the run of the lowest validation loss: next to the latest one,
+/// with ".best" before the extension.
 inline std::filesystem::path best_checkpoint(const std::filesystem::path& latest) {
   auto name = latest.stem();
   name += ".best";
@@ -87,9 +87,9 @@ void restore_best(train_outcome& outcome, Trainer& run, const train_loop& loop) 
 
 }  // namespace train_detail
 
-/// Trains up to loop.steps. Behind each step, in this order: validation where it is due, the best
-/// checkpoint where its loss of depth 0 is the lowest, callback(report), the latest checkpoint
-/// where it is due or the run ends.
+/// Trains up to loop.steps. After each step, in this order: validation if it is due, the best
+/// checkpoint if its loss of depth 0 is the lowest so far, callback(report), the latest checkpoint
+/// if it is due or the run ends.
 ///
 ///     const mtp::io::train_loop loop{.steps = 1000, .validate_every = 100, .checkpoint = "run"};
 ///     mtp::io::train(trainer, loop, [](const auto& report) {
@@ -97,13 +97,13 @@ void restore_best(train_outcome& outcome, Trainer& run, const train_loop& loop) 
 ///                                           : mtp::io::after_step::go_on;
 ///     });
 ///
-/// To resume, load the latest checkpoint before the call: the best one is then kept until there is
-/// a better one, and must be of the same run and of as many windows. A run from step 0 begins anew,
-/// and overwrites both. Where all steps are done, nothing is.
+/// To resume, load the latest checkpoint before the call. The best checkpoint then stays until a
+/// better one replaces it; it must be of the same run and the same number of windows. A run from
+/// step 0 overwrites both. If all steps are done already, nothing happens.
 ///
-/// Throws mtp::error for a loop that makes no sense, and for a best checkpoint of another run,
-/// before the first step. What a step, a save or the callback throws passes through; the trainer
-/// then stands behind the last whole step and can go on.
+/// Throws mtp::error for invalid options and for a best checkpoint of another run, before the first
+/// step. Exceptions of a step, a save or the callback pass through; the trainer has then completed
+/// its last whole step and can go on.
 template <model_config Config, class Backend, scalar S, class Element, class Callback>
 train_outcome train(trainer<Config, Backend, S, Element>& run,
                     const train_loop& loop,

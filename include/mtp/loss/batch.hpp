@@ -1,4 +1,4 @@
-// What a loss is given and what it gives.
+// The input of a loss, a batch, and its result.
 #pragma once
 
 #include <algorithm>
@@ -21,8 +21,8 @@ struct batch_view {
   index_t length = 0;                      ///< T
 };
 
-/// Throws mtp::error unless a batch has the tokens that its sizes tell, segments and mask as many
-/// or none, and tokens below `vocabulary`.
+/// Throws mtp::error unless tokens, segments and mask have the sizes that batch and length imply
+/// (segments and mask may be empty) and all tokens lie in [0, vocabulary).
 inline void check_tokens(const batch_view& batch, index_t depth, index_t vocabulary) {
   const index_t row = batch.length + depth + 1;
   const auto count = static_cast<std::size_t>(batch.batch * row);
@@ -59,18 +59,18 @@ inline void check_tokens(const batch_view& batch, index_t depth, index_t vocabul
   }
 }
 
-/// Whether the token at `there` is a target of the position at `here`, both counted through all
-/// sequences: it is not masked and stands in the same document.
+/// Whether the token at `there` is a target of the position at `here`: it is not masked and belongs
+/// to the same document. Both are indices into the whole batch.
 inline bool is_target(const batch_view& batch, std::size_t here, std::size_t there) {
   return (batch.mask.empty() || batch.mask[there] != 0) &&
          (batch.segments.empty() || batch.segments[there] == batch.segments[here]);
 }
 
-/// Targets of depths 0 .. D.
+/// Numbers of targets of depths 0 .. D.
 template <int Depth>
 using target_counts = std::array<index_t, static_cast<std::size_t>(Depth) + 1>;
 
-/// Adds the targets of a batch [B, T + 1 + D] to `counts`.
+/// Adds the numbers of targets of a batch [B, T + 1 + D] to `counts`.
 template <int Depth>
 void count_targets(target_counts<Depth>& counts, const batch_view& batch) {
   const index_t row = batch.length + Depth + 1;
@@ -84,12 +84,12 @@ void count_targets(target_counts<Depth>& counts, const batch_view& batch) {
   }
 }
 
-/// What a batch gave at one depth.
+/// The result of a batch at one depth.
 struct depth_report {
   double loss = 0;       ///< nats per target, divided as loss_normalization says
-  double agreement = 0;  ///< share of counted targets that were the most likely token
-  index_t targets = 0;   ///< targets that counted
-  index_t agreed = 0;    ///< of these, the most likely token
+  double agreement = 0;  ///< share of targets that were the most likely token
+  index_t targets = 0;   ///< number of targets
+  index_t agreed = 0;    ///< how many of them were the most likely token
 
   /// agreement = agreed / targets, 0 without targets.
   void count_agreement() {
@@ -97,10 +97,10 @@ struct depth_report {
   }
 };
 
-/// What a batch gave.
+/// The result of a batch.
 template <int Depth>
 struct loss_report {
-  double total = 0;  ///< weighted sum over depths, what gradients are of
+  double total = 0;  ///< weighted sum over depths; gradients are of this
   std::array<depth_report, static_cast<std::size_t>(Depth) + 1> depths{};  ///< 0 .. D
 };
 

@@ -1,4 +1,4 @@
-// How the losses of the depths are weighed and what they reach.
+// Weights of the losses of all depths, their divisor, and the parameters that they train.
 #pragma once
 
 #include <array>
@@ -13,7 +13,7 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// What the sum of cross entropies of a depth is divided by.
+/// The divisor of a depth's sum of cross entropies.
 enum class loss_normalization {
   positions,      ///< B T, masked or not: equation 24 of DeepSeek-V3
   valid_targets,  ///< the number of targets that count at that depth, at least 1: Megatron
@@ -26,15 +26,16 @@ enum class loss_normalization {
 /// (Gloeckle et al., equation 2); independent 0.8^k (Medusa); shared_logit 0.5^k.
 template <int Depth>
 struct loss_options {
-  loss_normalization normalization = loss_normalization::positions;  ///< what losses are divided by
-  gradient_scope scope = gradient_scope::joint;  ///< which parameters they reach
+  loss_normalization normalization = loss_normalization::positions;  ///< the divisor
+  gradient_scope scope = gradient_scope::joint;  ///< which parameters they train
   double lambda = 1;                             ///< factor of the depths >= 1
   std::array<double, static_cast<std::size_t>(Depth) + 1> weights{};  ///< of depths 0 .. D
 
   /// The factor of depth k in the total.
   double weight(std::size_t k) const { return k == 0 ? weights[0] : lambda * weights[k]; }
 
-  /// Throws mtp::error, beginning with `function`, for factors that are negative or not finite.
+  /// Throws mtp::error for factors that are negative or not finite. The message begins with
+  /// `function`.
   void validate(const char* function) const {
     const auto factor = [](double value) { return std::isfinite(value) && value >= 0; };
     check(factor(lambda), function, ": expected a finite lambda of at least 0, got ", lambda);
@@ -49,8 +50,8 @@ struct loss_options {
   }
 };
 
-/// Weight 1 for the next token; for the depths behind it what the head kind's paper trains with:
-/// see head_traits.
+/// Weight 1 for the next token; for the other depths the weights of the head kind's paper, see
+/// head_traits.
 template <model_config Config>
 loss_options<Config.prediction.depth> default_loss_options() {
   const detail::default_environment scope;

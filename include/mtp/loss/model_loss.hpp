@@ -32,19 +32,19 @@ namespace mtp::inline MTP_ABI {
 ///     total = sum over k of options.weight(k) L_k
 ///
 /// in nats (DeepSeek-V3, arXiv 2412.19437, equations 24 and 25). p_k = softmax of the logits of
-/// depth k; targets that are masked or stand in another document than t[i] are left out;
-/// loss_normalization chooses the divisor: B T, or the targets of depth k, of all batches whose
-/// gradients make a step where there are several. Holds the activations; the size of that memory is
-/// a constexpr of configuration, B and T. A call allocates nothing.
+/// depth k. Targets that are masked or belong to another document than t[i] are left out.
+/// loss_normalization chooses the divisor: B T, or the number of targets of depth k, counted over
+/// all batches of the step if there are several. The object owns the activations; their size is a
+/// constexpr of configuration, B and T. A call allocates nothing.
 template <model_config Config, class Backend, scalar S = float>
 class model_loss {
  public:
-  using model_type = language_model<Config, Backend, S>;       ///< the model whose loss it is
-  using head_type = head_of<Config, Backend, S>;               ///< its head
-  using pass_type = model_pass<Config, Backend, S>;            ///< what a pass carries
-  using passes = training_pass<Config, Backend, S>;            ///< trunk and head, there and back
-  using matrix = matrix_view<S, Backend>;                      ///< rows of activations
-  using sum_type = accumulate_t<S>;                            ///< type of losses and gradients
+  using model_type = language_model<Config, Backend, S>;  ///< the model
+  using head_type = head_of<Config, Backend, S>;          ///< its head
+  using pass_type = model_pass<Config, Backend, S>;       ///< what a pass carries
+  using passes = training_pass<Config, Backend, S>;       ///< trunk and head, forward and backward
+  using matrix = matrix_view<S, Backend>;                 ///< rows of activations
+  using sum_type = accumulate_t<S>;                       ///< type of losses and gradients
   using gradient_array = parameter_array<sum_type, Backend>;   ///< one number per parameter
   using counts_type = target_counts<Config.prediction.depth>;  ///< targets of each depth
   /// D + 1.
@@ -53,13 +53,13 @@ class model_loss {
   static constexpr bool one_row_has_all_targets = Config.prediction.kind.one_row_has_all_targets;
 
   /// Bytes of activations for B sequences of T positions. Throws mtp::error unless both are
-  /// positive and the bytes are fewer than an address space has.
+  /// positive and the bytes fit into an address space.
   static constexpr index_t activation_bytes(index_t batch, index_t length) {
     return bytes_of(positions_of(batch, length));
   }
 
-  /// Bytes of workspace that the operations of a pass over B sequences of T positions want at most.
-  /// Throws as activation_bytes.
+  /// The most bytes of workspace that the operations of a pass over B sequences of T positions
+  /// need. Throws as activation_bytes does.
   static constexpr index_t workspace_bytes(index_t batch, index_t length, index_t threads) {
     const index_t N = positions_of(batch, length);
     const index_t scored = one_row_has_all_targets ? N : index_t{depths} * N;
@@ -69,7 +69,7 @@ class model_loss {
   }
 
   /// For batches of at most `batch` sequences of `length` positions. Throws mtp::error unless both
-  /// are positive and `length` is at most max_position_embeddings, and where memory is used up.
+  /// are positive and `length` is at most max_position_embeddings, and when memory runs out.
   model_loss(context<Backend>& context, index_t batch, index_t length)
       : batch_(batch), length_(length) {
     const index_t N = positions_of(batch, length);
@@ -83,18 +83,18 @@ class model_loss {
     context.reserve(workspace_bytes(batch, length, context.threads()));
   }
 
-  /// B, at most.
+  /// The largest B.
   index_t batch() const { return batch_; }
   /// T.
   index_t length() const { return length_; }
 
-  /// Losses of a batch; `gradients` (as many elements as the model stores) receive += the gradient
-  /// of the total. Throws mtp::error on wrong sizes, on tokens outside the vocabulary and on
-  /// weights that are negative or not finite, before anything is changed.
+  /// Computes the losses of a batch and adds the gradient of the total to `gradients` (+=), which
+  /// has as many elements as the model stores. Throws mtp::error on wrong sizes, on tokens outside
+  /// the vocabulary and on weights that are negative or not finite, before anything is changed.
   ///
-  /// Where a step adds up the gradients of several batches and losses are divided by valid targets,
-  /// `targets_of_step` has the targets of all of them (count_targets): gradients and losses are
-  /// then shares that add up to those of one large batch. Null: the batch is all there is.
+  /// If a step adds the gradients of several batches and losses are divided by valid targets, pass
+  /// the numbers of targets of all batches (count_targets) as `targets_of_step`: losses and
+  /// gradients then add up to those of one large batch. Null: this batch is the whole step.
   loss_report<Config.prediction.depth> with_gradients(
       context<Backend>& context,
       const model_type& model,
@@ -120,10 +120,10 @@ class model_loss {
     return run(context, model, gradient_array(nullptr, 0), batch, options, nullptr);
   }
 
-  /// visitor(k, logits [N, V]) for every depth k that has logits of its own (depth 0
-  /// alone where one row has all targets), in accumulate_t of the elements; the logits live until
-  /// the visitor returns. For inspection and tests: here all logits of a depth exist at a time.
-  /// Throws mtp::error as with_gradients; the visitor may not call the same model_loss.
+  /// Calls visitor(k, logits [N, V]) for every depth k with logits of its own (only depth 0 if one
+  /// row has all targets), in accumulate_t of the elements. The logits are valid until the visitor
+  /// returns. For inspection and tests: all logits of a depth exist at once. Throws mtp::error as
+  /// with_gradients does; the visitor must not call the same model_loss.
   template <class Visitor>
   void visit_logits(context<Backend>& context,
                     const model_type& model,
@@ -157,7 +157,7 @@ class model_loss {
   static constexpr const char* called_from_visitor =
       "model_loss: called from a visitor of the same model_loss";
 
-  /// Everything that a pass keeps, laid out in one piece of memory.
+  /// All memory of a pass, in one allocation.
   struct memory {
     table_type table;  // first, so that it lies at the beginning
     typename passes::memory pass;
@@ -173,7 +173,7 @@ class model_loss {
     return bytes_taken([N](arena_plan& plan) { return memory::make(plan, N); });
   }
 
-  /// N = B T, refused where products of N with widths and threads would wrap around.
+  /// N = B T. Throws where products of N with widths and threads would wrap around.
   static constexpr index_t positions_of(index_t batch, index_t length) {
     constexpr index_t most = (index_t{1} << 48) / bytes_of(1);  // processors address 2^48 bytes
     check(batch > 0 && length > 0,
@@ -216,7 +216,7 @@ class model_loss {
   }
 
   void check_batch(const batch_view& batch) const {
-    // By division: the product of what a caller gives may not fit into index_t.
+    // By division, because the product of the caller's numbers may not fit into index_t.
     check(batch.batch > 0 && batch.length > 0 && batch.length <= length_ &&
               batch.batch <= batch_ * length_ / batch.length,
           "model_loss: a batch of ",

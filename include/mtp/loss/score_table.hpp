@@ -1,4 +1,4 @@
-// What a pass is scored against, and what it gives: tokens, targets, weights; losses, predictions.
+// The table that a pass is scored with: tokens, targets and weights in; losses and predictions out.
 #pragma once
 
 #include <algorithm>
@@ -14,8 +14,8 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// The table of a pass over N positions: what the pass is given, then what it gives. The same bytes
-/// on the host (host_memory) and on the backend (`Where`), so that either part is one copy.
+/// The table of a pass over N positions: first the inputs, then the results. It has the same bytes
+/// on the host (host_memory) and on the backend (`Where`), so inputs and results are one copy each.
 template <model_config Config, class Where, class Sum>
 struct score_table {
   /// D + 1.
@@ -24,7 +24,7 @@ struct score_table {
   static constexpr bool one_row_has_all_targets = Config.prediction.kind.one_row_has_all_targets;
   using options_type = loss_options<Config.prediction.depth>;  ///< weights and divisor
   using counts_type = target_counts<Config.prediction.depth>;  ///< targets of each depth
-  using report_type = loss_report<Config.prediction.depth>;    ///< what comes of it
+  using report_type = loss_report<Config.prediction.depth>;    ///< the result
 
   view<token_t, dims<2>, Where> tokens;   ///< row k holds t[i + k]  [D + 1, N]
   matrix_view<token_t, Where> targets;    ///< [(D + 1) N, 1], or [N, D + 1]: all of a row
@@ -52,7 +52,7 @@ struct score_table {
   static constexpr index_t bytes(index_t N) {
     return bytes_taken([N](arena_plan& plan) { return make(plan, N); });
   }
-  /// Of these, what the pass is given.
+  /// Bytes of the inputs.
   static constexpr index_t given_bytes(index_t N) {
     const index_t all = static_cast<index_t>(depths) * N;
     return 2 * arena_bytes(all, sizeof(token_t)) + arena_bytes(all, sizeof(Sum));
@@ -60,7 +60,7 @@ struct score_table {
 
   // ---- On the host
 
-  /// The tokens of a batch.
+  /// Writes the tokens of a batch.
   void fill_tokens(const batch_view& batch) const {
     const index_t T = batch.length, row = T + static_cast<index_t>(depths);
     for (std::size_t k = 0; k < depths; ++k) {
@@ -72,8 +72,8 @@ struct score_table {
     }
   }
 
-  /// The targets of a batch and what their losses count. The target of depth k at position i is
-  /// t[i + 1 + k], if it is not masked and stands in the document of t[i].
+  /// Writes the targets of a batch and the weights of their losses. The target of depth k at
+  /// position i is t[i + 1 + k], unless it is masked or belongs to another document than t[i].
   void fill_targets(const batch_view& batch,
                     const options_type& options,
                     const counts_type& divided_by) const {
@@ -85,7 +85,7 @@ struct score_table {
         const auto [r, j] = place(k, n, N);
         targets(r, j) = is_target(batch, here, there) ? batch.tokens[there] : token_t{-1};
       }
-      // Depths that share their logits have nothing but the trunk to train.
+      // Depths that share their logits have only the trunk to train.
       const bool trains =
           k == 0 || !one_row_has_all_targets || options.scope == gradient_scope::joint;
       const auto weight =
@@ -122,7 +122,7 @@ struct score_table {
   }
 
  private:
-  /// The place of target k of row n: in its own row, or in the row that all depths share.
+  /// The index of target k of row n: in the depth's own rows, or in the row that all depths share.
   static std::array<index_t, 2> place(std::size_t k, index_t n, index_t N) {
     if constexpr (one_row_has_all_targets) {
       return {n, static_cast<index_t>(k)};

@@ -1,5 +1,5 @@
-// The transformer block: pre-norm attention and feed-forward, each on a residual stream. Forward,
-// backward, cached.
+// The transformer block: pre-norm attention and feed-forward on a residual stream; forward,
+// backward, and decoding with caches.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +12,7 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// A composition of two layers, each behind an RMSNorm; stateless, all memory is given.
+/// Two layers, each after an RMSNorm. It has no state; the caller provides all memory.
 ///
 ///     middle = x + attention(norm1(x))
 ///     y      = middle + feed_forward(norm2(middle))
@@ -36,14 +36,14 @@ struct block {
   using row_pass_type = row_pass<Config, Backend, S>;  ///< a pass over a few rows
   using cache = typename Attention::cache;             ///< what a block keeps of sequences
 
-  /// Parameters of a block, under Hugging Face's names.
+  /// Parameters of a block; the names are Hugging Face's.
   struct layout {
     parameter input_norm;                       ///< scale of the norm before attention  [C]
     typename Attention::layout attention;       ///< of the attention layer
     parameter post_attention_norm;              ///< scale of the norm before feed-forward  [C]
     typename FeedForward::layout feed_forward;  ///< of the feed-forward layer
 
-    /// Takes their places from a parameter_cursor.
+    /// Takes their offsets from a parameter_cursor.
     template <class Cursor>
     static constexpr layout make(Cursor& cursor) {
       const auto input_norm = cursor.vector(C, parameter_role::norm);
@@ -51,7 +51,7 @@ struct block {
       const auto post_attention_norm = cursor.vector(C, parameter_role::norm);
       return {input_norm, attention, post_attention_norm, FeedForward::layout::make(cursor)};
     }
-    /// visitor(prefix + name, parameter) for each of them.
+    /// Calls visitor(prefix + name, parameter) for each of them.
     template <class Visitor>
     void visit(const std::string& prefix, Visitor&& visitor) const {
       visitor(prefix + "input_layernorm.weight", input_norm);
@@ -66,7 +66,7 @@ struct block {
     matrix norm1;                                    ///< norm1(x)  [N, C]
     vector_view<sum_type, Backend> inv_rms1;         ///< 1 / RMS of the rows of x  [N]
     typename Attention::activations attention;       ///< of the attention layer
-    matrix middle;                                   ///< the stream between the halves  [N, C]
+    matrix middle;                                   ///< the stream between the two layers  [N, C]
     matrix norm2;                                    ///< norm2(middle)  [N, C]
     vector_view<sum_type, Backend> inv_rms2;         ///< 1 / RMS of the rows of middle  [N]
     typename FeedForward::activations feed_forward;  ///< of the feed-forward layer
@@ -94,9 +94,9 @@ struct block {
     }
   };
 
-  /// Gradients that live only within the backward pass of one block; N rows.
+  /// Gradients that exist only during the backward pass of one block; N rows.
   struct scratch {
-    matrix norm;                                 ///< of either norm's output  [N, C]
+    matrix norm;                                 ///< of the output of either norm  [N, C]
     typename Attention::scratch attention;       ///< of the attention layer
     typename FeedForward::scratch feed_forward;  ///< of the feed-forward layer
 
@@ -109,7 +109,7 @@ struct block {
     }
   };
 
-  /// Positions that may be taken back while decoding.
+  /// Positions that can be rolled back while decoding.
   static constexpr index_t rewindable = Attention::rewindable;
   /// Takes the memory of a cache from an arena, or counts it with an arena_plan.
   template <class Arena>
@@ -121,14 +121,14 @@ struct block {
     Attention::copy_cache(context, kept, to, from);
   }
 
-  /// Bytes of workspace that its operations want at most, in a training pass over N rows, sequences
-  /// of `length`.
+  /// The most bytes of workspace that its operations need in a training pass over N rows, with
+  /// sequences of `length`.
   static constexpr index_t workspace(index_t N, index_t length, index_t threads) {
     return (std::max)({Attention::workspace(N, length, threads),
                        FeedForward::workspace(N, length, threads),
                        ops_of<Backend>::template row_workspace<S>(N, C, threads)});
   }
-  /// The same for M rows while decoding.
+  /// The same for decoding M rows.
   static constexpr index_t decode_workspace(index_t M, index_t threads) {
     return (std::max)({Attention::decode_workspace(M, threads),
                        FeedForward::decode_workspace(M, threads),
@@ -190,7 +190,7 @@ struct block {
     FeedForward::forward(pass, at.feed_forward, a.feed_forward, y, a.norm2, a.middle);
   }
 
-  /// dx, the gradient of the stream, += that which comes through a norm of it.
+  /// Adds to dx, the gradient of the stream, the gradient that comes through a norm of it.
   static void norm_backward(const pass_type& pass,
                             const parameter& scale,
                             matrix dx,

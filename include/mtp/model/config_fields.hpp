@@ -1,5 +1,5 @@
-// The fields of a configuration, one after the other: what describes, reads, compares and prints
-// configurations goes through here.
+// Visits the fields of a configuration. Describing, reading, comparing and printing configurations
+// use this.
 #pragma once
 
 #include <array>
@@ -11,34 +11,34 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// The names of the values of an enumeration, in their order.
+/// The names of an enumeration's values, in order.
 template <class Enum>
 struct value_names;
-/// Of concat_order.
+/// Names of concat_order.
 template <>
 struct value_names<concat_order> {
   static constexpr std::array<std::string_view, 2> names{"hidden_first",
                                                          "embedding_first"};  ///< in order
 };
-/// Of norm_tap.
+/// Names of norm_tap.
 template <>
 struct value_names<norm_tap> {
   static constexpr std::array<std::string_view, 2> names{"pre_norm", "post_norm"};  ///< in order
 };
-/// Of output_norm_kind.
+/// Names of output_norm_kind.
 template <>
 struct value_names<output_norm_kind> {
   static constexpr std::array<std::string_view, 2> names{"per_depth", "shared"};  ///< in order
 };
 
 namespace detail {
-/// A configuration, or a part of one, constant or not.
+/// A configuration or a part of one, const or not.
 template <class Given, class Config>
 concept config_like = std::same_as<std::remove_const_t<Given>, Config>;
 }  // namespace detail
 
-/// visitor(name, field) for every field of a part of a configuration, constant or not. Names are
-/// unique in all parts together, those of Hugging Face where it has the field.
+/// Calls visitor(name, field) for every field of a part of a configuration, const or not. Names are
+/// unique over all parts; where Hugging Face has the field, the name is Hugging Face's.
 template <detail::config_like<attention_config> Attention, class Visitor>
 constexpr void visit_fields(Attention& attention, Visitor&& visitor) {
   visitor("attention", attention.kind);
@@ -80,7 +80,7 @@ constexpr void visit_fields(Config& config, Visitor&& visitor) {
   visit_fields(config.prediction, visitor);
 }
 
-/// A configuration that gives every size: what stands for "follows from others" is filled in.
+/// The configuration with every size written out, also those that follow from others.
 constexpr model_config resolved(model_config config) {
   config.attention.head_dim = config.head_dim();
   config.attention.num_key_value_heads = config.num_key_value_heads();

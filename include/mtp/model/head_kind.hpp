@@ -1,4 +1,4 @@
-// What the library has to know of a head kind, and where the head itself is found.
+// Head kinds: the facts that the rest of the library needs, and the traits that name the head.
 #pragma once
 
 #include <cstddef>
@@ -10,23 +10,23 @@ namespace mtp::inline MTP_ABI {
 
 /// How many sets of parameters a head has.
 enum class head_parameters : unsigned char {
-  none,       ///< nothing of its own
-  one,        ///< one set, for all depths
-  per_depth,  ///< a set for each depth
+  none,       ///< no parameters of its own
+  one,        ///< one set for all depths
+  per_depth,  ///< one set for each depth
 };
 
-/// How tokens beyond the next one are predicted: a value, and part of a model's type. A kind of
-/// one's own is a value with another name,
+/// How tokens beyond the next one are predicted: a value, and part of a model's type. A program
+/// adds a kind of its own by a value with another name,
 ///
 ///     inline constexpr mtp::head_kind linear_heads{.name = "linear"};
 ///
-/// and a specialization of head_traits; the library does not tell it from the kinds below.
+/// and a specialization of head_traits. The library treats it like the kinds below.
 struct head_kind {
-  char name[24];       ///< what tells kinds apart; checkpoints hold it
-  bool drafts = true;  ///< predicts tokens that the model can verify
-  head_parameters parameters = head_parameters::per_depth;  ///< sets of its own
-  bool owns_last_block = false;  ///< the trunk's last block and its final norm are run by the head,
-                                 ///< as the ordinary next-token prediction; see parallel.hpp
+  char name[24];       ///< unique; checkpoints hold it
+  bool drafts = true;  ///< whether it predicts tokens to verify
+  head_parameters parameters = head_parameters::per_depth;  ///< its parameter sets
+  bool owns_last_block = false;  ///< the head runs the trunk's last block and final norm as the
+                                 ///< ordinary next-token prediction; see parallel.hpp
   bool one_row_has_all_targets = false;  ///< one row of logits serves all depths
 
   static const head_kind none;          ///< next token only
@@ -37,15 +37,15 @@ struct head_kind {
   static const head_kind independent;   ///< Medusa, blockwise decoding: a residual block and an
                                         ///< output matrix of its own per depth
   static const head_kind recurrent;     ///< FastMTP: one sequential module applied D times
-  static const head_kind shared_logit;  ///< the ordinary logits scored against the next D + 1
+  static const head_kind shared_logit;  ///< the ordinary logits, scored against the next D + 1
                                         ///< targets; drafts nothing
 
-  /// Name and facts.
+  /// Compares name and facts.
   friend constexpr bool operator==(const head_kind&, const head_kind&) = default;
 };
 
-// clang 14 reads a member of class type that stands behind padding in a template argument from the
-// wrong place. Aligned to a byte, a kind needs no padding in front of it in model_config.
+// In a template argument, clang 14 reads a member of class type that follows padding from the wrong
+// address. A kind that is aligned to a byte needs no padding before it in model_config.
 static_assert(alignof(head_kind) == 1, "head_kind: its members must be bytes");
 
 inline constexpr head_kind head_kind::none{
@@ -60,22 +60,22 @@ inline constexpr head_kind head_kind::shared_logit{.name = "shared_logit",
                                                    .parameters = head_parameters::none,
                                                    .one_row_has_all_targets = true};
 
-/// The name of a kind; lives as long as the kind.
+/// The name of a kind, valid as long as the kind.
 constexpr std::string_view name_of(const head_kind& kind) {
   return kind.name;
 }
-/// The name of a temporary would not live.
+/// Refuses a temporary, whose name would not outlive the call.
 constexpr std::string_view name_of(head_kind&&) = delete;
 
-/// What all losses of depth >= 1 are multiplied by in training: `first` until the share `switch_at`
-/// of the run, then `second`.
+/// The factor of all losses of depth >= 1 in training: `first` up to the share `switch_at` of the
+/// run, then `second`.
 struct lambda_factors {
   double first = 1;      ///< before the switch
   double second = 1;     ///< after it
-  double switch_at = 1;  ///< share of the run
+  double switch_at = 1;  ///< when, as a share of the run
 };
 
-/// DeepSeek-V3's: 0.3 for the first 10 of 14.8 T tokens, then 0.1 (arXiv 2412.19437, section 4.2).
+/// DeepSeek-V3: 0.3 for the first 10 of 14.8 T tokens, then 0.1 (arXiv 2412.19437, section 4.2).
 inline constexpr lambda_factors deepseek_lambda{0.3, 0.1, 10.0 / 14.8};
 
 namespace detail {
@@ -83,7 +83,7 @@ template <head_kind Kind>
 inline constexpr bool head_is_known = false;
 }  // namespace detail
 
-/// The head of a kind; specialized beside each head:
+/// The head of a kind, specialized next to each head:
 ///
 ///     template <>
 ///     struct mtp::head_traits<linear_heads> {

@@ -1,4 +1,4 @@
-// A language model with a multi-token prediction head: its parameters.
+// The parameters of a language model with a multi-token prediction head.
 #pragma once
 
 #include <cmath>
@@ -21,8 +21,7 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// Where all parameters of a model lie, known at compile time: those of the trunk first, then those
-/// of the head.
+/// Offsets of all parameters of a model, known at compile time: first the trunk's, then the head's.
 template <model_config Config, class Backend, scalar S>
 struct model_layout {
   typename mtp::trunk<Config, Backend, S>::layout trunk;  ///< parameters of the trunk
@@ -30,7 +29,7 @@ struct model_layout {
   index_t head_begin;  ///< elements before the first parameter of the head
   index_t storage;     ///< elements in all, padding included
 
-  /// The layout; it depends on configuration, backend and element type alone.
+  /// The layout, which depends only on configuration, backend and element type.
   static constexpr model_layout make() {
     parameter_cursor<Backend, S> cursor;
     const auto trunk = mtp::trunk<Config, Backend, S>::layout::make(cursor);
@@ -39,7 +38,7 @@ struct model_layout {
     return {trunk, head, head_begin, cursor.offset()};
   }
 
-  /// visitor(name, parameter) for every parameter, in the order of their places.
+  /// Calls visitor(name, parameter) for every parameter, by ascending offset.
   template <class Visitor>
   void visit(Visitor&& visitor) const {
     trunk.visit(visitor);
@@ -47,7 +46,7 @@ struct model_layout {
   }
 };
 
-/// The parameters of a model, and what is derived from the configuration alone.
+/// The parameters of a model, and tables that follow from the configuration.
 ///
 ///     mtp::context<mtp::cpu> context;
 ///     mtp::language_model<config, mtp::cpu> model{context, mtp::seed{42}};
@@ -60,12 +59,12 @@ class language_model {
 
  public:
   static constexpr model_config config = Config;         ///< the configuration
-  using backend_type = Backend;                          ///< where the parameters lie
+  using backend_type = Backend;                          ///< the backend of the parameters
   using scalar_type = S;                                 ///< their element type
   using sum_type = accumulate_t<S>;                      ///< accumulator type
   using trunk_type = mtp::trunk<Config, Backend, S>;     ///< embedding, blocks, norm
   using head_type = head_of<Config, Backend, S>;         ///< the head that the configuration names
-  using layout_type = model_layout<Config, Backend, S>;  ///< places in the array of all of them
+  using layout_type = model_layout<Config, Backend, S>;  ///< offsets of all parameters
   static_assert(prediction_head<head_type, Config, Backend, S>,
                 "language_model: the head that head_traits names lacks something of what "
                 "prediction_head in <mtp/model/heads/head.hpp> asks for");
@@ -73,27 +72,27 @@ class language_model {
   /// The layout.
   static constexpr layout_type layout = layout_type::make();
 
-  /// Random parameters: matrices normal with variance 1 / inputs, those that write into the
-  /// residual stream smaller by sqrt(2 L), embeddings with variance 1 / C; norms one, biases and
-  /// Medusa's residual matrices zero. The same seed gives the same parameters, whatever the layout
-  /// of the backend; from one backend to the next, as exactly as fill_normal says.
+  /// Random parameters. Matrices are normal with variance 1 / inputs, those that write into the
+  /// residual stream smaller by sqrt(2 L); embeddings are normal with variance 1 / C. Norms are
+  /// one, biases and Medusa's residual matrices zero. One seed gives the same parameters in any
+  /// layout of a backend; fill_normal says how exactly backends agree.
   language_model(context<Backend>& context, seed seed);
 
-  /// Places of the trunk's parameters.
+  /// Offsets of the trunk's parameters.
   static constexpr const typename trunk_type::layout& trunk_layout() { return layout.trunk; }
-  /// Places of the head's parameters.
+  /// Offsets of the head's parameters.
   static constexpr const typename head_type::layout& head_layout() { return layout.head; }
 
   /// Values of all parameters.
   parameter_array<const S, Backend> values() const { return {values_.data(), values_.count()}; }
-  /// As above, to write.
+  /// Mutable.
   parameter_array<S, Backend> values() { return {values_.data(), values_.count()}; }
 
-  /// cos and sin of every position: the table of ops/rope.hpp; as wide as the attention layer wants
-  /// it.  [P, E]
+  /// cos and sin of every position: the table of ops/rope.hpp, as wide as the attention layer asks
+  /// for. [P, E]
   matrix_view<const sum_type, Backend> rope() const { return rope_.view(); }
 
-  /// Number of parameters, padding not counted.
+  /// Number of parameters, without padding.
   static index_t parameter_count() {
     index_t count = 0;
     layout.visit([&](const std::string&, const parameter& p) { count += p.count(); });
@@ -101,7 +100,7 @@ class language_model {
   }
 
  private:
-  // The memory is zero: biases and matrices without a deviation stay so, and so does padding.
+  // The memory starts as zero, so biases, matrices without a deviation, and padding stay zero.
   void initialize(context<Backend>& context, seed seed) {
     std::uint64_t stream = 0;
     layout.visit([&](const std::string&, const parameter& p) {
@@ -153,7 +152,7 @@ language_model<Config, Backend, S>::language_model(context<Backend>& context, mt
     : values_(layout.storage), rope_(dims<2>{Config.max_position_embeddings, rotary_width}) {
   const detail::default_environment scope;
   initialize(context, seed);
-  fill_rope();  // waits for what the context was given, so that any other may use the parameters
+  fill_rope();  // waits for the operations submitted, so that any context may use the parameters
 }
 
 }  // namespace mtp::inline MTP_ABI

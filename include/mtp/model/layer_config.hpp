@@ -1,11 +1,12 @@
-// The parts of a configuration that its blocks consist of. Names as in Hugging Face configurations.
+// Parts of a configuration: the layers of a block. Fields have the names of Hugging Face
+// configurations.
 #pragma once
 
 #include "mtp/model/layer_kind.hpp"
 
 namespace mtp::inline MTP_ABI {
 
-/// Everything that decides on the parameters of an attention layer.
+/// The attention layer: all that determines its parameters.
 struct attention_config {
   attention_kind kind = attention_kind::grouped_query;  ///< which layer
   int num_attention_heads = 4;                          ///< H
@@ -15,18 +16,18 @@ struct attention_config {
   bool qkv_bias = false;                                ///< a bias on the projections to q, k and v
   bool qk_norm = false;  ///< RMSNorm over each head of q and k, before the rotation
 
-  /// Field by field.
+  /// Compares all fields.
   friend constexpr bool operator==(const attention_config&, const attention_config&) = default;
 };
 
-/// Everything that decides on the parameters of a feed-forward layer.
+/// The feed-forward layer: all that determines its parameters.
 struct feed_forward_config {
   feed_forward_kind kind = feed_forward_kind::swiglu;  ///< which layer
   int intermediate_size = 704;                         ///< F
-  int first_k_dense_replace = 0;  ///< the first blocks that have SwiGLU whatever `kind` says, as
-                                  ///< DeepSeek's have
+  int first_k_dense_replace = 0;  ///< how many first blocks have SwiGLU in place of `kind`, as in
+                                  ///< DeepSeek's models
 
-  /// Field by field.
+  /// Compares all fields.
   friend constexpr bool operator==(const feed_forward_config&,
                                    const feed_forward_config&) = default;
 };

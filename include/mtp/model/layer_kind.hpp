@@ -1,4 +1,4 @@
-// What the library has to know of the layers that a block consists of, and where they are found.
+// Kinds of layers, and the traits that name the layer of each kind.
 #pragma once
 
 #include <string_view>
@@ -7,51 +7,51 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// How the positions of a sequence look at each other: a value, and part of a model's type. A kind
-/// of one's own is a value with another name,
+/// How the positions of a sequence attend to each other: a value, and part of a model's type. A
+/// program adds a kind of its own by a value with another name,
 ///
 ///     inline constexpr mtp::attention_kind sliding_window{.name = "sliding_window"};
 ///
-/// and a specialization of attention_traits; the library does not tell it from its own.
+/// and a specialization of attention_traits. The library treats it like its own.
 struct attention_kind {
-  char name[24];  ///< what tells kinds apart; checkpoints hold it
+  char name[24];  ///< unique; checkpoints hold it
 
   static const attention_kind grouped_query;  ///< H query heads share G heads of keys and values
                                               ///< (Ainslie et al. 2023, arXiv 2305.13245)
 
-  /// Name and facts.
+  /// Compares names.
   friend constexpr bool operator==(const attention_kind&, const attention_kind&) = default;
 };
 
-/// What each position computes by itself, between two attention layers. As attention_kind, with
-/// feed_forward_traits.
+/// How each position is transformed by itself, between two attention layers. Added like an
+/// attention_kind, with feed_forward_traits.
 struct feed_forward_kind {
-  char name[24];  ///< what tells kinds apart; checkpoints hold it
+  char name[24];  ///< unique; checkpoints hold it
 
   static const feed_forward_kind swiglu;  ///< a gated product (Shazeer 2020, arXiv 2002.05202)
 
-  /// Name and facts.
+  /// Compares names.
   friend constexpr bool operator==(const feed_forward_kind&, const feed_forward_kind&) = default;
 };
 
-// As head_kind: no padding in front of a kind in model_config.
+// As for head_kind: no padding before a kind in model_config.
 static_assert(alignof(attention_kind) == 1 && alignof(feed_forward_kind) == 1,
               "layer kinds: their members must be bytes");
 
 inline constexpr attention_kind attention_kind::grouped_query{.name = "grouped_query"};
 inline constexpr feed_forward_kind feed_forward_kind::swiglu{.name = "swiglu"};
 
-/// The name of a kind; lives as long as the kind.
+/// The name of a kind, valid as long as the kind.
 constexpr std::string_view name_of(const attention_kind& kind) {
   return kind.name;
 }
-/// The name of a kind; lives as long as the kind.
+/// The name of a kind, valid as long as the kind.
 constexpr std::string_view name_of(const feed_forward_kind& kind) {
   return kind.name;
 }
-/// The name of a temporary would not live.
+/// Refuses a temporary, whose name would not outlive the call.
 constexpr std::string_view name_of(attention_kind&&) = delete;
-/// The name of a temporary would not live.
+/// Refuses a temporary, whose name would not outlive the call.
 constexpr std::string_view name_of(feed_forward_kind&&) = delete;
 
 namespace detail {
@@ -59,7 +59,7 @@ template <auto Kind>
 inline constexpr bool layer_is_known = false;
 }  // namespace detail
 
-/// The layer of a kind of attention; specialized beside each layer:
+/// The layer of a kind of attention, specialized next to each layer:
 ///
 ///     template <>
 ///     struct mtp::attention_traits<sliding_window> {
@@ -75,7 +75,7 @@ struct attention_traits {
                 "library's own");
 };
 
-/// The layer of a kind of feed-forward layer, likewise; see feed_forward_layer.
+/// The layer of a kind of feed-forward layer, specialized likewise; see feed_forward_layer.
 template <feed_forward_kind Kind>
 struct feed_forward_traits {
   static_assert(detail::layer_is_known<Kind>,

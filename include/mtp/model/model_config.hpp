@@ -7,7 +7,8 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// Everything that decides on the parameters of a model. Names as in Hugging Face configurations.
+/// All that determines the parameters of a model. Fields have the names of Hugging Face
+/// configurations.
 ///
 ///     constexpr mtp::model_config config{
 ///         .vocab_size = 256,
@@ -18,32 +19,32 @@ namespace mtp::inline MTP_ABI {
 struct model_config {
   int vocab_size = 256;               ///< V
   int hidden_size = 256;              ///< C
-  int num_hidden_layers = 4;          ///< L; for `parallel` the last is head 1, as in the paper
+  int num_hidden_layers = 4;          ///< L; for `parallel` the last one is head 1, as in the paper
   int max_position_embeddings = 512;  ///< longest sequence
   float rms_norm_eps = 1e-5f;         ///< added to the mean square under the root
 
   attention_config attention{};        ///< of every block
   feed_forward_config feed_forward{};  ///< of every block
-  prediction_config prediction{};      ///< of further tokens
+  prediction_config prediction{};      ///< of tokens beyond the next one
 
   bool tie_word_embeddings = false;  ///< one matrix for embedding and output
 
-  /// E, given or not.
+  /// E, whether given or derived.
   constexpr int head_dim() const {
     return attention.head_dim > 0 ? attention.head_dim
                                   : hidden_size / attention.num_attention_heads;
   }
-  /// G, given or not.
+  /// G, whether given or derived.
   constexpr int num_key_value_heads() const {
     return attention.num_key_value_heads > 0 ? attention.num_key_value_heads
                                              : attention.num_attention_heads;
   }
 
-  /// Field by field.
+  /// Compares all fields.
   friend constexpr bool operator==(const model_config&, const model_config&) = default;
 };
 
-/// Does not compile, with a sentence, for a configuration that makes no model.
+/// Fails to compile, with a message, for a configuration that makes no model.
 template <model_config Config>
 constexpr bool validate() {
   static_assert(

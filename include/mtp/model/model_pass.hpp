@@ -1,4 +1,4 @@
-// What a pass over whole sequences carries from layer to layer.
+// The state of a pass over whole sequences, which all layers receive.
 #pragma once
 
 #include <cstddef>
@@ -11,16 +11,16 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// Which parameters the losses reach.
+/// Which parameters the losses train.
 enum class gradient_scope {
   joint,       ///< all losses train all parameters
   detached,    ///< the losses of depths >= 1 train the head's parameters only; the next-token loss
                ///< trains the trunk
-  heads_only,  ///< the trunk is frozen: nothing but the head's parameters gets gradients
+  heads_only,  ///< the trunk is frozen: only the head's parameters get gradients
 };
 
-/// One pass over B sequences of T positions, N = B T rows. Row n = b T + i is position i of
-/// sequence b.
+/// A pass over B sequences of T positions, N = B T rows. Row n = b T + i is position i of sequence
+/// b.
 template <model_config Config, class Backend, scalar S>
 struct model_pass {
   /// Type of sums, norms and gradients of parameters.
@@ -28,28 +28,28 @@ struct model_pass {
 
   mtp::context<Backend>& context;                ///< what operations run on
   parameter_array<const S, Backend> w;           ///< values of all parameters
-  parameter_array<sum_type, Backend> g;          ///< their gradients (+=); data() null: not wanted
+  parameter_array<sum_type, Backend> g;          ///< their gradients (+=); no data: not wanted
   matrix_view<const sum_type, Backend> rope;     ///< rotary table  [P, E]
   index_t batch;                                 ///< B
   index_t length;                                ///< T
   view<const token_t, dims<2>, Backend> tokens;  ///< row k holds t[i + k]  [D + 1, N]
-  gradient_scope scope = gradient_scope::joint;  ///< which parameters the losses reach
+  gradient_scope scope = gradient_scope::joint;  ///< which parameters the losses train
 
   /// N = B T
   index_t rows() const { return batch * length; }
-  /// The tokens t[i + k] of all rows.  [N]
+  /// The tokens t[i + k] of all rows. [N]
   vector_view<const token_t, Backend> tokens_at(std::size_t k) const {
     return tokens.select(0, static_cast<index_t>(k));
   }
   /// Whether there is a backward pass.
   bool wants_gradients() const { return g.data() != nullptr; }
-  /// Whether losses of depths >= 1 reach what the head shares with the trunk.
+  /// Whether losses of depths >= 1 train what the head shares with the trunk.
   bool heads_reach_trunk() const { return scope == gradient_scope::joint; }
   /// Whether the trunk gets gradients.
   bool trains_trunk() const { return scope != gradient_scope::heads_only; }
 
-  /// The place of a gradient that only counts if the trunk may see it; no data otherwise: not
-  /// wanted.  [p.outputs]
+  /// The gradient of a parameter that the head shares with the trunk; without data if these losses
+  /// do not train the trunk. [p.outputs]
   vector_view<sum_type, Backend> shared_vector(const parameter& p, bool reaches) const {
     return reaches ? g.vector(p) : vector_view<sum_type, Backend>(nullptr, dims<1>{p.outputs});
   }
@@ -57,7 +57,7 @@ struct model_pass {
   weight_view<sum_type, Backend> shared_matrix(const parameter& p, bool reaches) const {
     return reaches ? g.matrix(p) : weight_view<sum_type, Backend>(nullptr, p.outputs, p.inputs);
   }
-  /// No rows: stands for "no residual".
+  /// No rows, which means "no residual".
   static matrix_view<const S, Backend> no_rows() { return {nullptr, {0, 0}}; }
 };
 

@@ -1,4 +1,4 @@
-// Where each parameter of a model lies in one flat array.
+// Offsets of a model's parameters in one flat array.
 #pragma once
 
 #include "mtp/core/backend.hpp"
@@ -8,7 +8,7 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// What a parameter is for: how it starts, and whether it decays.
+/// The role of a parameter, which determines its initial value and whether it decays.
 enum class parameter_role {
   matrix,     ///< weight of a linear map: starts random, decays
   residual,   ///< weight of a linear map that writes into the residual stream: starts smaller
@@ -18,8 +18,8 @@ enum class parameter_role {
   bias,       ///< starts as zero, does not decay
 };
 
-/// A parameter as a place in an array of all parameters: the same place in values, gradients and
-/// moments.
+/// A parameter as a place in an array of all parameters. The place is the same for values,
+/// gradients and moments.
 struct parameter {
   index_t offset = 0;                            ///< of the first element
   index_t outputs = 0;                           ///< rows; the length of a vector
@@ -31,7 +31,7 @@ struct parameter {
   constexpr bool exists() const { return storage > 0; }
   /// Whether it is a vector rather than a matrix.
   constexpr bool is_vector() const { return inputs == 0; }
-  /// Whether weight decay applies: not to norms and biases.
+  /// Whether weight decay applies; it does not to norms and biases.
   constexpr bool decays() const {
     return role != parameter_role::norm && role != parameter_role::bias;
   }
@@ -39,11 +39,11 @@ struct parameter {
   constexpr index_t count() const { return outputs * (is_vector() ? 1 : inputs); }
 };
 
-/// Lays parameters one behind the other, each at a multiple of a cache line: 64 bytes.
+/// Places parameters one after the other, each at a multiple of 64 bytes, a cache line.
 template <class Backend, scalar S>
 class parameter_cursor {
  public:
-  /// The first place is at `offset`, which is one that a cursor has told.
+  /// Starts at `offset`, which another cursor returned.
   constexpr explicit parameter_cursor(index_t offset = 0) : offset_(offset) {}
 
   /// The next place, for a matrix [outputs, inputs].
@@ -57,12 +57,13 @@ class parameter_cursor {
   }
   /// The next place, for a vector [size].
   constexpr parameter vector(index_t size, parameter_role role) {
-    // As long as the storage of a weight with one input, so that padded columns find padding here.
+    // As long as the storage of a weight with one input, because operations on padded columns read
+    // that far.
     return place(size, 0, backend_traits<Backend>::template weight_storage<S>(size, 1), role);
   }
-  /// Leaves out `elements` elements, laid out elsewhere.
+  /// Skips `elements` elements that are placed elsewhere.
   constexpr void skip(index_t elements) { offset_ += elements; }
-  /// Elements laid out so far, padding included.
+  /// Elements placed so far, with padding.
   constexpr index_t offset() const { return offset_; }
 
  private:
@@ -79,7 +80,7 @@ class parameter_cursor {
 template <class Element, class Backend>
 class parameter_array {
  public:
-  /// `count` elements at `data`, as model_layout::storage tells.
+  /// `count` elements at `data`; model_layout::storage is their number.
   parameter_array(Element* data, index_t count) : data_(data), count_(count) {}
 
   /// A parameter that is a matrix.  [p.outputs, p.inputs]
@@ -90,13 +91,13 @@ class parameter_array {
   vector_view<Element, Backend> vector(const parameter& p) const {
     return {data_ + p.offset, dims<1>{p.outputs}};
   }
-  /// All elements of a parameter, padding included.  [p.storage]
+  /// All elements of a parameter, with padding. [p.storage]
   vector_view<Element, Backend> storage(const parameter& p) const {
     return {data_ + p.offset, dims<1>{p.storage}};
   }
-  /// The first element; null stands for "not wanted".
+  /// The first element; null means "not wanted".
   Element* data() const { return data_; }
-  /// Number of elements, padding included.
+  /// Number of elements, with padding.
   index_t count() const { return count_; }
 
  private:

@@ -1,4 +1,4 @@
-// The part of a configuration that says how tokens beyond the next one are predicted.
+// Part of a configuration: how tokens beyond the next one are predicted.
 #pragma once
 
 #include "mtp/model/head_kind.hpp"
@@ -6,33 +6,32 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// Where a hidden state is taken: before or after the norm that stands in front of the output
-/// matrix.
+/// Whether a hidden state is taken before or after the norm in front of the output matrix.
 enum class norm_tap {
   pre_norm,   ///< the residual stream
-  post_norm,  ///< what the output matrix reads
+  post_norm,  ///< the input of the output matrix
 };
 
-/// Whose norm stands between the stream of a depth and the output matrix.
+/// The norm between the stream of a depth and the output matrix.
 enum class output_norm_kind {
-  per_depth,  ///< each depth its own
-  shared,     ///< the trunk's final norm for all
+  per_depth,  ///< one for each depth
+  shared,     ///< the trunk's final norm
 };
 
-/// Everything that decides on the parameters of a head. Where papers, released weights and engines
-/// differ, a field says which is meant; docs/mtp.md gives the evidence.
+/// The head: all that determines its parameters. Where papers, released weights and engines differ,
+/// a field chooses; docs/mtp.md has the evidence.
 struct prediction_config {
-  head_kind kind = head_kind::none;  ///< how further tokens are predicted
-  int depth = 0;                     ///< D: how many tokens beyond the next one are predicted
+  head_kind kind = head_kind::none;  ///< how tokens beyond the next one are predicted
+  int depth = 0;                     ///< D: how many of them are predicted
 
   concat_order concat = concat_order::hidden_first;  ///< sequential, recurrent
   norm_tap hidden_tap =
-      norm_tap::post_norm;  ///< state of the trunk that heads are given; parallel has none
+      norm_tap::post_norm;  ///< the trunk's hidden state that heads read; not for parallel
   norm_tap recycle_tap =
-      norm_tap::post_norm;  ///< what depth k + 1 is given of depth k: sequential, recurrent
+      norm_tap::post_norm;  ///< what depth k + 1 reads of depth k: sequential, recurrent
   output_norm_kind output_norm = output_norm_kind::per_depth;  ///< sequential, recurrent, parallel
 
-  /// Whether the head predicts tokens that the model can verify.
+  /// Whether the head predicts tokens for the model to verify.
   constexpr bool drafts() const { return kind.drafts && depth > 0; }
   /// Parameter sets of the head: the modules of `sequential`, one for `recurrent`.
   constexpr int modules() const {
@@ -46,7 +45,7 @@ struct prediction_config {
     }
   }
 
-  /// Field by field.
+  /// Compares all fields.
   friend constexpr bool operator==(const prediction_config&, const prediction_config&) = default;
 };
 

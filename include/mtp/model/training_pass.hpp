@@ -1,4 +1,4 @@
-// A pass of a whole model over sequences: trunk and head, there and, with gradients, back.
+// A training pass of a whole model: trunk and head, forward and, if gradients are wanted, backward.
 #pragma once
 
 #include <algorithm>
@@ -11,7 +11,7 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// The computation of such a pass; stateless, all memory is given.
+/// The computation of a training pass. It has no state; the caller provides all memory.
 template <model_config Config, class Backend, scalar S>
 struct training_pass {
   using trunk_type = trunk<Config, Backend, S>;      ///< the model's trunk
@@ -19,7 +19,7 @@ struct training_pass {
   using pass_type = model_pass<Config, Backend, S>;  ///< what a pass carries
   using matrix = matrix_view<S, Backend>;            ///< rows of activations
 
-  /// Everything that a pass over N rows keeps.
+  /// The memory of a pass over N rows.
   struct memory {
     typename trunk_type::activations trunk;  ///< what the trunk keeps
     typename trunk_type::scratch scratch;    ///< what its backward pass works in
@@ -37,15 +37,15 @@ struct training_pass {
     }
   };
 
-  /// Bytes of workspace that operations want at most in a pass over N rows, sequences of `length`,
-  /// apart from scoring.
+  /// The most bytes of workspace that operations need in a pass over N rows, with sequences of
+  /// `length`, scoring excluded.
   static constexpr index_t workspace(index_t N, index_t length, index_t threads) {
     return (std::max)(trunk_type::workspace(N, length, threads),
                       head_type::workspace(N, length, threads));
   }
 
-  /// Runs trunk and head; `score` is called as prediction_head says. Where the pass wants
-  /// gradients, runs their backward passes as well.
+  /// Runs trunk and head and calls `score` as prediction_head says. If the pass wants gradients, it
+  /// also runs the backward passes.
   template <class Score>
   static void run(const pass_type& pass, const memory& m, const Score& score) {
     constexpr auto& at = language_model<Config, Backend, S>::layout;

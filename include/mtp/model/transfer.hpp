@@ -1,4 +1,4 @@
-// Parameters from one model to another: to another backend or element type, or under another head.
+// Copies parameters between models: to another backend or element type, or under another head.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +13,7 @@ namespace mtp::inline MTP_ABI {
 
 namespace detail {
 
-/// All elements of an array of parameters, on the host and in the layout of its backend.
+/// All elements of a parameter array on the host, in the layout of its backend.
 template <class S, class Backend>
 std::vector<std::remove_const_t<S>> host_copy(const parameter_array<S, Backend>& array) {
   std::vector<std::remove_const_t<S>> host(static_cast<std::size_t>(array.count()));
@@ -21,7 +21,7 @@ std::vector<std::remove_const_t<S>> host_copy(const parameter_array<S, Backend>&
   return host;
 }
 
-/// Where element i, counted in row-major order, of a parameter lies in an array of all of them.
+/// The index of element i of a parameter, in row-major order, in an array of all parameters.
 template <class Backend, scalar S>
 constexpr index_t place_of(const parameter& p, index_t i) {
   return p.offset + (p.is_vector() ? i
@@ -29,8 +29,8 @@ constexpr index_t place_of(const parameter& p, index_t i) {
                                          i / p.inputs, i % p.inputs, p.outputs, p.inputs));
 }
 
-/// Copies the parameters that `from_at` visits to those that `to_at` visits: as many, of the same
-/// shapes, in the same order. `to` keeps its others.
+/// Copies the parameters that `from_at` visits to those that `to_at` visits. Both visit equally
+/// many, of the same shapes, in the same order. Other parameters of `to` stay.
 template <class ToLayout, class To, scalar T, class FromLayout, class From, scalar F>
 void copy_visited(const ToLayout& to_at,
                   const parameter_array<T, To>& to,
@@ -58,16 +58,16 @@ void copy_visited(const ToLayout& to_at,
 
 }  // namespace detail
 
-/// Whether two configurations differ in nothing but `prediction`. Their trunks have the same
+/// Whether two configurations differ only in `prediction`. Then their trunks have the same
 /// parameters and compute the same.
 constexpr bool same_trunk(model_config a, const model_config& b) {
   a.prediction = b.prediction;
   return a == b;
 }
 
-/// Gives `to` the parameters of `from`: the same configuration on another backend, or in another
-/// element type. Between equal element types every bit stays; else values are rounded to nearest,
-/// from f64 to bf16 by way of f32.
+/// Copies the parameters of `from` to `to`, a model of the same configuration on another backend or
+/// with another element type. Between equal element types all bits stay; otherwise values are
+/// rounded to nearest, f64 to bf16 via f32.
 template <model_config Config, class To, scalar T, class From, scalar F>
 void copy_parameters(language_model<Config, To, T>& to,
                      const language_model<Config, From, F>& from) {
@@ -77,17 +77,16 @@ void copy_parameters(language_model<Config, To, T>& to,
                        from.values());
 }
 
-/// Gives `to` the trunk of `from`, and leaves the head of `to` as it is: a finished model gets
-/// heads, or other ones. Bits and rounding as in copy_parameters. The next-token logits of both are
-/// the same then, and stay so while the head is trained with gradient_scope::heads_only.
+/// Copies the trunk of `from` to `to` and leaves the head of `to` as it is. A trained model gets
+/// heads this way. Bits and rounding as in copy_parameters. The next-token logits of both models
+/// are then the same, and stay so while the head is trained with gradient_scope::heads_only.
 ///
-/// With `parallel`, the trunk's last block is head 1; it comes along.
+/// With `parallel`, the trunk's last block is head 1 and is copied as well.
 template <model_config ToConfig, class To, scalar T, model_config FromConfig, class From, scalar F>
 void copy_trunk(language_model<ToConfig, To, T>& to,
                 const language_model<FromConfig, From, F>& from) {
   static_assert(same_trunk(ToConfig, FromConfig),
-                "copy_trunk: the two configurations may differ in the head only: head, depth, "
-                "concat, hidden_tap, recycle_tap and output_norm");
+                "copy_trunk: the two configurations may differ in their part prediction only");
   detail::copy_visited(language_model<ToConfig, To, T>::trunk_layout(),
                        to.values(),
                        language_model<FromConfig, From, F>::trunk_layout(),
@@ -95,7 +94,7 @@ void copy_trunk(language_model<ToConfig, To, T>& to,
 }
 
 /// @cond
-// What calls are told that do not fit.
+// A message for calls that match no declaration above.
 template <class Call = void>
 void copy_parameters(detail::any, detail::any) {
   static_assert(detail::never<Call>,

@@ -1,5 +1,5 @@
-// The trunk: embedding, transformer blocks, final norm, output matrix. Over whole sequences and
-// back, and over a few rows with caches.
+// The trunk: embedding, transformer blocks, final norm, output matrix; for whole sequences, forward
+// and backward, and for a few rows with caches.
 #pragma once
 
 #include <algorithm>
@@ -15,9 +15,9 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// A run of blocks with a plain feed-forward layer, where the configuration asks for one, and a run
-/// of blocks as the configuration has them; then a norm, unless the head owns the last block: then
-/// the last block and the norm are the head's to run.
+/// Two runs of blocks and a norm. The first run has the blocks with SwiGLU that
+/// first_k_dense_replace asks for, the second the blocks of the configuration. If the head owns the
+/// last block, the head runs that block and the norm.
 template <model_config Config, class Backend, scalar S>
 struct trunk {
   using block_type = block<Config, Backend, S>;  ///< a block of the configuration
@@ -25,7 +25,7 @@ struct trunk {
   static constexpr int dense_blocks = Config.feed_forward.kind == feed_forward_kind::swiglu
                                           ? 0
                                           : Config.feed_forward.first_k_dense_replace;
-  /// One of them; where there are none, the type stands for no other.
+  /// The type of these blocks. If there are none, it is the type of the others.
   using dense_block_type = std::conditional_t<dense_blocks == 0,
                                               block_type,
                                               block<Config,
@@ -55,7 +55,7 @@ struct trunk {
     parameter norm;                                 ///< scale of the final norm  [C]
     parameter output;                               ///< output matrix  [V, C]
 
-    /// Takes their places from a parameter_cursor.
+    /// Takes their offsets from a parameter_cursor.
     static constexpr layout make(parameter_cursor<Backend, S>& cursor) {
       constexpr index_t V = Config.vocab_size;
       layout at;
@@ -67,8 +67,8 @@ struct trunk {
       return at;
     }
 
-    /// visitor(name, parameter) for each parameter: embed_tokens.weight, those of block l behind
-    /// "layers.l.", norm.weight, and lm_head.weight unless embeddings are tied.
+    /// Calls visitor(name, parameter) for each parameter: embed_tokens.weight, those of block l
+    /// under "layers.l.", norm.weight, and lm_head.weight unless embeddings are tied.
     template <class Visitor>
     void visit(Visitor&& visitor) const {
       visitor(std::string("embed_tokens.weight"), embedding);
@@ -84,10 +84,10 @@ struct trunk {
     constexpr typename block_type::layout last_block() const { return blocks.at(blocks.count - 1); }
   };
 
-  /// What a forward pass over N rows keeps.
+  /// The memory of a forward pass over N rows, which the backward pass reads.
   struct activations {
     index_t rows;                             ///< N
-    matrix streams;                           ///< in front of each block, and behind  [.., C]
+    matrix streams;                           ///< before each block, and after the last  [.., C]
     run_activations<dense_block_type> dense;  ///< of the first run
     run_activations<block_type> blocks;       ///< of the second
     vector_view<sum_type, Backend> inv_rms;   ///< 1 / RMS of the last stream  [N]
@@ -102,15 +102,15 @@ struct trunk {
       return {N, all, dense, blocks, {arena.template take<sum_type>(N), dims<1>{N}}};
     }
 
-    /// The residual stream in front of block l.  [N, C]
+    /// The residual stream before block l. [N, C]
     matrix stream(int l) const { return streams.slice(0, l * rows, rows); }
-    /// The residual stream behind the blocks that the trunk runs.  [N, C]
+    /// The residual stream after the blocks that the trunk runs. [N, C]
     matrix output() const { return stream(dense_blocks + shared_blocks); }
   };
 
-  /// Gradients that live only within the backward pass of one block.
+  /// Gradients that exist only during the backward pass of one block.
   struct scratch {
-    typename block_type::scratch block;              ///< of a block; a head may use it as well
+    typename block_type::scratch block;              ///< of a block; a head may also use it
     typename dense_block_type::scratch dense_block;  ///< of a block of the first run
 
     /// Takes the memory for N rows from an arena, or counts it with an arena_plan.
@@ -142,14 +142,14 @@ struct trunk {
       dense.copy_slot(context, dense_blocks, to, from);
       blocks.copy_slot(context, Config.num_hidden_layers - dense_blocks, to, from);
     }
-    /// Of block l of the trunk.
+    /// The cache of block l.
     typename block_type::cache at(int l) const {
       return l < dense_blocks ? dense.at(l) : blocks.at(l - dense_blocks);
     }
   };
 
-  /// Bytes of workspace that its operations want at most, in a training pass over N rows, sequences
-  /// of `length`.
+  /// The most bytes of workspace that its operations need in a training pass over N rows, with
+  /// sequences of `length`.
   static constexpr index_t workspace(index_t N, index_t length, index_t threads) {
     using ops = ops_of<Backend>;
     return (std::max)({block_type::workspace(N, length, threads),
@@ -157,20 +157,20 @@ struct trunk {
                        ops::template embedding_workspace<S>(N, Config.vocab_size, C, threads),
                        ops::template row_workspace<S>(N, C, threads)});
   }
-  /// The same for M rows while decoding.
+  /// The same for decoding M rows.
   static constexpr index_t decode_workspace(index_t M, index_t threads) {
     return (std::max)({block_type::decode_workspace(M, threads),
                        dense_block_type::decode_workspace(M, threads),
                        ops_of<Backend>::template row_workspace<S>(M, C, threads)});
   }
 
-  /// Of the residual stream and its norm, what heads are given.
+  /// Of the residual stream and its norm, the one that heads read.
   static matrix tapped(matrix stream, matrix normed) {
     return Config.prediction.hidden_tap == norm_tap::pre_norm ? stream : normed;
   }
 
-  /// a.output() = the residual stream of the tokens of the pass; normed [N, C] = its norm, where
-  /// the trunk ends with one.
+  /// Runs the trunk: a.output() = the residual stream of the tokens of the pass; normed [N, C] =
+  /// its norm, if the trunk ends with one.
   static void forward(const pass_type& pass,
                       const layout& at,
                       const activations& a,
@@ -189,8 +189,8 @@ struct trunk {
     }
   }
 
-  /// dstream [N, C]: the gradient of a.output(), where a head has given one (`written`); used up.
-  /// dnormed [N, C]: that of its norm. Gradients of parameters accumulate (+=).
+  /// dstream [N, C] is the gradient of a.output(), if a head has `written` one; it is overwritten.
+  /// dnormed [N, C] is the gradient of the norm's output. Gradients of parameters accumulate (+=).
   static void backward(const pass_type& pass,
                        const layout& at,
                        const activations& a,

@@ -1,4 +1,4 @@
-// The token at a position of a sequence, drawn from logits by the sequence's rule.
+// Chooses the token at a position of a sequence from logits, by the sequence's sampling rule.
 #pragma once
 
 #include <cmath>
@@ -14,15 +14,15 @@ namespace mtp::inline MTP_ABI {
 
 namespace detail {
 
-/// Columns of logits that choose_tokens takes: sums of as many weights fit into 64 bits.
+/// The most columns of logits that choose_tokens takes: sums of that many weights fit into 64 bits.
 inline constexpr index_t most_choices = index_t{1} << 22;
 
-/// What an occurrence of a token in front of a row adds to the token's mark: the lower half counts
-/// those behind the prompt.
+/// The number that an occurrence of a token before a row adds to the token's mark: the lower half
+/// counts occurrences after the prompt.
 inline constexpr std::uint64_t occurs_in_prompt = std::uint64_t{1} << 32;
 inline constexpr std::uint64_t occurs_behind_prompt = occurs_in_prompt + 1;
 
-/// x of choose_tokens behind the penalties, of a token with a mark that is not 0.
+/// x of choose_tokens after the penalties, for a token whose mark is not 0.
 template <real A>
 MTP_HOST_DEVICE A penalized(A x, const sampling_numbers& rule, std::uint64_t mark) {
   const auto count = static_cast<std::uint32_t>(mark);
@@ -38,18 +38,18 @@ MTP_HOST_DEVICE double scaled_logit(A x, A largest, double temperature) {
   return x == largest ? 0.0 : (static_cast<double>(x) - static_cast<double>(largest)) / temperature;
 }
 
-/// w of choose_tokens, in units of 2^-40: sums of them have the same bits in any order.
+/// w of choose_tokens, in units of 2^-40. Sums of whole numbers have the same bits in any order.
 MTP_HOST_DEVICE inline std::uint64_t probability_weight(double scaled) {
   return static_cast<std::uint64_t>(std::exp(scaled) * 0x1p40 + 0.5);
 }
 
-/// The least whole number, from 1 on, that is a share of a sum of weights.
+/// The least whole number, at least 1, that is a given share of a sum of weights.
 MTP_HOST_DEVICE inline std::uint64_t share_of_weights(double share, std::uint64_t sum) {
   const auto least = static_cast<std::uint64_t>(std::ceil(share * static_cast<double>(sum)));
   return least < 1 ? 1 : (least > sum ? sum : least);
 }
 
-/// Unsigned numbers in the order of the numbers that they stand for, -0 as 0.
+/// Maps numbers to unsigned integers of the same order, with -0 as 0.
 MTP_HOST_DEVICE inline std::uint32_t ordered_bits(float x) {
   const auto bits = __builtin_bit_cast(std::uint32_t, x + 0.0f);
   return bits >> 31 != 0 ? ~bits : bits | std::uint32_t{1} << 31;
@@ -59,7 +59,7 @@ MTP_HOST_DEVICE inline std::uint64_t ordered_bits(double x) {
   return bits >> 63 != 0 ? ~bits : bits | std::uint64_t{1} << 63;
 }
 
-/// The best token among those met so far; place -1: none.
+/// The best token so far; index -1: none.
 struct drawn_token {
   double score = 0;
   token_t at = -1;
@@ -80,29 +80,29 @@ struct drawn_token {
 
 }  // namespace detail
 
-/// chosen[m] = the token at position p = count + offset + m of the sequence, drawn from logits[m]:
+/// Chooses chosen[m], the token at position p = count + offset + m of the sequence, from logits[m]:
 ///
-///     x[v]      = logits[m, v] + bias[v]; no number for stop tokens while p - prompt_length <
+///     x[v]      = logits[m, v] + bias[v]; excluded for stop tokens while p - prompt_length <
 ///                 min_new_tokens, and where the bias is -inf
-///     x[v]      = x[v] < 0 ? x[v] repetition_penalty : x[v] / repetition_penalty   if v stands in
-///                 front of p, in the prompt or behind it
-///     x[v]     -= frequency_penalty n[v] + presence_penalty (n[v] > 0)   n: how often v stands
+///     x[v]      = x[v] < 0 ? x[v] repetition_penalty : x[v] / repetition_penalty   if v occurs
+///                 before p, in the prompt or after it
+///     x[v]     -= frequency_penalty n[v] + presence_penalty (n[v] > 0)   n: how often v occurs
 ///                 between the prompt and p
 ///     z[v]      = (x[v] - max x) / temperature
-///     kept      = the first top_k tokens, by falling x; of these the fewest from the first on
-///                 whose weights w[v] = exp(z[v]) have a sum of top_p of theirs at least; of these
-///                 all whose w[v] is min_p at least
+///     kept      = the top_k tokens of largest x; of these the fewest, in falling order, whose
+///                 weights w[v] = exp(z[v]) add up to at least the share top_p of the weights of
+///                 all top_k; of these all with w[v] >= min_p
 ///     chosen[m] = argmax over kept v of z[v] + g[v],  g = gumbel_noise(seed, sequence, p)
 ///
-/// so that it is v with probability w[v] / (sum of w over kept). With temperature 0 it is the
-/// argmax of x. Of equal x, and of equal sums with noise, the token of the lowest number comes
-/// first. What stands in front of p is what lies in the sequence's memory, confirmed or draft.
+/// The result is v with probability w[v] / (sum of w over kept). With temperature 0 it is the
+/// argmax of x. Ties of x, and of sums with noise, go to the lowest token. The tokens before p are
+/// those in the sequence's memory, confirmed or drafts.
 ///
 /// chosen [M], logits [M, V], V at most 2^22; the rule is the sequence's. x is computed in f64,
 /// each step rounded once, and kept in accumulate_t; w is rounded to a multiple of 2^-40. A row's
-/// token depends on the row, the sequence and the rule alone, not on M. NaN is never chosen and
-/// -inf only where there is nothing else; -1 where nothing is left. Backends give the same tokens
-/// as far as their exponentials and logarithms do. Throws mtp::error on wrong shapes, and where the
+/// token depends on the row, the sequence and the rule only, not on M. NaN is never chosen, and
+/// -inf only if there is nothing else; the result is -1 if nothing is left. Backends agree as far
+/// as their exponentials and logarithms do. Throws mtp::error on wrong shapes, and where the
 /// sequence has no rule. Names and order of the steps are Hugging Face's (temperature, top_k,
 /// top_p, min_p, repetition_penalty) and OpenAI's (frequency_penalty, presence_penalty).
 template <detail::scalar_or_const S, detail::matrix_shape Shape, class Backend>
@@ -139,8 +139,8 @@ void choose_tokens(context<Backend>& context,
 /// log_probabilities[m] = log softmax(logits[m])[tokens[m]]
 ///
 /// in nats and f64; NaN where the token does not lie in [0, V). logits [M, V]; tokens,
-/// log_probabilities [M]. A row's bits do not depend on M. Where a logit is NaN, or is +inf, the
-/// row's is NaN. Throws mtp::error on wrong shapes.
+/// log_probabilities [M]. A row's bits do not depend on M. A row with a NaN or +inf gives NaN.
+/// Throws mtp::error on wrong shapes.
 template <detail::scalar_or_const S, detail::matrix_shape Shape, class Backend>
 void token_log_probabilities(context<Backend>& context,
                              out_vector<double, Backend> log_probabilities,
@@ -161,7 +161,7 @@ void token_log_probabilities(context<Backend>& context,
 }
 
 /// @cond
-// Calls with tensors, and what calls are told that fit no operation above.
+// Overloads for tensors, and messages for calls that match no declaration above.
 MTP_OPERATION(choose_tokens,
               as_dynamic_operand,
               "expected (context, chosen [M], logits [M, V], sequence, offset), of one backend, "

@@ -1,4 +1,4 @@
-// What a multi-token prediction module reads: one projection of a hidden state and an embedding.
+// The input of a multi-token prediction module: a projection of a hidden state and an embedding.
 #pragma once
 
 #include "mtp/ops/concat_order.hpp"
@@ -10,7 +10,7 @@ namespace mtp::inline MTP_ABI {
 
 namespace detail {
 
-/// What combine_forward and its gradient are given.
+/// Checks the arguments that combine_forward and its gradient share.
 template <class Hidden, class Inverse, class Table, class Tokens, class Scale, class Projection>
 void check_combine(const char* function,
                    const Hidden& hidden,
@@ -37,13 +37,13 @@ void check_combine(const char* function,
 }  // namespace detail
 
 /// y[n] = M [ RMSNorm(hidden[n]) ; RMSNorm(table[tokens[n]]) ]  with the two norms' own scales;
-/// with concat_order::embedding_first, the halves the other way round (DeepSeek-V3, arXiv
+/// with concat_order::embedding_first, the halves are swapped (DeepSeek-V3, arXiv
 /// 2412.19437, equation 21).
 ///
 /// y [N, C'], hidden [N, C], table [V, C], tokens [N], scales [C], projection M [C', 2C];
 /// inv_hidden and inv_embedding [N] receive 1 / rms of the rows, in accumulate_t of the elements,
-/// which backward reads. The concatenation is never stored for the caller: backward computes the
-/// normed rows again. Row-invariant, for as many rows as linear_forward is. Throws mtp::error on
+/// which backward reads. The concatenation is not stored for backward, which computes the normed
+/// rows again. Row-invariant for as many rows as linear_forward is. Throws mtp::error on
 /// wrong shapes and as embedding_forward does on tokens.
 template <scalar S, class Backend>
 void combine_forward(context<Backend>& context,
@@ -86,7 +86,7 @@ void combine_forward(context<Backend>& context,
 
 /// Gradients of combine_forward: dhidden [N, C] is overwritten (=); d_hidden_scale,
 /// d_embedding_scale [C], dprojection [C', 2C] and dtable [V, C] are added to (+=) and hold
-/// accumulate_t of the elements. dtable without data: the embedding's gradient is not wanted.
+/// accumulate_t of the elements. If dtable has no data, the embedding gets no gradient.
 /// dhidden must not overlap dy or hidden. Throws as combine_forward does.
 template <scalar S, class Backend>
 void combine_backward(context<Backend>& context,
@@ -145,15 +145,17 @@ void combine_backward(context<Backend>& context,
 }
 
 /// @cond
-// Calls with tensors, and what calls are told that fit no operation above.
-MTP_OPERATION(combine_forward,
-              as_dynamic_operand,
-              "views and weights must be of the context's backend, and of one element type or its "
-              "accumulator type")
-MTP_OPERATION(combine_backward,
-              as_dynamic_operand,
-              "views and weights must be of the context's backend, and of one element type or its "
-              "accumulator type")
+// Overloads for tensors, and messages for calls that match no declaration above.
+MTP_OPERATION(
+    combine_forward,
+    as_dynamic_operand,
+    "expected the arguments of its declaration in ops/combine.hpp, of one backend, inv_hidden "
+    "and inv_embedding of the accumulator type, the others of one element type")
+MTP_OPERATION(
+    combine_backward,
+    as_dynamic_operand,
+    "expected the arguments of its declaration in ops/combine.hpp, of one backend, gradients of "
+    "parameters and inverses of the accumulator type, the others of one element type")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

@@ -1,11 +1,11 @@
-// In which order a sequential module concatenates what it is given.
+// The order in which a sequential module concatenates its inputs.
 #pragma once
 
 #include "mtp/core/config.hpp"
 
 namespace mtp::inline MTP_ABI {
 
-/// Which half of the input columns of a sequential module's projection belongs to what.
+/// The order of the two halves of a sequential module's input, and of its projection's columns.
 enum class concat_order {
   hidden_first,     ///< [norm(h) ; norm(embedding)]: DeepSeek-V3's paper, equation 21; MiMo
   embedding_first,  ///< [norm(embedding) ; norm(h)]: DeepSeek's released weights, Megatron, Qwen,

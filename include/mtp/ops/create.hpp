@@ -23,7 +23,7 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// A contiguous tensor with the elements of x, of its shape and backend. Allocates it.
+/// A contiguous copy of x, with its shape and on its backend. Allocates it.
 template <class X, class Shape, class Backend>
 [[nodiscard(
     "clone: the operand itself stays as it is")]] tensor<std::remove_const_t<X>, Shape, Backend>
@@ -35,11 +35,11 @@ clone(context<Backend>& context, view<X, Shape, Backend> x) {
 
 namespace detail {
 
-/// Integers are counted exactly, everything else in double.
+/// The type in which a range is computed: exact for integers, double for the rest.
 template <class Element>
 using range_number = std::conditional_t<std::is_integral_v<Element>, index_t, double>;
 
-/// Numbers in [first, last) or (last, first], `step` apart.
+/// Number of elements in [first, last) or (last, first], `step` apart.
 inline index_t range_count(double first, double last, double step) {
   check(std::isfinite(first) && std::isfinite(last) && std::isfinite(step) && step != 0,
         "arange: expected finite numbers and a step that is not 0, got ",
@@ -54,7 +54,7 @@ inline index_t range_count(double first, double last, double step) {
 }
 inline index_t range_count(index_t first, index_t last, index_t step) {
   check(step != 0, "arange: the step must not be 0");
-  // Distances between two numbers of 64 bits fit into 64 bits without a sign.
+  // The distance between two 64-bit numbers fits into 64 bits without a sign.
   const auto distance = [](index_t from, index_t to) {
     return static_cast<std::uint64_t>(to) - static_cast<std::uint64_t>(from);
   };
@@ -77,8 +77,8 @@ tensor<Element, dims<1>, Backend> make_range(range_number<Element> first,
                                              range_number<Element> last,
                                              range_number<Element> step) {
   const index_t count = range_count(first, last, step);
-  // Element i as it is before it is rounded. Integers modulo 2^64: the way to an element may not
-  // fit where the element does.
+  // Element i before rounding. Integers are computed modulo 2^64: intermediate results may overflow
+  // where the element does not.
   const auto at = [&](index_t i) {
     if constexpr (std::is_integral_v<Element>) {
       return static_cast<index_t>(static_cast<std::uint64_t>(first) +
@@ -110,11 +110,11 @@ tensor<Element, dims<1>, Backend> make_range(range_number<Element> first,
 
 }  // namespace detail
 
-/// first, first + step, .. as far as they lie before `last`: tensor of rank 1. Allocates it.
+/// A tensor of rank 1 with first, first + step, .. up to, but without, `last`. Allocates it.
 ///
 /// Element i is first + i step, computed in double and rounded once; for integers exactly. Empty if
-/// `last` lies on the other side of `first`. Throws mtp::error for a step of 0, for what is not
-/// finite, and for an integer that the element type does not hold.
+/// `last` lies on the other side of `first`. Throws mtp::error for a step of 0, for
+/// numbers that are not finite, and for an integer that the element type cannot hold.
 ///
 ///     arange<float, mtp::cpu>(0, 1, 0.25)    // 0, 0.25, 0.5, 0.75
 template <class Element, class Backend>

@@ -1,5 +1,4 @@
-// What the contracts of operations share: argument types that do not take part in deduction, and
-// checks.
+// Shared by the operations: argument types that do not take part in deduction, and checks.
 #pragma once
 
 #include <type_traits>
@@ -13,12 +12,12 @@
 
 namespace mtp::inline MTP_ABI {
 
-// Argument types of operations. The first view of a call decides on element type and backend; the
-// others convert to it, so static shapes and mutable views may be passed where dynamic, constant
-// ones are read.
+// Argument types of operations. The first view of a call determines element type and backend. The
+// other arguments convert to these, so a view with static sizes or of mutable elements may be
+// passed where a dynamic or const one is expected.
 
-/// A vector that an operation reads. As an argument it converts from a view of any shape of rank 1,
-/// of constant elements or not: another argument decides on S and Backend.
+/// A vector that an operation reads. A view of rank 1 converts to it, const or not; another
+/// argument determines S and Backend.
 template <class S, class Backend>
 using in_vector = std::type_identity_t<vector_view<const S, Backend>>;
 /// A vector that an operation writes.
@@ -54,13 +53,13 @@ using in_positions = std::type_identity_t<vector_view<const index_t, Backend>>;
 /// A matrix of numbers in the accumulator type of S.
 template <class S, class Backend>
 using in_sums = in_matrix<accumulate_t<std::remove_const_t<S>>, Backend>;
-/// The same, to write.
+/// The same for an output.
 template <class S, class Backend>
 using out_sums = out_matrix<accumulate_t<std::remove_const_t<S>>, Backend>;
 
 namespace detail {
 
-/// The shape of a vector or a matrix, whose sizes may be static.
+/// The shape of a vector or matrix; its sizes may be static.
 template <class Shape>
 concept vector_shape = extents_type<Shape> && Shape::rank == 1;
 template <class Shape>
@@ -80,7 +79,7 @@ inline constexpr bool sums_of = [] {
   }
 }();
 
-/// A product's result may keep the precision of its sums.
+/// The result of a product may keep the accumulator type.
 template <class Y, class S>
 inline constexpr bool result_of = std::is_same_v<Y, std::remove_const_t<S>> || sums_of<Y, S>;
 
@@ -102,7 +101,7 @@ void check_shape(const char* function,
         actual.shape());
 }
 
-/// The elements of a row lie side by side.
+/// Checks that the elements of a row are contiguous.
 template <class View>
 void check_rows(const char* function, const char* name, const View& rows) {
   check(rows.stride(View::rank - 1) == 1 || rows.extent(View::rank - 1) <= 1,

@@ -1,10 +1,10 @@
-// Operations on each element by itself.
+// Element-wise operations.
 //
-// Views may have any rank and any strides, and may be empty. Where a docstring says "broadcast", an
-// input may be of any shape that broadcasts to y's (core/broadcast.hpp). Arithmetic happens in
+// Views may have any rank and strides, and may be empty. "broadcast" in a docstring means that an
+// input may have any shape that broadcasts to y's (core/broadcast.hpp). Arithmetic happens in
 // accumulate_t (float for bf16) and is rounded once, when the result is stored. An output may be
-// the same view as an input; it must not overlap one in another way. Shapes that differ throw
-// mtp::error before anything is written.
+// the same view as an input; any other overlap is not allowed. Shapes that differ throw mtp::error
+// before anything is written.
 #pragma once
 
 #include <type_traits>
@@ -18,21 +18,21 @@ namespace mtp::inline MTP_ABI {
 
 namespace detail {
 
-/// Elements of X become elements of Y.
+/// Elements of X can be converted to elements of Y.
 template <class Y, class X>
 inline constexpr bool converts = same_element<Y, X> ||
                                  (scalar<Y> && scalar<std::remove_const_t<X>>);
 
-/// A function of an element of each X, whose result is an element of Y.
+/// The function takes an element of each X and returns an element of Y.
 template <class Function, class Y, class... X>
 inline constexpr bool maps =
     std::is_invocable_r_v<arithmetic_t<Y>, const Function&, arithmetic_t<X>...>;
 
-/// Elements of A and B that go to Y as they are.
+/// Elements of A and B can be copied to Y unchanged.
 template <class Y, class A, class B>
 inline constexpr bool chooses = !std::is_const_v<Y> && same_element<Y, A> && same_element<Y, B>;
 
-/// Elements that are true or false.
+/// Elements that can be used as a condition.
 template <class Condition>
 inline constexpr bool truth =
     scalar<std::remove_const_t<Condition>> || std::is_integral_v<Condition>;
@@ -61,7 +61,7 @@ detail::void_if<!std::is_const_v<S>> fill(context<Backend>& context,
 /// y[i] = x[i]                                      y, x of one shape
 ///
 /// Element types may differ where both are f64, f32 or bf16: the value is rounded to nearest, ties
-/// to even, f64 to bf16 by way of f32. Elements of equal type keep their bits.
+/// to even, f64 to bf16 via f32. Elements of equal type keep their bits.
 template <class S, class Shape, class X, class ShapeX, class Backend>
 detail::void_if<!std::is_const_v<S>, detail::converts<S, X>, detail::same_shape<Shape, ShapeX>>
 copy(context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, Backend> x) {
@@ -179,12 +179,13 @@ detail::void_if<detail::one_element<S, X>, detail::same_shape<Shape, ShapeX>> ax
 
 /// y[i] = function(x[i])                            y, x of one shape; element types may differ
 ///
-/// The function gets accumulate_t of x's element and returns what converts to accumulate_t of y's.
-/// It is called once per element, from several threads at once and in no order, and must not throw.
+/// The function takes accumulate_t of x's element and returns a type that converts to accumulate_t
+/// of y's. It is called once per element, concurrently from several threads, in no defined order,
+/// and must not throw.
 ///
-/// Where elements lie on a device, the function goes there: it is copied bit by bit, and the
-/// device's compiler must be able to call it. For CUDA, give a type whose operator() is marked
-/// MTP_HOST_DEVICE (core/config.hpp); a lambda needs nvcc's option --extended-lambda.
+/// On a device, the function is copied there bit by bit, and the device's compiler must be able to
+/// call it. For CUDA, pass a type whose operator() is marked MTP_HOST_DEVICE (core/config.hpp); a
+/// lambda needs nvcc's option --extended-lambda.
 template <class S, class Shape, class X, class ShapeX, class Backend, class Function>
 detail::
     void_if<!std::is_const_v<S>, detail::maps<Function, S, X>, detail::same_shape<Shape, ShapeX>>
@@ -231,8 +232,8 @@ transform(context<Backend>& context,
 /// y[i] = condition[i] ? a[i] : b[i]                a, b of y's element type; condition, a, b
 /// broadcast
 ///
-/// Elements keep their bits. The condition holds numbers, of which 0 is false and all others, NaN
-/// included, are true: f64, f32, bf16, truth values or integers.
+/// Elements keep their bits. The condition holds f64, f32, bf16, bool or integers; 0 is false, and
+/// all other numbers, NaN included, are true.
 template <class S,
           class Shape,
           class Condition,
@@ -294,7 +295,7 @@ broadcast_add(context<Backend>& context,
 }
 
 /// @cond
-// Calls with tensors, and what calls are told that fit no operation above.
+// Overloads for tensors, and messages for calls that match no declaration above.
 MTP_OPERATION(fill, as_operand, "expected (context, y, value), y a view of the context's backend")
 MTP_OPERATION(copy, as_operand, "expected (context, y, x), views of one backend")
 MTP_OPERATION(add, as_operand, "expected (context, y, a, b), views of one backend")

@@ -46,8 +46,8 @@ void check_embedding(const char* function,
 /// x[n, c] = table[tokens[n], c]                    x [N, C], table [V, C], tokens [N]
 ///
 /// The table is a weight, so that it can be tied to the output matrix. Throws mtp::error on wrong
-/// shapes and on a token outside [0, V), naming its position; x is then untouched. Where the tokens
-/// lie on a device, a wrong one gives a row of zeros, and synchronize throws.
+/// shapes and on a token outside [0, V), with its position; x is then unchanged. If the tokens are
+/// on a device, a wrong one gives a row of zeros, and synchronize throws.
 template <scalar S, class Backend>
 void embedding_forward(context<Backend>& context,
                        matrix_view<S, Backend> x,
@@ -73,7 +73,7 @@ detail::void_if<detail::sums_of<G, S>> embedding_backward(context<Backend>& cont
 }
 
 /// @cond
-// Calls with tensors, and what calls are told that fit no operation above.
+// Overloads for tensors, and messages for calls that match no declaration above.
 MTP_OPERATION(embedding_forward,
               as_dynamic_operand,
               "expected (context, x [N, C], table, tokens [N]), of one backend, x dynamic, "

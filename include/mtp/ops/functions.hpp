@@ -1,13 +1,13 @@
 // Functions of one element, by name.
 //
-// Each comes twice: `exp(context, y, x)` writes y[i] = exp(x[i]) and allocates nothing; y and x are
-// views or tensors of one shape and element type (f64, f32 or bf16), and y may be x. `exp(context,
-// x)` allocates the result, a contiguous tensor of x's shape. Computed in accumulate_t by the
-// backend's own mathematical functions and rounded once: bits may differ between backends and C
-// libraries. What lies outside a function's domain gives NaN. Throws mtp::error for shapes that
-// differ, before anything is written.
+// Each function has two forms. `exp(context, y, x)` writes y[i] = exp(x[i]) and allocates nothing;
+// y and x are views or tensors of one shape and element type (f64, f32 or bf16), and y may be x.
+// `exp(context, x)` allocates the result, a contiguous tensor of x's shape. Results are computed in
+// accumulate_t by the backend's own mathematical functions and rounded once, so bits may differ
+// between backends and C libraries. Arguments outside a function's domain give NaN. Shapes that
+// differ throw mtp::error before anything is written.
 //
-// Any other function: transform, in ops/elementwise.hpp.
+// For any other function there is transform, in ops/elementwise.hpp.
 #pragma once
 
 #include <cmath>

@@ -1,4 +1,4 @@
-// Several tensors as one.
+// Joins several tensors to one.
 #pragma once
 
 #include <array>
@@ -35,7 +35,7 @@ inline constexpr bool alike =
       view_of<First>::rank == view_of<Rest>::rank) &&
      ...);
 
-/// `shape` with another size, and with one more dimension.
+/// `shape` with another size in one dimension, and with one more dimension.
 template <int Rank>
 dims<Rank> with_size(const dims<Rank>& shape, int dimension, index_t size) {
   auto sizes = shape.sizes();
@@ -56,23 +56,23 @@ dims<Rank + 1> with_dimension(const std::array<index_t, static_cast<std::size_t>
 
 }  // namespace detail
 
-/// Copies the parts into y, one behind the other along `axis`:
+/// Copies the parts into y, one after the other along `axis`:
 ///
-///     y[.., first_p + i, ..] = part_p[.., i, ..]     first_p: the sizes of the parts before p
+///     y[.., first_p + i, ..] = part_p[.., i, ..]     first_p: sum of the sizes before part p
 ///
-/// y and the parts have one element type, backend and rank, and equal sizes but along the axis,
-/// where y's is the sum of the parts'. y must not overlap a part. Throws mtp::error on wrong
-/// shapes, before anything is written.
+/// y and the parts have one element type, backend and rank. Their sizes are equal except along the
+/// axis, where y has the sum of the parts' sizes. y must not overlap a part. Throws mtp::error on
+/// wrong shapes, before anything is written.
 template <class Context, detail::operand Y, detail::operand... Parts>
 void concatenate(Context& context, Y&& y, int axis, const Parts&... parts) {
-  static_assert(sizeof...(Parts) > 0, "concatenate: there is nothing to concatenate");
+  static_assert(sizeof...(Parts) > 0, "concatenate: expected at least one part");
   static_assert(detail::alike<Y, Parts...>,
                 "concatenate: y and the parts must have one element type, backend and rank");
   static_assert(detail::may_be_result<Y&&>,
                 "concatenate: y receives the result, so it must be a variable that is not const");
   const auto to = detail::as_operand(std::forward<Y>(y));
   constexpr int rank = detail::view_of<Y>::rank;
-  check(axis >= 0 && axis < rank, "concatenate: dimension ", axis, " of a view of rank ", rank);
+  check(axis >= 0 && axis < rank, "concatenate: expected an axis in [0, ", rank, "), got ", axis);
   index_t total = 0;
   const auto measure = [&](const auto& part) {
     const dims<rank> expected =
@@ -110,7 +110,7 @@ template <class Context, detail::operand First, detail::operand... Rest>
                 "concatenate: the parts must have one element type, backend and rank");
   using view_type = detail::view_of<const First&>;
   constexpr int rank = view_type::rank;
-  check(axis >= 0 && axis < rank, "concatenate: dimension ", axis, " of a view of rank ", rank);
+  check(axis >= 0 && axis < rank, "concatenate: expected an axis in [0, ", rank, "), got ", axis);
   const index_t size = (first.extent(axis) + ... + rest.extent(axis));
   tensor<typename view_type::value_type, dims<rank>, typename view_type::backend_type> y(
       detail::with_size<rank>(dims<rank>(first.shape().sizes()), axis, size));  // the sum of parts
@@ -120,9 +120,9 @@ template <class Context, detail::operand First, detail::operand... Rest>
 
 /// Copies the parts into y along a new dimension `axis`:
 ///
-///     y[.., p, ..] = part_p[..]                      p at place `axis`
+///     y[.., p, ..] = part_p[..]                      p is index `axis`
 ///
-/// The parts have one shape, element type and backend, y has one dimension more. y must not overlap
+/// The parts have one shape, element type and backend; y has one more dimension. y must not overlap
 /// a part. Throws mtp::error on wrong shapes, before anything is written.
 template <class Context, detail::operand Y, detail::operand First, detail::operand... Rest>
 void stack(Context& context, Y&& y, int axis, const First& first, const Rest&... rest) {
@@ -134,7 +134,7 @@ void stack(Context& context, Y&& y, int axis, const First& first, const Rest&...
   const auto to = detail::as_operand(std::forward<Y>(y));
   static_assert(detail::view_of<Y>::rank == rank + 1,
                 "stack: y must have one dimension more than the parts");
-  check(axis >= 0 && axis <= rank, "stack: dimension ", axis, " of a view of rank ", rank + 1);
+  check(axis >= 0 && axis <= rank, "stack: expected an axis in [0, ", rank + 1, "), got ", axis);
   const auto expected = detail::with_dimension<rank>(
       first.shape().sizes(), axis, static_cast<index_t>(1 + sizeof...(rest)));
   check(to.shape() == expected, "stack: expected y of shape ", expected, ", got ", to.shape());
@@ -160,7 +160,7 @@ template <class Context, detail::operand First, detail::operand... Rest>
                                                               const Rest&... rest) {
   using view_type = detail::view_of<const First&>;
   constexpr int rank = view_type::rank;
-  check(axis >= 0 && axis <= rank, "stack: dimension ", axis, " of a view of rank ", rank + 1);
+  check(axis >= 0 && axis <= rank, "stack: expected an axis in [0, ", rank + 1, "), got ", axis);
   tensor<typename view_type::value_type, dims<rank + 1>, typename view_type::backend_type> y(
       detail::with_dimension<rank>(first.shape().sizes(),
                                    axis,

@@ -12,9 +12,9 @@ namespace mtp::inline MTP_ABI {
 
 /// y[m, n] = sum over k of W[n, k] x[m, k]          y [M, N], x [M, K], W [N, K]
 ///
-/// y has x's element type, or keeps accumulate_t of it. Row-invariant: the bits of y[m] depend on
-/// x[m] and W alone, not on M or on threads; docs/numerics.md says for which M each backend
-/// promises it. Rows may be strided. y must not overlap x. Throws mtp::error on wrong shapes.
+/// y has x's element type or accumulate_t of it. Row-invariant: the bits of y[m] depend only on
+/// x[m] and W, not on M or on threads; docs/numerics.md says up to which M each backend promises
+/// this. Rows may be strided. y must not overlap x. Throws mtp::error on wrong shapes.
 template <scalar Y, detail::matrix_shape Shape, class X, detail::matrix_shape ShapeX, class Backend>
 detail::void_if<detail::result_of<Y, X>,
                 detail::may_equal(Shape::static_sizes[0], ShapeX::static_sizes[0])>
@@ -105,8 +105,8 @@ void linear_add_backward_input(context<Backend>& context,
 
 /// dW[n, k] += sum over m of dy[m, n] x[m, k]       dW [N, K], dy [M, N], x [M, K]
 ///
-/// dW holds accumulate_t of dy's elements. On the CPU the sum runs over m in order, starting from
-/// the value that stands there; on every backend its order depends on shapes alone. Throws
+/// dW holds accumulate_t of dy's elements. On the CPU the sum starts from the old value and
+/// runs over m in order; on every backend its order depends on the shapes only. Throws
 /// mtp::error on wrong shapes.
 template <class G, class S, detail::matrix_shape Shape, class Backend>
 detail::void_if<detail::sums_of<G, S>> linear_backward_weight(
@@ -146,11 +146,11 @@ linear_backward_bias(context<Backend>& context,
 }
 
 /// @cond
-// Calls with tensors, and what calls are told that fit no operation above.
+// Overloads for tensors, and messages for calls that match no declaration above.
 MTP_OPERATION(linear_forward,
               as_operand,
               "expected (context, y [M, N], x [M, K], w), of one backend, w a weight_view of x's "
-              "element type; for a matrix that is no weight, matmul with view::transpose()")
+              "element type; for any other matrix, use matmul with view::transpose()")
 MTP_OPERATION(linear_bias_forward,
               as_operand,
               "expected (context, y [M, N], x [M, K], w, bias [N]), of one backend and element "

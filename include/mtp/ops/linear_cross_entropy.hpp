@@ -1,4 +1,4 @@
-// The output matrix, softmax and cross entropy as one operation that never stores all logits.
+// Output matrix, softmax and cross entropy in one operation, which never stores all logits.
 #pragma once
 
 #include <type_traits>
@@ -62,9 +62,9 @@ void check_cross_entropy(const char* function,
 
 namespace detail {
 
-/// -log softmax of a logit, of which the largest of its row and the logarithm of the sum of
-/// exp(logit - largest) are known. Where the largest is large, largest + log_sum would round away
-/// what the loss consists of; the difference of two logits is as exact as they are.
+/// -log softmax of a logit, from the largest logit of its row and the logarithm of the sum of
+/// exp(logit - largest). If the largest is large, largest + log_sum would lose the digits of the
+/// loss; a difference of two logits is as exact as they are.
 template <real A>
 MTP_HOST_DEVICE A cross_entropy_of(A logit, A largest, A log_sum) {
   constexpr A large = 64;  // below it, the sum costs 4e-6 nats of a loss in f32 at most
@@ -87,12 +87,11 @@ MTP_HOST_DEVICE A cross_entropy_of(A logit, A largest, A log_sum) {
 ///
 /// Losses are in nats, and 0 where the target is < 0. hidden, dhidden [R, C]; W, dW [V, C];
 /// targets, weights, losses [R, J]; predicted [R]. dW, weights and losses hold accumulate_t of
-/// hidden's elements. Rows are worked on in chunks, so that the logits of a chunk exist at a time
-/// and no more. dhidden may be hidden; dw without data: its gradient is not wanted. Rows with only
-/// weights of zero take part in losses but not in gradients. Where a logit is not finite, -inf
-/// included, losses and gradients of the row are NaN. Throws mtp::error on wrong shapes and on
-/// targets >= V; where targets lie on a device, such a target counts as none, and synchronize
-/// throws.
+/// hidden's elements. Rows are processed in chunks: only the logits of one chunk exist at a time.
+/// dhidden may be hidden. If dw has no data, dW is not computed. Rows whose weights are all zero
+/// have losses but add nothing to gradients. If a logit is not finite, -inf included, losses and
+/// gradients of its row are NaN. Throws mtp::error on wrong shapes and on targets >= V; if targets
+/// are on a device, such a target is ignored, and synchronize throws.
 template <class L, class S, detail::matrix_shape Shape, class Backend>
 detail::void_if<detail::sums_of<L, S>> linear_cross_entropy(
     context<Backend>& context,
@@ -117,7 +116,7 @@ detail::void_if<detail::sums_of<L, S>> linear_cross_entropy(
       linear_cross_entropy, context, losses, predicted, dhidden, dw, hidden, w, targets, weights);
 }
 
-/// The losses and predictions of linear_cross_entropy without gradients. Throws as it does.
+/// Losses and predictions of linear_cross_entropy, without gradients. Throws as it does.
 template <class L, class S, detail::matrix_shape Shape, class Backend>
 detail::void_if<detail::sums_of<L, S>> linear_cross_entropy_forward(
     context<Backend>& context,
@@ -152,15 +151,17 @@ void predict(context<Backend>& context,
 }
 
 /// @cond
-// Calls with tensors, and what calls are told that fit no operation above.
-MTP_OPERATION(linear_cross_entropy,
-              as_dynamic_operand,
-              "views and weights must be of the context's backend, and of one element type or its "
-              "accumulator type")
-MTP_OPERATION(linear_cross_entropy_forward,
-              as_dynamic_operand,
-              "views and weights must be of the context's backend, and of one element type or its "
-              "accumulator type")
+// Overloads for tensors, and messages for calls that match no declaration above.
+MTP_OPERATION(
+    linear_cross_entropy,
+    as_dynamic_operand,
+    "expected (context, losses, predicted, dhidden, dw, hidden, w, targets, weights), of one "
+    "backend, losses, dw and weights of the accumulator type of hidden")
+MTP_OPERATION(
+    linear_cross_entropy_forward,
+    as_dynamic_operand,
+    "expected (context, losses, predicted, hidden, w, targets), of one backend, losses of the "
+    "accumulator type of hidden")
 MTP_OPERATION(predict,
               as_dynamic_operand,
               "expected (context, predicted [M], logits [M, V]), views of one backend, of token_t "

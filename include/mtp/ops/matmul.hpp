@@ -1,4 +1,4 @@
-// The product of two matrices. Weights of linear maps have their own, see ops/linear.hpp.
+// The product of two matrices. For weights of linear maps see ops/linear.hpp.
 #pragma once
 
 #include <concepts>
@@ -11,7 +11,7 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// What a product does with its output.
+/// Whether a product overwrites its output or adds to it.
 enum class update {
   overwrite,   ///< c = a b
   accumulate,  ///< c += a b
@@ -19,7 +19,7 @@ enum class update {
 
 namespace detail {
 
-/// Elements of A and B whose products are summed in the accumulator type of C.
+/// Products of elements of A and B are summed in the accumulator type of C.
 template <class C, class A, class B>
 inline constexpr bool mixes = scalar<C>&& scalar<std::remove_const_t<A>>&&
     scalar<std::remove_const_t<B>>&& std::same_as<arithmetic_t<C>, arithmetic_t<A>>&&
@@ -41,13 +41,13 @@ inline constexpr bool multiplies = [] {
 
 /// c[m, n] = sum over k of a[m, k] b[k, n], or c[m, n] += ... with update::accumulate
 ///
-/// c [M, N], a [M, K], b [K, N], any strides: a transposed product takes a transposed view. Element
-/// types may differ as long as they share accumulate_t, so bf16 goes with f32; sums have type
-/// accumulate_t and rounded once. On the CPU, each element is one chain of multiply-adds over k, in
-/// order, that starts with 0 or with c[m, n]: the bits of row m depend on row m of a (and c) and on
-/// b alone, not on M or on threads. On CUDA this holds up to M = 16; beyond, a library chooses the
-/// order by shapes, strides and alignment. c must not overlap a or b. Throws mtp::error on wrong
-/// shapes and on too little workspace.
+/// c [M, N], a [M, K], b [K, N], any strides: pass a transposed view for a transposed product.
+/// Element types may differ if they share accumulate_t, as bf16 and f32 do; sums have type
+/// accumulate_t and are rounded once. On the CPU, each element is one chain of multiply-adds over
+/// k, in order, starting from 0 or from c[m, n]: the bits of row m depend only on row m of a (and
+/// c) and on b, not on M or on threads. On CUDA this holds up to M = 16; beyond, a library chooses
+/// the order by shapes, strides and alignment. c must not overlap a or b. Throws mtp::error on
+/// wrong shapes and on too small a workspace.
 template <class S, class Shape, class A, class ShapeA, class B, class ShapeB, class Backend>
 detail::void_if<detail::mixes<S, A, B>, detail::multiplies<Shape, ShapeA, ShapeB>> matmul(
     context<Backend>& context,
@@ -72,7 +72,7 @@ detail::void_if<detail::mixes<S, A, B>, detail::multiplies<Shape, ShapeA, ShapeB
     check(a.extent(1) == b.extent(0),
           "matmul: expected b with ",
           a.extent(1),
-          " rows, the columns of a, got ",
+          " rows, as many as a has columns, got ",
           b.shape());
     check(c.extent(0) == a.extent(0) && c.extent(1) == b.extent(1),
           "matmul: expected c of shape [",
@@ -86,7 +86,7 @@ detail::void_if<detail::mixes<S, A, B>, detail::multiplies<Shape, ShapeA, ShapeB
 }
 
 /// @cond
-// Calls with tensors, and what calls are told that fit no operation above.
+// Overloads for tensors, and messages for calls that match no declaration above.
 MTP_OPERATION(matmul,
               as_operand,
               "expected (context, c, a, b, update), c, a and b views of one backend")

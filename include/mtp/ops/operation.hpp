@@ -1,5 +1,5 @@
-// What every operation is made of besides its contract: the way to the backend, calls with tensors,
-// and what calls are told that fit nothing. Macros, because all of it repeats the operation's name.
+// Macros that every operation uses: dispatch to the backend, overloads for tensors, and messages
+// for calls that match nothing. They are macros because each repeats the operation's name.
 #pragma once
 
 #include <type_traits>
@@ -10,18 +10,18 @@
 #include "mtp/core/operand.hpp"
 #include "mtp/core/refusal.hpp"
 
-/// The last line of an operation: calls the backend's function of the same name, in the default
-/// floating-point environment. Does not compile, with a sentence, where the backend has none for
-/// these arguments.
+/// The last line of an operation: calls the backend's function of the same name in the default
+/// floating-point environment. If the backend has none for these arguments, compilation fails with
+/// a message.
 #define MTP_DISPATCH(operation, ...)                                         \
   static_assert(                                                             \
       requires { ops_of<Backend>::operation(__VA_ARGS__); },                 \
       #operation ": the backend has no such operation for these arguments"); \
   detail::in_default_environment([&] { ops_of<Backend>::operation(__VA_ARGS__); })
 
-/// Lets tensors stand for views in calls of `operation`, a function of a context and of views: a
-/// call with a tensor among its arguments is made again with what detail::`operand` makes of each
-/// (core/operand.hpp). Stands behind the operation, in its namespace.
+/// Adds an overload of `operation`, a function of a context and views, for calls with tensors:
+/// detail::`operand` converts each argument (core/operand.hpp). Stands after the operation, in its
+/// namespace.
 #define MTP_TAKES_TENSORS(operation, operand)                                                   \
   template <class Context, class First, class... Rest>                                          \
   requires(detail::some_tensor<First, Rest...>) decltype(auto) operation(                       \
@@ -40,9 +40,9 @@
                      detail::operand(std::forward<Rest>(rest))...);                             \
   }
 
-/// Stands behind an operation, in its namespace: tensors for views, as above; what a call is told
-/// that fits no declaration, `usage`, a literal; and the tag op::`operation`, by which `supported`
-/// asks (ops/supported.hpp).
+/// Stands after an operation, in its namespace. Adds the overload for tensors, an overload that
+/// fails with the message `usage`, a literal, for calls that match nothing, and the tag
+/// op::`operation`, which `supported` takes (ops/supported.hpp).
 #define MTP_OPERATION(operation, operand, usage)                                   \
   MTP_TAKES_TENSORS(operation, operand)                                            \
   template <class Call = void>                                                     \

@@ -1,14 +1,14 @@
 // Operators on tensors and views, and operations that return new tensors.
 //
-// Each `a + b` allocates its result: good for a few lines, bad for a loop, where add(context, y, a,
-// b) writes into a tensor that is there. Operands broadcast against each other
-// (core/broadcast.hpp), are of one element type and backend, and one of the two may be a number.
-// The result is a contiguous tensor, of the operands' shape type if they share it, else of
+// Each `a + b` allocates its result. That is good for a few lines, not for a loop, where
+// add(context, y, a, b) writes into an existing tensor. Operands broadcast against each other
+// (core/broadcast.hpp) and have one element type and backend; one of the two may be a number. The
+// result is a contiguous tensor. It has the operands' shape type if they share one, else
 // dims<rank>.
 //
-// Operators are for memory of the host. They name no context, so they compute on the calling
-// thread; add(context, a, b) and its like use the context's threads, and work on any backend. The
-// bits are the same. Throws mtp::error for shapes that do not go together.
+// Operators are for memory of the host. They take no context and compute on the calling thread;
+// add(context, a, b) and its like use the context's threads and work on any backend. The bits are
+// the same. Shapes that do not broadcast throw mtp::error.
 #pragma once
 
 #include <concepts>
@@ -30,7 +30,7 @@ namespace mtp::inline MTP_ABI {
 
 namespace detail {
 
-/// The shape of a result, whose type is that of the operands if they agree.
+/// The shape of a result; it has the operands' type if they share one.
 template <class A, class B>
 auto result_shape(const A& a, const B& b) {
   if constexpr (std::same_as<A, B>) {
@@ -40,7 +40,7 @@ auto result_shape(const A& a, const B& b) {
   }
 }
 
-/// A context for an operator: of the calling thread alone.
+/// A context for an operator, with the calling thread only.
 template <class Backend>
 auto operator_context() {
   static_assert(host_accessible<Backend>,
@@ -52,7 +52,7 @@ auto operator_context() {
 template <class T>
 concept arithmetic_number = std::is_arithmetic_v<std::remove_cvref_t<T>>;
 
-/// Two operands, or one and a number.
+/// Two operands, or an operand and a number.
 template <class A, class B>
 concept operands = (operand<A> && (operand<B> || arithmetic_number<B>)) ||
                    (arithmetic_number<A> && operand<B>);
@@ -61,7 +61,8 @@ template <class X>
 using backend_of =
     typename std::remove_cvref_t<decltype(as_operand(std::declval<X>()))>::backend_type;
 
-/// A number as a view of rank 0, of the other operand's type; an operand as its view.
+/// A number becomes a view of rank 0 with the other operand's element type; an operand becomes its
+/// view.
 template <class Other, class X>
 auto as_view(const X& x, typename std::remove_cvref_t<Other>::value_type& memory) {
   if constexpr (arithmetic_number<X>) {
@@ -74,7 +75,7 @@ auto as_view(const X& x, typename std::remove_cvref_t<Other>::value_type& memory
   }
 }
 
-/// function(context, a, b) on the views of two operands of an operator.
+/// Calls function(context, a, b) with the views of two operands of an operator.
 template <class A, class B, class Function>
 auto operate(const A& a, const B& b, const Function& function) {
   using any_operand = std::conditional_t<operand<A>, A, B>;
@@ -83,7 +84,7 @@ auto operate(const A& a, const B& b, const Function& function) {
   return function(context, as_view<any_operand>(a, number), as_view<any_operand>(b, number));
 }
 
-/// y = function(y, b) in place.
+/// Computes y = function(y, b) in place.
 template <class Y, class B, class Function>
 void operate_in_place(const Y& y, const B& b, const Function& function) {
   auto context = operator_context<typename Y::backend_type>();
@@ -157,7 +158,7 @@ requires(detail::operand<B> || detail::arithmetic_number<B>) Y && operator-=(Y&&
   return std::forward<Y>(y);
 }
 
-/// The product, element by element of a and b in a new tensor.
+/// The element-wise product of a and b in a new tensor.
 template <class A, class ShapeA, class B, class ShapeB, class Backend>
 [[nodiscard]] auto multiply(context<Backend>& context,
                             view<A, ShapeA, Backend> a,

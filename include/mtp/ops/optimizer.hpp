@@ -1,4 +1,4 @@
-// One step of AdamW, and what a step needs to know of all gradients together.
+// An update by AdamW, and the sum of squares of all gradients.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +9,9 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// result[0] = sum of squares of all elements of x [P], kept in double, in an order that depends on
-/// P alone: not on threads. NaN or infinity among the elements shows in the result. result [1]
+/// result[0] = sum of squares of all elements of x [P]; result [1]. The sum has type double, and
+/// its order depends on P only, not on threads. NaN or infinity among the elements reaches the
+/// result.
 template <detail::scalar_or_const S, detail::vector_shape Shape, class Backend>
 void sum_of_squares(context<Backend>& context,
                     out_vector<double, Backend> result,
@@ -21,14 +22,14 @@ void sum_of_squares(context<Backend>& context,
   MTP_DISPATCH(sum_of_squares, context, result, in_vector<element, Backend>(x));
 }
 
-/// What adamw_update needs besides the arrays.
+/// The scalar arguments of adamw_update.
 struct adamw_coefficients {
   double learning_rate;   ///< of this step
   double beta1;           ///< decay of the first moments
   double beta2;           ///< decay of the second moments
   double epsilon;         ///< added to the root of the second moment
-  double weight_decay;    ///< of the ranges that decay
-  double gradient_scale;  ///< every gradient is multiplied by it first: clipping
+  double weight_decay;    ///< in ranges that decay
+  double gradient_scale;  ///< factor of every gradient, for clipping
   double correction1;     ///< 1 - beta1^step
   double correction2;     ///< 1 - beta2^step
 };
@@ -53,14 +54,13 @@ inline constexpr index_t adamw_range_elements = 16384;
 ///     master[p] -= learning_rate (weight_decay master[p] + delta)
 ///     value[p]  = master[p], rounded to value's element type
 ///
-/// A value that is not its rounded master was changed since the last update, by whomever: then
-/// master[p] = value[p] first.
+/// If a value is not its rounded master, the program has changed it since the last update. Then
+/// master[p] = value[p] comes first.
 ///
 /// All arrays [P], contiguous; master, moments and gradients in accumulate_t of value's elements.
-/// Where that is the element type itself, master is value. Epsilon is positive in that type.
-/// A second moment below the smallest normal number counts as 0. Ranges [R] lie within [0, P), do
-/// not overlap, and have at most adamw_range_elements elements each. One launch, however many
-/// parameters.
+/// If that is the element type itself, master is value. Epsilon is positive in that type. A second
+/// moment below the smallest normal number counts as 0. Ranges [R] lie within [0, P), do not
+/// overlap, and have at most adamw_range_elements elements each. One launch updates all parameters.
 template <scalar S, detail::vector_shape Shape, class Backend>
 void adamw_update(context<Backend>& context,
                   view<S, Shape, Backend> value,
@@ -88,34 +88,35 @@ void adamw_update(context<Backend>& context,
                 ranges(r).count <= values.extent(0) - ranges(r).begin,
             "adamw_update: range ",
             r,
-            " of ",
+            ", ",
             ranges(r).count,
-            " elements at ",
+            " elements from ",
             ranges(r).begin,
-            " does not lie in [0, ",
+            " on, must lie in [0, ",
             values.extent(0),
-            ") or exceeds ",
+            ") and have at most ",
             adamw_range_elements);
     }
   }
   if constexpr (std::is_same_v<S, accumulate_t<S>>) {
     check(master.data() == values.data(),
-          "adamw_update: master must be value where both have one element type");
+          "adamw_update: expected master to be value, because both have one element type");
   }
   MTP_DISPATCH(
       adamw_update, context, values, master, first, second, gradient, ranges, coefficients);
 }
 
 /// @cond
-// Calls with tensors, and what calls are told that fit no operation above.
+// Overloads for tensors, and messages for calls that match no declaration above.
 MTP_OPERATION(sum_of_squares,
               as_operand,
               "expected (context, result [1], x [P]), views of one backend, of double and of f64, "
               "f32 or bf16")
-MTP_OPERATION(adamw_update,
-              as_operand,
-              "arrays must be of the context's backend, and all but value and ranges of the "
-              "accumulator type of value")
+MTP_OPERATION(
+    adamw_update,
+    as_operand,
+    "expected (context, value, master, first, second, gradient, ranges, coefficients), of one "
+    "backend, master to gradient of the accumulator type of value")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

@@ -1,4 +1,4 @@
-// Random numbers into parameters.
+// Fills parameters with random numbers.
 #pragma once
 
 #include <cmath>
@@ -11,12 +11,12 @@ namespace mtp::inline MTP_ABI {
 
 /// W[n, k] = deviation * random.normal(n K + k)                 W [N, K]
 ///
-/// An element depends on the stream and on its place in row-major order alone: not on the layout of
-/// the backend, on threads or on other elements. Padding is not written. The product is computed in
-/// f64, rounded to accumulate_t and then to W's element type. Backends differ as far as their
-/// logarithms and cosines do: f64 by at most 8 * 2^-52 of an element, other types by at most one
-/// unit in the last place, and that in about one of 10^8 elements of f32. Throws mtp::error unless
-/// deviation is finite and not negative; W is then untouched.
+/// An element depends only on the stream and on its index in row-major order: not on the backend's
+/// layout, on threads or on other elements. Padding is not written. The product is computed in f64,
+/// rounded to accumulate_t and then to W's element type. Backends differ as far as their logarithms
+/// and cosines do: in f64 by at most 8 * 2^-52 of an element, in other types by at most one unit in
+/// the last place, and that in about one of 10^8 elements of f32. Throws mtp::error unless
+/// deviation is finite and not negative; W is then unchanged.
 template <scalar S, class Backend>
 void fill_normal(context<Backend>& context,
                  weight_view<S, Backend> w,
@@ -29,7 +29,7 @@ void fill_normal(context<Backend>& context,
 }
 
 /// @cond
-// Calls with tensors, and what calls are told that fit no operation above.
+// Overloads for tensors, and messages for calls that match no declaration above.
 MTP_OPERATION(
     fill_normal,
     as_operand,

@@ -1,11 +1,11 @@
-// Reductions over the last dimension, or over everything.
+// Reductions over the last dimension, or over all elements.
 //
-// The rank of y tells which: with x [..., C],
+// The rank of y chooses. With x [..., C]:
 //   y [...]  (x without its last dimension)   y[...] = reduction over c of x[..., c]
 //   y []     (rank 0)                         y = reduction over all elements in row-major order
 // Views may have any strides; y must not overlap x. Results are overwritten (=). The order of a sum
-// depends on the number of its elements alone: not on strides, nor on threads, nor on the rows
-// beside it. Shapes that do not fit throw mtp::error before anything is written.
+// depends only on the number of its elements: not on strides, threads or neighbouring rows. Shapes
+// that do not fit throw mtp::error before anything is written.
 #pragma once
 
 #include <concepts>
@@ -33,7 +33,7 @@ inline constexpr bool reduces = [] {
   }
 }();
 
-/// The type of results: that of the elements, or their accumulator type.
+/// y has the element type of x or its accumulator type.
 template <class S, class X>
 inline constexpr bool reduced_element = [] {
   if constexpr (scalar<std::remove_const_t<X>>) {
@@ -43,7 +43,7 @@ inline constexpr bool reduced_element = [] {
   }
 }();
 
-/// The type of places.
+/// The type of indices.
 template <class Index>
 inline constexpr bool index_element = std::same_as<Index, token_t> || std::same_as<Index, index_t>;
 
@@ -63,7 +63,7 @@ void check_reduced(const char* function, const Y& y, const X& x) {
 
 /// y = sum of x; 0 for no elements
 ///
-/// Kept in accumulate_t, added pairwise. y has x's element type or accumulate_t of it.
+/// Sums have type accumulate_t and are pairwise. y has x's element type or accumulate_t of it.
 template <class S, class Shape, class X, class ShapeX, class Backend>
 detail::void_if<detail::reduced_element<S, X>, detail::reduces<Shape, ShapeX>> sum(
     context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, Backend> x) {
@@ -89,7 +89,7 @@ detail::void_if<detail::reduced_element<S, X>, detail::reduces<Shape, ShapeX>> m
 
 /// y = largest element of x; NaN if one is NaN, -inf for no elements
 ///
-/// Among zeros of different sign the first counts.
+/// Of zeros with different signs, the result is the first.
 template <class S, class Shape, class X, class ShapeX, class Backend>
 detail::void_if<detail::reduced_element<S, X>, detail::reduces<Shape, ShapeX>> maximum(
     context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, Backend> x) {
@@ -115,8 +115,8 @@ detail::void_if<detail::reduced_element<S, X>, detail::reduces<Shape, ShapeX>> m
 
 /// y = index of the largest element of x, along the last dimension or in row-major order
 ///
-/// Ties go to the lowest index. NaN never wins; -1 where there is nothing but NaN, or nothing. y
-/// holds token_t or index_t; throws if its type cannot hold every index.
+/// Ties go to the lowest index. NaN never wins; the result is -1 if all elements are NaN or there
+/// are none. y holds token_t or index_t. Throws mtp::error if its type cannot hold every index.
 template <class Index, class Shape, class X, class ShapeX, class Backend>
 detail::void_if<detail::index_element<Index>,
                 scalar<std::remove_const_t<X>>,
@@ -141,7 +141,7 @@ argmax(context<Backend>& context, view<Index, Shape, Backend> y, view<X, ShapeX,
 }
 
 /// @cond
-// Calls with tensors, and what calls are told that fit no operation above.
+// Overloads for tensors, and messages for calls that match no declaration above.
 MTP_OPERATION(sum, as_operand, "expected (context, y, x), views of one backend")
 MTP_OPERATION(mean, as_operand, "expected (context, y, x), views of one backend")
 MTP_OPERATION(maximum, as_operand, "expected (context, y, x), views of one backend")

@@ -6,10 +6,10 @@
 //   sum(context, x, axis)      the same in a new tensor of dims<rank - 1>, which it allocates
 //   sum(context, x)            over all elements, a new tensor of rank 0
 //
-// and so with mean, maximum, minimum and argmax. y has the shape of x without the dimension, or
-// keeps it with size 1, so that y broadcasts against x. What the operations of ops/reduce.hpp
-// promise holds with the axis in place of the last dimension: the order of a sum, NaN, ties, and
-// what is thrown. New tensors have x's element type; those of argmax hold index_t.
+// mean, maximum, minimum and argmax have the same forms. y has the shape of x without the
+// dimension, or with size 1 there, so that y broadcasts against x. The promises of ops/reduce.hpp
+// about the order of a sum, NaN, ties and exceptions hold for the axis as for the last dimension.
+// New tensors have x's element type; those of argmax hold index_t.
 #pragma once
 
 #include <array>
@@ -28,12 +28,16 @@ namespace mtp::inline MTP_ABI {
 
 namespace detail {
 
-/// x with dimension `axis` behind all others.
+/// x with dimension `axis` moved to the end.
 template <class X>
 typename X::part_type with_axis_last(const char* function, const X& x, int axis) {
   static_assert(X::rank > 0, "reduce: a view of rank 0 has no dimension to reduce over");
-  check(
-      axis >= 0 && axis < X::rank, function, ": dimension ", axis, " of a view of rank ", X::rank);
+  check(axis >= 0 && axis < X::rank,
+        function,
+        ": expected an axis in [0, ",
+        X::rank,
+        "), got ",
+        axis);
   auto sizes = x.shape().sizes();
   auto strides = x.strides();
   for (std::size_t d = static_cast<std::size_t>(axis); d + 1 < sizes.size(); ++d) {
@@ -45,7 +49,7 @@ typename X::part_type with_axis_last(const char* function, const X& x, int axis)
   return {x.data(), dims<X::rank>(sizes), strides};
 }
 
-/// y of the shape that is left of x, without the dimension if y keeps it.
+/// y without the reduced dimension, if y keeps it.
 template <class X, class Y>
 auto without_axis([[maybe_unused]] const char* function, const Y& y, [[maybe_unused]] int axis) {
   static_assert(Y::rank == X::rank - 1 || Y::rank == X::rank,

@@ -50,9 +50,9 @@ void rms_norm_forward(context<Backend>& context,
 ///     m           = mean over c of dy[c] weight[c] x[c]
 ///     dweight[c] += sum over n, h of dy[c] x[c] r
 ///
-/// Shapes as in forward; residual [N, H, C] or nothing (data null): zero. dx may be residual or dy.
-/// The order of the sum for dweight depends on shapes alone. dweight without data: not wanted.
-/// Throws mtp::error on wrong shapes.
+/// Shapes as in forward; residual [N, H, C], or no data for zero. dx may be residual or dy. The
+/// order of the sum for dweight depends on the shapes only. If dweight has no data, it is not
+/// computed. Throws mtp::error on wrong shapes.
 template <scalar S, class Backend>
 void rms_norm_backward(context<Backend>& context,
                        view<S, dims<3>, Backend> dx,
@@ -100,15 +100,17 @@ void rms_norm_backward(context<Backend>& context,
 }
 
 /// @cond
-// Calls with tensors, and what calls are told that fit no operation above.
-MTP_OPERATION(rms_norm_forward,
-              as_dynamic_operand,
-              "views and weights must be of the context's backend, and of one element type or its "
-              "accumulator type")
-MTP_OPERATION(rms_norm_backward,
-              as_dynamic_operand,
-              "views and weights must be of the context's backend, and of one element type or its "
-              "accumulator type")
+// Overloads for tensors, and messages for calls that match no declaration above.
+MTP_OPERATION(
+    rms_norm_forward,
+    as_dynamic_operand,
+    "expected (context, y, inv_rms, x, weight [C], epsilon), of one backend, y, x and weight "
+    "of one element type, inv_rms of its accumulator type")
+MTP_OPERATION(
+    rms_norm_backward,
+    as_dynamic_operand,
+    "expected (context, dx, dweight [C], dy, x, inv_rms, weight [C], residual), of one backend, "
+    "dweight and inv_rms of the accumulator type, the others of one element type")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

@@ -72,7 +72,7 @@ void rope_backward(context<Backend>& context,
 }
 
 /// @cond
-// Calls with tensors, and what calls are told that fit no operation above.
+// Overloads for tensors, and messages for calls that match no declaration above.
 MTP_OPERATION(rope_forward,
               as_dynamic_operand,
               "expected (context, x [N, H, E], table [P, E], length, first), dynamic views of one "

@@ -1,5 +1,5 @@
-// How tokens are chosen from logits: the numbers that choose_tokens reads, in the backend's memory,
-// so that a recorded cycle stays what it is whatever they are.
+// The sampling rule of a sequence: the numbers that choose_tokens reads. They are in the backend's
+// memory, so a recorded cycle stays the same for all numbers.
 #pragma once
 
 #include <cstdint>
@@ -11,30 +11,30 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// The whole numbers of sampling_rule::integers.
+/// Indices of sampling_rule::integers.
 enum sampling_integer : index_t {
   sampling_seed,            ///< the 64 bits of the seed
-  sampling_sequence,        ///< number of the sequence among those of one seed, in [0, 2^32)
-  sampling_prompt_length,   ///< tokens in front of the first generated one
-  sampling_min_new_tokens,  ///< generated tokens before which no stop token is chosen
-  sampling_stop_count,      ///< how many of stop_tokens count
+  sampling_sequence,        ///< number of the sequence of this seed, in [0, 2^32)
+  sampling_prompt_length,   ///< tokens before the first generated one
+  sampling_min_new_tokens,  ///< no stop token before so many generated tokens
+  sampling_stop_count,      ///< how many stop_tokens are in use
   sampling_has_bias,        ///< whether the bias is added, 0 or 1
-  sampling_top_k,           ///< tokens that are kept; 0: all
-  sampling_integers,        ///< how many numbers there are
+  sampling_top_k,           ///< how many tokens are kept; 0: all
+  sampling_integers,        ///< how many there are
 };
 
-/// The real numbers of sampling_rule::reals.
+/// Indices of sampling_rule::reals.
 enum sampling_real : index_t {
   sampling_temperature,         ///< 0: the largest, without noise
   sampling_top_p,               ///< probability that is kept, in (0, 1]
   sampling_min_p,               ///< least share of the largest probability, in [0, 1]
   sampling_repetition_penalty,  ///< above 0; 1: none
-  sampling_frequency_penalty,   ///< for each time; 0: none
+  sampling_frequency_penalty,   ///< per occurrence; 0: none
   sampling_presence_penalty,    ///< once; 0: none
-  sampling_reals,               ///< how many numbers there are
+  sampling_reals,               ///< how many there are
 };
 
-/// A rule of sampling. choose_tokens says what each number does.
+/// A sampling rule. choose_tokens says what each number does.
 template <class Backend>
 struct sampling_rule {
   vector_view<index_t, Backend> integers{nullptr, dims<1>{0}};  ///< [sampling_integers]
@@ -43,7 +43,7 @@ struct sampling_rule {
                                             dims<1>{0}};  ///< [sampling_stop_count] at least
   vector_view<float, Backend> bias{nullptr, dims<1>{0}};  ///< [V] with sampling_has_bias
 
-  /// Whether there is a rule: without one, the token of the largest logit is chosen.
+  /// Whether there is a rule. Without one, the token of the largest logit is chosen.
   bool exists() const { return integers.data() != nullptr; }
 };
 
@@ -51,7 +51,7 @@ namespace detail {
 
 /// The numbers of a rule, as its backend's kernels read them.
 struct sampling_numbers {
-  /// Of a rule with room for so many stop tokens.
+  /// Reads a rule with room for `room` stop tokens.
   MTP_HOST_DEVICE sampling_numbers(const index_t* integers, const double* reals, index_t room)
       : noise_seed{static_cast<std::uint64_t>(integers[sampling_seed])},
         sequence(static_cast<std::uint32_t>(integers[sampling_sequence])),
@@ -70,7 +70,7 @@ struct sampling_numbers {
   MTP_HOST_DEVICE bool penalizes() const {
     return repetition != 1 || frequency != 0 || presence != 0;
   }
-  /// Whether a stop token may not stand at a position.
+  /// Whether stop tokens are excluded at a position.
   MTP_HOST_DEVICE bool forbids_stop(index_t position) const {
     return position - prompt_length < min_new_tokens;
   }

@@ -11,9 +11,9 @@ namespace mtp::inline MTP_ABI {
 /// x[..., c']
 ///
 /// y, x [..., C] of one element type, any strides; computed in accumulate_t. y may be x.
-/// Row-invariant. Terms too small for a normal number become zero, -inf exactly so; a row with a
-/// NaN, with +inf or with nothing but -inf becomes NaN throughout. Throws mtp::error on wrong
-/// shapes and on too little workspace.
+/// Row-invariant. Terms too small for a normal number become zero, and -inf gives exactly zero. A
+/// row with a NaN, with +inf or with only -inf becomes all NaN. Throws mtp::error on wrong shapes
+/// and on too small a workspace.
 template <class S, class Shape, class X, class ShapeX, class Backend>
 detail::void_if<detail::one_element<S, X>, detail::same_shape<Shape, ShapeX>, (Shape::rank >= 1)>
 softmax_forward(context<Backend>& context, view<S, Shape, Backend> y, view<X, ShapeX, Backend> x) {
@@ -30,7 +30,7 @@ softmax_forward(context<Backend>& context, view<S, Shape, Backend> y, view<X, Sh
 /// dx[..., c] = y[..., c] (dy[..., c] - sum over c' of dy[..., c'] y[..., c'])
 ///
 /// dx, dy, y [..., C]; y is the result of softmax_forward. dx is overwritten (=), and may be dy or
-/// y. Row-invariant. Throws mtp::error on wrong shapes and on too little workspace.
+/// y. Row-invariant. Throws mtp::error on wrong shapes and on too small a workspace.
 template <class S, class Shape, class G, class ShapeG, class Y, class ShapeY, class Backend>
 detail::void_if<detail::one_element<S, G, Y>,
                 detail::same_shape<Shape, ShapeG>,
@@ -52,7 +52,7 @@ softmax_backward(context<Backend>& context,
 }
 
 /// @cond
-// Calls with tensors, and what calls are told that fit no operation above.
+// Overloads for tensors, and messages for calls that match no declaration above.
 MTP_OPERATION(softmax_forward, as_operand, "expected (context, y, x), views of one backend")
 MTP_OPERATION(softmax_backward, as_operand, "expected (context, dx, dy, y), views of one backend")
 /// @endcond

@@ -2,8 +2,8 @@
 //
 //   supported<op::add, cpu, view<float, dims<2>, cpu>, tensor<float, dims<2>, cpu>&, ..>
 //
-// A call itself does not tell: overloads that refuse with a sentence accept everything, so
-// `requires { add(..) }` holds for nonsense.
+// `requires { add(..) }` does not tell, because the overloads that fail with a readable message
+// accept every call.
 #pragma once
 
 #include <concepts>
@@ -36,7 +36,7 @@ struct rms_norm_backward;
 
 namespace detail {
 
-/// The argument as an operation reads it, and with sizes known at run time and another rank.
+/// An argument as an operation reads it, and with dynamic sizes and another rank.
 template <class T>
 struct argument {
   using constant = T;
@@ -59,20 +59,20 @@ struct argument<weight_view<Element, Backend>> {
   static constexpr int rank = 0;
 };
 
-/// A declaration of the operation takes the call, and its own conditions hold.
+/// A declaration of the operation matches the call, and its conditions hold.
 template <class Op, class Context, class... Arguments>
 concept accepted = requires(Context& context, const Arguments&... arguments) {
   { Op::call(context, arguments...) } -> std::same_as<void>;
 };
 
-/// Inputs of these operations reach the backend with the rank of the result.
+/// Inputs of these operations are passed to the backend with the rank of the result.
 template <class Op>
 concept broadcasts_inputs =
     std::same_as<Op, op::add> || std::same_as<Op, op::subtract> || std::same_as<Op, op::multiply> ||
     std::same_as<Op, op::divide> || std::same_as<Op, op::transform> || std::same_as<Op, op::where>;
 
-/// The rank with which argument `place` of rank `rank` reaches the backend; `first` is that of the
-/// first argument.
+/// The rank with which the backend receives argument `place` of rank `rank`; `first` is the rank of
+/// the first argument.
 template <class Op>
 constexpr int dispatched_rank(std::size_t place, int rank, int first) {
   if constexpr (broadcasts_inputs<Op>) {
@@ -86,7 +86,7 @@ constexpr int dispatched_rank(std::size_t place, int rank, int first) {
   }
 }
 
-/// The question about one call, whose arguments are views and numbers.
+/// Whether one call is supported; its arguments are views and numbers.
 template <class Op, class Backend, class... Arguments>
 struct call_of {
   static constexpr bool is_accepted = accepted<Op, context<Backend>, Arguments...>;
@@ -99,7 +99,7 @@ struct call_of {
         std::conditional_t<Each == Place, typename argument<Arguments>::constant, Arguments>...>;
   }
 
-  /// What the backend gets: of a view that may be constant, a constant one.
+  /// The type that the backend receives: a view of const elements where the operation only reads.
   template <std::size_t Place, class Argument, class All, int First>
   using dispatched = typename argument<
       std::conditional_t<reads<Place>(All{}), typename argument<Argument>::constant, Argument>>::
@@ -151,16 +151,16 @@ constexpr bool is_supported() {
 
 }  // namespace detail
 
-/// Operation(context, arguments...) compiles, for a context of the backend and arguments of these
-/// types: a declaration takes them, its conditions on element types, ranks and static shapes hold,
-/// and the backend has the operation for them. A tensor is asked for as it is passed, tensor<..>&
+/// Whether Operation(context, arguments...) compiles for a context of the backend and arguments of
+/// these types: a declaration matches, its conditions on element types, ranks and static shapes
+/// hold, and the backend has the operation for them. Write a tensor as it is passed: tensor<..>&
 /// for a variable, tensor<..> for a temporary.
 ///
-/// Operation is a tag of namespace op, which every operation has that a backend carries out. Its
-/// header must be included. Not covered is what is made of those: reductions with an axis and such
-/// that return a tensor (ask for the reduction over the last dimension), functions of one element
-/// (ask for transform), concatenate and stack (ask for copy), and clone. They deduce what they
-/// return, so that asking would compile their bodies, assertions included.
+/// Operation is a tag in namespace op; every operation that a backend carries out has one. The
+/// operation's header must be included. Functions built on operations are not covered: reductions
+/// with an axis or with a tensor as result (ask for the reduction over the last dimension),
+/// functions of one element (ask for transform), concatenate and stack (ask for copy), and clone.
+/// Their result types are deduced, so asking would compile their bodies, assertions included.
 template <class Operation, class Backend, class... Arguments>
 inline constexpr bool supported = false;
 /// The same for a call with arguments.

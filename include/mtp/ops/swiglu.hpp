@@ -69,7 +69,7 @@ void silu_residual_backward(context<Backend>& context,
 }
 
 /// @cond
-// Calls with tensors, and what calls are told that fit no operation above.
+// Overloads for tensors, and messages for calls that match no declaration above.
 MTP_OPERATION(swiglu_forward,
               as_dynamic_operand,
               "expected (context, y [N, F], gate_up [N, 2F]), dynamic views of one backend and "

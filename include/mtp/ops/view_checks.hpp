@@ -1,5 +1,4 @@
-// What the contracts of the generic operations ask of their views before and while the program
-// runs.
+// Checks of views, at compile time and at run time, for the generic operations.
 #pragma once
 
 #include <concepts>
@@ -25,13 +24,12 @@ struct arithmetic<T> {
   using type = accumulate_t<T>;
 };
 
-/// The type that a function of one element gets and returns: float for bf16, else the element
-/// itself.
+/// The argument and result type of a function of one element: the accumulator type of scalars, else
+/// the element type itself.
 template <class T>
 using arithmetic_t = typename arithmetic<std::remove_const_t<T>>::type;
 
-/// Two shapes, or their first `dimensions` sizes, that may be equal as far as the compiler can
-/// tell.
+/// Two shapes, or their first `dimensions` sizes, may be equal as far as the compiler can tell.
 template <class A, class B>
 constexpr bool may_equal(int dimensions) {
   for (std::size_t d = 0; d < static_cast<std::size_t>(dimensions); ++d) {
@@ -55,12 +53,12 @@ inline constexpr bool same_shape = [] {
 template <class Y, class X>
 inline constexpr bool same_element = std::same_as<Y, std::remove_const_t<X>>;
 
-/// Elements that are computed with, the first of them writable, all of one type.
+/// All elements have one scalar type, and the first is writable.
 template <class Y, class... X>
 inline constexpr bool one_element = scalar<Y> && (same_element<Y, X> && ...);
 
-/// What an operation of a backend gets: sizes known at run time only, so that one instantiation
-/// serves all static shapes.
+/// Views as the backend receives them: with dynamic sizes, so that one instantiation serves all
+/// static shapes.
 template <class Element, class Shape, class Backend>
 view<const Element, dims<Shape::rank>, Backend> input(const view<Element, Shape, Backend>& x) {
   return x;

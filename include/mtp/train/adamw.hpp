@@ -20,7 +20,7 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// What an update is made with, besides the learning rate.
+/// The options of an update, without the learning rate.
 struct adamw_options {
   double beta1 = 0.9;         ///< decay of the first moments
   double beta2 = 0.95;        ///< decay of the second moments
@@ -28,24 +28,24 @@ struct adamw_options {
   double weight_decay = 0.1;  ///< decoupled; not on norms and biases
 };
 
-/// Moments of all parameters, and the step (Loshchilov and Hutter 2019, arXiv 1711.05101, algorithm
-/// 2). Where the model's elements are bf16, it also holds the parameters in f32: a step is often
-/// smaller than the distance between two bf16 numbers.
+/// AdamW: the moments of all parameters and the number of updates (Loshchilov and Hutter 2019,
+/// arXiv 1711.05101, algorithm 2). For a model with bf16 elements it also holds the parameters in
+/// f32, because a step is often smaller than the distance between two bf16 numbers.
 template <model_config Config, class Backend, scalar S = float>
 class adamw {
  public:
   /// The model that is trained.
   using model_type = language_model<Config, Backend, S>;
-  /// What moments, gradients and masters are kept in.
+  /// The type of moments, gradients and masters.
   using sum_type = accumulate_t<S>;
   /// One number per parameter, in the model's layout.
   using sum_array = parameter_array<sum_type, Backend>;
-  /// Whether parameters are also kept in f32.
+  /// Whether the parameters are also held in f32.
   static constexpr bool has_master = !std::is_same_v<S, sum_type>;
 
-  /// Moments of zero, for the model's parameters as they are. Model and context must outlive the
-  /// optimizer's calls only. Throws mtp::error for betas outside [0, 1), an epsilon that is not
-  /// positive or rounds to 0, or a weight decay that is negative or infinite.
+  /// Starts with moments of zero and the model's parameters as they are. Model and context must
+  /// outlive the calls of the optimizer only. Throws mtp::error for betas outside [0, 1), an
+  /// epsilon that is not positive or rounds to 0, or a weight decay that is negative or infinite.
   adamw(context<Backend>& context, model_type& model, const adamw_options& options)
       : options_(options),
         master_(has_master ? model_type::layout.storage : 0),
@@ -73,20 +73,20 @@ class adamw {
     }
   }
 
-  /// What updates are made with.
+  /// The options.
   const adamw_options& options() const { return options_; }
-  /// Updates done: the step of the corrections of the moments.
+  /// Number of updates so far; the corrections of the moments depend on it.
   std::int64_t updates() const { return updates_; }
-  /// For a resumed run.
+  /// Sets the number of updates of a resumed run.
   void set_updates(std::int64_t updates) { updates_ = updates; }
   /// First moments, to read and to restore.
   sum_array first() { return {first_.data(), first_.count()}; }
   /// Second moments, to read and to restore.
   sum_array second() { return {second_.data(), second_.count()}; }
 
-  /// The parameters in the precision that they are trained in: the model's own, unless these are
-  /// bf16. What has been changed in the model since the last update is still the old one here: the
-  /// next update follows it, and master_on_host() gives what it will follow.
+  /// The parameters in the precision of training: the model's own, or f32 masters for bf16. A
+  /// parameter that was changed in the model since the last update still has its old value here.
+  /// The next update takes the new one; master_on_host() already returns it.
   sum_array master(model_type& model) {
     if constexpr (has_master) {
       return {master_.data(), master_.count()};
@@ -95,8 +95,8 @@ class adamw {
     }
   }
 
-  /// A copy of the masters, of those parameters that were changed in the model since the last
-  /// update their new values.
+  /// A copy of the masters, with new values for the parameters that were changed in the model since
+  /// the last update.
   std::vector<sum_type> master_on_host(model_type& model) {
     const auto count = static_cast<std::size_t>(model_type::layout.storage);
     std::vector<sum_type> masters(count);
@@ -115,8 +115,8 @@ class adamw {
     return masters;
   }
 
-  /// One update of the parameters at or behind offset `begin`; gradients are multiplied by
-  /// `gradient_scale` first.
+  /// Updates the parameters from offset `begin` on. Gradients are multiplied by `gradient_scale`
+  /// first.
   void update(context<Backend>& context,
               model_type& model,
               sum_array gradients,
@@ -151,7 +151,7 @@ class adamw {
   }
 
  private:
-  /// All parameters, cut into ranges of at most adamw_range_elements.
+  /// Divides all parameters into ranges of at most adamw_range_elements.
   void make_ranges() {
     std::vector<adamw_range> ranges;
     model_type::layout.visit([&](const std::string&, const parameter& p) {

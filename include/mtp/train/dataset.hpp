@@ -1,4 +1,4 @@
-// Text as training windows: which tokens a step sees is a function of seed and step alone.
+// Text as training windows. The tokens of a step are a function of seed and step.
 #pragma once
 
 #include <algorithm>
@@ -17,26 +17,26 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// How a text becomes windows.
+/// How a text is divided into windows.
 struct dataset_options {
   index_t window = 0;              ///< tokens of a sample: T + 1 + D
-  double validation_share = 0.05;  ///< of the text that is held out; 1: all, nothing to train on
+  double validation_share = 0.05;  ///< share that is held out; 1: all, nothing to train on
   mtp::seed seed{0};               ///< of the order of samples
   index_t stride = 0;              ///< tokens from one held-out window to the next; 0: window - 1
 };
 
-/// A text of tokens, cut into documents, with a part held out for validation. Nothing has to be
-/// saved to resume: sample n of a run is the same whenever it is asked for.
+/// A text of tokens, divided into documents, with a part held out for validation. A resumed run
+/// needs no saved state: sample n of a run is always the same.
 ///
-/// Element is the type that tokens are stored in: std::uint8_t for bytes.
+/// Element is the type in which tokens are stored: std::uint8_t for bytes.
 template <class Element = std::uint8_t>
 class dataset {
  public:
-  /// `document_starts` are ascending positions at which documents begin; the first is 0. Empty: one
-  /// document. `mask` says of each token whether it is a target: 0 for one that is read and never
-  /// to be predicted, such as a prompt's. Empty: all are. Throws mtp::error if the text is shorter
-  /// than a window for training and one for validation, for starts that are none, a mask of another
-  /// size than the text, a window below 2, a share outside [0, 1] and a negative stride.
+  /// `document_starts` are the positions at which documents begin, ascending from 0; empty means
+  /// one document. `mask` has 0 for each token that is never a target, such as those of a prompt;
+  /// empty means that all are targets. Throws mtp::error if the text is shorter than one window for
+  /// training and one for validation, for invalid starts, for a mask of another size than the text,
+  /// a window below 2, a share outside [0, 1] and a negative stride.
   dataset(std::vector<Element> text,
           std::vector<std::int64_t> document_starts,
           const dataset_options& options,
@@ -59,7 +59,7 @@ class dataset {
           n,
           " tokens, got ",
           mask_.size());
-    // By division: so many windows may be more tokens than index_t can count.
+    // By division, because so many windows may have more tokens than index_t can count.
     const bool both = options.validation_share > 0 && options.validation_share < 1;
     const index_t windows = both ? 2 : 1;
     check(options.window <= n / windows,
@@ -85,7 +85,7 @@ class dataset {
   index_t size() const { return static_cast<index_t>(text_.size()); }
   /// Tokens of a sample.
   index_t window() const { return options_.window; }
-  /// How the text became windows.
+  /// How the text was divided into windows.
   const dataset_options& options() const { return options_; }
   /// The text.
   std::span<const Element> text() const { return text_; }
@@ -94,15 +94,15 @@ class dataset {
   /// 0 for each token that is never a target; empty where all are.
   std::span<const std::uint8_t> mask() const { return mask_; }
 
-  /// Windows that training may begin at.
+  /// Number of positions at which a training window may begin.
   index_t training_windows() const { return training_total_; }
-  /// Windows of the held-out text; they do not overlap in their inputs unless the stride says so.
+  /// Number of held-out windows. With the default stride their inputs do not overlap.
   index_t validation_windows() const { return static_cast<index_t>(validation_.size()); }
 
-  /// Sample `number` of the run: a window that begins anywhere in the training text, and the number
-  /// of the document of each of its tokens.  tokens, segments (=) [window]; mask (=) [window], or
-  /// empty where it is not wanted. Throws mtp::error unless there is room for just a window, and
-  /// where all of the text is held out.
+  /// Writes sample `number` of the run, a window that begins anywhere in the training text, and the
+  /// document number of each token. tokens, segments (=) [window]; mask (=) [window], or empty if
+  /// not wanted. Throws mtp::error unless the sizes are those of a window, and if the whole text is
+  /// held out.
   void training_sample(std::uint64_t number,
                        std::span<token_t> tokens,
                        std::span<std::int32_t> segments,
@@ -121,8 +121,8 @@ class dataset {
     copy_window(part.begin + pick - part.windows_before, tokens, segments, mask);
   }
 
-  /// Window `number` of the held-out text, as training_sample. Throws mtp::error as well for a
-  /// number outside [0, validation_windows()).
+  /// Writes window `number` of the held-out text, like training_sample. Also throws mtp::error for
+  /// a number outside [0, validation_windows()).
   void validation_sample(index_t number,
                          std::span<token_t> tokens,
                          std::span<std::int32_t> segments,
@@ -144,8 +144,8 @@ class dataset {
     index_t windows_before;  // training windows in the intervals before this one
   };
 
-  // Held-out pieces are spread over the text, so that both parts hold of everything; no window
-  // crosses the border.
+  // Spreads the held-out pieces over the text, so that both parts contain all kinds of text. No
+  // window crosses a border.
   void split() {
     const index_t n = size(), window = options_.window;
     const auto held = (std::max)(

@@ -1,4 +1,4 @@
-// The losses of a model over a dataset, whichever it was trained on.
+// The losses of a model over any dataset.
 #pragma once
 
 #include <algorithm>
@@ -16,12 +16,12 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// What evaluate does beside the model and the data.
+/// The options of evaluate.
 template <int Depth>
 struct evaluation_options {
   index_t windows = (std::numeric_limits<index_t>::max)();  ///< at most
   index_t batch = 16;                                       ///< windows of a pass
-  std::function<bool()> keep_going = {};  ///< asked before each pass; false ends it
+  std::function<bool()> keep_going = {};  ///< called before each pass; false ends it
 };
 
 namespace detail {
@@ -70,18 +70,18 @@ loss_report<Config.prediction.depth> evaluate_windows(
 
 }  // namespace detail
 
-/// Losses and agreement of a model over the held-out windows of a dataset: per depth, in nats per
-/// valid target of all these windows together.
+/// Losses and agreement of a model over the held-out windows of a dataset: for each depth, in nats
+/// per valid target over all windows.
 ///
 ///     L_k = sum over windows and positions i of -log p_k[i, t[i + 1 + k]] / targets of depth k
 ///
 /// total = sum over k of w_k L_k, with the weights of default_loss_options. The windows have T =
-/// data.window() - 1 - D positions. For a text that is there for this alone, give its dataset
-/// `.validation_share = 1` and `.stride = T`: each token but the first is then a target of depth 0
-/// once, up to the last whole window.
+/// data.window() - 1 - D positions. For a text that serves only for evaluation, construct its
+/// dataset with `.validation_share = 1` and `.stride = T`: then each token except the first is a
+/// target of depth 0 once, up to the last whole window.
 ///
-/// Throws mtp::error where T is not positive or exceeds max_position_embeddings, for a token
-/// outside the vocabulary, and unless options.windows and options.batch are positive.
+/// Throws mtp::error if T is not positive or exceeds max_position_embeddings, for a token outside
+/// the vocabulary, and unless options.windows and options.batch are positive.
 template <model_config Config, class Backend, scalar S, class Element>
 [[nodiscard("evaluate: nothing but the report comes of it")]] loss_report<Config.prediction.depth>
 evaluate(context<Backend>& context,

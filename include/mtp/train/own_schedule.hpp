@@ -1,4 +1,4 @@
-// A function of the step, under a name that checkpoints hold.
+// A schedule that is a function of the step, with a name for checkpoints.
 #pragma once
 
 #include <algorithm>
@@ -18,8 +18,8 @@ namespace mtp::inline MTP_ABI {
 
 namespace detail {
 
-/// What a function of the step gives: numbers are doubles. Double as well for what is no such
-/// function, which own_schedule's constructor refuses with a sentence.
+/// The result type of a function of the step; numbers become double. It is also double for other
+/// types, which own_schedule's constructor refuses with a message.
 template <class Function>
 struct value_of_schedule {
   using type = double;
@@ -38,16 +38,16 @@ inline constexpr bool is_value_of_schedule<std::array<double, N>> = true;
 
 }  // namespace detail
 
-/// A schedule of one's own: any function of the step, counted from 0, that gives a double, or an
-/// array of them, one for each depth.
+/// A schedule of one's own: any function of the step, counted from 0, that returns a double, or an
+/// array of doubles with one for each depth.
 ///
 ///     .learning_rate = mtp::own_schedule("from 1e-3 to 0 in 1000 steps", [](mtp::index_t step) {
 ///       return 1e-3 * std::max(0.0, 1 - static_cast<double>(step) / 1000);
 ///     })
 ///
-/// A checkpoint holds the name, and a run is resumed under the same name only. The function is not
-/// compared: another function, or other numbers in it, wants another name. It is called as const,
-/// since what it gives depends on the step alone; copies share it.
+/// A checkpoint holds the name, and a run resumes only under the same name. Functions cannot be
+/// compared: give another function, or one with other numbers, another name. The function is called
+/// as const, since its result depends on the step only; copies share it.
 template <class Value>
 class own_schedule {
   static_assert(detail::is_value_of_schedule<Value>,
@@ -55,10 +55,10 @@ class own_schedule {
                 "doubles with one for each depth 0 .. D");
 
  public:
-  /// None: what it belongs to has its own numbers.
+  /// No schedule: the owner's numbers are used.
   constexpr own_schedule() noexcept = default;
 
-  /// Throws mtp::error for a name that is empty or holds other characters than printable ASCII, and
+  /// Throws mtp::error for a name that is empty or has characters other than printable ASCII, and
   /// for a null pointer or an empty std::function.
   template <class Function>
   own_schedule(const std::string& name, Function function) {
@@ -85,7 +85,7 @@ class own_schedule {
       held_->owners.fetch_add(1, std::memory_order_relaxed);
     }
   }
-  /// Leaves none behind.
+  /// Takes the function and leaves the source empty.
   constexpr own_schedule(own_schedule&& other) noexcept
       : held_(std::exchange(other.held_, nullptr)) {}
   /// Shares or takes the function.
@@ -93,20 +93,20 @@ class own_schedule {
     std::swap(held_, other.held_);
     return *this;
   }
-  /// The last owner destroys the function.
+  /// The last copy destroys the function.
   constexpr ~own_schedule() {
     if (held_ != nullptr && held_->owners.fetch_sub(1, std::memory_order_acq_rel) == 1) {
       delete held_;
     }
   }
 
-  /// Whether there is one.
+  /// Whether there is a function.
   constexpr explicit operator bool() const { return held_ != nullptr; }
-  /// What checkpoints hold. There must be one.
+  /// The name in checkpoints. There must be a function.
   const std::string& name() const { return held_->name; }
 
-  /// The value of step `step`, counted from 0. There must be one. Throws mtp::error, naming step
-  /// and value, for a value that is negative or not finite; what the function throws passes
+  /// The value at step `step`, counted from 0. There must be a function. Throws mtp::error, with
+  /// step and value, for a value that is negative or not finite. Exceptions of the function pass
   /// through.
   Value at(index_t step) const {
     const Value value = held_->at(step);
@@ -134,7 +134,7 @@ class own_schedule {
     return value;
   }
 
-  /// As a schedule with numbers of its own, all of them left at their defaults.
+  /// Converts to a schedule that has this function; its other members keep their defaults.
   template <class Schedule>
   requires std::same_as<decltype(Schedule::own), own_schedule>
   operator Schedule() const {
@@ -161,15 +161,15 @@ class own_schedule {
     Function function;
   };
 
-  // No std::shared_ptr: it would keep schedules without a function from being constants.
+  // Not std::shared_ptr, with which schedules without a function could not be constants.
   shared* held_ = nullptr;
 };
 
-/// What the function gives.
+/// Deduces the result type of the function.
 template <class Function>
 own_schedule(const char*, Function)
     -> own_schedule<typename detail::value_of_schedule<Function>::type>;
-/// What the function gives.
+/// Deduces the result type of the function.
 template <class Function>
 own_schedule(const std::string&, Function)
     -> own_schedule<typename detail::value_of_schedule<Function>::type>;

@@ -1,4 +1,4 @@
-// What changes over a training run: the learning rate and the weight of the deeper losses.
+// Schedules of a training run: the learning rate and the weight of the deeper losses.
 #pragma once
 
 #include <algorithm>
@@ -19,31 +19,30 @@ namespace mtp::inline MTP_ABI {
 ///     lowest + (peak - lowest) (1 + cos(pi progress)) / 2    then, with lowest = floor peak and
 ///     progress = (step - warmup_steps) / (total_steps - warmup_steps), at most 1
 ///
-/// Or any function of the step: an own_schedule is one of these.
+/// An own_schedule, any function of the step, may take its place.
 struct learning_rate_schedule {
   double peak = 1e-3;        ///< rate at the end of the warm-up
   double floor = 0.1;        ///< rate at the end, as a share of the peak: in [0, 1]
   index_t warmup_steps = 0;  ///< steps of linear warm-up
   index_t total_steps = 0;   ///< steps until the floor, warm-up included; 0: a run without an end,
-                             ///< which a floor of 1 alone makes sense for
-  own_schedule<double> own{};  ///< in place of peak, floor and warmup_steps; total_steps is then
-                               ///< what switches of the lambda schedule refer to
+                             ///< which needs a floor of 1
+  own_schedule<double> own{};  ///< in place of peak, floor and warmup_steps; total_steps then only
+                               ///< serves the switch of the lambda schedule
 
   /// The same rate throughout, in a run of any length.
   static constexpr learning_rate_schedule constant(double rate) {
     return {.peak = rate, .floor = 1};
   }
 
-  /// What a run has unless a program says otherwise: a warm-up of 40 steps, then the same rate
-  /// throughout, in a run of any length.
+  /// The default of a run: a warm-up of 40 steps, then a constant rate, for a run of any length.
   ///
   ///     peak = 6e-4 768 / hidden_size, at most 5e-3
   ///
-  /// GPT-3 trains a width of 768 with 6e-4, and wider models with about as much less as they are
-  /// wider: 2e-4 at 2048, 1.2e-4 at 4096 (Brown et al. 2020, arXiv 2005.14165, table 2.1); Adam's
-  /// rate as 1 / width is also what carries over between widths (Yang et al. 2022, arXiv
+  /// GPT-3 trains a width of 768 with 6e-4 and wider models with a rate that falls about in
+  /// proportion: 2e-4 at 2048, 1.2e-4 at 4096 (Brown et al. 2020, arXiv 2005.14165, table 2.1). For
+  /// Adam, a rate of 1 / width also carries over between widths (Yang et al. 2022, arXiv
   /// 2203.03466, table 3). 40 steps are 2 / (1 - beta2) with AdamW's default beta2 of 0.95 (Ma and
-  /// Yarats 2019, arXiv 1910.04209). It is where to begin: a run whose length is known does better
+  /// Yarats 2019, arXiv 1910.04209). This is a starting point: a run of known length does better
   /// with a rate that falls.
   static constexpr learning_rate_schedule of_width(index_t hidden_size) {
     return {.peak = (std::min)(5e-3, 6e-4 * 768 / static_cast<double>(hidden_size)),
@@ -51,9 +50,9 @@ struct learning_rate_schedule {
             .warmup_steps = 40};
   }
 
-  /// Throws mtp::error, beginning with `function`, for numbers that make no schedule: rates that
-  /// are negative or not finite, a floor outside [0, 1], negative steps, a rate that falls without
-  /// an end to fall to, and numbers beside an own schedule, which have no effect.
+  /// Throws mtp::error for invalid numbers: rates that are negative or not finite, a floor outside
+  /// [0, 1], negative steps, a falling rate without total_steps, and numbers beside an own
+  /// schedule, which would have no effect. The message begins with `function`.
   void validate(const char* function) const {
     check(std::isfinite(peak) && peak >= 0,
           function,
@@ -84,8 +83,8 @@ struct learning_rate_schedule {
           "learning_rate_schedule::constant(rate)");
   }
 
-  /// The rate of step `step`, counted from 0. Steps behind total_steps stay at the floor. Throws as
-  /// validate, and as own_schedule::at.
+  /// The rate at step `step`, counted from 0. Steps after total_steps have the floor. Throws as
+  /// validate and own_schedule::at do.
   double at(index_t step) const {
     validate("learning_rate_schedule");
     if (own) {
@@ -102,17 +101,18 @@ struct learning_rate_schedule {
   }
 };
 
-/// The factor of all losses of depth >= 1: `first` until a share of the run, then `second`.
-/// DeepSeek-V3: 0.3 for the first 10 of 14.8 T tokens, then 0.1 (arXiv 2412.19437, section 4.2). Or
-/// any function of the step: an own_schedule is one of these.
+/// The factor of all losses of depth >= 1: `first` up to a share of the run, then `second`.
+/// DeepSeek-V3: 0.3 for the first 10 of 14.8 T tokens, then 0.1 (arXiv 2412.19437, section 4.2). An
+/// own_schedule, any function of the step, may take its place.
 struct lambda_schedule {
   double first = deepseek_lambda.first;          ///< before the switch
   double second = deepseek_lambda.second;        ///< after it
-  double switch_at = deepseek_lambda.switch_at;  ///< share of the run
+  double switch_at = deepseek_lambda.switch_at;  ///< when, as a share of the run
   own_schedule<double> own{};                    ///< in place of these
 
-  /// Throws mtp::error, beginning with `function`, for factors that are negative or not finite, a
-  /// switch_at that is no number, and numbers beside an own schedule, which have no effect.
+  /// Throws mtp::error for factors that are negative or not finite, a switch_at that is NaN, and
+  /// numbers beside an own schedule, which would have no effect. The message begins with
+  /// `function`.
   void validate(const char* function) const {
     const auto factor = [](double value) { return std::isfinite(value) && value >= 0; };
     check(
@@ -134,8 +134,8 @@ struct lambda_schedule {
     }
   }
 
-  /// The factor of step `step` of `total_steps`, counted from 0; of a run without an end,
-  /// total_steps 0, the first one throughout. Throws as own_schedule::at.
+  /// The factor at step `step` of `total_steps`, counted from 0. In a run without an end,
+  /// total_steps 0, it is always the first. Throws as own_schedule::at does.
   double at(index_t step, index_t total_steps) const {
     if (own) {
       return own.at(step);
@@ -145,9 +145,8 @@ struct lambda_schedule {
     return share < switch_at ? first : second;
   }
 
-  /// What heads of this kind are trained with unless a program says otherwise:
-  /// head_traits::default_lambda where the kind has one, and 1 throughout where the weights of the
-  /// depths are all there is.
+  /// The default for heads of this kind: head_traits::default_lambda if the kind has one, else 1
+  /// throughout, because the weights of the depths then say everything.
   template <head_kind Kind>
   static constexpr lambda_schedule of() {
     if constexpr (requires { head_traits<Kind>::default_lambda; }) {

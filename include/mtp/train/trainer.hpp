@@ -1,4 +1,4 @@
-// Training, a step at a time.
+// Training, step by step.
 #pragma once
 
 #include <algorithm>
@@ -33,7 +33,8 @@ namespace mtp::inline MTP_ABI {
 template <int Depth>
 using depth_weights = std::array<double, static_cast<std::size_t>(Depth) + 1>;
 
-/// What a run is made with. The trainer's constructor checks it, and asks own schedules for step 0.
+/// The options of a run. The trainer's constructor checks them and evaluates own schedules at step
+/// 0.
 template <model_config Config>
 struct train_options {
   index_t batch = 16;        ///< sequences of a pass, B
@@ -43,25 +44,25 @@ struct train_options {
       learning_rate_schedule::of_width(Config.hidden_size);  ///< by step
   lambda_schedule lambda =
       lambda_schedule::of<Config.prediction.kind>();  ///< factor of the deeper losses
-  adamw_options optimizer{};                          ///< of the optimizer
+  adamw_options optimizer{};                          ///< options of AdamW
   double clip_norm = 1.0;                             ///< of all gradients together; 0: no clipping
-  int max_bad_steps = 5;  ///< this many in a row with NaN or infinity end training with an error
-  /// Weights of the depths. A lambda, because g++ 12 stops with an internal error at a call of
-  /// another function here where options are designated within a class template.
+  int max_bad_steps = 5;  ///< steps in a row with NaN or infinity that end training with an error
+  /// Weights of the depths. A lambda, because g++ 12 stops with an internal error at another
+  /// function call here if options are designated within a class template.
   loss_options<Config.prediction.depth> loss = [] { return default_loss_options<Config>(); }();
-  /// Weights of the depths by step, where there is one: gradients are then of these, and
-  /// loss.weights remain those of validation.
+  /// Weights of the depths as a function of the step, if set. Gradients then use these; validation
+  /// still uses loss.weights.
   own_schedule<depth_weights<Config.prediction.depth>> weights{};
 };
 
-/// Everything of a run that is not a parameter or a moment.
+/// The state of a run besides parameters and moments.
 struct trainer_state {
-  std::int64_t step = 0;              ///< steps done; also the position in the data
+  std::int64_t step = 0;              ///< steps done, which is also the position in the data
   std::int64_t skipped = 0;           ///< of these, skipped because of NaN or infinity
-  std::int64_t skipped_in_a_row = 0;  ///< of these, the latest without a good one behind them
+  std::int64_t skipped_in_a_row = 0;  ///< of these, since the last good step
 };
 
-/// What a step gave.
+/// The result of a step.
 template <int Depth>
 struct step_report {
   std::int64_t step = 0;           ///< steps done, this one included
@@ -73,9 +74,10 @@ struct step_report {
   bool skipped = false;            ///< loss or gradients were not finite: nothing was changed
 };
 
-/// Trains a model on a dataset: the gradients of `accumulation` batches, clipped to clip_norm
-/// together, and an update by AdamW. A step is a function of parameters, moments and state alone:
-/// the same bits again, resumed, and with any number of threads. A steady step allocates nothing.
+/// Trains a model on a dataset. A step accumulates the gradients of `accumulation` batches, clips
+/// them to clip_norm together, and updates with AdamW. A step is a function of parameters, moments
+/// and state only: it has the same bits when it is repeated or resumed, with any number of threads.
+/// A steady step allocates nothing.
 ///
 /// A step whose loss or gradients are not finite changes no parameter and no moment; several in a
 /// row throw mtp::error.
@@ -88,24 +90,24 @@ class trainer {
 
  public:
   using model_type = language_model<Config, Backend, S>;     ///< the model that is trained
-  using dataset_type = dataset<Element>;                     ///< what it is trained on
-  using options_type = train_options<Config>;                ///< what the run is made with
-  using report_type = step_report<Config.prediction.depth>;  ///< what a step gives
+  using dataset_type = dataset<Element>;                     ///< the dataset
+  using options_type = train_options<Config>;                ///< the options of the run
+  using report_type = step_report<Config.prediction.depth>;  ///< the result of a step
   using scalar_type = S;                                     ///< element type of the model
   using sum_type = accumulate_t<S>;                          ///< type of gradients and moments
-  /// Tokens that a sample has for sequences of `length` positions.
+  /// Tokens of a sample for sequences of `length` positions.
   static constexpr index_t window_of(index_t length) {
     return length + 1 + Config.prediction.depth;
   }
 
-  /// Context, model and data must outlive the trainer. Throws mtp::error for options that make no
-  /// run, and unless the data's window is length + 1 + depth.
+  /// Context, model and data must outlive the trainer. Throws mtp::error for invalid options, and
+  /// unless the data's window is length + 1 + depth.
   trainer(context<Backend>& context,
           model_type& model,
           const dataset_type& data,
           const options_type& options);
 
-  /// Refuses temporaries, which would not outlive the trainer; a dataset in braces is one.
+  /// Refuses temporaries, which would not outlive the trainer; a dataset in braces is one too.
   template <class Context, class Model, class Data = dataset_type>
   requires(detail::temporary<Context, context<Backend>> || detail::temporary<Model, model_type> ||
            detail::temporary<Data, dataset_type>)
@@ -132,42 +134,41 @@ class trainer {
         "configuration, backend, element type and token type");
   }
 
-  /// What the run is made with.
+  /// The options of the run.
   const options_type& options() const { return options_; }
-  /// How far the run is.
+  /// The state of the run.
   const trainer_state& state() const { return state_; }
-  /// For a resumed run; parameters and moments are restored apart from it.
+  /// Sets the state of a resumed run; parameters and moments are restored separately.
   void set_state(const trainer_state& state) { state_ = state; }
   /// The moments.
   adamw<Config, Backend, S>& optimizer() { return optimizer_; }
   /// The model that is trained.
   model_type& model() { return *model_; }
-  /// What it is trained on.
+  /// The dataset.
   const dataset_type& data() const { return *data_; }
 
-  /// Tokens that a step learns from.
+  /// Tokens of a step.
   index_t tokens_per_step() const {
     return options_.batch * options_.length * options_.accumulation;
   }
 
-  /// One step. Throws mtp::error when max_bad_steps steps in a row had NaN or infinity: parameters
-  /// and moments are then those before the first of them, and state() has counted them all. Throws
-  /// as own_schedule::at, with nothing changed.
+  /// Runs one step. Throws mtp::error when max_bad_steps steps in a row had NaN or infinity;
+  /// parameters and moments are then those before the first of these steps, and state() has counted
+  /// them all. Also throws as own_schedule::at does, with nothing changed.
   report_type step();
 
-  /// Losses over the first `windows` held-out windows, all of them if fewer. Per valid target and
-  /// with the weights of options().loss alone: no schedule enters. `keep_going`, if
-  /// given, is asked before each pass; after it has returned false, the report is about the windows
-  /// so far.
+  /// Losses over the first `windows` held-out windows, or all of them if there are fewer: per valid
+  /// target, with the weights of options().loss and no schedule. If `keep_going` is given, it is
+  /// called before each pass; when it returns false, the report covers the windows so far.
   [[nodiscard("trainer::validate: nothing but the report comes of it")]] loss_report<
       Config.prediction.depth>
   validate(index_t windows, const std::function<bool()>& keep_going = {}) {
     return evaluate(*data_, windows, keep_going);
   }
 
-  /// As validate, over the held-out windows of any dataset with windows of the trainer's size, also
-  /// of tokens of another type; see mtp::evaluate, which needs no trainer. Throws mtp::error for
-  /// windows of another size, and for tokens outside the vocabulary.
+  /// Like validate, but over the held-out windows of any dataset with windows of the trainer's
+  /// size; its tokens may have another type. See mtp::evaluate, which needs no trainer. Throws
+  /// mtp::error for windows of another size and for tokens outside the vocabulary.
   template <class Other>
   [[nodiscard("trainer::evaluate: nothing but the report comes of it")]] loss_report<
       Config.prediction.depth>
@@ -225,7 +226,7 @@ class trainer {
     return options;
   }
 
-  /// What a step is made with.
+  /// The numbers of a step.
   struct step_numbers {
     double learning_rate, lambda;
     depth_weights<Config.prediction.depth> weights;
@@ -236,7 +237,7 @@ class trainer {
             options.weights ? options.weights.at(step) : options.loss.weights};
   }
 
-  /// The first parameter that is trained: with a frozen trunk, the head's.
+  /// The first parameter that is trained: the head's first if the trunk is frozen.
   index_t trained_from() const {
     return options_.loss.scope == gradient_scope::heads_only ? model_type::layout.head_begin : 0;
   }
@@ -253,7 +254,7 @@ class trainer {
   }
 
   void load_training_batch(index_t pass) {
-    windows_.make_room(*data_);  // an evaluation may have had none, or one of its own
+    windows_.make_room(*data_);  // an evaluation may have changed it
     const auto unsigned_of = [](index_t value) { return static_cast<std::uint64_t>(value); };
     const std::uint64_t passes =
         unsigned_of(state_.step) * unsigned_of(options_.accumulation) + unsigned_of(pass);
@@ -265,7 +266,7 @@ class trainer {
 
   batch_view batch_of_pass() const { return windows_.view(options_.batch, options_.length); }
 
-  /// Targets of all passes of the step.
+  /// Numbers of targets in all passes of the step.
   target_counts<Config.prediction.depth> targets_of_step() {
     target_counts<Config.prediction.depth> counts{};
     for (index_t pass = 0; pass < options_.accumulation; ++pass) {
@@ -275,8 +276,9 @@ class trainer {
     return counts;
   }
 
-  /// Gradients and losses over all passes of the step, which are those of one large batch. Divided
-  /// by positions, the passes have equal shares; divided by targets, each has those of its targets.
+  /// Gradients and losses over all passes of the step, equal to those of one large batch. If losses
+  /// are divided by positions, the passes have equal shares; if by targets, shares by their
+  /// targets.
   loss_report<Config.prediction.depth> accumulate(loss_options<Config.prediction.depth> loss) {
     const bool equal_shares = loss.normalization == loss_normalization::positions;
     const double shares = equal_shares ? static_cast<double>(options_.accumulation) : 1.0;

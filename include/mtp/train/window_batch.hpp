@@ -1,4 +1,4 @@
-// Windows of a dataset side by side, as a loss takes them.
+// A batch of windows of a dataset, in the form that a loss takes.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +12,7 @@
 
 namespace mtp::inline MTP_ABI::detail {
 
-/// Room for B windows of T + 1 + D tokens, on the host.
+/// Storage for B windows of T + 1 + D tokens on the host.
 class window_batch {
  public:
   window_batch(index_t batch, index_t window)
@@ -20,7 +20,7 @@ class window_batch {
         tokens_(static_cast<std::size_t>(batch) * window_),
         segments_(tokens_.size()) {}
 
-  /// Makes room for the mask of a dataset that has one. To be called before windows are loaded.
+  /// Makes room for the mask of a dataset, if it has one. Call it before windows are loaded.
   template <class Element>
   void make_room(const dataset<Element>& data) {
     if (!data.mask().empty()) {
@@ -29,18 +29,18 @@ class window_batch {
     masked_ = !data.mask().empty();
   }
 
-  /// Row b becomes sample `number` of a run on the dataset that make_room has seen.
+  /// Loads sample `number` of a run into row b, from the dataset that was passed to make_room.
   template <class Element>
   void load_training(index_t b, const dataset<Element>& data, std::uint64_t number) {
     data.training_sample(number, row(tokens_, b), row(segments_, b), mask_row(b));
   }
-  /// Row b becomes a held-out window.
+  /// Loads a held-out window into row b.
   template <class Element>
   void load_held_out(index_t b, const dataset<Element>& data, index_t number) {
     data.validation_sample(number, row(tokens_, b), row(segments_, b), mask_row(b));
   }
 
-  /// The first `rows` windows, of `length` positions.
+  /// The first `rows` windows, with `length` positions each.
   batch_view view(index_t rows, index_t length) const {
     const auto count = static_cast<std::size_t>(rows) * window_;
     return {std::span(tokens_).first(count),
@@ -62,7 +62,7 @@ class window_batch {
   std::size_t window_;
   std::vector<token_t> tokens_;         // [B, T + 1 + D]
   std::vector<std::int32_t> segments_;  // [B, T + 1 + D]
-  std::vector<std::uint8_t> mask_;      // [B, T + 1 + D], empty as long as no dataset has one
+  std::vector<std::uint8_t> mask_;      // [B, T + 1 + D], empty until a dataset has one
   bool masked_ = false;
 };
 

@@ -1,13 +1,13 @@
-// The part of the CPU backend's names that tells linkers how it was compiled.
+// The part of the CPU backend's names that tells linkers how a file was compiled.
 #pragma once
 
 #include "mtp/backend/cpu/eigen.hpp"
 #include "mtp/core/config.hpp"
 
-/// The words that MTP_CPU_ABI is made of, as one name.
+/// Joins the words of MTP_CPU_ABI to one name.
 #define MTP_CPU_JOIN(world, major, minor, bytes, vectors) \
   eigen_##world##_##major##_##minor##_align_##bytes##_##vectors
-/// MTP_CPU_JOIN of what its arguments stand for.
+/// MTP_CPU_JOIN of its expanded arguments.
 #define MTP_CPU_EXPAND(world, major, minor, bytes, vectors) \
   MTP_CPU_JOIN(world, major, minor, bytes, vectors)
 
@@ -22,10 +22,10 @@
 #define MTP_CPU_VECTORS baseline
 #endif
 
-/// The inline namespace of everything that vector instructions or Eigen show in, and of the tag
-/// `cpu`, which all templates for this backend have in their names. Files of one program that are
-/// compiled for different processors, or with different Eigens, do not get each other's code;
-/// passing an object of the backend from one to the other does not link.
+/// The inline namespace of everything that depends on vector instructions or on Eigen, and of the
+/// tag `cpu`, which is in the names of all templates for this backend. Files of one program that
+/// are compiled for different processors or with different Eigens keep their own code. An object of
+/// the backend passed between such files does not link.
 #define MTP_CPU_ABI                     \
   MTP_CPU_EXPAND(EIGEN_WORLD_VERSION,   \
                  EIGEN_MAJOR_VERSION,   \

@@ -1,7 +1,7 @@
 // Tokens drawn from logits on the CPU. Contracts: ops/choose_tokens.hpp.
 //
-// A thread works on whole rows. What is kept is selected by the digits of the logits, from the
-// highest on, without sorting: one reading of a row for each eight bits.
+// A thread processes whole rows. The tokens to keep are selected by the digits of the logits, the
+// highest first, without sorting: one pass over a row for each eight bits.
 #pragma once
 
 #include <algorithm>
@@ -19,13 +19,13 @@
 
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
-/// A row of choose_tokens on its way.
+/// The state of one row of choose_tokens.
 template <real A>
 class choice_of_row {
  public:
   choice_of_row(A* x, std::uint64_t* marks, index_t V) : x_(x), marks_(marks), V_(V) {}
 
-  /// x = the row with bias, penalties and without stop tokens that are forbidden.
+  /// x = the row with bias and penalties, without excluded stop tokens.
   template <scalar S>
   void adjust(const S* logits,
               const sequence_view<cpu>& sequence,
@@ -62,7 +62,7 @@ class choice_of_row {
     }
   }
 
-  /// The lowest place of the largest x, -1 if none is a number.
+  /// The lowest index of the largest x; -1 if none is a number.
   token_t largest() const {
     token_t at = -1;
     for (index_t v = 0; v < V_; ++v) {
@@ -73,7 +73,7 @@ class choice_of_row {
     return at;
   }
 
-  /// The token that is drawn, where the largest x is a number.
+  /// The drawn token, if the largest x is a number.
   token_t draw(const detail::sampling_numbers& rule, A largest, const gumbel_noise& noise) {
     if (rule.top_k > 0 && rule.top_k < V_) {
       keep(static_cast<std::uint64_t>(rule.top_k), [](index_t) { return std::uint64_t{1}; });
@@ -106,14 +106,14 @@ class choice_of_row {
     return detail::probability_weight(detail::scaled_logit(x_[v], largest, rule.temperature));
   }
 
-  /// A number that is not behind the last token that is kept.
+  /// Whether a number is at least that of the last token that is kept.
   bool is_kept(index_t v) const {
     const bits_type bits = detail::ordered_bits(x_[v]);
     return x_[v] == x_[v] && (bits > last_ || (bits == last_ && v <= last_at_));
   }
 
-  /// Of the tokens that are kept, by falling x, keeps the fewest from the first on whose sizes have
-  /// a sum of `wanted` at least, or all. Equal x have equal sizes.
+  /// Of the kept tokens, in falling order of x, keeps the fewest whose sizes add up to at least
+  /// `wanted`, or all. Equal x have equal sizes.
   template <class Size>
   void keep(std::uint64_t wanted, const Size& size) {
     bits_type prefix = 0, mask = 0;
@@ -144,7 +144,7 @@ class choice_of_row {
   }
 
   A* x_;                  // [V]
-  std::uint64_t* marks_;  // [V]: of occurrences, then weights
+  std::uint64_t* marks_;  // [V]: marks of occurrences, then weights
   index_t V_;
   bits_type last_ = 0;  // of the last token that is kept
   index_t last_at_ = (std::numeric_limits<index_t>::max)();
@@ -196,7 +196,7 @@ struct cpu_choose_tokens_ops {
     });
   }
 
-  /// Bytes of workspace that both want at most for logits [rows, V].
+  /// The most bytes of workspace that both operations need for logits [rows, V].
   template <scalar S>
   static constexpr index_t choose_tokens_workspace(index_t rows, index_t vocabulary, index_t) {
     return arena_bytes(rows * vocabulary, sizeof(accumulate_t<S>)) +

@@ -8,7 +8,7 @@
 
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
-/// The rows that combine works on, in the workspace.
+/// The rows of combine in the workspace.
 template <scalar S>
 struct combine_scratch {
   matrix_view<S, cpu> embedded;      // [N, C]
@@ -82,7 +82,7 @@ struct cpu_combine_ops {
                embedding_scale);
     cpu_linear_ops::linear_backward_weight(
         context, dprojection, dy, matrix_view<const S, cpu>(scratch.concatenated));
-    // The gradient of the concatenation takes its place.
+    // The gradient of the concatenation replaces it.
     cpu_linear_ops::linear_backward_input(context, scratch.concatenated, dy, projection);
     const auto as_heads = [](const auto& rows) { return mtp::detail::as_heads(rows); };
     const auto gradient_of = [&](matrix_view<S, cpu> dx,
@@ -119,8 +119,8 @@ struct cpu_combine_ops {
     }
   }
 
-  /// Bytes of workspace that these operations want at most for `rows` rows of width C, projected to
-  /// `outputs` elements.
+  /// The most bytes of workspace that these operations need for `rows` rows of width C, projected
+  /// to `outputs` elements.
   template <scalar S>
   static constexpr index_t combine_workspace(
       index_t rows, index_t C, index_t outputs, index_t, index_t threads) {
@@ -168,7 +168,8 @@ struct cpu_combine_ops {
          embedding_scale);
   }
 
-  /// to[n, c] = x[n, c] inverse[n] scale[c]: what the norm gave, from what it kept.
+  /// to[n, c] = x[n, c] inverse[n] scale[c]: the output of the norm, from the values that it
+  /// stored.
   template <scalar S>
   static void scale_rows(cpu_context& context,
                          matrix_view<S, cpu> to,

@@ -1,4 +1,4 @@
-// What operations on the CPU run on: threads and workspace memory.
+// The context of operations on the CPU: threads and workspace memory.
 #pragma once
 
 #include <cstddef>
@@ -16,7 +16,7 @@ namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI {
 
 struct cpu;  // the tag of this backend, see backend/cpu.hpp
 
-/// What a cpu_context is made of.
+/// The options of a cpu_context.
 struct cpu_options {
   int threads = 0;                             ///< 0: as many as the machine has
   index_t workspace_bytes = index_t{1} << 26;  ///< scratch memory of operations
@@ -24,11 +24,11 @@ struct cpu_options {
 
 namespace cpu_detail {
 
-/// Zeroed memory, aligned for the widest vector. Throws mtp::error when there is none.
+/// Zeroed memory, aligned for the widest vector. Throws mtp::error when memory runs out.
 inline void* allocate(std::size_t bytes) {
   void* memory = ::operator new (
       bytes, std::align_val_t{static_cast<std::size_t>(arena_alignment)}, std::nothrow);
-  check(memory != nullptr, "cpu: out of memory: ", bytes, " bytes wanted");
+  check(memory != nullptr, "cpu: out of memory: ", bytes, " bytes requested");
   return std::memset(memory, 0, bytes);
 }
 
@@ -39,7 +39,7 @@ inline void deallocate(void* memory, std::size_t) {
 /// Elements that one task of an element-wise loop should have: some microseconds of work.
 inline constexpr index_t task_elements = 1 << 14;
 
-/// Rows of `width` elements that make a task.
+/// Rows of `width` elements in a task.
 constexpr index_t task_rows(index_t width) {
   return task_elements / (width > 0 ? width : 1) + 1;
 }
@@ -47,11 +47,11 @@ constexpr index_t task_rows(index_t width) {
 }  // namespace cpu_detail
 
 /// The context of the CPU backend. Results do not depend on the number of threads. One caller at a
-/// time; several contexts may be used side by side.
+/// time may use it; different contexts may be used concurrently.
 class cpu_context {
  public:
   /// Starts the threads. Throws mtp::error for a number of threads outside [0, 1024], a negative
-  /// workspace, and where threads or memory are used up.
+  /// workspace, and when threads or memory run out.
   explicit cpu_context(const cpu_options& options = {}) : pool_(resolve(options.threads)) {
     check(options.workspace_bytes >= 0,
           "cpu_context: workspace_bytes must not be negative, got ",
@@ -66,27 +66,27 @@ class cpu_context {
   /// Threads that share an operation, the caller included.
   int threads() const { return pool_.threads(); }
 
-  /// Scratch memory of the operation that is running.
+  /// Scratch memory of the running operation.
   arena& workspace() { return workspace_; }
 
-  /// Makes the workspace at least `bytes` large. Throws mtp::error while an operation runs and
-  /// where memory is used up; the workspace is as before then.
+  /// Makes the workspace at least `bytes` large. Throws mtp::error while an operation runs and when
+  /// memory runs out; the workspace is then unchanged.
   void reserve(index_t bytes) {
     if (bytes > workspace_.capacity()) {
       check(workspace_.used() == 0, "cpu_context::reserve: the workspace is in use");
-      const arena larger = allocate(bytes);  // before the old one goes: it may not be there
+      const arena larger = allocate(bytes);  // before the old one is freed: this may throw
       release();
       workspace_ = larger;
     }
   }
 
-  /// function(task, thread) for every task in [0, count), shared among the threads.
+  /// Calls function(task, thread) for every task in [0, count), shared among the threads.
   template <class Function>
   void parallel(index_t count, Function&& function) {
     pool_.run(count, function);
   }
 
-  /// function(begin, end, thread) over [0, count) in pieces of at most `grain`.
+  /// Calls function(begin, end, thread) over [0, count) in pieces of at most `grain`.
   template <class Function>
   void parallel_ranges(index_t count, index_t grain, Function&& function) {
     const index_t piece = grain > 0 ? grain : 1;
@@ -107,13 +107,14 @@ class cpu_context {
     return count > 0 ? static_cast<int>(count) : 1;
   }
 
-  // Not zeroed: pages that no operation touches are never made.
+  // Not zeroed, so pages that no operation touches are never allocated.
   static arena allocate(index_t bytes) {
     auto* const memory = static_cast<std::byte*>(
         ::operator new (static_cast<std::size_t>(bytes),
                         std::align_val_t{static_cast<std::size_t>(arena_alignment)},
                         std::nothrow));
-    check(memory != nullptr, "cpu_context: out of memory: ", bytes, " bytes of workspace wanted");
+    check(
+        memory != nullptr, "cpu_context: out of memory: ", bytes, " bytes of workspace requested");
     return {memory, bytes};
   }
 

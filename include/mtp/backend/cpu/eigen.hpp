@@ -1,8 +1,9 @@
-// Eigen, without the false alarms that its vector instructions raise in programs that include it.
+// Includes Eigen without the false warnings of its vector instructions.
 #pragma once
 
-// g++ before 13 takes the deliberately undefined registers in its own AVX-512 headers for mistakes,
-// and says so wherever they are inlined. What counts is what was ignored where they were read.
+// Before version 13, g++ takes the deliberately undefined registers in its own AVX-512 headers for
+// mistakes, and warns wherever they are inlined. The setting at the place where the headers are
+// read decides.
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wuninitialized"

@@ -11,10 +11,10 @@
 
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
-/// Elements that one task handles: enough to be worth handing out, few enough to share.
+/// Elements of one task: enough to be worth a task, few enough to share.
 inline constexpr index_t elements_per_task = 16384;
 
-/// What arithmetic sees of a stored element.
+/// A stored element in the type of arithmetic.
 template <class Element>
 inline auto widen(Element value) {
   if constexpr (scalar<Element>) {
@@ -24,7 +24,8 @@ inline auto widen(Element value) {
   }
 }
 
-/// What is stored of a computed value, by way of the accumulator type: f64 reaches bf16 by f32.
+/// A computed value in the type of storage, converted via the accumulator type: f64 becomes bf16
+/// via f32.
 template <class Element, class Value>
 inline Element narrow(Value value) {
   if constexpr (storage_scalar<Element>) {
@@ -34,8 +35,7 @@ inline Element narrow(Value value) {
   }
 }
 
-/// Where element number `index` of the first `dimensions` dimensions lies, counted in row-major
-/// order.
+/// The offset of element number `index` of the first `dimensions` dimensions, in row-major order.
 template <class View>
 inline index_t leading_offset(const View& x, int dimensions, index_t index) {
   index_t offset = 0;
@@ -46,14 +46,14 @@ inline index_t leading_offset(const View& x, int dimensions, index_t index) {
   return offset;
 }
 
-/// Elements in a line, `step` apart.
+/// A line of elements, `step` apart.
 template <class Element>
 struct line {
   Element* data;
   index_t step;
 };
 
-/// y[i] = function(x[i]...), the function on elements as they are stored.
+/// y[i] = function(x[i]...) on stored elements.
 template <class Function, class Y, class... X>
 inline void map_line(index_t count, const Function& function, line<Y> y, line<const X>... x) {
   if (y.step == 1 && ((x.step == 1) && ...)) {
@@ -107,8 +107,8 @@ inline void map_values(cpu_context& context, const Function& function, const Y& 
       x...);
 }
 
-/// a * b + c as one instruction where there is one. Spelled out, because a compiler that fuses by
-/// itself may do so in the vectorized part of a loop and not in its rest.
+/// a * b + c as one instruction where there is one. Explicit, because a compiler that fuses by
+/// itself may do so in the vectorized part of a loop and not in its tail.
 template <real Real>
 inline Real fused(Real a, Real b, Real c) {
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)

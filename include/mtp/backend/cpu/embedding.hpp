@@ -26,7 +26,7 @@ struct cpu_embedding_ops {
     });
   }
 
-  // Columns are shared among threads, so each element is one sum over positions in order.
+  // Threads divide the columns, so each element is one sum over positions in order.
   template <scalar S>
   static void embedding_backward(cpu_context& context,
                                  weight_view<accumulate_t<S>, cpu> dtable,
@@ -44,7 +44,7 @@ struct cpu_embedding_ops {
     });
   }
 
-  /// Bytes of workspace that these operations want at most.
+  /// The most bytes of workspace that these operations need.
   template <scalar S>
   static constexpr index_t embedding_workspace(index_t, index_t, index_t, index_t) {
     return 0;

@@ -146,7 +146,7 @@ struct cpu_linear_ops {
         context, [&](auto... each) { linear_backward_bias(context, each...); }, views...);
   }
 
-  /// x W^T as a product: W's panels are what products read.
+  /// x W^T as a product, which reads the panels of W.
   template <real S, class Weight>
   static product<S, Weight> forward_product(matrix_view<S, cpu> y,
                                             matrix_view<const S, cpu> x,
@@ -162,19 +162,21 @@ struct cpu_linear_ops {
     return p;
   }
 
-  /// Bytes of workspace that the operations on `rows` rows and a weight of this size want at most.
+  /// The most bytes of workspace that the operations need for `rows` rows and a weight of this
+  /// size.
   template <scalar S>
   static constexpr index_t linear_workspace(index_t rows,
                                             index_t outputs,
                                             index_t inputs,
                                             index_t threads) {
-    // Backward, the weight is transposed, and widened for any number of rows.
+    // In backward, the weight is transposed, and widened for any number of rows.
     return arena_bytes(weight_storage<S>(inputs, outputs), sizeof(accumulate_t<S>)) +
            linear_forward_workspace<S>(
                (std::max<index_t>)(rows, tile_rows + 1), outputs, inputs, threads);
   }
 
-  /// Bytes of workspace that the forward operations on `rows` rows and such a weight want at most.
+  /// The most bytes of workspace that the forward operations need for `rows` rows and such a
+  /// weight.
   template <scalar S>
   static constexpr index_t linear_forward_workspace(index_t rows,
                                                     index_t outputs,
@@ -186,8 +188,8 @@ struct cpu_linear_ops {
   }
 
  private:
-  /// A forward operation with rows in f32. A few rows read each element of the weight once, so they
-  /// read it as it is; for many a copy in f32 is worth its while.
+  /// A forward operation with rows in f32. Few rows read each element of the weight once and read
+  /// it as it is; for many rows, a copy in f32 is worth it.
   template <class Operation, class Y, class X, class W, class... Addend>
   static void map_widened(
       cpu_context& context, const Operation& operation, Y y, X x, W w, Addend... addend) {

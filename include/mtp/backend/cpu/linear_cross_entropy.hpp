@@ -16,13 +16,12 @@
 
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
-/// Rows whose logits exist at a time: about a million logits, so that they stay in the last-level
-/// cache.
+/// Rows of a chunk: about a million logits, so that they stay in the last-level cache.
 constexpr index_t linear_cross_entropy_chunk(index_t vocabulary) {
   return std::clamp<index_t>((index_t{1} << 20) / (vocabulary > 0 ? vocabulary : 1), 48, 1024);
 }
 
-/// What the softmax of one row of logits needs.
+/// The numbers that the softmax of one row needs.
 template <real S>
 struct row_statistics {
   S maximum;
@@ -152,7 +151,7 @@ struct cpu_linear_cross_entropy_ops {
         context, [&](auto... each) { predict(context, each...); }, views...);
   }
 
-  /// Bytes of workspace that these operations want at most for `rows` rows.
+  /// The most bytes of workspace that these operations need for `rows` rows.
   template <scalar S>
   static constexpr index_t linear_cross_entropy_workspace(index_t rows,
                                                           index_t vocabulary,
@@ -165,15 +164,15 @@ struct cpu_linear_cross_entropy_ops {
            2 * widened_bytes<S>(rows * width);
   }
 
-  /// Bytes of workspace that predict wants for logits [rows, V].
+  /// The most bytes of workspace that predict needs for logits [rows, V].
   template <scalar S>
   static constexpr index_t predict_workspace(index_t rows, index_t vocabulary, index_t) {
     return widened_bytes<S>(rows * vocabulary);
   }
 
  private:
-  /// Logits of a chunk of rows, their losses, and (with weights) their gradients in place; then
-  /// gradient(...).
+  /// Computes the logits of a chunk of rows, their losses, and (with weights) their gradients in
+  /// place; then calls gradient(...).
   template <real S, class Gradient>
   static void for_each_chunk(cpu_context& context,
                              matrix_view<S, cpu> losses,
@@ -219,7 +218,7 @@ struct cpu_linear_cross_entropy_ops {
       total_weight += weight;
       weighted = weighted || weight != S{0};
     }
-    if (!row.finite) {  // no number is right: let it be seen in loss and gradients
+    if (!row.finite) {  // no number is right, so loss and gradients are NaN
       for (index_t j = 0; j < J; ++j) {
         losses(r, j) = targets(r, j) >= 0 ? std::numeric_limits<S>::quiet_NaN() : S{0};
       }

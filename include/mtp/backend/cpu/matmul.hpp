@@ -1,9 +1,9 @@
 // General matrix products on the CPU: b is packed into panels, block by block, and multiply_block
 // does the rest.
 //
-// The workspace that a product takes does not grow with the matrices: rows, columns and steps are
-// cut into blocks. Between blocks of steps, sums wait in memory in full precision, so no cut is
-// visible in the bits.
+// The workspace of a product does not grow with the matrices: rows, columns and steps are divided
+// into blocks. Between blocks of steps, sums are stored in full precision, so the division does not
+// change the bits.
 #pragma once
 
 #include <algorithm>
@@ -22,8 +22,8 @@ struct matmul_blocks {
   static constexpr index_t rows = 1024;        // of c at a time
   static constexpr index_t inner_size = 1024;  // steps at a time
   static constexpr index_t panels = 16;        // of b at a time: 2 MiB
-  // What one task covers: the rows that multiply_block keeps in cache, and the panels it takes at
-  // once.
+  // The extent of one task: the rows that multiply_block keeps in cache, and the panels that it
+  // takes at once.
   static constexpr index_t task_rows = block_rows;
   static constexpr index_t task_panels = 4;
 };
@@ -51,7 +51,7 @@ void pack_panel(Real* to, const B& b, index_t k, index_t inner_size, index_t j) 
   widen_block(to, width, b, k, inner_size, j, columns);
 }
 
-/// One product: its views, and the scratch that its blocks pass through.
+/// One product: its views, and the scratch of its blocks.
 template <class C, class A, class B>
 class matmul_run {
   using real_type = accumulate_t<typename C::value_type>;
@@ -86,7 +86,7 @@ class matmul_run {
   }
 
  private:
-  /// Whether sums can wait in c itself.
+  /// Whether c itself can store the sums between blocks.
   bool in_place() const {
     return std::same_as<typename C::value_type, real_type> && c_.stride(1) == 1;
   }

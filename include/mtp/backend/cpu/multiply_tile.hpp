@@ -15,7 +15,7 @@ namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 template <scalar Scalar>
 inline constexpr index_t panel_width = 128 / static_cast<index_t>(sizeof(accumulate_t<Scalar>));
 
-/// Packets that a tile covers of a panel at a time.
+/// Packets of a panel that a tile covers at a time.
 template <real Real>
 inline constexpr int tile_packets = 2;
 
@@ -26,7 +26,7 @@ inline constexpr int tile_rows = 12;  // 24 of 32 registers
 inline constexpr int tile_rows = 6;  // 12 of 16 registers
 #endif
 
-/// How far ahead a tile of few rows asks for B, which it reads once and from far away: 4 KB of each
+/// How far ahead a tile of few rows prefetches B, which it reads once and from memory: 4 KB of each
 /// panel. Whole tiles find B in the cache.
 inline constexpr index_t prefetch_steps = 32;
 
@@ -53,7 +53,7 @@ struct panels_of {
   }
 };
 
-/// body(0), body(1), ..., with the number as a compile-time constant.
+/// Calls body(0), body(1), ..., with the number as a compile-time constant.
 template <int Count, class Body>
 inline __attribute__((always_inline)) void unroll(Body&& body) {
   [&]<std::size_t... Index>(std::index_sequence<Index...>) __attribute__((always_inline)) {
@@ -62,17 +62,17 @@ inline __attribute__((always_inline)) void unroll(Body&& body) {
   (std::make_index_sequence<static_cast<std::size_t>(Count)>{});
 }
 
-/// What a tile does after the steps that all its rows share. `rectangle`: nothing. `triangle`: row
-/// r takes r more steps, as the rows of causal attention do; no row is touched by a step that is
-/// not its own, not even by a multiplication with zero.
+/// The steps of a tile after those that all its rows share. `rectangle`: none. `triangle`: row r
+/// takes r more steps, like the rows of causal attention. No step that is not its own touches a
+/// row, not even by a multiplication with zero.
 enum class tile_shape { rectangle, triangle };
 
 /// `Rows` rows times `Panels` whole panels of C over `inner_size` steps. B is packed: panel q
 /// starts at b + q * b_panel and holds panel_width values per step. init.data may be null: zero.
 ///
-/// Arguments come by reference and are read number by number. By value, g++ copies them in pairs
-/// that straddle what was just written, and each such read waits until the tile before this one has
-/// reached the cache: an eighth of the time of a training step.
+/// Arguments are passed by reference and read number by number. By value, g++ copies them in pairs
+/// that overlap numbers just written, and each such read waits until the previous tile has reached
+/// the cache: an eighth of the time of a training step.
 template <tile_shape Shape, int Rows, int Panels, real Real, class Weight>
 inline void multiply_tile(index_t inner_size,
                           const rows_of<Real>& a,

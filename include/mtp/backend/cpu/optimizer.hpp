@@ -15,7 +15,7 @@
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
 struct cpu_optimizer_ops {
-  /// Elements of one partial sum: fixed, so that the order of additions is.
+  /// Elements of one partial sum; fixed, so that the order of additions is fixed.
   static constexpr index_t sum_chunk = 1 << 14;
 
   template <scalar S>
@@ -54,7 +54,7 @@ struct cpu_optimizer_ops {
     result(0) = total;
   }
 
-  /// Bytes of workspace that sum_of_squares wants for `count` elements.
+  /// Bytes of workspace that sum_of_squares needs for `count` elements.
   static constexpr index_t sum_of_squares_workspace(index_t count) {
     return arena_bytes(ceil_div(count, sum_chunk), sizeof(double));
   }
@@ -99,7 +99,7 @@ struct cpu_optimizer_ops {
         const auto v = multiply_add(rest2, multiply(g, g), multiply(beta2, read(seconds)));
         const auto denominator = multiply_add(square_root<A>(v), root, epsilon);
         const auto quotient = divide(multiply(step, m), denominator);
-        // A moment that did not fit moves nothing; a product of it with the step may be infinite.
+        // A moment that overflowed moves nothing; its product with the step could be infinite.
         const auto delta = select_less(largest, denominator, nothing, quotient);
         write(firsts, m);
         write(seconds, v);

@@ -1,10 +1,10 @@
-// The one matrix product of the CPU backend: vector lanes are columns, every element is one chain.
+// The matrix product of the CPU backend: vector lanes are columns, every element is one chain.
 //
 // C(i, j) = init(i, j) + sum over p of A(i, p) * B(p, j)
 //
 // Each C(i, j) is computed as ((init + a0*b0) + a1*b1) + ..., one fused multiply-add after the
-// other in the order of p, whatever the tile, the number of rows, the blocking or the threads. That
-// is the whole reason why five rows give bit for bit what one row gives.
+// other in the order of p, whatever the tile, the number of rows, the blocks or the threads. That
+// is why five rows give bit for bit what one row gives.
 #pragma once
 
 #include <algorithm>
@@ -18,7 +18,7 @@
 
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
-/// One product. `columns` need not be a multiple of the panel width: the tail of the last panel of
+/// One product. `columns` need not be a multiple of the panel width; the tail of the last panel of
 /// C is then not written. Packed panels of B are always whole.
 template <real Real, class Weight = Real>
 struct product {
@@ -28,14 +28,14 @@ struct product {
   rows_of<Real> a{};
   const Weight* b = nullptr;
   index_t b_panel = 0;                 // elements from one panel of B to the next
-  index_t b_step = panel_width<Real>;  // and from one step to the next; else B is packed on the way
+  index_t b_step = panel_width<Real>;  // from one step to the next; otherwise B is packed first
   panels_of<const Real> init{nullptr, 0, 0};
   panels_of<Real> c{nullptr, 0, 0};
-  bool copies_rows = false;  // pack rows of A even where they could be read as they lie
+  bool copies_rows = false;  // pack rows of A even if they could be read in place
 
   index_t panels() const { return ceil_div(columns, panel_width<Real>); }
-  /// Rows that lie a panel apart can be read as they are only if the panel has no tail: beyond the
-  /// last column stands what is not B's.
+  /// Rows that are a panel apart can be read in place only if the panel has no tail: the elements
+  /// after the last column do not belong to B.
   bool packs_b() const {
     constexpr index_t width = panel_width<Real>;
     return b_step != width || (b_panel == width && columns % width != 0);
@@ -43,27 +43,27 @@ struct product {
   bool packs_a() const { return a.step != 1 || copies_rows; }
 };
 
-/// Whether the rows that a tile reads side by side meet in few sets of the first-level cache and
-/// drive each other out.
+/// Whether the rows that a tile reads together fall into few sets of the first-level cache and
+/// evict each other.
 template <real Real>
 constexpr bool rows_collide(index_t row) {
   constexpr index_t bytes_of_a_way = 4096;
   return row * static_cast<index_t>(sizeof(Real)) % (bytes_of_a_way / 2) == 0;
 }
 
-// Rows of A that stay in the second-level cache while all panels pass, as they lie and packed;
-// steps that keep a panel in the first-level cache.
+// Rows of A, in place or packed, that stay in the second-level cache while all panels pass; steps
+// that keep a panel in the first-level cache.
 inline constexpr index_t block_rows = 96;
 inline constexpr index_t packed_rows = 384;
 template <real Real>
 inline constexpr index_t block_inner_size = 1024 / static_cast<index_t>(sizeof(Real));
 
-/// Elements of scratch that multiply_block wants for each thread: packed rows of A, one packed
+/// Elements of scratch that multiply_block needs for each thread: packed rows of A and one packed
 /// panel of B.
 template <real Real>
 inline constexpr index_t product_scratch = (packed_rows + panel_width<Real>)*block_inner_size<Real>;
 
-/// The tail of the last panel: through a whole panel on the stack.
+/// The tail of the last panel, computed in a whole panel on the stack.
 template <int MaxRows, real Real, class Weight>
 inline void multiply_tail(index_t rows,
                           index_t valid,
@@ -89,13 +89,14 @@ inline void multiply_tail(index_t rows,
   }
 }
 
-/// Neighbouring panels that are multiplied at once with so few rows: as many as have accumulators.
+/// Neighbouring panels that are multiplied at once for so few rows: as many as there are
+/// accumulators.
 constexpr index_t neighbours(index_t rows) {
   return std::clamp<index_t>(tile_rows / rows, 1, 4);
 }
 
-/// `Panels` neighbouring panels at once for few rows, so that enough chains are in flight to hide
-/// the latency of a multiply-add and enough streams to keep the memory busy.
+/// `Panels` neighbouring panels at once for few rows: enough chains in flight to hide the latency
+/// of a multiply-add, and enough streams to keep the memory busy.
 template <int Panels, real Real, class Weight>
 inline void multiply_few_rows(const product<Real, Weight>& p,
                               index_t row,
@@ -130,9 +131,9 @@ inline void multiply_few_rows(const product<Real, Weight>& p,
   }
 }
 
-/// [tile][inner_size][tile_rows]: what one tile reads of A lies in one piece. A is read in the
-/// order in which it lies: row after row, or one step of all rows after the other where
-/// neighbouring rows are neighbours in memory.
+/// [tile][inner_size][tile_rows]: the part of A that one tile reads is contiguous. A is read in the
+/// order of its memory: row after row, or one step of all rows after the other if neighbouring rows
+/// are neighbours in memory.
 template <real Real>
 inline void pack_rows(Real* to, rows_of<Real> a, index_t rows, index_t inner_size) {
   const auto place = [&](index_t i, index_t d) {
@@ -160,7 +161,7 @@ inline void pack_rows(Real* to, rows_of<Real> a, index_t rows, index_t inner_siz
   }
 }
 
-/// One panel of B in whole packets; columns beyond `valid` become zero.
+/// Packs one panel of B in whole packets; columns from `valid` on become zero.
 template <real Real>
 inline void pack_panel(
     Real* to, const Real* from, index_t step, index_t valid, index_t inner_size) {
@@ -177,8 +178,8 @@ inline void pack_panel(
   }
 }
 
-/// Rows [row_begin, row_end) of panels [panel_begin, panel_end), by one thread. `scratch` holds
-/// product_scratch elements; it is not read or written if neither A nor B needs packing.
+/// Multiplies rows [row_begin, row_end) by panels [panel_begin, panel_end), on one thread.
+/// `scratch` holds product_scratch elements; it is not accessed if neither A nor B needs packing.
 template <real Real, class Weight>
 inline void multiply_block(const product<Real, Weight>& p,
                            index_t row_begin,

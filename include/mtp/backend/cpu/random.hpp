@@ -11,7 +11,7 @@
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
 struct cpu_random_ops {
-  // A task has whole panels, so that no two threads write one cache line.
+  // A task has whole panels, so that no two threads write to one cache line.
   template <scalar S>
   static void fill_normal(cpu_context& context,
                           weight_view<S, cpu> w,

@@ -1,7 +1,7 @@
 // Reductions on the CPU: blocks of elements in row-major order, combined in pairs.
 //
-// A row is a range of elements in row-major order, and so is the whole view: one procedure serves
-// both. How elements are grouped follows from their number alone.
+// A row is a range of elements in row-major order, and so is the whole view, so one procedure
+// serves both. The grouping of elements depends on their number only.
 #pragma once
 
 #include <algorithm>
@@ -17,10 +17,10 @@
 
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
-/// Elements that are reduced in one go; the buffer for them lies on the stack.
+/// Elements of a block; the buffer for them is on the stack.
 inline constexpr index_t reduce_block = 1024;
 
-/// Sum in 16 interleaved chains, whatever vectors the machine has.
+/// The sum in 16 interleaved chains, on machines with any vectors.
 template <real Real>
 inline Real sum_block(const Real* x, index_t count) {
   constexpr index_t chains = 16;
@@ -56,9 +56,8 @@ struct mean_reduction : sum_reduction<Real> {
   static Real finish(Real sum, index_t count) { return sum / static_cast<Real>(count); }
 };
 
-/// The largest number of x with Sign 1, the smallest with -1; infinite where there is none. Which
-/// of two zeros it is is left open, and NaN is passed over: chains that compilers turn into vectors
-/// cannot tell.
+/// The largest number of x for Sign 1, the smallest for -1; infinite if there is none. It may be
+/// either of two zeros, and NaN is skipped, because chains that compilers vectorize cannot tell.
 template <int Sign, real Real>
 inline Real extreme_number(const Real* x, index_t count) {
   constexpr index_t chains = 16;
@@ -103,8 +102,8 @@ inline index_t find_first(const Real* x, index_t count, Real wanted) {
   return std::find(x + i, x + count, wanted) - x;
 }
 
-/// Sign 1: the largest element, sign -1: the smallest. NaN stays once it has come; the first of
-/// equals stays.
+/// The largest element for Sign 1, the smallest for -1. A NaN stays; of equal elements the first
+/// stays.
 template <real Real, int Sign>
 struct extreme_reduction {
   using partial = Real;
@@ -136,8 +135,7 @@ struct argmax_reduction {
   static partial nothing() { return {-std::numeric_limits<Real>::infinity(), -1}; }
   static partial block(const Real* x, index_t first, index_t count) {
     const Real largest = extreme_number<1>(x, count);
-    // Equal to -inf where there is nothing larger: the first number wins even then, and NaN equals
-    // nothing.
+    // -inf if there is nothing larger: then the first number wins, and NaN equals nothing.
     const index_t at = find_first(x, count, largest);
     return at < count ? partial{x[at], first + at} : nothing();
   }
@@ -156,8 +154,7 @@ typename Reduction::partial combine_pairs(index_t first, index_t count, const Le
                             combine_pairs<Reduction>(first + half, count - half, leaf));
 }
 
-/// Elements [begin, end) of x in row-major order, widened, side by side: where they lie, or in
-/// `buffer`.
+/// Elements [begin, end) of x in row-major order, widened and contiguous: in place, or in `buffer`.
 template <class X, real Real>
 const Real* gather(const X& x, index_t begin, index_t end, Real* buffer) {
   using element = typename X::value_type;
@@ -195,7 +192,7 @@ typename Reduction::partial reduce_one_block(const X& x,
   return Reduction::block(gather(x, begin, end, buffer), index, end - begin);
 }
 
-/// The reduction of elements [begin, begin + count), by one thread.
+/// The reduction of elements [begin, begin + count), on one thread.
 template <class Reduction, class X>
 typename Reduction::partial reduce_range(const X& x, index_t begin, index_t count) {
   if (count == 0) {
@@ -208,7 +205,7 @@ typename Reduction::partial reduce_range(const X& x, index_t begin, index_t coun
   });
 }
 
-/// The reduction of all elements, grouped as in reduce_range, by all threads.
+/// The reduction of all elements, grouped as in reduce_range, on all threads.
 template <class Reduction, class X>
 typename Reduction::partial reduce_all(cpu_context& context, const X& x) {
   using partial = typename Reduction::partial;

@@ -105,20 +105,20 @@ struct cpu_rms_norm_ops {
         context, [&](auto... each) { rms_norm_backward(context, each...); }, views...);
   }
 
-  /// Bytes of workspace that operations row by row (norms, rotations, activations) want for `rows`
-  /// rows of at most `columns` elements.
+  /// The most bytes of workspace that row-wise operations (norms, rotations, activations) need for
+  /// `rows` rows of at most `columns` elements.
   template <scalar S>
   static constexpr index_t row_workspace(index_t rows, index_t columns, index_t) {
     return 4 * widened_bytes<S>(rows * columns) + widened_bytes<S>(columns);
   }
 
  private:
-  /// Numbers below it have squares that are not normal.
+  /// Numbers below this have squares that are not normal.
   template <real S>
   static constexpr S smallest_square_root = std::same_as<S, float> ? S(0x1p-63) : S(0x1p-511);
 
-  /// 1 / rms of a row whose squares add up to more than S holds, by way of a power of two: it is so
-  /// large that epsilon is nothing. 0 for a row that holds an infinity.
+  /// 1 / rms of a row whose sum of squares overflows S, computed with a scale that is a power of
+  /// two; epsilon is negligible then. 0 for a row with an infinity.
   template <real S>
   [[gnu::noinline]] static S inverse_of_large(const S* row, index_t C) {
     constexpr S factor = std::same_as<S, float> ? S(0x1p-96) : S(0x1p-768);
@@ -151,7 +151,7 @@ struct cpu_rms_norm_ops {
     return rows.data() + row / H * rows.stride(0) + row % H * rows.stride(1);
   }
 
-  // Columns are shared among threads, so each column is one sum over rows in order.
+  // Threads divide the columns, so each column is one sum over rows in order.
   template <real S>
   static void backward_weight(cpu_context& context,
                               vector_view<S, cpu> dweight,

@@ -8,14 +8,14 @@
 
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
-/// Multiply-adds below which a second thread costs more than it gives: about 2 us of one core.
+/// Multiply-adds below which a second thread costs more than it saves: about 2 us of one core.
 inline constexpr index_t serial_work = 1 << 16;
 
-/// Panels from which on rows are copied where they collide: each copy serves all of them.
+/// From this many panels on, rows that collide in the cache are copied: each copy serves all
+/// panels.
 inline constexpr index_t panels_worth_copying = 8;
 
-/// Runs the product. The division into tasks shows in no bit of the result: each element is one
-/// chain.
+/// Runs the product. The division into tasks does not change the result: each element is one chain.
 template <real Real, class Weight>
 inline void run_product(cpu_context& context, product<Real, Weight> p) {
   if (p.rows == 0 || p.columns == 0) {
@@ -40,7 +40,7 @@ inline void run_product(cpu_context& context, product<Real, Weight> p) {
   // Few rows: whole groups of panels, so that tiles of several panels stay whole.
   const index_t unit = p.rows <= tile_rows ? neighbours(p.rows) : 1;
   const index_t units = ceil_div(panels, unit);
-  // Packing is done anew in every task of the same rows, so those that pack are fewer.
+  // Every task packs its rows anew, so tasks that pack are fewer.
   const index_t per_thread = packs ? 2 : 4;
   const index_t wanted =
       (std::max<index_t>)(1, ceil_div(context.threads() * per_thread, row_tasks));

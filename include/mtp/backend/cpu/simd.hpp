@@ -1,4 +1,4 @@
-// Vectors of lanes, on Eigen's packet primitives. The one place that decides how wide a vector is.
+// Vectors, based on Eigen's packet primitives. The only file that determines their width.
 #pragma once
 
 #include <cmath>
@@ -14,8 +14,7 @@
 
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
-/// The widest vector of Real that this translation unit is compiled for; a scalar where there is
-/// none.
+/// The widest vector of Real that this translation unit is compiled for; a scalar if there is none.
 template <real Real>
 using packet = typename Eigen::internal::packet_traits<Real>::type;
 
@@ -28,7 +27,7 @@ inline packet<Real> load(const Real* from) {
   return Eigen::internal::ploadu<packet<Real>>(from);
 }
 
-/// Widens while loading. An element type with a faster way has an overload below.
+/// Loads and widens. An element type with a faster way has an overload below.
 template <real Real, storage_scalar S>
 requires std::same_as<accumulate_t<S>, Real>
 inline packet<Real> load(const S* from) {
@@ -39,13 +38,13 @@ inline packet<Real> load(const S* from) {
   return load<Real>(values);
 }
 
-/// The same of bf16: shifting the bits up is exact. Said in vectors, because compilers
-/// that make vectors of a loop choose their width by themselves, and what was stored in halves is
-/// slow to read as a whole.
+/// The same for bf16: shifting the bits up is exact. Written with vectors, because compilers that
+/// vectorize a loop choose the width themselves, and data stored in halves is slow to load as a
+/// whole.
 template <std::same_as<float> Real>
 inline packet<Real> load(const bf16* from) {
 #if defined(EIGEN_VECTORIZE_AVX512)
-  // Of the lines below, g++ 12 makes two halves that it puts together.
+  // g++ 12 turns the lines below into two halves that it joins.
   Eigen::internal::Packet16bf loaded;
   std::memcpy(&loaded, from, sizeof(loaded));
   return Eigen::internal::Bf16ToF32(loaded);
@@ -105,9 +104,9 @@ inline Packet select_less(const Packet& a, const Packet& c, const Packet& b, con
   return Eigen::internal::pselect(Eigen::internal::pcmp_lt(a, c), b, d);
 }
 
-/// The root of numbers that are not negative; infinity and NaN are their own. Below the smallest
-/// normal number it is 0. Eigen makes roots of f32 from approximate reciprocals, which are NaN on
-/// the way for 0 and at the end for infinity: it gets neither.
+/// The square root of numbers that are not negative; infinity and NaN stay as they are. Below the
+/// smallest normal number it is 0. Eigen computes roots of f32 from approximate reciprocals, which
+/// give NaN for 0 on the way and for infinity in the end, so neither is passed to it.
 template <real Real>
 inline packet<Real> square_root(const packet<Real>& a) {
   using limits = std::numeric_limits<Real>;
@@ -118,7 +117,7 @@ inline packet<Real> square_root(const packet<Real>& a) {
   return select_less(a, smallest, broadcast<Real>(Real{0}), select_less(a, infinity, root, a));
 }
 
-/// Sum over the lanes, in an order that depends on the packet type alone.
+/// Sum over the lanes, in an order that depends only on the packet type.
 template <real Real>
 inline Real sum_of_lanes(const packet<Real>& a) {
   return Eigen::internal::predux(a);
@@ -129,8 +128,8 @@ inline Real maximum_of_lanes(const packet<Real>& a) {
   return Eigen::internal::predux_max(a);
 }
 
-/// exp per lane. Arguments below about -87 (f32) give a tiny positive number instead of zero: who
-/// masks must set zeros afterwards.
+/// exp per lane. Arguments below about -87 (f32) give a tiny positive number instead of zero; code
+/// that masks must set zeros afterwards.
 template <real Real>
 inline packet<Real> exponential(const packet<Real>& a) {
   if constexpr (Eigen::internal::packet_traits<Real>::HasExp) {
@@ -146,8 +145,8 @@ inline packet<Real> exponential(const packet<Real>& a) {
 }
 
 /// Calls body(offset, load, store) for every packet of a row of `count` elements. The last,
-/// incomplete packet goes through a padded buffer, so each element sees the same vector
-/// instructions wherever it stands: results do not depend on alignment or position.
+/// incomplete packet goes through a padded buffer, so the same vector instructions compute each
+/// element: results do not depend on alignment or position.
 ///
 /// load(pointer) reads a packet at pointer + offset (zeros beyond the row); store(pointer, packet)
 /// writes.

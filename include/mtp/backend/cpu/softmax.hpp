@@ -22,8 +22,8 @@ Real sum_row(const Real* x, index_t count) {
   });
 }
 
-/// row[c] becomes exp(row[c] - maximum) / sum. A NaN that the maximum passes over returns through
-/// the sum.
+/// row[c] becomes exp(row[c] - maximum) / sum. A NaN that the maximum skipped returns through the
+/// sum.
 template <real Real>
 void softmax_row(Real* row, index_t count) {
   Real largest = -std::numeric_limits<Real>::infinity();
@@ -33,7 +33,7 @@ void softmax_row(Real* row, index_t count) {
   for_each_packet<Real>(count, [&](auto load, auto store) {
     store(row, exponential<Real>(subtract(load(row), broadcast<Real>(largest))));
   });
-  // exponential() ends at a tiny positive number where the true value goes on to zero.
+  // exponential() returns a tiny positive number where the true value goes to zero.
   constexpr Real smallest = 2 * (std::numeric_limits<Real>::min)();
   for (index_t c = 0; c < count; ++c) {
     row[c] = row[c] < smallest ? Real{0} : row[c];

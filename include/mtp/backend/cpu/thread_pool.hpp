@@ -28,16 +28,16 @@ inline void spin_pause() {
 #endif
 }
 
-/// A pool of threads. run() hands out task numbers one by one to whoever is free, the caller
-/// included, so a worker that the system has put aside delays nobody: the others take its tasks.
-/// Which thread runs a task must therefore never matter to the result.
+/// A pool of threads. run() assigns task numbers one by one to free threads, the caller included. A
+/// worker that the system has suspended delays nobody: the others take its tasks. So the result
+/// must never depend on which thread runs a task.
 ///
-/// After a run, workers spin for a short while (the next run of a training or decoding step follows
+/// After a run, workers spin for a short time (the next run of a training or decoding step follows
 /// within microseconds), then sleep. No run allocates.
 class thread_pool {
  public:
-  /// Starts all but one of the threads; the caller is that one. Throws mtp::error where the system
-  /// gives fewer; those that it gave have ended then.
+  /// Starts all threads but one, which is the caller. Throws mtp::error if the system provides
+  /// fewer; those it provided have then ended.
   explicit thread_pool(int threads) {
     check(threads >= 1, "thread_pool: expected at least 1 thread, got ", threads);
     workers_.reserve(static_cast<std::size_t>(threads - 1));
@@ -54,7 +54,7 @@ class thread_pool {
            " threads (",
            problem.what(),
            ")");
-    } catch (...) {  // a thread that is not joined ends the program
+    } catch (...) {  // a thread that is not joined would end the program
       stop();
       throw;
     }
@@ -73,7 +73,8 @@ class thread_pool {
   void run(index_t count, Function&& function) {
     static_assert(std::is_invocable_v<Function&, index_t, int>,
                   "thread_pool::run: the function must take a task and a thread number");
-    const detail::default_environment scope;  // as on the threads: who runs a task must not matter
+    const detail::default_environment
+        scope;  // as on the workers: the thread of a task must not matter
     if (count <= 1 || workers_.empty()) {
       for (index_t task = 0; task < count; ++task) {
         function(task, 0);
@@ -94,9 +95,9 @@ class thread_pool {
  private:
   using call_type = void (*)(const void*, index_t, int);
 
-  // The claim word holds the number of the run in its upper half and the next free task in the
-  // lower. A claim is a compare-and-swap, so a worker that looked at an older run can never take a
-  // task of a newer one, and what it read of the job is used only if the word still stands.
+  // The claim word has the number of the run in its upper half and the next free task in the lower
+  // half. A claim is a compare-and-swap: a worker that looked at an older run can never take a task
+  // of a newer one, and it uses what it read of the job only if the word is unchanged.
   static constexpr std::uint64_t closed = 0xffffffffu;
 
   void stop() {
@@ -152,7 +153,7 @@ class thread_pool {
   }
 
   void work(int thread) {
-    const detail::default_environment scope;  // it inherited that of who made the pool
+    const detail::default_environment scope;  // it inherited that of the thread that made the pool
     for (;;) {
       const std::uint32_t seen = published_.load(std::memory_order_acquire);
       if (stopping_.load(std::memory_order_relaxed)) {

@@ -1,4 +1,4 @@
-// Panels: how weights lie in memory on the CPU.
+// Panels: the layout of weights in memory on the CPU.
 #pragma once
 
 #include <algorithm>
@@ -8,8 +8,8 @@
 
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
-/// W[outputs, inputs] is stored as [outputs / width][inputs][width]: the weights that neighbouring
-/// outputs give one input lie side by side, in the order in which products read them. Outputs are
+/// W[outputs, inputs] is stored as [outputs / width][inputs][width]: the weights of neighbouring
+/// outputs for one input are contiguous, in the order in which products read them. Outputs are
 /// padded with zeros.
 template <scalar S>
 constexpr index_t weight_storage(index_t outputs, index_t inputs) {

@@ -1,5 +1,5 @@
-// Elements that are only stored, as bf16, on the CPU: operations get copies of such arguments in
-// the accumulator type, and what they wrote is rounded back.
+// Storage types such as bf16 on the CPU: operations receive copies of such arguments in the
+// accumulator type, and their results are rounded back.
 #pragma once
 
 #include <tuple>
@@ -14,16 +14,16 @@
 
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
-/// Elements of a view or a weight that are only stored.
+/// Elements of a view or weight that have a storage type.
 template <class Element>
 concept widened_element = storage_scalar<std::remove_const_t<Element>>;
 
-/// The accumulator type, as const as the element is.
+/// The accumulator type, const if the element is.
 template <widened_element Element, class A = accumulate_t<std::remove_const_t<Element>>>
 using accumulator_like = std::conditional_t<std::is_const_v<Element>, const A, A>;
 
-/// Stands for an argument of an operation while it computes in the accumulator type. Arguments of
-/// elements that arithmetic is done in stand for themselves.
+/// Replaces an argument of an operation while it computes in the accumulator type. Other arguments
+/// replace themselves.
 template <class Argument>
 class widened {
  public:
@@ -68,7 +68,7 @@ class widened<view<Element, Shape, cpu>> {
   wide_type* memory_;
 };
 
-/// All elements of a weight or a cache; both have the layout of their wide counterparts.
+/// All elements of a weight or a cache; the wide copy has the same layout.
 template <widened_element Element>
 class widened_storage {
  public:
@@ -106,12 +106,12 @@ inline constexpr bool is_widened<view<Element, Shape, cpu>> = true;
 template <widened_element Element>
 inline constexpr bool is_widened<weight_view<Element, cpu>> = true;
 
-/// Arguments of an operation, of which some are widened.
+/// The arguments of an operation, some of them widened.
 template <class... Arguments>
 concept some_widened = (is_widened<Arguments> || ...);
 
-/// function(arguments...) with wide copies of elements that are only stored; what is not const is
-/// rounded back.
+/// Calls function(arguments...) with wide copies of storage types, and rounds those back that are
+/// not const.
 template <class Function, class... Arguments>
 void run_widened(cpu_context& context, const Function& function, const Arguments&... arguments) {
   const arena::scope scope(context.workspace());
@@ -124,8 +124,7 @@ void run_widened(cpu_context& context, const Function& function, const Arguments
       all);
 }
 
-/// Bytes of workspace that the wide copy of `count` elements takes; none where arithmetic is done
-/// in S.
+/// Bytes of workspace of the wide copy of `count` elements; none if arithmetic is done in S.
 template <scalar S>
 constexpr index_t widened_bytes(index_t count) {
   return storage_scalar<S> ? arena_bytes(count, sizeof(accumulate_t<S>)) : 0;

@@ -1,10 +1,10 @@
 // Tokens drawn from logits on a GPU. Contracts: ops/choose_tokens.hpp.
 //
-// A block for each row. What is kept is selected by the digits of the logits, from the highest on,
-// and among equal ones by the digits of the token: one reading of the row for each eight bits.
-// Sizes that are added up are whole numbers, so that atomic additions have one result in any order.
-// A row is read some five times without top_k and top_p, and by each of these seven or eleven times
-// more; it stays in the second level cache.
+// A block for each row. The tokens to keep are selected by the digits of the logits, the highest
+// first, and among equal logits by the digits of the token: one pass over the row for each eight
+// bits. Sizes are whole numbers, so that atomic additions have one result in any order. A row is
+// read about five times without top_k and top_p, and seven or eleven times more with each of these;
+// it stays in the second-level cache.
 #pragma once
 
 #include <cmath>
@@ -25,20 +25,20 @@ struct choose_tokens_policy {
   static constexpr index_t short_row = 2048;
 };
 
-/// Whole numbers that blocks add up.
+/// The whole numbers that blocks add up.
 using whole_number = unsigned long long;
 
-/// A row of choose_tokens, shared out among the threads of a block: thread t has tokens t, t +
+/// A row of choose_tokens, divided among the threads of a block: thread t has tokens t, t +
 /// blockDim.x, .. All threads call each function.
 template <class A>
 struct choice_of_row {
   using bits_type = decltype(mtp::detail::ordered_bits(A{}));
   static constexpr int digits = 256;
-  // Of the number that stands for a token: the larger, the lower the token.
+  // Bits of the number that represents a token: the larger, the lower the token.
   static constexpr std::uint32_t token_bits = 24, most_token = (1u << token_bits) - 1;
 
   A* x;                 // [V]
-  whole_number* marks;  // [V]: of occurrences, then weights
+  whole_number* marks;  // [V]: marks of occurrences, then weights
   index_t V;
   whole_number* sizes;           // [digits], shared
   bits_type last = 0;            // of the last token that is kept
@@ -58,9 +58,9 @@ struct choice_of_row {
             (bits == last && most_token - static_cast<std::uint32_t>(v) >= last_token));
   }
 
-  /// Where `wanted` lies among the sizes, from the highest digit on: the digit, and what is wanted
-  /// of its tokens; digit 0 if there is not so much. Every warp finds it for itself: lane l has
-  /// digits 255 - 8 l .. 248 - 8 l.
+  /// Finds `wanted` among the sizes, from the highest digit down: the digit, and the rest that is
+  /// wanted of its tokens; digit 0 if the sizes do not suffice. Every warp computes it itself: lane
+  /// l has digits 255 - 8 l .. 248 - 8 l.
   __device__ __forceinline__ int find_digit(whole_number& wanted) const {
     constexpr int each = digits / warp_size;
     const int lane = static_cast<int>(threadIdx.x) % warp_size;
@@ -85,7 +85,7 @@ struct choice_of_row {
     return __shfl_sync(all_lanes, digit, source);
   }
 
-  /// One digit: adds up the sizes of tokens for which digit_of(v) is one, -1 for none.
+  /// One digit: adds up the sizes of tokens that have a digit_of(v); -1 means none.
   template <class Size, class Digit>
   __device__ __forceinline__ int select_digit(whole_number& wanted,
                                               const Size& size,
@@ -102,12 +102,12 @@ struct choice_of_row {
     });
     __syncthreads();
     const int found = find_digit(wanted);
-    __syncthreads();  // before the sizes are zeroed again
+    __syncthreads();  // all have read before the sizes are zeroed again
     return found;
   }
 
-  /// Of the tokens that are kept, by falling x, keeps the fewest from the first on whose sizes have
-  /// a sum of `wanted` at least, or all.
+  /// Of the kept tokens, in falling order of x, keeps the fewest whose sizes add up to at least
+  /// `wanted`, or all.
   template <class Size>
   __device__ __forceinline__ void keep(whole_number wanted, const Size& size) {
     bits_type prefix = 0, mask = 0;
@@ -135,7 +135,7 @@ struct choice_of_row {
     last_token = token;
   }
 
-  /// The sum over the row; every thread gets it.
+  /// The sum over the row, in every thread.
   template <class Size>
   __device__ __forceinline__ whole_number sum(const Size& size) const {
     if (threadIdx.x == 0) {
@@ -160,7 +160,7 @@ struct choice_memory {
   largest<double> scores[block_reduction_size];
 };
 
-/// What a kernel reads of a sequence and its rule.
+/// The part of a sequence and its rule that a kernel reads.
 struct sampled_sequence {
   const token_t* tokens;  // [capacity]
   index_t capacity;
@@ -172,7 +172,7 @@ struct sampled_sequence {
   const float* bias;  // [V]
 };
 
-/// x = the row with bias, penalties and without stop tokens that are forbidden.
+/// x = the row with bias and penalties, without excluded stop tokens.
 template <class S, class A>
 __device__ __forceinline__ void adjust_row(const choice_of_row<A>& row,
                                            const S* logits,
@@ -354,7 +354,7 @@ struct cuda_choose_tokens_ops {
            tokens.data());
   }
 
-  /// Bytes of workspace that both want at most for logits [rows, V].
+  /// The most bytes of workspace that both operations need for logits [rows, V].
   template <scalar S>
   static constexpr index_t choose_tokens_workspace(index_t rows, index_t vocabulary, index_t) {
     return arena_bytes(rows * vocabulary, sizeof(accumulate_t<S>)) +

@@ -1,4 +1,4 @@
-// Sums over rows for each column: how partial gradients of norms and biases become one.
+// Sums over rows for each column: they combine partial gradients of norms and biases.
 #pragma once
 
 #include <cstddef>
@@ -10,10 +10,10 @@ namespace mtp::inline MTP_ABI::cuda_detail {
 
 struct column_sums_policy {
   static constexpr int most_threads = 512;
-  static constexpr int lanes = 2;  // packs side by side that a block sums up
-  static constexpr int batch = 4;  // packs that a thread asks for before it adds the first
+  static constexpr int lanes = 2;  // neighbouring packs of a block
+  static constexpr int batch = 4;  // packs that a thread loads before it adds the first
 
-  /// Threads of a block: one for each pack of R rows, in whole warps, as far as a block goes.
+  /// Threads of a block: one for each pack of R rows, in whole warps, up to the limit of a block.
   static int threads(index_t R) {
     int result = warp_size;
     while (result < most_threads && result < R * lanes) {
@@ -24,9 +24,9 @@ struct column_sums_policy {
 };
 
 /// sums[c] += sum over r of rows[r, c]. One block for two packs of columns. Group j of G adds rows
-/// j, j + G, ... in order, then the groups of a warp are added in a tree and the warps in order:
-/// the order of the sum depends on R alone. Reads R C elements, which bounds it: a block has 32 KiB
-/// in flight, and 2048 columns of bf16 give 128 blocks.
+/// j, j + G, ... in order; then the groups of a warp are added in a tree and the warps in order.
+/// The order of the sum depends only on R. Bound by reading R C elements: a block has 32 KiB in
+/// flight, and 2048 columns of bf16 give 128 blocks.
 template <class S, class Sum, bool Packed>
 __global__ void __launch_bounds__(column_sums_policy::most_threads, 2)
     column_sums_kernel(Sum* __restrict__ sums,      // [C]

@@ -1,7 +1,7 @@
 // The combination of hidden state and embedding on the GPU. Contracts: ops/combine.hpp.
 //
-// The concatenation of the two normed halves is never stored for more than a few rows: with many,
-// one half at a time meets its columns of the projection.
+// The concatenation of the two normed halves is stored for few rows only. For many rows, one half
+// at a time is multiplied by its columns of the projection.
 #pragma once
 
 #include <algorithm>
@@ -18,8 +18,8 @@ namespace mtp::inline MTP_ABI::cuda_detail {
 
 inline constexpr int combine_threads = 256;
 
-/// to[n, c] = x[n, c] inverse[n] scale[c]: what the norm gave, from what it kept. A block takes a
-/// row; moves 2 N C elements, which bounds it.
+/// to[n, c] = x[n, c] inverse[n] scale[c]: the output of the norm, from the values that it stored.
+/// A block processes a row. Bound by moving 2 N C elements.
 template <class S, bool Packed>
 __global__ void __launch_bounds__(combine_threads) combine_scale_kernel(
     S* __restrict__ to,       // [N, C]
@@ -147,8 +147,8 @@ struct cuda_combine_ops {
     }
   }
 
-  /// Bytes of workspace that these operations want at most for `rows` rows of width C, projected to
-  /// `outputs` elements, and a vocabulary of V tokens.
+  /// The most bytes of workspace that these operations need for `rows` rows of width C, projected
+  /// to `outputs` elements, and a vocabulary of V tokens.
   template <scalar S>
   static constexpr index_t combine_workspace(
       index_t rows, index_t C, index_t outputs, index_t V, index_t threads) {
@@ -255,8 +255,8 @@ struct cuda_combine_ops {
                                       .added_stride = added.stride(0)});
   }
 
-  /// All gradients that go through one half: dx [N, C] may be scratch [N, C], which holds first the
-  /// normed rows and then their gradient.
+  /// All gradients of one half: dx [N, C] may be scratch [N, C], which first holds the normed rows
+  /// and then their gradient.
   template <scalar S>
   static void backward_half(cuda_context& context,
                             const matrix_view<S, cuda>& dx,

@@ -1,5 +1,5 @@
-// What an MTP module's projection reads, for few rows: hidden state and embedding, each normed,
-// side by side in shared memory. Contract: ops/combine.hpp.
+// The input of an MTP module's projection for few rows: hidden state and embedding, each normed,
+// next to each other in shared memory. Contract: ops/combine.hpp.
 #pragma once
 
 #include <cmath>
@@ -10,8 +10,8 @@
 
 namespace mtp::inline MTP_ABI::cuda_detail {
 
-/// Rows [RMSNorm(hidden[m]) ; RMSNorm(table[tokens[m]])] of 2C elements, the halves the other way
-/// round unless hidden_first.
+/// Rows [RMSNorm(hidden[m]) ; RMSNorm(table[tokens[m]])] of 2C elements; the halves are swapped
+/// unless hidden_first.
 template <class S>
 struct combined_rows {
   const S* hidden;  // [M, C] stride (hidden_row, 1)
@@ -28,10 +28,10 @@ struct combined_rows {
   index_t inv_embedding_stride;
   accumulate_t<S> epsilon;
   bool hidden_first;
-  index_t first;  // how the first row is called in reports
+  index_t first;  // number of the first row, for reports
   fault_record* faults;
 
-  /// Where the product norms rows itself, everything may be read 16 bytes at a time, see in_packs.
+  /// If the product norms rows itself, all data can be read 16 bytes at a time, see in_packs.
   static constexpr bool packed = true, packed_only = true;
   bool in_packs() const {
     return cuda_detail::in_packs(hidden, hidden_row, C) && cuda_detail::in_packs(table, C, C) &&
@@ -39,7 +39,7 @@ struct combined_rows {
            cuda_detail::in_packs(embedding_scale, 0, C);
   }
 
-  /// The rows from a later one on.
+  /// The rows from another first row on.
   combined_rows from(index_t row) const {
     combined_rows rest = *this;
     rest.hidden += row * hidden_row;
@@ -52,7 +52,7 @@ struct combined_rows {
 
   __device__ __forceinline__ bool is_hidden(int half) const { return (half == 0) == hidden_first; }
 
-  /// Element c of the row that a half is the norm of. Null, which stands for zeros: no such token.
+  /// Element c of the row whose norm a half is. Null, which means zeros, if there is no such token.
   __device__ __forceinline__ const S* source(int m, int half, index_t c) const {
     if (is_hidden(half)) {
       return hidden + m * hidden_row + c;
@@ -60,7 +60,7 @@ struct combined_rows {
     const token_t token = tokens[m];
     return token >= 0 && token < V ? table + token * C + c : nullptr;
   }
-  /// Element k of the two rows side by side, before they are normed.
+  /// Element k of the two rows next to each other, before the norms.
   __device__ __forceinline__ const S* at(int m, index_t k) const {
     return k < C ? source(m, 0, k) : source(m, 1, k - C);
   }
@@ -68,8 +68,8 @@ struct combined_rows {
   __device__ __forceinline__ void finish(S* shared, int M) const;
 };
 
-/// Norms one row by a warp: lane l has the packs l, l + 32, .. of it, in any kernel. read(c) gives
-/// the pack at c, zeros beyond C, and write(c, pack) takes it back normed. Returns 1 / rms.
+/// A warp norms one row: lane l has its packs l, l + 32, .. in every kernel. read(c) returns the
+/// pack at c, with zeros beyond C, and write(c, pack) stores it after the norm. Returns 1 / rms.
 template <class S, bool Packed, class Read, class Write>
 __device__ __forceinline__ accumulate_t<S> norm_row(const S* scale,  // [C]
                                                     index_t C,
@@ -102,7 +102,7 @@ __device__ __forceinline__ accumulate_t<S> norm_row(const S* scale,  // [C]
   return inverse;
 }
 
-/// Leaves 1 / rms of a row for backward, and a fault for a token that there is none of.
+/// Stores 1 / rms of a row for backward, and a fault for a token that does not exist.
 template <class S>
 __device__ __forceinline__ void finish_row(const combined_rows<S>& rows,
                                            int m,
@@ -118,8 +118,8 @@ __device__ __forceinline__ void finish_row(const combined_rows<S>& rows,
   }
 }
 
-/// Norms the rows in shared memory in place, a warp for each half of a row. Every block does it for
-/// itself; the first one tells what is to be kept.
+/// Norms the rows in shared memory in place, with a warp for each half of a row. Every block does
+/// it for itself; the first one stores the results to keep.
 template <class S>
 __device__ __forceinline__ void combined_rows<S>::finish(S* shared, int M) const {
   const int warps = static_cast<int>(blockDim.x) / warp_size;
@@ -144,9 +144,9 @@ __device__ __forceinline__ void combined_rows<S>::finish(S* shared, int M) const
 
 inline constexpr int combine_rows_threads = 256;
 
-/// to = the combined rows, a warp for each half of a row: for element types, widths and alignments
-/// that the product does not norm itself. The same bits as there. A few rows, so
-/// launching it is what it costs.
+/// to = the combined rows, with a warp for each half of a row: for element types, widths and
+/// alignments that the product does not norm itself. The bits are the same as there. For a few rows
+/// its cost is the launch.
 template <class S>
 __global__ void __launch_bounds__(combine_rows_threads)
     combine_rows_kernel(S* __restrict__ to, combined_rows<S> rows, int M) {  // to [M, 2C]

@@ -1,4 +1,4 @@
-// What operations on an NVIDIA GPU run on: a stream, workspace memory, the product library.
+// The context of operations on an NVIDIA GPU: a stream, workspace memory, the product library.
 #pragma once
 
 #include <cstddef>
@@ -17,38 +17,38 @@ namespace mtp::inline MTP_ABI {
 
 struct cuda;  // the tag of this backend, see backend/cuda.cuh
 
-/// Whether kernels of decoding begin before those in front of them have ended, and read weights
-/// meanwhile. It changes no bit. It takes a GPU of compute capability 9.0 or newer, and code for
-/// it.
+/// Whether kernels of decoding begin before the kernels before them have ended, and read weights
+/// meanwhile. It does not change a bit. It needs a GPU of compute capability 9.0 or newer, and code
+/// for it.
 enum class kernel_overlap {
-  automatic,  ///< where it can be
+  automatic,  ///< if the GPU can
   off,        ///< one after the other
-  on,         ///< a context is refused where it cannot be
+  on,         ///< no context is made if the GPU cannot
 };
 
-/// What a cuda_context is made of.
+/// The options of a cuda_context.
 struct cuda_options {
-  int device = 0;                              ///< number of the GPU
+  int device = 0;                              ///< index of the GPU
   index_t workspace_bytes = index_t{1} << 26;  ///< scratch memory of operations
   index_t product_bytes = index_t{1} << 25;    ///< scratch memory of the product library
-  /// Unless it is off, work that others give to the stream by a handle that they kept must not
+  /// Unless it is off, work that a program puts on the stream through a stored handle must not
   /// write weights.
   kernel_overlap overlap = kernel_overlap::automatic;
 };
 
 /// The context of the CUDA backend: one stream of one GPU of compute capability 8.0 or newer.
 /// Operations are submitted to the stream and run in order; the host waits in synchronize, in
-/// downloads and where a mailbox is read. One caller at a time; several contexts may be used side
-/// by side. Making a context makes its GPU the current one of the calling thread, which allocations
-/// then use.
+/// downloads, and when it reads a mailbox. One caller at a time may use it; different contexts may
+/// be used concurrently. A new context makes its GPU the current one of the calling thread, and
+/// allocations then use it.
 ///
 /// Without a GPU, with a driver that is too old, or after a kernel has failed, every call throws
 /// mtp::error with CUDA's text. Other backends are not affected.
 class cuda_context {
  public:
-  /// Makes the GPU current, a stream and the workspace. Throws mtp::error for a device that is not
-  /// there, too old, or one that the program was not compiled for; for negative sizes, for
-  /// kernel_overlap::on where it cannot be, and where memory is used up.
+  /// Makes the GPU current, a stream and the workspace. Throws mtp::error for a device that does
+  /// not exist, is too old, or for which the program was not compiled; for negative sizes; for
+  /// kernel_overlap::on if the GPU cannot overlap; and when memory runs out.
   explicit cuda_context(const cuda_options& options = {})
       : capacity_(options.workspace_bytes),
         product_bytes_(static_cast<std::size_t>(options.product_bytes)) {
@@ -72,20 +72,20 @@ class cuda_context {
   cuda_context(const cuda_context&) = delete;
   cuda_context& operator=(const cuda_context&) = delete;
 
-  /// Threads that sizes of workspace depend on: none here.
+  /// The number of threads that sizes of workspace depend on; here it does not matter.
   int threads() const { return 1; }
 
-  /// The stream that operations are submitted to. Whoever asks may put anything on it: the next
-  /// kernel begins when that has ended.
+  /// The stream of the operations. The caller may put any work on it; the next kernel begins when
+  /// that has ended.
   cudaStream_t stream() const {
     unfinished_.forget();
     return stream_;
   }
-  /// The same for a kernel that takes part in what overlap.cuh describes.
+  /// The same for a kernel that overlaps as overlap.cuh describes.
   cudaStream_t overlapping_stream() const { return stream_; }
-  /// Whether kernels may begin before those in front of them have ended.
+  /// Whether kernels may begin before those before them have ended.
   bool overlaps() const { return overlaps_; }
-  /// Kernels that the next one may begin beside.
+  /// Kernels beside which the next one may begin.
   cuda_detail::unfinished_kernels& unfinished() { return unfinished_; }
   /// The product library.
   cublasLtHandle_t products() const { return products_; }
@@ -93,29 +93,30 @@ class cuda_context {
   void* product_memory() const { return product_memory_; }
   /// Its size in bytes.
   std::size_t product_bytes() const { return product_bytes_; }
-  /// What the product library has been told about products so far.
+  /// The plans of the product library so far.
   cuda_detail::product_plans& plans() { return plans_; }
 
-  /// What the GPU calls itself.
+  /// The name of the GPU.
   const std::string& device_name() const { return device_name_; }
 
   /// Streaming multiprocessors of the GPU.
   int multiprocessors() const { return multiprocessors_; }
 
-  /// Bytes of shared memory that a block may ask for.
+  /// The most bytes of shared memory of a block.
   index_t block_shared_bytes() const { return block_shared_bytes_; }
-  /// Bytes of shared memory that the blocks on a multiprocessor have together.
+  /// Bytes of shared memory of a multiprocessor, for all its blocks.
   index_t multiprocessor_shared_bytes() const { return multiprocessor_shared_bytes_; }
 
-  /// Where kernels report what is wrong in their data.
+  /// Where kernels report errors in their data.
   cuda_detail::fault_record* faults() const { return faults_; }
 
-  /// Scratch memory of the operation that is running.
+  /// Scratch memory of the running operation.
   arena& workspace() { return workspace_; }
-  /// Grows by one whenever the workspace moves: what was recorded before holds old addresses.
+  /// Increases whenever the workspace moves, because recordings then hold old addresses.
   std::uint64_t workspace_generation() const { return generation_; }
 
-  /// Makes the workspace at least `bytes` large. Not while an operation runs or is recorded.
+  /// Makes the workspace at least `bytes` large. Not allowed while an operation runs or is
+  /// recorded.
   void reserve(index_t bytes) {
     if (bytes > capacity_) {
       check(workspace_.used() == 0, "cuda_context::reserve: the workspace is in use");
@@ -129,13 +130,13 @@ class cuda_context {
     }
   }
 
-  /// Returns when all operations have ended. Throws mtp::error for what went wrong in them.
+  /// Waits until all operations have ended. Throws mtp::error if one of them failed.
   void synchronize() {
     cuda_detail::check_cuda(cudaStreamSynchronize(stream_), "cuda_context::synchronize");
     raise_faults();
   }
 
-  /// Throws what kernels have reported, as far as they have ended.
+  /// Throws what kernels that have ended have reported.
   void raise_faults() { cuda_detail::raise_fault(*faults_); }
 
  private:
@@ -193,8 +194,8 @@ class cuda_context {
     device_name_ = properties.name;
   }
 
-  /// Throws unless the program holds machine code for the current device, or what its driver can
-  /// make such code of.
+  /// Throws unless the program has machine code for the current device, or code that its driver can
+  /// compile.
   static void check_code(int major, int minor) {
     cudaFuncAttributes attributes{};
     const cudaError_t status = cudaFuncGetAttributes(

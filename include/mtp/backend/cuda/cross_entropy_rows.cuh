@@ -16,17 +16,18 @@
 namespace mtp::inline MTP_ABI::cuda_detail {
 
 struct cross_entropy_policy {
-  static constexpr int batch = 4;  // packs of a row that a thread has on the way
+  static constexpr int batch = 4;  // packs of a row that a thread has in flight
 
-  /// Threads of a block, which takes one row. With elements of two bytes a thread has 64 registers,
-  /// so a multiprocessor holds 1024 of them: two rows, where one can be read while the other is
-  /// written, unless they are so long that shared memory has better room for one.
+  /// Threads of a block, which processes one row. With elements of two bytes a thread has 64
+  /// registers, so 1024 threads are resident on a multiprocessor: two rows, one of which is read
+  /// while the other is written, unless rows are so long that shared memory serves a single one
+  /// better.
   template <class S>
   static constexpr int most_threads = sizeof(S) <= 2 ? 1024 : 512;
   static constexpr int paired_threads = 512;
   static constexpr index_t paired_bytes = index_t{112} << 10;
 
-  /// Follows from the length of a row alone, and with it the order of sums.
+  /// Depends only on the length of a row, and so does the order of sums.
   template <class S>
   static constexpr int threads(index_t V) {
     const index_t packs = ceil_div(V, pack<S>::width);
@@ -50,8 +51,8 @@ struct matrix_places {
   }
 };
 
-/// Shared memory of a block that takes a row of V logits with J targets, in bytes from its
-/// beginning. As much of the row as fits is kept there for the second sweep.
+/// Layout of the shared memory of a block for a row of V logits with J targets, in bytes. It keeps
+/// as much of the row as fits for the second sweep.
 template <class S>
 struct cross_entropy_memory {
   using A = accumulate_t<S>;
@@ -74,9 +75,9 @@ struct cross_entropy_memory {
 /// Losses, prediction and, with `Gradient`, the gradient by the logits of row blockIdx.x: the
 /// logits are overwritten by  total weight * softmax - weight at each target.
 ///
-/// One block for a row. The first sweep finds maximum and sum, the second writes. Moves 4 V bytes
-/// for bf16, read once and written once, where the row fits into shared memory; what does not is
-/// read a second time, soon, from the L2 cache. Without gradient it reads 2 V bytes. Pack p
+/// One block for a row. The first sweep finds maximum and sum, the second writes. If the row fits
+/// into shared memory, it moves 4 V bytes for bf16, read once and written once; the rest of a
+/// longer row is read again, soon, from the L2 cache. Without gradient it reads 2 V bytes. Pack p
 /// of the row belongs to thread p mod blockDim.x in both sweeps, so they need no barrier.
 template <class S, bool Gradient>
 __global__ void __launch_bounds__(cross_entropy_policy::most_threads<S>)
@@ -88,7 +89,7 @@ __global__ void __launch_bounds__(cross_entropy_policy::most_threads<S>)
                          matrix_places<const token_t> targets,          // [R, J]
                          matrix_places<const accumulate_t<S>> weights,  // [R, J]
                          cross_entropy_memory<S> memory,
-                         index_t first_row,  // how the first row is called in reports
+                         index_t first_row,  // number of the first row, for reports
                          fault_record* faults) {
   using A = accumulate_t<S>;
   constexpr int W = pack<S>::width, batch = cross_entropy_policy::batch;
@@ -148,7 +149,7 @@ __global__ void __launch_bounds__(cross_entropy_policy::most_threads<S>)
                           reinterpret_cast<A*>(reduction));
   const bool finite = sum == sum;
   token_t argmax = best.at;
-  if (argmax < 0) {  // no number is above -inf: the first one that is a number
+  if (argmax < 0) {  // no number is above -inf: take the first number
     largest<A> lowest = no_largest<A>();
     for (index_t v = thread; v < V; v += threads) {
       lowest.meet(widen(own_row[v]), static_cast<token_t>(v));
@@ -173,7 +174,7 @@ __global__ void __launch_bounds__(cross_entropy_policy::most_threads<S>)
       total_weight += weight_list[j];
       weighted = weighted || weight_list[j] != A(0);
     }
-    if (!finite) {  // no number is right: let it be seen
+    if (!finite) {  // no number is right, so the results are NaN
       A substitute[W];
 #pragma unroll
       for (int i = 0; i < W; ++i) {
@@ -243,8 +244,8 @@ __global__ void __launch_bounds__(cross_entropy_policy::most_threads<S>)
   }
 }
 
-/// Shared memory that a block of so many threads may take: all, or half of a multiprocessor's. What
-/// is kept there changes no bits.
+/// Shared memory for a block of so many threads: all, or half of a multiprocessor's. The amount
+/// does not change the bits.
 inline index_t shared_bytes(const cuda_context& context, int threads) {
   constexpr index_t reserved = 1024;  // by the system, for each block
   const index_t of_block = context.block_shared_bytes();
@@ -253,8 +254,8 @@ inline index_t shared_bytes(const cuda_context& context, int threads) {
              : std::min(of_block, context.multiprocessor_shared_bytes() / 2 - reserved);
 }
 
-/// Runs cross_entropy_kernel on logits [R, V] in memory of the workspace. Without `gradient` nobody
-/// looks at the weights.
+/// Runs cross_entropy_kernel on logits [R, V] in workspace memory. Without `gradient` the weights
+/// are not read.
 template <class S>
 void score_rows(cuda_context& context,
                 const char* function,

@@ -1,5 +1,5 @@
-// What kernels need beyond C++ and CUDA's own names: matrix instructions, asynchronous copies,
-// reductions of a warp. The only file with PTX.
+// Device functions beyond C++ and CUDA's own: matrix instructions, asynchronous copies, reductions
+// of a warp. The only file with PTX.
 //
 // An emulated <cuda_runtime.h> brings the same functions for the host, see
 // tests/support/cuda_emulation.
@@ -31,8 +31,8 @@ __device__ __forceinline__ T* dynamic_shared() {
 
 // ---- matrices -----------------------------------------------------------------------------------
 
-// A fragment is what one lane holds of a matrix. Lane 4g + t (g < 8, t < 4) holds two neighbouring
-// bf16 elements in each word, the left or upper one in the lower half.
+// A fragment is the part of a matrix that one lane holds. Lane 4g + t (g < 8, t < 4) holds two
+// neighbouring bf16 elements in each word, the left or upper one in the lower half.
 
 /// d += a b for a [16, 16] and b [16, 8] of bf16 and d [16, 8] of f32, by all lanes of a warp.
 ///   a[0]: row g, columns 2t and 2t + 1; a[1]: row g + 8; a[2], a[3]: the same rows, columns + 8
@@ -49,7 +49,7 @@ __device__ __forceinline__ void mma_m16n8k16(float (&d)[4],
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-/// An address in shared memory as instructions take it.
+/// An address in shared memory in the form that instructions take.
 __device__ __forceinline__ unsigned shared_address(const void* shared) {
   return static_cast<unsigned>(__cvta_generic_to_shared(shared));
 }
@@ -97,24 +97,25 @@ __device__ __forceinline__ std::uint32_t pack_bf16(float low, float high) {
 
 // ---- lanes together -----------------------------------------------------------------------------
 
-/// Lanes that have gone different ways go on together, which an instruction with ".aligned" takes
-/// for granted: it stands between code that lanes may run one after the other and the next matrix
-/// instruction. (A condition on an assignment is a select and divides nobody.) Orders no memory.
+/// Lanes that took different paths continue together, as an instruction with ".aligned" requires.
+/// It is called between code that lanes may run one after the other and the next matrix
+/// instruction. (A condition on an assignment is a select and does not split lanes.) It does not
+/// order memory.
 __device__ __forceinline__ void converge_warp() {
   __syncwarp();
 }
 
 // ---- asynchronous copies ------------------------------------------------------------------------
 
-// A copy arrives some time before the wait for its group returns, and only the thread that started
-// it may then read it: the others need a barrier behind that wait. Every copy must be waited for.
+// A copy arrives before the wait for its group returns, and then only the thread that started it
+// may read it: other threads need a barrier after that wait. Every copy must be waited for.
 
 /// Starts a copy of Bytes (4, 8 or 16) to shared memory, through the L1 cache if Bytes < 16; both
-/// addresses are aligned to Bytes. Unless `valid`, zeros arrive and `global` is not read; it must
-/// exist all the same.
+/// addresses are aligned to Bytes. Unless `valid`, it writes zeros and does not read `global`,
+/// which must exist nevertheless.
 template <int Bytes>
 __device__ __forceinline__ void copy_async(void* shared, const void* global, bool valid) {
-  static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16, "copy_async: 4, 8 or 16 bytes at a time");
+  static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16, "copy_async: expected 4, 8 or 16 bytes");
   const int read = valid ? Bytes : 0;
   if constexpr (Bytes == 16) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)),
@@ -133,15 +134,15 @@ __device__ __forceinline__ void copy_async_16(void* shared, const void* global, 
   copy_async<16>(shared, global, valid);
 }
 
-/// Makes the copies that this thread started since the last call a group, also if there are none.
+/// Makes the copies that this thread started since the last call a group, even if there are none.
 __device__ __forceinline__ void copy_async_commit() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
 
-/// Waits until at most the last Pending groups of this thread are on their way.
+/// Waits until at most the last Pending groups of this thread are in flight.
 template <int Pending>
 __device__ __forceinline__ void copy_async_wait() {
-  static_assert(Pending >= 0, "copy_async_wait: a number of groups");
+  static_assert(Pending >= 0, "copy_async_wait: expected a number of groups of at least 0");
   asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
 }
 
@@ -154,8 +155,8 @@ __device__ __forceinline__ float exp2_approximate(float x) {
   return power;
 }
 
-/// 16 aligned bytes of shared memory. Unless `valid`, zeros, and `shared` is not read: by a
-/// predicate and not by a branch, so that lanes stay together.
+/// 16 aligned bytes of shared memory. Unless `valid`, zeros, and `shared` is not read. Uses a
+/// predicate and no branch, so that lanes stay together.
 __device__ __forceinline__ uint4 load_shared_16(const void* shared, bool valid) {
   uint4 value;
   asm volatile(
@@ -174,7 +175,8 @@ __device__ __forceinline__ uint4 load_shared_16(const void* shared, bool valid) 
   return value;
 }
 
-/// The same of device memory that nobody writes while the kernel runs and nobody reads again soon.
+/// The same for device memory that nothing writes while the kernel runs and nothing reads again
+/// soon.
 __device__ __forceinline__ uint4 load_streaming_16(const void* global, bool valid) {
   uint4 value;
   asm("{\n"
@@ -191,7 +193,7 @@ __device__ __forceinline__ uint4 load_streaming_16(const void* global, bool vali
   return value;
 }
 
-/// 16 aligned bytes that nobody reads soon.
+/// Stores 16 aligned bytes that nothing reads soon.
 __device__ __forceinline__ void store_streaming_16(void* global, uint4 value) {
   asm volatile("st.global.cs.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(global),
                "r"(value.x),
@@ -203,14 +205,15 @@ __device__ __forceinline__ void store_streaming_16(void* global, uint4 value) {
 
 // ---- memory that host and device share ----------------------------------------------------------
 
-/// A word that the host may be writing; what it wrote before is seen by whoever reads behind this.
+/// Loads a word that the host may be writing; later reads see what the host wrote before the word.
 __device__ __forceinline__ std::uint32_t load_acquire_system(const std::uint32_t* word) {
   std::uint32_t value;
   asm volatile("ld.acquire.sys.u32 %0, [%1];" : "=r"(value) : "l"(word) : "memory");
   return value;
 }
 
-/// A word that the host may be reading: whoever sees it there also sees what was written before.
+/// Stores a word that the host may be reading; a host that sees it also sees what was written
+/// before.
 __device__ __forceinline__ void store_release_system(std::uint32_t* word, std::uint32_t value) {
   asm volatile("st.release.sys.u32 [%0], %1;" ::"l"(word), "r"(value) : "memory");
 }
@@ -219,16 +222,15 @@ __device__ __forceinline__ void store_release_system(std::uint32_t* word, std::u
 
 // See overlap.cuh. Before compute capability 9.0, kernels run one after the other.
 
-/// Returns when all kernels in front of this one have ended and what they wrote is there. What they
-/// write must not be read through a pointer to const that is __restrict__: a compiler may load that
-/// before the wait.
+/// Waits until all previous kernels have ended and their writes are visible. Their results must not
+/// be read through a __restrict__ pointer to const: a compiler may load them before the wait.
 __device__ __forceinline__ void wait_for_previous_kernels() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
 
-/// Lets the next kernel begin once every block has called this or ended.
+/// Lets the next kernel begin once every block has called this or has ended.
 __device__ __forceinline__ void allow_next_kernel() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
@@ -245,7 +247,8 @@ __device__ __forceinline__ float unpack_high(std::uint32_t pair) {
   return __uint_as_float(pair & 0xffff0000u);
 }
 
-/// The larger one; NaN if one of them is; +0 above -0. So the bits do not depend on the order.
+/// The larger one; NaN if one of them is; +0 above -0. So the bits do not depend on the order of
+/// the arguments.
 __device__ __forceinline__ float maximum(float a, float b) {
   if (a != a || b != b) {
     return __int_as_float(0x7fffffff);
@@ -262,9 +265,9 @@ __device__ __forceinline__ double maximum(double a, double b) {
 
 // ---- reductions of a warp -----------------------------------------------------------------------
 
-// By all lanes. After the step of a distance, each lane holds what the lanes that differ from it in
-// this bit and higher ones have brought, in the same tree for all: both partners combine the same
-// two numbers, and neither operation cares about their order. So all lanes get the same bits.
+// Called by all lanes. After the step for one distance, each lane has combined the values of all
+// lanes that differ from it in this bit and higher ones, in the same tree: both partners combine
+// the same two numbers, and the operations are commutative. So all lanes get the same bits.
 
 /// The sum over the lanes, for float and double.
 template <class T>

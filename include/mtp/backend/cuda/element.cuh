@@ -1,4 +1,4 @@
-// What the GPU's instructions, kernels and libraries know of an element type.
+// Traits of element types for the GPU's instructions, kernels and libraries.
 #pragma once
 
 #include <cublasLt.h>
@@ -11,14 +11,14 @@
 
 namespace mtp::inline MTP_ABI::cuda_detail {
 
-/// One row for each element type; a type without one does not compile here.
+/// One specialization for each element type; a type without one does not compile.
 ///
 ///     library_type        its name in cuBLASLt
-///     compute_type        cuBLASLt's name for products whose accumulator type it is; only of types
-///                         that arithmetic is done in
-///     in_pairs            two elements fill a word and are converted together by the device's own
-///                         instructions, with pack_pair and unpack_low, unpack_high below
-///     has_matrix_kernels  the kernels with matrix instructions are written for it
+///     compute_type        cuBLASLt's name for products with this accumulator type; only for types
+///                         in which arithmetic is done
+///     in_pairs            two elements fill a word, and instructions of the device convert them
+///                         together, with pack_pair, unpack_low and unpack_high below
+///     has_matrix_kernels  there are kernels with matrix instructions for it
 template <scalar S>
 struct element_traits;
 
@@ -59,7 +59,7 @@ struct element_traits<bf16> {
 #endif
 };
 
-/// Whether elements are converted in pairs; those that are no numbers are not converted at all.
+/// Whether elements are converted in pairs. Elements that are not numbers are not converted.
 template <class S>
 inline constexpr bool in_pairs = false;
 template <scalar S>

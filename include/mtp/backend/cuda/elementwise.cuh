@@ -66,8 +66,8 @@ struct choose_function {
   }
 };
 
-/// A number with as many bits as an element: what is moved without arithmetic has no other type, so
-/// that element types of one size share a kernel and keep their bits.
+/// A number with as many bits as an element. It is the type for moving elements without arithmetic,
+/// so element types of one size share a kernel and keep their bits.
 template <class Element>
 using bits_of = std::conditional_t<
     sizeof(Element) == 1,

@@ -14,16 +14,16 @@
 namespace mtp::inline MTP_ABI::cuda_detail {
 
 struct embedding_policy {
-  static constexpr int threads = 128;  // of a block whose warps work by themselves
+  static constexpr int threads = 128;  // of a block with independent warps
   static constexpr int warps = threads / warp_size;
   static constexpr int gathered = 4;  // packs of a row that a lane copies
-  static constexpr int batch = 4;     // rows of a token that a lane has on the way
+  static constexpr int batch = 4;     // rows of a token that a lane has in flight
 
-  /// Tokens with more rows than this are added up by blocks.
+  /// Tokens with more rows than this are summed by blocks.
   static constexpr int short_rows = warp_size;
   static constexpr int long_threads = 512;
-  static constexpr int long_columns = warp_size;  // that a block adds up
-  static constexpr int long_rows = 256;           // whose elements it has in shared memory
+  static constexpr int long_columns = warp_size;  // of a block
+  static constexpr int long_rows = 256;           // that it has in shared memory
   static constexpr int long_batch = 16;           // that are read before they are added
   static constexpr index_t long_blocks = 512;     // as many as a large GPU holds
 };
@@ -75,7 +75,7 @@ __global__ void __launch_bounds__(embedding_policy::threads)
   }
 }
 
-/// Tokens and rows as they will be sorted. A token that does not exist goes behind all others.
+/// Tokens and rows before they are sorted. A token that does not exist sorts after all others.
 template <int Block>
 __global__ void __launch_bounds__(Block)
     list_tokens_kernel(token_t* __restrict__ sorted,        // [N]
@@ -100,10 +100,10 @@ __global__ void __launch_bounds__(Block)
   }
 }
 
-/// dtable[token] += the rows of a token, in order. One warp for each slice of each place of the
-/// sorted list; it goes on if the rows of a token begin there. Those of many rows are listed in
-/// `longs`, their number first, in any order. Reads N C elements of S and moves twice the rows of
-/// the table that occur, in f32 for bf16.
+/// dtable[token] += the rows of a token, in order. One warp for each slice at each index of the
+/// sorted list; it continues if the rows of a token begin there. Tokens with many rows are listed
+/// in `longs`, in any order after their number. Reads N C elements of S, and reads and writes the
+/// rows of the table that occur, in f32 for bf16.
 template <class S, bool Packed>
 __global__ void __launch_bounds__(embedding_policy::threads)
     embedding_backward_kernel(accumulate_t<S>* __restrict__ dtable,  // [V, C]
@@ -136,7 +136,7 @@ __global__ void __launch_bounds__(embedding_policy::threads)
     }
     return;
   }
-  const int length = 1 + __popc(same);  // equal tokens lie side by side
+  const int length = 1 + __popc(same);  // equal tokens are adjacent
   const int row_of_lane = lane < length ? rows[begin + lane] : 0;
   const index_t c = (slice * warp_size + lane) * W;
   const bool inside = c < C;
@@ -170,9 +170,9 @@ __global__ void __launch_bounds__(embedding_policy::threads)
   }
 }
 
-/// The same for the tokens in `longs`, by blocks that take one slice of 32 columns of one token
-/// after the other. All warps fetch the next rows while the first warp adds those in shared
-/// memory: one row is one addition for each column, and nothing else is in their chain.
+/// The same for the tokens in `longs`. A block processes one slice of 32 columns of one token after
+/// the other. All warps load the next rows while the first warp adds those in shared memory: one
+/// row is one addition for each column, and nothing else is in that chain.
 template <class S>
 __global__ void __launch_bounds__(embedding_policy::long_threads)
     embedding_backward_long_kernel(accumulate_t<S>* __restrict__ dtable,    // [V, C]
@@ -198,7 +198,7 @@ __global__ void __launch_bounds__(embedding_policy::long_threads)
     const index_t c = job % slices * columns + lane;
     const bool inside = c < C;
 
-    // Lists the rows of the tile at place `first` and tells how many there are: a barrier.
+    // Lists the rows of the tile at index `first` and returns their number. Contains a barrier.
     const auto list_rows = [&](index_t first) {
       const index_t place = first + thread;
       const bool belongs = thread < tile_rows && place < N && sorted[place] == token;
@@ -352,7 +352,7 @@ struct cuda_embedding_ops {
         long_slices);
   }
 
-  /// Bytes of workspace that these operations want at most.
+  /// The most bytes of workspace that these operations need.
   template <scalar S>
   static constexpr index_t embedding_workspace(index_t rows, index_t, index_t, index_t) {
     return 2 * (arena_bytes(rows, sizeof(token_t)) + arena_bytes(rows, sizeof(std::int32_t))) +
@@ -361,7 +361,7 @@ struct cuda_embedding_ops {
   }
 
  private:
-  /// Tokens of N rows that have more rows than warps add up.
+  /// The most tokens among N rows that have too many rows for a warp.
   static constexpr index_t most_longs(index_t N) { return N / (embedding_policy::short_rows + 1); }
 
   static dim3 grid_of_warps(index_t jobs, const char* function) {

@@ -1,4 +1,4 @@
-// Errors of CUDA as mtp::error, and what kernels report to the host.
+// CUDA errors as mtp::error, and reports of kernels to the host.
 #pragma once
 
 #include <cublasLt.h>
@@ -13,12 +13,13 @@
 
 namespace mtp::inline MTP_ABI::cuda_detail {
 
-/// Throws mtp::error with CUDA's own text unless `status` is success. `function` is who called.
+/// Throws mtp::error with CUDA's own text unless `status` is success. `function` is the name of the
+/// caller.
 inline void check_cuda(cudaError_t status, const char* function) {
   if (status == cudaSuccess) [[likely]] {
     return;
   }
-  // An error of this call alone is forgotten, so that the next call is not blamed for it.
+  // Clears an error of this call, so that the next call is not blamed for it.
   static_cast<void>(cudaGetLastError());
   fail(function, ": CUDA reports ", cudaGetErrorName(status), ": ", cudaGetErrorString(status));
 }
@@ -32,19 +33,19 @@ inline void check_cublas(cublasStatus_t status, const char* function) {
         cublasLtGetStatusString(status));
 }
 
-/// What a kernel found wrong in its data.
+/// The kind of an error that a kernel found in its data.
 enum fault_kind : int {
   fault_token,   ///< a token outside the vocabulary
   fault_target,  ///< a target outside the vocabulary
 };
 
-/// The first fault since the host has looked, in memory that host and device share. Reports have
-/// numbers. Each word has one side that writes it, because an atomic operation of the device does
-/// not exclude the host's: the device claims and publishes a number, the host says which it has
-/// seen, and only then may the next one be claimed.
+/// The first fault since the host last looked, in memory shared by host and device. Reports are
+/// numbered. Each word has one side that writes it, because an atomic operation of the device does
+/// not exclude the host: the device claims and publishes a number, and the host stores the number
+/// that it has seen. Only then may the next one be claimed.
 struct fault_record {
-  std::uint32_t claimed;    ///< number of the latest report that a thread of the device writes
-  std::uint32_t published;  ///< number of the latest report that is whole
+  std::uint32_t claimed;    ///< number of the latest report claimed by a device thread
+  std::uint32_t published;  ///< number of the latest complete report
   std::uint32_t seen;       ///< number of the latest report that the host has read
   int kind;                 ///< a fault_kind
   index_t place;            ///< row among the tokens or targets
@@ -52,7 +53,7 @@ struct fault_record {
   index_t limit;  ///< the value should lie in [0, limit)
 };
 
-/// Throws what kernels have reported, once. They may be running.
+/// Throws what kernels have reported, once. Kernels may be running.
 inline void raise_fault(fault_record& record) {
   const std::uint32_t published = std::atomic_ref(record.published).load(std::memory_order_acquire);
   if (published == record.seen) [[likely]] {
@@ -69,7 +70,7 @@ inline void raise_fault(fault_record& record) {
        "); found on the device, results since the last synchronization are not valid");
 }
 
-/// Leaves a fault for the host, unless there is one that it has not seen.
+/// Reports a fault to the host, unless there is one that the host has not seen.
 __device__ inline void report_fault(
     fault_record* record, fault_kind kind, index_t place, index_t value, index_t limit) {
   const std::uint32_t seen = load_acquire_system(&record->seen);

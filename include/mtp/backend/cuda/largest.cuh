@@ -1,4 +1,4 @@
-// The largest number of a row and where it stands, found by many threads.
+// The largest number of a row and its index, found by many threads.
 #pragma once
 
 #include "mtp/backend/cuda/reduce_block.cuh"
@@ -6,13 +6,13 @@
 
 namespace mtp::inline MTP_ABI::cuda_detail {
 
-/// The largest number so far and the lowest place where it stands; place -1: there was none.
+/// The largest number so far and its lowest index; index -1: none yet.
 template <class A>
 struct largest {
   A value;
   token_t at;
 
-  /// Whether a number at a place behind all earlier ones is larger; NaN never is.
+  /// Takes a number at an index after all earlier ones if it is larger; NaN never is.
   __device__ __forceinline__ void meet(A number, token_t place) {
     if (number > value || (at < 0 && number == value)) {
       value = number;
@@ -26,7 +26,7 @@ __device__ __forceinline__ largest<A> no_largest() {
   return {static_cast<A>(-__uint_as_float(0x7f800000u)), -1};
 }
 
-/// The one of the larger number; of equal ones, the one of the lower place.
+/// The one with the larger number; of equal numbers, the one with the lower index.
 template <class A>
 __device__ __forceinline__ largest<A> larger(const largest<A>& a, const largest<A>& b) {
   const bool first =
@@ -34,7 +34,7 @@ __device__ __forceinline__ largest<A> larger(const largest<A>& a, const largest<
   return first ? a : b;
 }
 
-/// The largest of all lanes; every lane gets it.
+/// The largest of all lanes, in every lane.
 template <class A>
 __device__ __forceinline__ largest<A> warp_largest(largest<A> own) {
 #pragma unroll

@@ -1,4 +1,4 @@
-// Giving a kernel to a context's stream. The one place that launches.
+// Launches kernels on a context's stream. All launches go through here.
 #pragma once
 
 #include <cstddef>
@@ -10,23 +10,23 @@
 
 namespace mtp::inline MTP_ABI::cuda_detail {
 
-/// Shared memory that a block may use without asking for more.
+/// Shared memory of a block without a request for more.
 inline constexpr std::size_t plain_shared_bytes = std::size_t{48} << 10;
 
-/// What it may ask for on every device: compute capability 8.6, 8.9 and 12.0 have no more.
+/// Shared memory of a block on every device: compute capability 8.6, 8.9 and 12.0 have no more.
 inline constexpr std::size_t common_shared_bytes = std::size_t{99} << 10;
 
-/// A number of blocks or threads as CUDA takes it.
+/// A number of blocks or threads in CUDA's type.
 inline unsigned extent_of(index_t count, const char* function) {
   check(count >= 0 && count <= std::numeric_limits<int>::max(),
         function,
         ": ",
         count,
-        " blocks are more than a launch can have");
+        " blocks do not fit into one launch");
   return static_cast<unsigned>(count);
 }
 
-/// When a kernel begins: when the one in front of it has ended, or lets it.
+/// When a kernel begins: after the previous one has ended, or as soon as that one allows it.
 enum class begins { in_order, early };
 
 template <class... Parameters, class... Arguments>
@@ -45,11 +45,10 @@ void launch_when(cuda_context& context,
   if (shared_bytes > plain_shared_bytes) {
     check(shared_bytes <= static_cast<std::size_t>(context.block_shared_bytes()),
           function,
-          ": a block wants ",
+          ": a block needs ",
           shared_bytes,
-          " bytes of shared memory, but of this device it gets ",
-          context.block_shared_bytes(),
-          " at most");
+          " bytes of shared memory, and this device gives it at most ",
+          context.block_shared_bytes());
     check_cuda(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                     cudaFuncAttributeMaxDynamicSharedMemorySize,
                                     static_cast<int>(shared_bytes)),
@@ -70,9 +69,9 @@ void launch_when(cuda_context& context,
   check_cuda(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...), function);
 }
 
-/// Runs kernel(arguments...) on `grid` blocks of `block` threads. No blocks: nothing happens.
-/// Throws mtp::error, which begins with the name of the operation, if CUDA does not take it or if
-/// blocks want more shared memory than the device has for them.
+/// Runs kernel(arguments...) on `grid` blocks of `block` threads; does nothing for no blocks.
+/// Throws mtp::error, beginning with the name of the operation, if CUDA refuses the launch or if
+/// blocks need more shared memory than the device has.
 template <class... Parameters, class... Arguments>
 void launch(cuda_context& context,
             const char* function,
@@ -92,7 +91,7 @@ void launch(cuda_context& context,
               std::forward<Arguments>(arguments)...);
 }
 
-/// The same for a kernel that takes part in what overlap.cuh describes.
+/// The same for a kernel that overlaps as overlap.cuh describes.
 template <class... Parameters, class... Arguments>
 void launch_overlapped(cuda_context& context,
                        const char* function,

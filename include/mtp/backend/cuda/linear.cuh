@@ -1,7 +1,7 @@
 // Linear maps on the GPU. Contracts: ops/linear.hpp.
 //
-// Few rows go through row_product.cuh, which gives a row the same bits among any number of them;
-// more rows, and all gradients, through the product library.
+// Few rows go through row_product.cuh, where a row's bits do not depend on their number. More rows,
+// and all gradients, go through the product library.
 #pragma once
 
 #include <algorithm>
@@ -18,13 +18,13 @@ namespace mtp::inline MTP_ABI::cuda_detail {
 
 struct linear_policy {
   static constexpr int threads = 256;           // of a block
-  static constexpr int bias_lanes = 32;         // threads side by side
+  static constexpr int bias_lanes = 32;         // neighbouring threads
   static constexpr index_t bias_blocks = 1024;  // that share the rows of y
-  static constexpr index_t bias_rows = 128;     // rows that a block adds up
+  static constexpr index_t bias_rows = 128;     // rows of a block
 };
 
-/// y[m] = bias for rows blockIdx.y, blockIdx.y + gridDim.y, .. A thread keeps its pack of the bias;
-/// writes M N elements, which bounds it.
+/// y[m] = bias for rows blockIdx.y, blockIdx.y + gridDim.y, .. A thread keeps its pack of the bias.
+/// Bound by writing M N elements.
 template <class S, bool Packed>
 __global__ void __launch_bounds__(linear_policy::threads)
     linear_bias_kernel(S* __restrict__ y,  // [M, N] stride (y_row, 1)
@@ -43,9 +43,9 @@ __global__ void __launch_bounds__(linear_policy::threads)
   }
 }
 
-/// partial[j, n] = sum over the j-th 128 rows of dy[m, n]. A block takes 32 packs of columns: its
-/// warp i adds rows i, i + 8, .. of them in order, then the warps are added in order. Reads M N
-/// elements, which bounds it.
+/// partial[j, n] = sum over the j-th 128 rows of dy[m, n]. A block processes 32 packs of columns:
+/// warp i adds rows i, i + 8, .. of them in order, then the warps are added in order. Bound by
+/// reading M N elements.
 template <class S, bool Packed>
 __global__ void __launch_bounds__(linear_policy::threads)
     linear_backward_bias_kernel(accumulate_t<S>* __restrict__ partial,  // [ceil(M / 128), N]
@@ -215,7 +215,8 @@ struct cuda_linear_ops {
     add_column_sums(context, name, dbias.data(), partial, N, parts, N);
   }
 
-  /// Bytes of workspace that the operations on `rows` rows and a weight of this size want at most.
+  /// The most bytes of workspace that the operations need for `rows` rows and a weight of this
+  /// size.
   template <scalar S>
   static constexpr index_t linear_workspace(index_t rows,
                                             index_t outputs,
@@ -226,7 +227,7 @@ struct cuda_linear_ops {
         arena_bytes(parts * outputs, sizeof(accumulate_t<S>)),
         library_adds_in_place<S> ? 0 : arena_bytes(rows * std::max(outputs, inputs), sizeof(S)));
   }
-  /// Bytes of workspace that the forward operations want at most.
+  /// The most bytes of workspace that the forward operations need.
   template <scalar S>
   static constexpr index_t linear_forward_workspace(index_t rows,
                                                     index_t outputs,
@@ -243,8 +244,8 @@ struct cuda_linear_ops {
     return {context.workspace().template take<S>(rows * columns), {rows, columns}};
   }
 
-  /// What is added to a product that is written to y: not y itself where that costs a rounding, but
-  /// a copy in the workspace.
+  /// The term that is added to a product: y itself, or, if that would cost a rounding, a copy in
+  /// the workspace.
   template <scalar S>
   static matrix<const S> apart(cuda_context& context,
                                const char* function,

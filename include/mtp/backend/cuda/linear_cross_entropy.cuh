@@ -12,8 +12,8 @@
 
 namespace mtp::inline MTP_ABI::cuda_detail {
 
-/// Logits of a chunk of rows are stored, in the type of the weights, and become their gradients in
-/// place: docs/decisions/0004-logits-are-stored.md.
+/// The logits of a chunk of rows are stored in the type of the weights, and their gradients replace
+/// them: docs/decisions/0004-logits-are-stored.md.
 struct cuda_linear_cross_entropy_ops : cuda_predict_ops {
   template <scalar S>
   static void linear_cross_entropy(cuda_context& context,
@@ -61,7 +61,7 @@ struct cuda_linear_cross_entropy_ops : cuda_predict_ops {
                       [](index_t, index_t, matrix_view<const S, cuda>) {});
   }
 
-  /// Bytes of workspace that these operations want at most for `rows` rows.
+  /// The most bytes of workspace that these operations need for `rows` rows.
   template <scalar S>
   static constexpr index_t linear_cross_entropy_workspace(index_t rows,
                                                           index_t vocabulary,
@@ -71,9 +71,8 @@ struct cuda_linear_cross_entropy_ops : cuda_predict_ops {
     return arena_bytes(chunk * row_stride<S>(vocabulary), sizeof(S));
   }
 
-  /// Rows whose logits exist at a time. Each chunk reads and writes the gradient of the output
-  /// matrix once more, so it has many rows, but not more than a GiB of logits. Follows from the
-  /// size of the vocabulary alone.
+  /// Rows of a chunk. Each chunk reads and writes the gradient of the output matrix once more, so a
+  /// chunk has many rows, but at most a GiB of logits. Depends only on the size of the vocabulary.
   template <class S>
   static constexpr index_t chunk_rows(index_t vocabulary) {
     constexpr index_t most_bytes = index_t{1} << 30, fewest_rows = 256, most_rows = 8192;
@@ -84,14 +83,14 @@ struct cuda_linear_cross_entropy_ops : cuda_predict_ops {
   }
 
  private:
-  /// Elements between rows of logits, which begin with a whole pack.
+  /// Elements between rows of logits. Each row begins with a whole pack.
   template <class S>
   static constexpr index_t row_stride(index_t vocabulary) {
     return round_up(vocabulary, pack<S>::width);
   }
 
-  /// Logits of a chunk of rows, their losses, and (with weights) their gradients in place; then
-  /// gradient(...).
+  /// Computes the logits of a chunk of rows, their losses, and (with weights) their gradients in
+  /// place; then calls gradient(...).
   template <class S, class Gradient>
   static void for_each_chunk(cuda_context& context,
                              const char* function,

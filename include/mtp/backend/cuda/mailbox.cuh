@@ -1,5 +1,5 @@
-// What decoding needs besides operations: small messages to the host without a wait, and cycles
-// that are given as one graph.
+// For decoding: small messages to the host without a wait, and cycles that are submitted as one
+// graph.
 #pragma once
 
 #include <cstddef>
@@ -11,7 +11,7 @@
 
 namespace mtp::inline MTP_ABI::cuda_detail {
 
-/// A few slots of page-locked memory. A slot is filled in turn with the operations of the context.
+/// A few slots of page-locked memory. A slot is filled in order with the operations of the context.
 class mailbox {
  public:
   mailbox(cuda_context& context, std::size_t bytes, std::size_t slots)
@@ -30,7 +30,7 @@ class mailbox {
     check_cuda(cudaEventRecord(events_[slot].get(), context.stream()), "mailbox::post");
   }
 
-  /// Waits for what was posted last to this slot.
+  /// Waits for the latest message in this slot.
   const std::byte* wait(std::size_t slot) const {
     check_cuda(cudaEventSynchronize(events_[slot].get()), "mailbox::wait");
     context_->raise_faults();
@@ -60,10 +60,10 @@ class mailbox {
   std::vector<event> events_;
 };
 
-/// Operations whose addresses and sizes are the same each time they are given. The first time they
-/// run one by one, which loads kernels and plans products; the second time they are recorded as a
-/// graph; from then on the graph is launched, one call of the driver for all of them. A workspace
-/// that has moved makes the recording start anew.
+/// Operations with the same addresses and sizes each time they are submitted. The first time they
+/// run one by one, which loads kernels and plans products. The second time they are recorded as a
+/// graph. From then on the graph is launched, with one call of the driver for all of them. If the
+/// workspace has moved, the recording starts anew.
 class recording {
  public:
   recording() = default;

@@ -1,5 +1,4 @@
-// One function of each element by itself: the kernel behind elementwise operations and gated
-// activations.
+// Element-wise functions: the kernel of elementwise operations and gated activations.
 #pragma once
 
 #include <algorithm>
@@ -14,13 +13,13 @@ namespace mtp::inline MTP_ABI::cuda_detail {
 
 struct map_policy {
   static constexpr int threads = 256;  // of a block
-  /// Packs of each view that a thread takes. All are asked for before the first result is stored,
-  /// and four blocks at least are resident: 32 KiB in flight for each input on a multiprocessor.
+  /// Packs of each view for a thread. All are loaded before the first result is stored, and at
+  /// least four blocks are resident: 32 KiB in flight for each input on a multiprocessor.
   static constexpr int packs = 2;
 };
 
-/// Blocks that are resident at least, which limits a thread's registers: a function's own `blocks`,
-/// where it says so.
+/// The least number of resident blocks, which limits a thread's registers: a function's own
+/// `blocks`, if it has one.
 template <class Function>
 inline constexpr int resident_blocks = 4;
 template <class Function>
@@ -29,13 +28,13 @@ requires requires {
 }
 inline constexpr int resident_blocks<Function> = Function::blocks;
 
-/// What a function of elements returns that has several results.
+/// The result of a function of elements with several results.
 template <class Value, int Count>
 struct results {
   Value values[Count];
 };
 
-/// How a map is shared out: a row among 2^lane_bits threads, in `pieces` if it is longer.
+/// How a map is divided: a row among 2^lane_bits threads, in `pieces` if it is longer.
 struct map_shape {
   row_numbers numbers;
   int lane_bits;
@@ -60,7 +59,7 @@ struct map_row {
   }
 };
 
-/// The elements of a pack as the function gets them.
+/// The elements of a pack in the type that the function takes.
 template <class S, int Width>
 __device__ __forceinline__ pack<arithmetic_t<S>, Width> widened(const pack<S, Width>& from) {
   pack<arithmetic_t<S>, Width> values;
@@ -68,7 +67,7 @@ __device__ __forceinline__ pack<arithmetic_t<S>, Width> widened(const pack<S, Wi
   return values;
 }
 
-/// to[k][i] = result k of function(from[i]..), rounded to what Y stores.
+/// to[k][i] = result k of function(from[i]..), rounded to the storage type of Y.
 template <int Outputs, class Y, int Width, class Function, class... Value>
 __device__ __forceinline__ void map_values(pack<Y, Width> (&to)[Outputs],
                                            const Function& function,
@@ -92,7 +91,7 @@ __device__ __forceinline__ void map_values(pack<Y, Width> (&to)[Outputs],
   }
 }
 
-/// The pack at `column`, or what the row still has of it.
+/// The pack at `column`, or the rest of the row.
 template <int Width, int Outputs, class Function, class Y, class... X>
 __device__ __forceinline__ void map_last_pack(const Function& function,
                                               index_t columns,
@@ -123,7 +122,7 @@ __device__ __forceinline__ void map_packs(const Function& function,
   constexpr int packs = map_policy::packs;
   const index_t first = lane * Width, step = index_t{lanes} * Width;
   if (first + (packs - 1) * step + Width <= columns) {
-    // Without a branch, so that nothing keeps the loads from going first.
+    // Without a branch, so that nothing delays the loads.
     pack<Y, Width> values[packs][Outputs];
 #pragma unroll
     for (int p = 0; p < packs; ++p) {
@@ -143,8 +142,8 @@ __device__ __forceinline__ void map_packs(const Function& function,
   }
 }
 
-/// y[k][i] = function(x[i]..): output k lies `output_distance` behind output k - 1. Moves each
-/// element once, which bounds it: in packs where all rows allow it, else element by element.
+/// y[k][i] = function(x[i]..); output k begins `output_distance` after output k - 1. Bound by
+/// moving each element once: in packs if all rows allow it, else element by element.
 template <int Width, int Outputs, class Function, class Y, class... X>
 __global__ void __launch_bounds__(map_policy::threads, resident_blocks<Function>)
     map_kernel(map_shape shape,
@@ -230,8 +229,8 @@ void run_map(cuda_context& context,
                     x...);
 }
 
-/// Runs the kernel on views of one shape. With several outputs, all lie like y, the next one
-/// `output_distance` elements behind the last.
+/// Runs the kernel on views of one shape. Several outputs have the layout of y, each
+/// `output_distance` elements after the one before.
 template <int Outputs = 1, class Function, class Y, class... X>
 void map(cuda_context& context,
          const char* name,

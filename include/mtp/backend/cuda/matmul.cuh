@@ -1,7 +1,7 @@
 // General matrix products on the GPU. Contract: ops/matmul.hpp.
 //
-// What the library can read goes to it if it is large enough to pay. The rest, and what the library
-// says that it does not do, is computed by tiles.
+// Products that the library can read and that are large enough go to the library. The others, and
+// those that the library reports as not supported, are computed by tiles.
 #pragma once
 
 #include <type_traits>
@@ -14,13 +14,13 @@
 namespace mtp::inline MTP_ABI::cuda_detail {
 
 struct matmul_policy {
-  /// Up to so many rows of c, rows are independent of each other in their bits.
+  /// Up to this many rows of c, the bits of a row do not depend on the others.
   static constexpr index_t invariant_rows = 16;
-  /// Multiply-adds from which on the library is asked: below, a launch takes longer than the work.
+  /// Multiply-adds from which on the library is used; below, a launch takes longer than the work.
   static constexpr index_t library_work = index_t{1} << 20;
 };
 
-/// A product by the library, or by tiles where it does not do it.
+/// A product by the library, or by tiles if the library does not support it.
 template <scalar In, scalar Out>
 void run_product(cuda_context& context, const char* function, const library_product<In, Out>& p) {
   if (library_takes(p) && run_library_product(context, function, p)) {
@@ -66,7 +66,7 @@ struct cuda_matmul_ops {
   }
 
  private:
-  /// Whether the library does the product.
+  /// Whether the library computes the product.
   template <class C, class A, class B>
   static bool by_library(cuda_context& context, const C& c, const A& a, const B& b, update mode) {
     using Out = typename C::value_type;
@@ -86,7 +86,7 @@ struct cuda_matmul_ops {
     return false;
   }
 
-  /// Elements lie side by side along one dimension.
+  /// Whether elements are contiguous along one dimension.
   template <class View>
   static bool has_rows(const View& x) {
     return x.stride(1) == 1 || x.stride(0) == 1;

@@ -8,7 +8,7 @@
 
 namespace mtp::inline MTP_ABI::cuda_detail {
 
-/// Zeroed memory of the current device. Throws mtp::error when there is none.
+/// Zeroed memory of the current device. Throws mtp::error when memory runs out.
 inline void* allocate(std::size_t bytes) {
   void* memory = nullptr;
   const cudaError_t status = cudaMalloc(&memory, bytes);
@@ -16,7 +16,7 @@ inline void* allocate(std::size_t bytes) {
     static_cast<void>(cudaGetLastError());
     std::size_t left = 0, all = 0;
     static_cast<void>(cudaMemGetInfo(&left, &all));
-    fail("cuda: out of memory: ", bytes, " bytes wanted, ", left, " of ", all, " left");
+    fail("cuda: out of memory: ", bytes, " bytes requested, ", left, " of ", all, " left");
   }
   check_cuda(status, "cuda: allocate");
   cudaError_t zeroed = cudaMemset(memory, 0, bytes);
@@ -30,12 +30,12 @@ inline void* allocate(std::size_t bytes) {
   return memory;
 }
 
-// Freeing reports nothing: what went wrong before has been thrown where it happened.
+// Freeing reports nothing: earlier errors were thrown where they occurred.
 inline void deallocate(void* memory) {
   static_cast<void>(cudaFree(memory));
 }
 
-/// A copy behind everything that was submitted to any stream.
+/// A copy after everything that was submitted to any stream.
 inline void copy_behind_everything(
     void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, const char* function) {
   if (bytes > 0) {
@@ -45,7 +45,7 @@ inline void copy_behind_everything(
   }
 }
 
-/// Page-locked memory of the host, which the device reaches under the same address.
+/// Page-locked memory of the host, which the device accesses at the same address.
 class pinned_memory {
  public:
   explicit pinned_memory(std::size_t bytes) {

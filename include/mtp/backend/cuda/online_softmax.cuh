@@ -1,4 +1,4 @@
-// What one reading of a row finds out for its softmax: the maximum and the sum of exponentials.
+// Maximum and sum of exponentials of a row, from one pass over it.
 #pragma once
 
 #include <cmath>
@@ -9,7 +9,7 @@
 
 namespace mtp::inline MTP_ABI::cuda_detail {
 
-/// The product, rounded: what follows cannot become a multiply-add, whose bits differ.
+/// The rounded product; a multiply-add with what follows would have other bits.
 __device__ __forceinline__ float rounded_product(float a, float b) {
   return __fmul_rn(a, b);
 }
@@ -17,9 +17,9 @@ __device__ __forceinline__ double rounded_product(double a, double b) {
   return __dmul_rn(a, b);
 }
 
-/// What a thread knows of its part of a row: the largest number, and the sum of the exponentials
-/// below it, which is NaN as soon as one number is not finite. Online softmax: Milakov and
-/// Gimelshein 2018, arXiv 1805.02867, algorithm 3, with a pack as a step.
+/// The state of a thread's part of a row: the largest number, and the sum of exponentials relative
+/// to it, which is NaN as soon as one number is not finite. Online softmax: Milakov and Gimelshein
+/// 2018, arXiv 1805.02867, algorithm 3, with a pack as a step.
 template <class S>
 struct softmax_part {
   using A = accumulate_t<S>;
@@ -28,11 +28,11 @@ struct softmax_part {
   largest<A> best = no_largest<A>();
   A sum = 0;
 
-  /// The first `count` elements of the pack at place `at`.
+  /// Adds the first `count` elements of the pack at index `at`.
   __device__ __forceinline__ void meet(const pack<S>& values, index_t at, int count) {
     A x[W];
     widen_pack(x, values);
-    A peak = x[0];  // NaN is passed over unless there is nothing else
+    A peak = x[0];  // NaN is skipped unless there is nothing else
 #pragma unroll
     for (int i = 1; i < W; ++i) {
       peak = i < count ? std::fmax(peak, x[i]) : peak;
@@ -48,7 +48,7 @@ struct softmax_part {
     A terms[W];
 #pragma unroll
     for (int i = 0; i < W; ++i) {
-      // Nothing is added to a finite term; to one of an infinity or of NaN, NaN.
+      // Adds zero to a finite term, and NaN to the term of an infinity or NaN.
       terms[i] = i < count ? std::fma(x[i], A(0), exponential<S>(x[i] - best.value)) : A(0);
     }
 #pragma unroll

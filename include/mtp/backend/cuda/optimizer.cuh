@@ -18,13 +18,13 @@ namespace mtp::inline MTP_ABI::cuda_detail {
 struct optimizer_policy {
   static constexpr int threads = 256;         // of a block
   static constexpr int total_threads = 1024;  // of the block that adds partial sums
-  /// Elements of one partial sum: fixed, so that the order of additions is.
+  /// Elements of one partial sum; fixed, so that the order of additions is fixed.
   static constexpr index_t sum_chunk = 1 << 14;
 };
 
-/// partial[b] = sum of squares of chunk b of x. Pack p * Block + t belongs to thread t, whose sums
-/// of first, second, .. elements of packs run in order; then they, the lanes and the warps are
-/// added. Reads P elements and is bound by that: one conversion and one multiply-add in f64 each.
+/// partial[b] = sum of squares of chunk b of x. Pack p * Block + t belongs to thread t, which sums
+/// first, second, .. elements of packs in order; then these sums, the lanes and the warps are
+/// added. Bound by reading P elements: one conversion and one multiply-add in f64 for each.
 template <class S, bool Packed>
 __global__ void __launch_bounds__(optimizer_policy::threads)
     sum_of_squares_kernel(double* __restrict__ partial,  // [ceil(P / sum_chunk)]
@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(optimizer_policy::threads)
       sums[i] = std::fma(value, value, sums[i]);
     }
   };
-  constexpr int batch = 4;  // packs that a thread has on the way
+  constexpr int batch = 4;  // packs that a thread has in flight
   index_t at = begin + static_cast<index_t>(threadIdx.x) * W;
   for (; at + (batch - 1) * block * W + W <= end; at += batch * block * W) {
     pack<S> values[batch];
@@ -89,11 +89,11 @@ __global__ void __launch_bounds__(Block)
   }
 }
 
-/// adamw_coefficients as arithmetic wants them.
+/// adamw_coefficients in the form that the kernel uses.
 template <class A>
 struct adamw_factors {
   A beta1, rest1, beta2, rest2, scale, step, root, epsilon;
-  A decayed;  // what remains of a weight that decays
+  A decayed;  // factor of a weight that decays
   A largest;  // finite number
 
   explicit adamw_factors(const adamw_coefficients& k)
@@ -114,25 +114,25 @@ struct adamw_factors {
     first = std::fma(rest1, g, beta1 * first);
     second = std::fma(rest2, g * g, beta2 * second);
     const A denominator = std::fma(std::sqrt(second), root, epsilon);
-    // A moment that did not fit moves nothing; a product of it with the step may be infinite.
+    // A moment that overflowed moves nothing; its product with the step could be infinite.
     const A delta = denominator > largest ? A(0) : step * first / denominator;
     return std::fma(keep, master, -delta);
   }
 };
 
-/// The master of a value, which it follows where the value was changed.
+/// The master of a value. It takes the value if that was changed.
 template <class S>
 __device__ __forceinline__ accumulate_t<S> master_of(S value, S rounded, accumulate_t<S> master) {
   return value.bits() == rounded.bits() ? master : widen(value);
 }
 
-/// Block b updates range b: whole packs, and the few elements before and behind them one by one.
-/// Moves 32 bytes for each element of bf16 (f32: 28, f64: 56) and is bound by that. A thread has
-/// all its loads of 8 elements on the way before it needs one: 128 bytes.
+/// Block b updates range b: whole packs, and the few elements before and after them one by one.
+/// Bound by moving 32 bytes for each element of bf16 (f32: 28, f64: 56). A thread has all loads of
+/// 8 elements in flight before it uses one: 128 bytes.
 template <class S, bool Packed>
 __global__ void __launch_bounds__(optimizer_policy::threads)
     adamw_update_kernel(S* value,                 // [P]
-                        accumulate_t<S>* master,  // [P], value itself where arithmetic is done in S
+                        accumulate_t<S>* master,  // [P], value itself if arithmetic is done in S
                         accumulate_t<S>* first,   // [P]
                         accumulate_t<S>* second,  // [P]
                         const accumulate_t<S>* gradient,  // [P]
@@ -231,7 +231,7 @@ struct cuda_optimizer_ops {
            chunks);
   }
 
-  /// Bytes of workspace that sum_of_squares wants for `count` elements.
+  /// Bytes of workspace that sum_of_squares needs for `count` elements.
   static constexpr index_t sum_of_squares_workspace(index_t count) {
     return arena_bytes(ceil_div(count, optimizer_policy::sum_chunk), sizeof(double));
   }

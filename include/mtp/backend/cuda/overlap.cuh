@@ -1,12 +1,11 @@
-// Which kernels may begin before the one in front of them has ended: programmatic dependent launch.
+// Which kernels may begin before the previous one has ended: programmatic dependent launch.
 //
-// A kernel that takes part begins with allow_next_kernel() and wait_for_previous_kernels(). Before
-// the wait it writes nothing and reads its constants only: weights. Several kernels can have begun
-// and wait for one another in a row; behind its wait, a kernel finds that all in front of it have
-// ended, because each ends behind its own wait. Constants are what none of those writes that may
-// still run; the host compares addresses. What has no place in the order (copies, other kernels,
-// products of the library, recordings) takes the stream from the context, and the kernel behind it
-// begins when it has ended.
+// An overlapping kernel begins with allow_next_kernel() and wait_for_previous_kernels(). Before the
+// wait it writes nothing and reads only its constants, the weights. Several such kernels can have
+// begun and wait for one another. After its wait, a kernel knows that all previous ones have ended,
+// because each ends after its own wait. Its constants are memory that no kernel which may still run
+// writes; the host compares addresses. Other work (copies, other kernels, products of the library,
+// recordings) takes the stream from the context, and the kernel after it begins when it has ended.
 #pragma once
 
 #include <algorithm>
@@ -18,12 +17,12 @@
 
 namespace mtp::inline MTP_ABI::cuda_detail {
 
-/// Does nothing. Stands for all kernels where the question is whether a device can run any.
+/// Does nothing. Serves to ask whether a device can run any kernel.
 template <int Block>
 __global__ void __launch_bounds__(Block) idle_kernel() {}
 
-/// Whether kernels were compiled for compute capability 9.0 or newer, which has the instructions:
-/// code for older ones runs on newer GPUs as well, and would not wait.
+/// Whether kernels were compiled for compute capability 9.0 or newer, which has the instructions.
+/// Code for older ones also runs on newer GPUs but would not wait.
 inline bool kernels_can_overlap() {
   cudaFuncAttributes attributes{};
   check_cuda(cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(idle_kernel<1>)),
@@ -55,18 +54,19 @@ memory_range range_of(const view<Element, Shape, Backend>& x) {
   return {x.data(), x.data() + last + 1};
 }
 
-/// What a kernel that takes part reads ahead, and what it writes that others may take for
-/// constants.
+/// The memory that an overlapping kernel reads ahead, and the memory that it writes, which others
+/// may take for constants.
 struct overlap {
   memory_range constants{};
   memory_range written[4] = {};
 };
 
-/// What is written by kernels that may not have ended when the next one begins early: those that
-/// take part, from the last one on that began in order, if nothing else was submitted since.
+/// The memory written by kernels that may not have ended when the next one begins early: the
+/// overlapping ones, starting with the last one that began in order, if nothing else was submitted
+/// since.
 class unfinished_kernels {
  public:
-  /// One more of them.
+  /// Adds a kernel.
   void add(const overlap& kernel) {
     begun_ = true;
     for (const memory_range& range : kernel.written) {
@@ -75,12 +75,12 @@ class unfinished_kernels {
       }
     }
   }
-  /// All have ended, or the next kernel will wait for them.
+  /// Forgets all: they have ended, or the next kernel waits for them.
   void forget() {
     count_ = 0;
     begun_ = is_full_ = false;
   }
-  /// Whether a kernel with these constants may begin beside them.
+  /// Whether a kernel with these constants may begin beside the unfinished ones.
   bool allow(const memory_range& constants) const {
     return begun_ && !is_full_ && std::none_of(written_, written_ + count_, [&](const auto& range) {
              return range.overlaps(constants);
@@ -88,10 +88,10 @@ class unfinished_kernels {
   }
 
  private:
-  /// Parts of one allocation lie at most so far apart: they may count as one.
+  /// Parts of one allocation are at most this far apart, and may count as one range.
   static constexpr std::uintptr_t gap = 256;
-  /// The activations of a pass and the caches of a model are a few ranges, however many layers
-  /// there are. With more of them the next kernel begins in order, and all are forgotten.
+  /// The activations of a pass and the caches of a model are a few ranges for any number of layers.
+  /// With more ranges, the next kernel begins in order, and all are forgotten.
   static constexpr int most = 32;
 
   static std::uintptr_t address(const void* memory) {

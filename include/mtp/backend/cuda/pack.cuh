@@ -1,4 +1,4 @@
-// Sixteen bytes at a time: how kernels read and write rows.
+// Packs: kernels read and write rows 16 bytes at a time.
 #pragma once
 
 #include <cstddef>
@@ -11,26 +11,26 @@
 
 namespace mtp::inline MTP_ABI::cuda_detail {
 
-/// Neighbouring elements that one instruction loads or stores: 16 bytes unless fewer are asked for.
+/// Neighbouring elements that one instruction loads or stores: 16 bytes, or fewer if Width says so.
 template <class S, int Width = static_cast<int>(16 / sizeof(S))>
 struct alignas(static_cast<std::size_t>(Width) * sizeof(S)) pack {
   static constexpr int width = Width;
   S elements[width];
 };
 
-/// Rows of `columns` elements that can be read in packs from their first element on.
+/// Whether rows of `columns` elements can be read in packs from their first element on.
 template <class S>
 bool in_packs(const S* data, index_t row_stride, index_t columns) {
   return reinterpret_cast<std::uintptr_t>(data) % 16 == 0 && row_stride % pack<S>::width == 0 &&
          columns % pack<S>::width == 0;
 }
 
-/// What arithmetic sees of an element: accumulate_t of numbers, other types as they are.
+/// The type of arithmetic for an element: accumulate_t of numbers, other types unchanged.
 template <class S>
 using arithmetic_t = mtp::detail::arithmetic_t<S>;
 
-/// An element as arithmetic sees it, and back: rounded to nearest, by way of the accumulator type,
-/// so f64 reaches bf16 by f32.
+/// Converts an element to the type of arithmetic, and back: rounded to nearest, via the accumulator
+/// type, so f64 becomes bf16 via f32.
 template <class S>
 MTP_HOST_DEVICE inline arithmetic_t<S> widen(S value) {
   return static_cast<arithmetic_t<S>>(value);
@@ -46,10 +46,10 @@ MTP_HOST_DEVICE inline S narrow(Value value) {
 
 #if defined(__CUDACC__) || defined(MTP_CUDA_EMULATION)
 
-// Elements of two bytes are converted in pairs, by the device's own instructions: a tenth of those
-// that a rounding spelled out takes.
+// Elements of two bytes are converted in pairs by the device's own instructions: a tenth of the
+// instructions of an explicit rounding.
 
-/// The elements of a pack as arithmetic sees them.
+/// The elements of a pack in the type of arithmetic.
 template <class S, int Width>
 __device__ __forceinline__ void widen_pack(arithmetic_t<S> (&to)[Width],
                                            const pack<S, Width>& from) {
@@ -68,7 +68,7 @@ __device__ __forceinline__ void widen_pack(arithmetic_t<S> (&to)[Width],
   }
 }
 
-/// Numbers as a pack stores them.
+/// A pack of numbers in the storage type.
 template <class S, class Value, int Width>
 __device__ __forceinline__ pack<S, Width> narrow_pack(const Value (&from)[Width]) {
   if constexpr (in_pairs<S> && Width % 2 == 0) {
@@ -99,9 +99,9 @@ __device__ __forceinline__ pack<S, Width> narrow_pack(const Value (&from)[Width]
   }
 }
 
-/// Elements at .. at + width - 1 of a row of `count` that lie `step` apart; zeros beyond its end.
-/// Packed rows (step 1) are read in one piece and others element by element, so that which elements
-/// a thread gets, and with it the order of every sum, does not depend on how a row is aligned.
+/// Elements at .. at + width - 1 of a row of `count` elements, `step` apart, with zeros beyond its
+/// end. Packed rows (step 1) are read in one piece, others element by element. A thread gets the
+/// same elements either way, so the order of sums does not depend on the alignment of a row.
 template <bool Packed, class S, class At, class Count>
 __device__ __forceinline__ pack<S> load_elements(const S* row,
                                                  At at,
@@ -112,7 +112,7 @@ __device__ __forceinline__ pack<S> load_elements(const S* row,
   } else {
     const S* const first = row + at * step;
     if constexpr (in_pairs<S>) {
-      pack<std::uint32_t> words;  // or the compiler keeps each element in a register of its own
+      pack<std::uint32_t> words;  // otherwise the compiler keeps each element in its own register
 #pragma unroll
       for (int i = 0; i < pack<S>::width; i += 2) {
         const std::uint32_t low = at + i < count ? first[i * step].bits() : 0;

@@ -12,7 +12,7 @@ namespace mtp::inline MTP_ABI::cuda_detail {
 
 struct predict_policy {
   static constexpr int threads = 128;  // of a block
-  /// Elements that a block looks at: of one row of 131072 there are work for 128 blocks.
+  /// Elements of a block: a row of 131072 has work for 128 blocks.
   static constexpr index_t slice = 1024;
 
   static constexpr index_t slices(index_t V) {
@@ -20,8 +20,8 @@ struct predict_policy {
   }
 };
 
-/// The largest number of each slice of each row, or of the row if it has one slice only. Reads
-/// M V elements; with few rows, the way to memory and back is what it takes.
+/// The largest number of each slice of each row, or of the row if it has one slice. Reads M V
+/// elements; for few rows, the latency of memory dominates.
 template <class S, bool Packed>
 __global__ void __launch_bounds__(predict_policy::threads)
     predict_kernel(token_t* __restrict__ predicted,                 // [M]
@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(predict_policy::threads)
   }
 }
 
-/// The largest of a row's slices, by one warp for each row.
+/// The largest of a row's slices, with one warp for each row.
 template <class A>
 __global__ void __launch_bounds__(warp_size)
     predict_slices_kernel(token_t* __restrict__ predicted,         // [M]
@@ -121,7 +121,7 @@ struct cuda_predict_ops {
     }
   }
 
-  /// Bytes of workspace that predict wants for logits [rows, V].
+  /// The most bytes of workspace that predict needs for logits [rows, V].
   template <scalar S>
   static constexpr index_t predict_workspace(index_t rows, index_t vocabulary, index_t) {
     return arena_bytes(rows * predict_policy::slices(vocabulary), sizeof(largest<accumulate_t<S>>));

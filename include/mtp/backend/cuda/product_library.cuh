@@ -1,5 +1,5 @@
-// Large products by cuBLASLt. It stores matrices column by column and this library row by row, so a
-// product is given to it transposed: c = a b becomes c^T = b^T a^T, and no element moves.
+// Large products by cuBLASLt. It stores matrices column by column and this library row by row, so
+// products are transposed: c = a b becomes c^T = b^T a^T, and no element moves.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +20,8 @@ struct product_factor {
 
 /// c = op(a) op(b) + added, row-major.
 ///
-/// Out is In or accumulate_t<In>; sums have the type accumulate_t<In>. `added` without data:
-/// nothing is added. It may be c, with the same stride.
+/// Out is In or accumulate_t<In>; sums have the type accumulate_t<In>. If `added` has no
+/// data, nothing is added. It may be c, with the same stride.
 template <scalar In, scalar Out>
 struct library_product {
   index_t M, N, K;
@@ -35,7 +35,7 @@ struct library_product {
 
 namespace detail {
 
-/// Rows of `columns` elements as the library can read them: none overlaps the next one.
+/// Whether the library can read rows of `columns` elements: none overlaps the next one.
 inline bool rows_lie_apart(index_t rows, index_t columns, index_t stride) {
   return rows <= 1 || stride >= columns;
 }
@@ -43,8 +43,8 @@ inline bool rows_lie_apart(index_t rows, index_t columns, index_t stride) {
 /// A row-major matrix as the library sees it: transposed. A single row may claim any stride.
 template <class S>
 lt_matrix lt_transposed(const S* data, index_t rows, index_t columns, index_t stride) {
-  // What kernels of the library can make use of; more would make the choice, and with it the order
-  // of sums, depend on addresses without need.
+  // The largest alignment that kernels of the library can use. A larger value would make the choice
+  // of a kernel, and the order of sums, depend on addresses without need.
   constexpr std::uintptr_t best_alignment = 16;
   const std::uintptr_t address = reinterpret_cast<std::uintptr_t>(data) | best_alignment;
   return {.type = element_traits<std::remove_const_t<S>>::library_type,
@@ -56,14 +56,14 @@ lt_matrix lt_transposed(const S* data, index_t rows, index_t columns, index_t st
 
 }  // namespace detail
 
-/// Whether the library adds a product to what lies in its output without one rounding more. On
-/// Hopper it leaves that to the copy engine, which adds numbers of the output's type: a product
-/// would be rounded, say to bf16, before it is added. Seen on an H200 with cuBLASLt 13.1.
+/// Whether the library adds a product to its output without an additional rounding. On Hopper it
+/// leaves the addition to the copy engine, which adds numbers of the output's type: the product
+/// would be rounded, for example to bf16, before the addition. Seen on an H200 with cuBLASLt 13.1.
 template <scalar Out>
 inline constexpr bool library_adds_in_place = real<Out>;
 
-/// Whether the library may be asked for it: nothing is empty, rows do not overlap, and each element
-/// is rounded once.
+/// Whether the library may be asked for the product: nothing is empty, rows do not overlap, and
+/// each element is rounded once.
 template <scalar In, scalar Out>
 bool library_takes(const library_product<In, Out>& p) {
   const auto factor = [](const product_factor<In>& x, index_t rows, index_t columns) {
@@ -76,9 +76,9 @@ bool library_takes(const library_product<In, Out>& p) {
          (p.added != p.c || library_adds_in_place<Out>);
 }
 
-/// Gives the product to the context's stream. For what library_takes. False, and nothing is given,
-/// where the library does not do it. That, and the order of sums, depend on sizes, strides and on
-/// how the matrices are aligned up to 16 bytes, and on nothing else.
+/// Submits the product to the context's stream, for products that library_takes. Returns false,
+/// with nothing submitted, if the library does not support it. That, and the order of sums, depend
+/// only on sizes, strides and the alignment of the matrices up to 16 bytes.
 template <scalar In, scalar Out>
 [[nodiscard]] bool run_library_product(cuda_context& context,
                                        const char* function,

@@ -1,4 +1,4 @@
-// What cuBLASLt wants to be told about a product, made once for each shape.
+// The descriptions of products for cuBLASLt, made once for each shape.
 #pragma once
 
 #include <compare>
@@ -13,7 +13,7 @@
 
 namespace mtp::inline MTP_ABI::cuda_detail {
 
-/// A matrix as cuBLASLt sees it: column by column.
+/// A matrix in cuBLASLt's form: column by column.
 struct lt_matrix {
   cudaDataType_t type;
   index_t rows;
@@ -24,7 +24,7 @@ struct lt_matrix {
   friend auto operator<=>(const lt_matrix&, const lt_matrix&) = default;
 };
 
-/// D = alpha op(A) op(B) + beta C: everything that the choice of an algorithm depends on.
+/// D = alpha op(A) op(B) + beta C: all that the choice of an algorithm depends on.
 struct lt_product {
   cublasComputeType_t compute_type;
   cudaDataType_t scale_type;
@@ -35,7 +35,7 @@ struct lt_product {
   friend auto operator<=>(const lt_product&, const lt_product&) = default;
 };
 
-/// An object that cuBLASLt has made.
+/// Owns an object of cuBLASLt.
 template <class Pointer, auto Destroy>
 struct lt_deleter {
   void operator()(Pointer object) const { static_cast<void>(Destroy(object)); }
@@ -47,7 +47,7 @@ using lt_layout = lt_object<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>
 using lt_operation = lt_object<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>;
 using lt_preference = lt_object<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
 
-/// A product's description and its algorithm, or that the library does not do it.
+/// A product's description and algorithm, or the fact that the library does not support it.
 struct product_plan {
   bool by_library = true;  // else the rest is not used
   lt_operation operation;
@@ -55,9 +55,9 @@ struct product_plan {
   cublasLtMatmulAlgo_t algorithm;
 };
 
-/// The plans of a context. There are as many as different products were asked for; finding one
-/// again takes no memory and no search for an algorithm. That the library does not do a product is
-/// remembered as well: which kernel computes it, and the order of its sums, stay the same.
+/// The plans of a context, one for each different product so far. Finding one again needs no memory
+/// and no search for an algorithm. That the library does not support a product is stored as well,
+/// so the kernel that computes it, and the order of its sums, stay the same.
 class product_plans {
  public:
   product_plan& find(cublasLtHandle_t library,
@@ -73,8 +73,9 @@ class product_plans {
 
   void clear() { plans_.clear(); }
 
-  /// Whether the library does a product, by what it reports: CUBLAS_STATUS_NOT_SUPPORTED is its
-  /// answer for types, sizes, strides and alignments that it has nothing for. Throws for all else.
+  /// Whether the library supports a product, from its status: CUBLAS_STATUS_NOT_SUPPORTED is the
+  /// answer for types, sizes, strides and alignments without a kernel. Throws for any other
+  /// failure.
   static bool is_done(cublasStatus_t status, const char* function) {
     if (status == CUBLAS_STATUS_NOT_SUPPORTED) {
       return false;
@@ -123,8 +124,8 @@ class product_plans {
           function);
     };
     set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{workspace_bytes});
-    // Sums may be split, but their parts are kept in full precision and added in a fixed order:
-    // not in the output, where they would be rounded to its type.
+    // Sums may be split, but their parts are stored in full precision and added in a fixed order;
+    // they may not be added in the output, which would round them.
     set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
         static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
     set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, product.a.alignment);

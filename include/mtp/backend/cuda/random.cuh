@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(random_threads) fill_normal_kernel(S* w,  // [
 }
 
 struct cuda_random_ops {
-  // Weights lie row by row: an element's position is its place.
+  // Weights are stored row by row, so an element's position is its index.
   template <scalar S>
   static void fill_normal(cuda_context& context,
                           weight_view<S, cuda> w,

@@ -10,8 +10,8 @@ inline constexpr int block_reduction_size = 32;
 
 namespace detail {
 
-/// Each warp reduces its own values; the results, padded with `neutral`, are reduced by every warp
-/// for itself, so that all threads get the same bits without a second round through shared memory.
+/// Each warp reduces its own values. Then every warp reduces the results, padded with `neutral`, so
+/// all threads get the same bits without a second round through shared memory.
 template <class T, class ReduceWarp>
 __device__ __forceinline__ T reduce_block(T value,
                                           T neutral,
@@ -30,14 +30,14 @@ __device__ __forceinline__ T reduce_block(T value,
     value = shared[lane];
   }
   value = reduce_warp(value);
-  __syncthreads();  // before anyone writes to `shared` again
+  __syncthreads();  // before `shared` is written again
   return value;
 }
 
 }  // namespace detail
 
 /// The sum over the threads of a block, whose size is one-dimensional and a multiple of 32. Every
-/// thread calls it and gets the same bits. `shared` may be used again at once.
+/// thread calls it and gets the same bits. `shared` may be reused at once.
 template <class T>
 __device__ __forceinline__ T block_sum(T value, T* shared) {  // [block_reduction_size]
   return detail::reduce_block(value, T(0), shared, [](T of_lane) { return warp_sum(of_lane); });

@@ -1,7 +1,7 @@
-// Kernels of reductions. A range of elements that a warp can keep is reduced by as much of one as
-// it takes. A longer one is cut into chunks that a block keeps, and the chunks are combined in
-// pairs: chunk 0 with 1, 2 with 3, then the pairs, and so on. So how elements are grouped follows
-// from their number alone. Each element is read once, which bounds all of them.
+// Kernels of reductions. A team of threads, as large as needed, reduces a range of elements if it
+// can keep it. A longer range is divided into chunks that a block keeps, and the chunks are
+// combined in pairs: chunk 0 with 1, 2 with 3, then the pairs, and so on. So the grouping of
+// elements depends only on their number. All kernels are bound by reading each element once.
 #pragma once
 
 #include <type_traits>
@@ -17,7 +17,7 @@ struct reduce_policy {
   static constexpr int packs = 4;         // of a chunk, for each thread of a team
   static constexpr int most_levels = 48;  // of pairs
 
-  /// Elements that a team of `size` threads reduces in one go.
+  /// Elements that a team of `size` threads reduces at once.
   template <class S>
   MTP_HOST_DEVICE static constexpr int chunk(int size) {
     return size * packs * pack<S>::width;
@@ -41,14 +41,14 @@ struct sum_reduction {
   }
 };
 
-/// The largest element and its index; of equals, the first. What has no index is nothing.
+/// The largest element and its index; of equal ones the first. Without an index there is none.
 template <class A>
 struct best_reduction {
   struct partial {
     A value;
     index_t index;
   };
-  bool smallest;  // elements count with the opposite sign
+  bool smallest;  // elements have the opposite sign
   bool skips_nan;
 
   __device__ __forceinline__ static partial nothing() { return {A(0), -1}; }
@@ -79,14 +79,14 @@ struct best_reduction {
   }
 };
 
-/// Elements in a line, or those of a whole view in row-major order.
+/// A line of elements, or those of a whole view in row-major order.
 template <class S>
 struct element_range {
   const S* data;
   index_t step;
   index_t count;
   bool packed;
-  row_numbers numbers;       // of a view whose elements do not lie in a line, else no dimensions
+  row_numbers numbers;       // of a view that is not a line, else without dimensions
   row_places<const S> rows;  // likewise
 
   __device__ __forceinline__ pack<S> load(index_t at) const {
@@ -101,8 +101,8 @@ struct element_range {
   }
 };
 
-/// The reduction of elements `begin` .. `end` - 1, at most reduce_policy::chunk, by a team of which
-/// each thread gets it.
+/// The reduction of elements `begin` .. `end` - 1, at most reduce_policy::chunk, by a team. Each of
+/// its threads gets the result.
 template <class Reduction, class S>
 __device__ __forceinline__ typename Reduction::partial reduce_chunk(
     const Reduction& reduction,

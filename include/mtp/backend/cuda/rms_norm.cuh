@@ -10,7 +10,7 @@
 
 namespace mtp::inline MTP_ABI::cuda_detail {
 
-/// The kernel whose threads have `kept` packs of a row.
+/// The kernel whose threads keep `kept` packs of a row.
 template <class S, bool Packed>
 auto rms_norm_backward_kernel_for(int kept) {
   return kept == 1   ? rms_norm_backward_kernel<S, Packed, 1>
@@ -140,8 +140,8 @@ struct cuda_rms_norm_ops {
     }
   }
 
-  /// Bytes of workspace that operations row by row (norms, rotations, activations, biases) want for
-  /// `rows` rows of at most `columns` elements.
+  /// The most bytes of workspace that row-wise operations (norms, rotations, activations, biases)
+  /// need for `rows` rows of at most `columns` elements.
   template <scalar S>
   static constexpr index_t row_workspace(index_t rows, index_t columns, index_t) {
     return arena_bytes(std::min(rows, rms_norm_policy::backward_blocks) * columns,

@@ -1,6 +1,6 @@
-// Kernels of RMSNorm: a team of threads takes a row, which stays in registers between the sum over
-// it and its use. So forward moves 2 N C elements, and backward 3 N C, or 4 N C with a residual:
-// both are bound by memory.
+// Kernels of RMSNorm: a team of threads processes a row, which stays in registers between the sum
+// over it and its use. So forward moves 2 N C elements, and backward 3 N C, or 4 N C with a
+// residual. Memory bounds both.
 #pragma once
 
 #include <cmath>
@@ -12,35 +12,35 @@
 
 namespace mtp::inline MTP_ABI::cuda_detail {
 
-/// Bytes in flight decide. By estimate a multiprocessor of an H100 must have 20 KiB of them on
-/// their way all the time (3.35 TB/s by its data sheet, 0.8 us until they arrive, 132
-/// multiprocessors). What threads have asked for:
+/// The number of bytes in flight decides. By estimate a multiprocessor of an H100 needs 20 KiB in
+/// flight all the time (3.35 TB/s by its data sheet, 0.8 us of latency, 132 multiprocessors).
+/// Threads have in flight:
 ///   forward: 4 packs, 64 bytes. With 48 registers, 1344 threads are resident: 84 KiB, and each row
-///   has a team of its own, so that others read while one adds up.
-///   backward: the rows behind the one that a team works on, in shared memory: three of them where
-///   a thread has one pack of a row. With two blocks on a multiprocessor that is 96 KiB.
+///   has its own team, so some read while others add up.
+///   backward: the rows after the current one of a team, in shared memory: three of them if a
+///   thread has one pack of a row. With two blocks on a multiprocessor that is 96 KiB.
 struct rms_norm_policy {
   static constexpr int forward_packs = 4;  // of a row, that a thread keeps in registers
   static constexpr int forward_threads = 256;
 
   static constexpr int backward_threads = 512;  // of a block
-  /// Packs of a row that a thread of backward has: a row is spread over a whole block if it is long
-  /// enough, so that its share of dweight fits into registers.
+  /// Packs of a row for a thread of backward: a long row is spread over a whole block, so that a
+  /// thread's share of dweight fits into registers.
   static constexpr int backward_packs(index_t packs) {
     return packs <= backward_threads ? 1 : packs <= index_t{2} * backward_threads ? 2 : 4;
   }
-  /// Packs of each operand that a thread has in shared memory or on their way there, of as many
-  /// rows as that makes: x, dy and residual of 512 threads take 96 KiB.
+  /// Packs of each operand that a thread has in shared memory or in flight to it; they determine
+  /// the number of rows. x, dy and residual of 512 threads take 96 KiB.
   static constexpr int ring_packs = 4;
-  /// Packs of a row that backward reads once.
+  /// The most packs of a row for which backward reads it once.
   static constexpr index_t most_packs = index_t{4} * backward_threads;
-  /// Blocks that share out the rows in backward: two for a multiprocessor of an H100. Each adds up
-  /// its part of dweight before it leaves the chip; 256 C sums are written and read once, where
-  /// 8192 rows of bf16 move 24 times as much. Fixed, so that the order of the sum is.
+  /// Blocks that divide the rows in backward: two for a multiprocessor of an H100. Each sums its
+  /// part of dweight on the chip; 256 C sums are written and read once, while 8192 rows of bf16
+  /// move 24 times as much. Fixed, so that the order of the sum is fixed.
   static constexpr index_t backward_blocks = 256;
 };
 
-/// Which row of x [N, H, ..]. Rows that are not divided into heads need no division.
+/// The index of a row of x [N, H, ..]. Rows without heads need no division.
 struct head_place {
   unsigned n, h;
 
@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(most_threads, 1)
   const team own(team_size);
   const unsigned teams = blockDim.x / static_cast<unsigned>(team_size);
   const unsigned r = blockIdx.x * teams + static_cast<unsigned>(own.number);
-  const bool inside = r < rows;  // a whole team is inside or not
+  const bool inside = r < rows;  // the same for a whole team
   const head_place place(inside ? r : 0, x.heads);
   const kept_row<rms_norm_policy::forward_packs, strided_row<Packed, const S>> row(
       {x.at(place), 1, inside ? C : 0}, own);
@@ -132,7 +132,7 @@ __global__ void __launch_bounds__(most_threads, 1)
   });
 }
 
-/// What elements of a row add to the sum of dy weight x.
+/// The contribution of elements of a row to the sum of dy weight x.
 template <int W, class A>
 __device__ __forceinline__ A
 add_products(A sum, const A (&v)[W], const A (&g)[W], const A (&w)[W]) {
@@ -154,7 +154,7 @@ __device__ __forceinline__ void gradient_of(
   }
 }
 
-/// Starts to bring W elements from `at` on to shared memory; zeros beyond the row.
+/// Starts the copy of W elements from `at` on to shared memory, with zeros beyond the row.
 template <bool Packed, class S>
 __device__ __forceinline__ void copy_pack(pack<S>* shared, const S* row, int at, int count) {
   if constexpr (Packed) {
@@ -164,12 +164,13 @@ __device__ __forceinline__ void copy_pack(pack<S>* shared, const S* row, int at,
   }
 }
 
-/// dx of each row, and in partial[b] what the rows of block b add to dweight. Pack p * size + t of
-/// a row belongs to thread t of its team, for p < Kept: wider rows go through the kernels below.
+/// dx of each row, and in partial[b] the contribution of the rows of block b to dweight. Pack p *
+/// size + t of a row belongs to thread t of its team, for p < Kept; wider rows go through the
+/// kernels below.
 ///
-/// The bits of a row of dx follow from C alone: a thread's products in order, then the tree of its
-/// team. Each thread keeps the sums of its columns over the rows of its team, in the order of rows;
-/// the block adds its teams in order at the end.
+/// The bits of a row of dx depend only on C: a thread's products in order, then the tree of its
+/// team. Each thread sums its columns over the rows of its team in order; at the end the block adds
+/// its teams in order.
 template <class S, bool Packed, int Kept>
 __global__ void __launch_bounds__(rms_norm_policy::backward_threads, (Packed && Kept <= 2) ? 2 : 1)
     rms_norm_backward_kernel(head_rows<S> dx,
@@ -185,7 +186,7 @@ __global__ void __launch_bounds__(rms_norm_policy::backward_threads, (Packed && 
   using A = accumulate_t<S>;
   constexpr int W = pack<S>::width, stages = rms_norm_policy::ring_packs / Kept;
   const int threads = static_cast<int>(blockDim.x);
-  // [stages, operands, Kept, threads] packs, of which a thread has those of its own number; behind
+  // [stages, operands, Kept, threads] packs, of which a thread uses those of its own number; after
   // them [2, team_reduction_size]. At the end: [Kept, W, threads] sums.
   pack<S>* const ring = dynamic_shared<pack<S>>();
   const int operands = residual.data != nullptr ? 3 : 2;
@@ -223,8 +224,8 @@ __global__ void __launch_bounds__(rms_norm_policy::backward_threads, (Packed && 
   for (int stage = 0; stage + 1 < stages; ++stage) {
     ask(begin + static_cast<unsigned>(stage) * stride, stage);
   }
-  // All teams of a block make the same number of rounds, because the sum of a team of several warps
-  // is a barrier.
+  // All teams of a block run the same number of rounds, because the sum of a team of several warps
+  // contains a barrier.
   int stage = 0, turn = 0;
   for (; begin < rows; begin += stride) {
     ask(begin + static_cast<unsigned>(stages - 1) * stride,
@@ -276,7 +277,7 @@ __global__ void __launch_bounds__(rms_norm_policy::backward_threads, (Packed && 
     return;
   }
   A* const all_sums = dynamic_shared<A>();
-  __syncthreads();  // nobody reads rows any more
+  __syncthreads();  // all rows have been read
 #pragma unroll
   for (int p = 0; p < Kept; ++p) {
 #pragma unroll
@@ -295,7 +296,7 @@ __global__ void __launch_bounds__(rms_norm_policy::backward_threads, (Packed && 
   }
 }
 
-/// dx of a row that is wider than a team keeps, by a block, which reads it twice.
+/// dx of a row that is wider than a team can keep, by a block, which reads it twice.
 template <class S, bool Packed>
 __global__ void __launch_bounds__(most_threads, 1)
     rms_norm_backward_wide_kernel(head_rows<S> dx,
@@ -339,7 +340,7 @@ __global__ void __launch_bounds__(most_threads, 1)
 }
 
 /// partial[b, c] = sum over rows b, b + blocks, .. of dy x inv_rms, for rows that are wider than a
-/// team keeps. Thread c of block b; reads 2 N C elements once more.
+/// team can keep. Thread c of block b; reads 2 N C elements once more.
 template <class S>
 __global__ void __launch_bounds__(rms_norm_policy::forward_threads)
     rms_norm_backward_weight_kernel(accumulate_t<S>* __restrict__ partial,  // [blocks, C]

@@ -10,8 +10,8 @@
 
 namespace mtp::inline MTP_ABI::cuda_detail {
 
-/// The elements e and e + E/2 of a head, turned by the angle that cosine and sine belong to. Every
-/// kernel that rotates calls this, so that all give the same bits.
+/// Rotates the elements e and e + E/2 of a head by the angle of cosine and sine. Every kernel that
+/// rotates calls this, so all give the same bits.
 template <class A>
 __device__ __forceinline__ void rotate_pair(A& low, A& high, A cosine, A sine) {
   const A turned = std::fma(low, cosine, -(high * sine));
@@ -42,7 +42,7 @@ __device__ __forceinline__ void load_angles(A (&values)[W],
                                             const A* row,
                                             index_t at,
                                             index_t count) {
-  static_assert(W % pack<A>::width == 0, "load_angles: whole packs");
+  static_assert(W % pack<A>::width == 0, "load_angles: expected whole packs of angles");
 #pragma unroll
   for (int i = 0; i < W; i += pack<A>::width) {
     const pack<A> some = load_elements<Packed>(row, at + i, count);
@@ -53,7 +53,7 @@ __device__ __forceinline__ void load_angles(A (&values)[W],
   }
 }
 
-/// Rows of x and of the table that can be rotated in packs.
+/// Whether rows of x and of the table can be rotated in packs.
 template <class S>
 bool rotates_in_packs(const view<S, dims<3>, cuda>& x,
                       const rotation_table<accumulate_t<S>>& table) {
@@ -66,9 +66,9 @@ bool rotates_in_packs(const view<S, dims<3>, cuda>& x,
 inline constexpr int rope_threads = 256;
 
 /// Rotates x in place. A row has H packs_of_half packs in the lower halves of its heads. A thread
-/// takes one of them, or several, and its partner in the upper half; a block takes as many whole
-/// rows as it has threads for. Moves 2 N H E elements and is bound by memory: the table is shared
-/// by the heads and comes from caches.
+/// processes one or several of them and their partners in the upper half; a block processes as many
+/// whole rows as its threads allow. Bound by moving 2 N H E elements: the heads share the table,
+/// which comes from caches.
 template <class S, bool Packed>
 __global__ void __launch_bounds__(rope_threads)
     rope_kernel(S* x,  // [N, H, E] stride (row, head, 1)
@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(rope_threads)
                 const index_t* positions,  // [N]; null: row n stands at first + n % length
                 index_t length,
                 index_t first,
-                accumulate_t<S> direction,  // 1, or -1 to turn back
+                accumulate_t<S> direction,  // 1, or -1 to rotate back
                 index_t N,
                 index_t H,
                 index_t half) {  // E/2
@@ -118,8 +118,8 @@ __global__ void __launch_bounds__(rope_threads)
   }
 }
 
-/// Turns the rows of x. Rows whose position, of `positions` or first + n % length, lies outside the
-/// table stay as they are.
+/// Rotates the rows of x. Rows whose position (from `positions`, or first + n % length) is outside
+/// the table stay unchanged.
 template <class S>
 void rotate_rows(cuda_context& context,
                  const char* function,

@@ -1,5 +1,5 @@
-// y = init + x W^T for few rows of x, with the same bits for a row whatever the other rows are:
-// what decoding and verifying are made of.
+// y = init + x W^T for few rows of x, where a row's bits do not depend on the other rows: the
+// products of decoding and verifying.
 #pragma once
 
 #include <cmath>
@@ -14,8 +14,8 @@ namespace mtp::inline MTP_ABI::cuda_detail {
 
 inline constexpr int row_product_threads = 256;
 
-/// For f32 and f64. A warp takes an output: lane l the packs l, l + 32, .. of its row of W in
-/// order, then the lanes are added. Reads W once and x from the caches; 2 M N K operations on
+/// For f32 and f64. A warp computes an output: lane l adds the packs l, l + 32, .. of its row of W
+/// in order, then the lanes are added. Reads W once and x from the caches; 2 M N K operations on
 /// ordinary cores, so memory bounds it for few rows.
 template <class S, bool Packed>
 __global__ void __launch_bounds__(row_product_threads)
@@ -90,9 +90,9 @@ void run_row_product_piece(cuda_context& context,
   }
 }
 
-/// y[m, n] = init[m, n] + sum over k of W[n, k] x[m, k] for few rows, 16 at a time, each of which
-/// reads W once. Y is S or accumulate_t<S>; `init` may be null, may be y, and with init_row = 0 is
-/// the same for all rows. A row's bits depend on x[m], on init[m] and on W alone.
+/// y[m, n] = init[m, n] + sum over k of W[n, k] x[m, k] for few rows, in pieces of 16 rows that
+/// each read W once. Y is S or accumulate_t<S>. `init` may be null or y; init_row = 0 uses one row
+/// for all. A row's bits depend only on x[m], init[m] and W.
 template <scalar S, scalar Y>
 void run_row_product(cuda_context& context,
                      const char* function,

@@ -1,10 +1,11 @@
-// Products of few rows of bf16 with a weight, by matrix instructions: the weight is read once.
+// Products of few rows of bf16 with a weight, by matrix instructions. The weight is read once.
 //
 // Decoding reads every weight for one to five rows, so memory bounds it: 2 N K bytes. A warp
 // multiplies a tile of 16 outputs by 8 or 16 rows. The weight is the left factor: its elements go
-// from memory to the registers of the lane that the instruction wants them in, 16 bytes at a time,
-// because a product may take the steps of a block of 32 in any order as long as both factors do.
-// Many steps are on their way at once, across the tiles of a block, so that the flow never stops.
+// from memory to the registers of the lane that the instruction needs them in, 16 bytes at a time.
+// This is possible because a product may process the steps of a block of 32 in any order if both
+// factors use the same one. Many steps are in flight at once, across the tiles of a block, so the
+// flow of data never stops.
 #pragma once
 
 #include <algorithm>
@@ -17,31 +18,31 @@
 
 namespace mtp::inline MTP_ABI::cuda_detail {
 
-/// For an H100: its memory answers after about a microsecond under load, so 3.4 TB/s need 26 KB on
-/// their way to each of 132 multiprocessors. A warp has 8 KB on their way, a block 64 KB, so that
-/// one block on a multiprocessor is enough: a matrix of 2048 outputs has 128 blocks. That is 64
-/// registers of a lane; two blocks of 256 threads leave it 128.
+/// For an H100: its memory answers after about a microsecond under load, so 3.4 TB/s need 26 KB in
+/// flight to each of 132 multiprocessors. A warp has 8 KB in flight and a block 64 KB, so one block
+/// on a multiprocessor is enough: a matrix of 2048 outputs has 128 blocks. That takes 64 registers
+/// of a lane; two blocks of 256 threads leave it 128.
 struct row_product_policy {
   static constexpr int max_rows = 16;      // of x
   static constexpr int tile = 16;          // outputs of a warp
-  static constexpr int step = 64;          // inputs that a warp takes at a time: 128 bytes of a row
+  static constexpr int step = 64;          // inputs of a warp at a time: 128 bytes of a row
   static constexpr int max_threads = 256;  // of a block
   static constexpr int blocks = 2;         // on a multiprocessor
   static constexpr int max_splits = 8;     // warps that share the inputs of an output
   static constexpr index_t x_bytes = index_t{64} << 10;  // of x in shared memory
-  static constexpr int sums_row = tile + 4;  // so that lanes that write sums meet all banks
+  static constexpr int sums_row = tile + 4;              // so that lanes write sums to all banks
 
-  /// Steps of a warp that are on their way.
+  /// Steps of a warp in flight.
   template <bool Packed>
   static constexpr int steps_ahead = Packed ? 4 : 1;
 
-  /// Warps that share the inputs of an output: it decides on the order of sums, so K alone decides
-  /// on it. A warp should have enough steps to keep steps_ahead busy.
+  /// Warps that share the inputs of an output. They determine the order of sums, so their number
+  /// depends only on K. A warp should have enough steps to fill steps_ahead.
   static constexpr int splits_of(index_t K) {
     const index_t steps = ceil_div(K, step);
     return steps <= 4 ? 1 : steps <= 8 ? 2 : steps <= 16 ? 4 : max_splits;
   }
-  /// Inputs of all M rows that fit into shared memory at a time; between two parts, warps have
+  /// Inputs of all M rows that fit into shared memory at a time. Between two parts, all warps have
   /// finished their rounds.
   static constexpr index_t part_of(index_t K, index_t M) {
     const index_t all = round_up(K, step);
@@ -51,7 +52,7 @@ struct row_product_policy {
 };
 static_assert(row_product_policy::part_of(index_t{1} << 20, row_product_policy::max_rows) > 0);
 
-/// y[m, n] = init[m, n] + sum, as S or in the precision of the sum.
+/// y[m, n] = init[m, n] + sum, in S or in the precision of the sum.
 template <class S>
 struct row_product_output {
   S* y;                     // [M, N] stride (row, 1), or null
@@ -60,7 +61,7 @@ struct row_product_output {
   const S* init;  // [M, N] stride (init_row, 1), or null; may be y
   index_t init_row;
 
-  /// Where M rows of N outputs go.
+  /// The memory of M rows of N outputs.
   memory_range written(index_t M, index_t N) const {
     const index_t count = M > 0 && N > 0 ? (M - 1) * row + N : 0;
     return wide_y != nullptr ? memory_range{wide_y, wide_y + count} : memory_range{y, y + count};
@@ -78,28 +79,29 @@ struct row_product_output {
   }
 };
 
-/// Rows of x as they are.
+/// Rows of x, unchanged.
 struct plain_rows {
   const bf16* x;  // [M, K] stride (row, 1)
   index_t row;
   bool packed;  // may be read 16 bytes at a time
   static constexpr bool packed_only = false;
 
-  /// Element k of row m, and in packs those behind it. Null: zeros.
+  /// The address of element k of row m, and for packs of the elements after it. Null: zeros.
   __device__ __forceinline__ const bf16* at(int m, index_t k) const { return x + m * row + k; }
-  /// An element that exists, whatever M and K are.
+  /// The address of an element that exists for any M and K.
   __device__ __forceinline__ const bf16* origin() const { return x; }
-  /// By all threads, when the rows are in shared memory.
+  /// Called by all threads when the rows are in shared memory.
   __device__ __forceinline__ void finish(bf16*, int) const {}
 };
 
-/// Where element k of row m lies in shared memory: 32 elements of a row side by side, then the same
-/// of the next row, so that the eight rows of an instruction meet all banks.
+/// The offset of element k of row m in shared memory: 32 elements of a row are contiguous, followed
+/// by the same of the next row, so that the eight rows of an instruction use all banks.
 __device__ __forceinline__ int shared_row_offset(int m, int k, int M) {
   return (k / 32 * M + m) * 32 + k % 32;
 }
 
-/// Starts to bring elements [begin, begin + count) of all rows to shared memory, zeros beyond K.
+/// Starts the copy of elements [begin, begin + count) of all rows to shared memory, with zeros
+/// beyond K.
 template <class Rows>
 __device__ __forceinline__ void stage_rows(
     bf16* shared, const Rows& rows, int M, int begin, int count, int K) {
@@ -123,8 +125,8 @@ __device__ __forceinline__ void stage_rows(
   copy_async_commit();
 }
 
-/// What a lane holds of a step of 16 outputs: lane 4g + t of the outputs g (words 0 and 2) and
-/// g + 8 (words 1 and 3) the inputs 8t .. 8t + 7 of the first and of the second 32 of the step.
+/// A lane's part of a step of 16 outputs: lane 4g + t holds, for the outputs g (words 0 and 2) and
+/// g + 8 (words 1 and 3), the inputs 8t .. 8t + 7 of the first and of the second 32 of the step.
 struct weight_step {
   uint4 words[4];
 };
@@ -151,9 +153,9 @@ __device__ __forceinline__ void load_step(weight_step& step,
   step.words[3] = load_weights<Packed>(high, k + 32, K, valid);
 }
 
-/// sums [16 outputs, 8 rows] += weights x^T over the 64 inputs of a step. `x` is this lane's place
-/// in the first block of 32 for row g. Where there is no such row, zeros stand for it: columns of
-/// the right factor do not mix, so they change nothing.
+/// sums [16 outputs, 8 rows] += weights x^T over the 64 inputs of a step. `x` is this lane's
+/// address in the first block of 32 for row g. Zeros replace a missing row: columns of the right
+/// factor do not mix, so they change nothing.
 __device__ __forceinline__ void multiply_step(
     float (&sums)[4], const weight_step& step, const bf16* x, int block_size, bool row_exists) {
 #pragma unroll
@@ -167,9 +169,9 @@ __device__ __forceinline__ void multiply_step(
   }
 }
 
-/// Warp `split` of a group takes steps split, split + splits, .. of the 16 outputs of its group;
-/// the parts are added in the order of the warps. Groups go through the tiles of N in turns. Tiles:
-/// of 8 rows. All of this is the same for any number of rows.
+/// Warp `split` of a group processes steps split, split + splits, .. of the 16 outputs of its
+/// group; the parts are added in the order of the warps. Groups alternate over the tiles of N.
+/// Tiles: of 8 rows. All of this is the same for any number of rows.
 template <int Tiles, bool Packed, class Rows>
 __global__ void __launch_bounds__(row_product_policy::max_threads, row_product_policy::blocks)
     row_product_mma_kernel(row_product_output<bf16> output,
@@ -200,16 +202,16 @@ __global__ void __launch_bounds__(row_product_policy::max_threads, row_product_p
   float* const all_sums = reinterpret_cast<float*>(x + part * M);  // [2, groups, splits, sums_size]
 
   index_t first = static_cast<index_t>(blockIdx.x) * groups;  // tile of the block's first group
-  // A tile's last rows may lie beyond N: the last row stands for them.
+  // The last rows of a tile may be beyond N: the last row replaces them.
   const auto row_of = [&](index_t tile, int output_of_lane) {
     const index_t n = tile * policy::tile + output_of_lane;
     return w + (n < N ? n : N - 1) * K;
   };
   const auto input_of = [&](int step) { return step * step_size + 8 * t; };
 
-  // Weights are constants, see overlap.cuh; the rows and `init` are not. Where nothing is gained by
-  // asking for weights before the wait, the rows go first: behind 64 KB of weights they would come
-  // last, and all products wait for them.
+  // Weights are constants, see overlap.cuh; rows and `init` are not. If loading weights before the
+  // wait gains nothing, the rows are loaded first: after 64 KB of weights they would arrive last,
+  // and all products wait for them.
   const auto ask_for_rows = [&] {
     allow_next_kernel();
     wait_for_previous_kernels();
@@ -231,17 +233,17 @@ __global__ void __launch_bounds__(row_product_policy::max_threads, row_product_p
     ask_for_rows();
   }
 
-  int begin = -1;  // of the part of x that is in shared memory: none has arrived
+  int begin = -1;  // of the part of x in shared memory; none yet
   for (int side = 0; first < tiles; first += stride, side ^= 1) {
     const index_t tile = first + group;
     float sums[Tiles][4] = {};
     for (int round = 0; round < rounds; ++round) {
-      // Inside the loop, so that no compiler waits for x before it asks for weights.
+      // Inside the loop, so that the compiler does not wait for x before it loads weights.
       if (begin < 0 || (in_parts && round % part_rounds == 0)) {
         const bool first_part = begin < 0;
         begin = round * ahead * splits * step_size;
         if (!first_part) {
-          __syncthreads();  // nobody reads the part before any more
+          __syncthreads();  // all have read the previous part
           const int rest = steps * step_size - begin;
           stage_rows(x, rows, M, begin, rest < part ? rest : part, K);
         }
@@ -251,8 +253,8 @@ __global__ void __launch_bounds__(row_product_policy::max_threads, row_product_p
           rows.finish(x, M);
         }
       }
-      // A step's registers are filled again as soon as it has been multiplied: with the next round
-      // of this tile, or the first of the next one.
+      // The registers of a step are refilled as soon as it has been multiplied: with the next round
+      // of this tile, or the first round of the next tile.
       const bool last = round + 1 == rounds;
       const index_t next_tile = last ? tile + stride : tile;
       const int next_round = last ? 0 : round + 1;
@@ -275,7 +277,8 @@ __global__ void __launch_bounds__(row_product_policy::max_threads, row_product_p
         }
       }
     }
-    // Two sides take turns: who writes to one has passed the barrier behind which it was read.
+    // Two sides alternate: a warp that writes to one has passed the barrier after which it was
+    // read.
     float* const parts = all_sums + (side * groups + group) * splits * sums_size;
     float* const own = parts + split * sums_size;
 #pragma unroll

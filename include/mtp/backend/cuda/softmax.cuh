@@ -1,7 +1,7 @@
 // Softmax on the GPU. Contracts: ops/softmax.hpp.
 //
-// A team of threads takes a row: part of a warp for narrow rows, a block for wide ones. Rows stay
-// in registers, up to 32768 elements of bf16 in forward and 16384 in backward; what is beyond is
+// A team of threads processes a row: part of a warp for narrow rows, a block for wide ones. Rows
+// stay in registers, up to 32768 elements of bf16 in forward and 16384 in backward; the rest is
 // read again for each use. So forward moves 2 N C elements and backward 3 N C: bound by memory.
 #pragma once
 
@@ -20,7 +20,7 @@ struct softmax_policy {
   static constexpr int backward_packs = 2;  // of each of two rows
 };
 
-/// y = exp(x - maximum) / sum. A NaN that the maximum passes over returns through the sum.
+/// y = exp(x - maximum) / sum. A NaN that the maximum skipped returns through the sum.
 template <class S, bool Packed>
 __global__ void __launch_bounds__(most_threads, 1) softmax_forward_kernel(row_numbers numbers,
                                                                           row_places<S> y,

@@ -1,4 +1,5 @@
-// Views of any rank and strides as rows: where each row begins and how far its elements lie apart.
+// Views of any rank and strides as rows: the beginning of each row and the distance of its
+// elements.
 #pragma once
 
 #include <cstddef>
@@ -11,11 +12,11 @@
 
 namespace mtp::inline MTP_ABI::cuda_detail {
 
-/// Dimensions that views may have.
+/// The most dimensions of a view.
 inline constexpr int most_dimensions = 8;
 
-/// The dimensions in front of the last one. Those of which all views of a call hold the elements at
-/// one distance have become one, so one is left for most views, and none for contiguous ones.
+/// The dimensions before the last one. Dimensions that are equally spaced in all views of a call
+/// are joined, so most views have one left, and contiguous ones none.
 struct row_numbers {
   int dimensions = 0;
   unsigned extents[most_dimensions - 1] = {};
@@ -33,7 +34,7 @@ struct row_places {
 
 #if defined(__CUDACC__) || defined(MTP_CUDA_EMULATION)
 
-/// Elements in a line: read and written in packs, or, unless Packed, element by element.
+/// A line of elements, read and written in packs, or, unless Packed, element by element.
 template <bool Packed, class Element, class Index = int>
 struct strided_row {
   using element = std::remove_const_t<Element>;
@@ -50,7 +51,7 @@ struct strided_row {
   }
 };
 
-/// How far behind their first elements the views hold row number `row`.
+/// The offsets of row number `row` in the views.
 template <int Views, class... Elements>
 __device__ __forceinline__ void find_row(index_t (&offsets)[Views],
                                          unsigned row,
@@ -73,11 +74,11 @@ __device__ __forceinline__ void find_row(index_t (&offsets)[Views],
 
 #endif
 
-/// `Views` views of one shape, dimensions joined where possible.
+/// `Views` views of one shape, with dimensions joined where possible.
 template <int Views>
 class joined_dimensions {
  public:
-  /// The last dimension stays by itself if `rows_end`: where rows mean something.
+  /// The last dimension is not joined if `rows_end`, when rows have a meaning.
   template <class First, class... View>
   joined_dimensions(bool rows_end, const First& first, const View&... views) {
     constexpr int rank = First::rank;
@@ -141,8 +142,8 @@ class joined_dimensions {
   index_t strides_[Views][most_dimensions + 1] = {};
 };
 
-/// Whether all rows can be read in packs of `width` elements from their first one on, as far as
-/// whole packs go.
+/// Whether all rows can be read in packs of `width` elements from their first one on, up to the
+/// last whole pack.
 template <class Element>
 bool rows_in_packs(const row_numbers& numbers,
                    const row_places<Element>& view,

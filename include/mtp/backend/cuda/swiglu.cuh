@@ -1,7 +1,7 @@
 // Gated activations on the GPU. Contracts: ops/swiglu.hpp.
 //
-// Each is a map: 3 N F elements move in swiglu_forward, 5 N F in swiglu_backward, 3 N C in the
-// others, which bounds them.
+// Each is a map, bound by memory: swiglu_forward moves 3 N F elements, swiglu_backward 5 N F, and
+// the others 3 N C.
 #pragma once
 
 #include <cmath>
@@ -17,7 +17,7 @@ namespace mtp::inline MTP_ABI::cuda_detail {
 /// a relative error of 2^-22, and gives 0 where the quotient is below 2^-126.
 template <class S>
 __device__ __forceinline__ accumulate_t<S> sigmoid(accumulate_t<S> g) {
-  // Not contracted with what the exponential ends with.
+  // Not contracted with the last operation of the exponential.
   if constexpr (approximations_suffice<S>) {
     return __fdividef(1, __fadd_rn(1, exponential<S>(-g)));
   } else if constexpr (std::is_same_v<accumulate_t<S>, double>) {

@@ -1,4 +1,4 @@
-// Teams: the threads that share a row, and what they reduce together.
+// Teams: the threads that share a row, and their reductions.
 #pragma once
 
 #include <algorithm>
@@ -23,9 +23,9 @@ inline constexpr int team_reduction_size = 32;
 
 inline constexpr int most_threads = 1024;
 
-/// The smallest team of which each thread has at most `packs_each` of the packs of a row, as far as
-/// a block goes; as many teams as fit into `threads`. Follows from the length of a row alone, and
-/// with it the order of every sum over a row.
+/// The smallest team in which each thread has at most `packs_each` packs of a row, up to the size
+/// of a block; `threads` holds as many teams as fit. It depends only on the length of a row, and so
+/// does the order of every sum over a row.
 inline team_shape team_for(index_t packs, int packs_each, int threads) {
   const index_t wanted = ceil_div(std::max<index_t>(packs, 1), packs_each);
   int size = 1;
@@ -38,8 +38,8 @@ inline team_shape team_for(index_t packs, int packs_each, int threads) {
   return {size, std::max(1, threads / size)};
 }
 
-/// The length of a row as kernels count within it, with room for a few packs beyond its end. Throws
-/// mtp::error if it is too long.
+/// The length of a row in the type that kernels count with, with room for a few packs beyond its
+/// end. Throws mtp::error if it is too long.
 inline int row_length(index_t columns, const char* function) {
   check(columns < index_t{1} << 30,
         function,
@@ -61,11 +61,11 @@ struct team {
         number(static_cast<int>(threadIdx.x) / threads),
         rank(static_cast<int>(threadIdx.x) % threads) {}
 
-  /// combine(a, b) over the values of the team: a tree of lanes, then one of warps. `combine` does
-  /// not care which of two comes first, so every thread gets the same bits.
+  /// combine(a, b) over the values of the team: a tree of lanes, then one of warps. `combine` is
+  /// commutative, so every thread gets the same bits.
   ///
-  /// All threads of the block call it; teams of several warps meet at a barrier. `shared` must not
-  /// be what the call before used: two that take turns are enough.
+  /// All threads of the block call it; teams of several warps wait at a barrier. `shared` must
+  /// differ from that of the previous call; two that alternate are enough.
   template <class T, class Combine, class Shuffle>
   __device__ __forceinline__ T reduce(T value,
                                       T neutral,
@@ -83,7 +83,7 @@ struct team {
         shared[warp] = value;
       }
       __syncthreads();
-      // Lane i of every warp takes what warp i of its team has, and all go through the same tree.
+      // Lane i of every warp takes the value of warp i of its team, and all use the same tree.
       const int warps = size / warp_size;
       value = lane < warps ? shared[number * warps + lane] : neutral;
 #pragma unroll
@@ -116,8 +116,8 @@ struct team {
   }
 };
 
-/// A row of which each thread of a team keeps the first packs, and reads the rest when asked: pack
-/// p * size + t belongs to thread t. All kept packs are asked for at once. `Row` has its number of
+/// A row of which each thread of a team keeps the first packs and reads the rest when needed: pack
+/// p * size + t belongs to thread t. All kept packs are loaded at once. `Row` has its number of
 /// `columns`, and load(first element of a pack).
 template <int Kept, class Row>
 struct kept_row {
@@ -140,8 +140,8 @@ struct kept_row {
     }
   }
 
-  /// body(first element, pack, the same of another row of this length ..) for each pack of this
-  /// thread, in order.
+  /// Calls body(first element, pack, the same pack of other rows of this length ..) for each pack
+  /// of this thread, in order.
   template <class Body, class... Other>
   __device__ __forceinline__ void each(const Body& body,
                                        const kept_row<Kept, Other>&... more) const {

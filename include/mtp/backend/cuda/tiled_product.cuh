@@ -14,11 +14,11 @@ struct tiled_product_policy {
   static constexpr int kept = 4;               // rows and columns of c that a thread computes
   static constexpr int tile = side * kept;     // of c
   static constexpr int inner_size = 16;        // steps at a time
-  static constexpr int row_size = tile + 1;    // so that a column of a tile meets all banks
+  static constexpr int row_size = tile + 1;    // so that a column of a tile uses all banks
   static constexpr int threads = side * side;  // of a block
 };
 
-/// A matrix as kernels take it: element (i, j) lies at i * row + j * column.
+/// A matrix in the form of kernels: element (i, j) is at i * row + j * column.
 template <class Element>
 struct strided_matrix {
   Element* data = nullptr;
@@ -32,8 +32,8 @@ struct strided_matrix {
 
 /// c = init + a b, or a b without init; init may be c. One block for 64 x 64 elements of c, 4 x 4
 /// for a thread; a and b pass through shared memory, widened, 16 steps at a time. Each element is
-/// one chain of std::fma over k, so tiles are not visible in its bits. 2 M N K operations on
-/// ordinary cores bound it.
+/// one chain of std::fma over k, so the tiles do not change its bits. Bound by 2 M N K operations
+/// on ordinary cores.
 template <class C, class A, class B>
 __global__ void __launch_bounds__(tiled_product_policy::threads)
     tiled_product_kernel(strided_matrix<C> c,           // [M, N]
@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(tiled_product_policy::threads)
           init.data != nullptr && m < M && n < N ? static_cast<Sum>(widen(init.at(m, n))) : Sum(0);
     }
   }
-  // Neighbouring threads read along the dimension whose elements lie side by side.
+  // Neighbouring threads read along the dimension with contiguous elements.
   const bool along_k = a.column == 1, along_n = b.column == 1;
   for (index_t k = 0; k < K; k += policy::inner_size) {
     for (int e = thread; e < policy::inner_size * tile; e += policy::threads) {
@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(tiled_product_policy::threads)
         }
       }
     }
-    __syncthreads();  // before the next steps take the place of these
+    __syncthreads();  // before the next steps replace these
   }
 #pragma unroll
   for (int r = 0; r < kept; ++r) {

@@ -1,6 +1,6 @@
-// Rows in the order of their tokens: by CUB's radix sort on a GPU, which looks at the bits alone
-// that tokens have, where Thrust's sort of a key looks at all of its 32; by Thrust under emulation.
-// The only file that includes them.
+// Sorts rows by their tokens: with CUB's radix sort on a GPU, which looks only at the bits that
+// tokens have (Thrust's sort of a key looks at all 32), and with Thrust under emulation. The only
+// file that includes them.
 #pragma once
 
 #if defined(__CUDACC__)
@@ -21,28 +21,28 @@
 
 namespace mtp::inline MTP_ABI::cuda_detail {
 
-/// Tokens and their rows, each in two arrays of which one is written at a time.
+/// Tokens and their rows, each in two arrays that alternate as output.
 struct token_pairs {
   token_t* tokens[2];     // [N]
   std::int32_t* rows[2];  // [N]
 };
 
-/// Pairs in order, in one of the two.
+/// The sorted pairs, in one of the two.
 struct ordered_pairs {
   const token_t* tokens;     // [N]
   const std::int32_t* rows;  // [N]
 };
 
-/// Bits that differ among the numbers 0 .. V, V included.
+/// Bits that differ among the numbers 0 .. V.
 inline int token_bits(index_t V) {
   return static_cast<int>(std::bit_width(static_cast<std::uint64_t>(V)));
 }
 
-/// Bytes that sorting `count` pairs wants beside them, at most: planned before there is a device
-/// that could be asked. CUB 3.0 wants a table of 256 counts of 4 bytes for each tile of pairs, and
-/// 5 KiB at most for each pass over 8 bits (dispatch_radix_sort.cuh, InvokeOnesweep). Tiles have
-/// thousands of pairs, there is room for tiles of 128. Where CUB wants more, the sort throws.
-/// Thrust's under emulation copies the pairs.
+/// The most bytes that sorting `count` pairs needs besides them. It is planned before there is a
+/// device to ask. CUB 3.0 needs a table of 256 counts of 4 bytes for each tile of pairs, and at
+/// most 5 KiB for each pass over 8 bits (dispatch_radix_sort.cuh, InvokeOnesweep). Tiles have
+/// thousands of pairs; there is room for tiles of 128. If CUB needs more, the sort throws. Thrust's
+/// sort under emulation copies the pairs.
 constexpr index_t sort_bytes(index_t count) {
   return 8 * count + (index_t{1} << 16);
 }
@@ -82,7 +82,7 @@ inline ordered_pairs sort_by_token(cuda_context& context,
 
 #else
 
-/// Hands out one piece of memory, as allocators do, and takes nothing back.
+/// Hands out parts of one piece of memory, like an allocator, and takes nothing back.
 class sort_memory {
  public:
   using value_type = char;
@@ -108,8 +108,8 @@ class sort_memory {
   index_t used_ = 0;
 };
 
-/// Under emulation, one thread of the device sorts. It looks at the lowest `bits` bits alone, as
-/// CUB does, and leaves the pairs in the second arrays and poison in the first ones.
+/// Under emulation, one thread of the device sorts. It looks only at the lowest `bits` bits, as CUB
+/// does, and leaves the pairs in the second arrays and poison in the first ones.
 template <class Token>
 __global__ void sort_by_token_kernel(Token* tokens,              // [N]
                                      std::int32_t* rows,         // [N]

@@ -1,11 +1,11 @@
-// As many neighbours as a pack of S has, in their accumulator type.
+// The elements of a pack of S in their accumulator type.
 #pragma once
 
 #include "mtp/backend/cuda/pack.cuh"
 
 namespace mtp::inline MTP_ABI::cuda_detail {
 
-/// One pack, or two where S has half the size of its accumulator type.
+/// One pack, or two if S has half the size of its accumulator type.
 template <class S>
 struct wide_pack {
   using A = accumulate_t<S>;

@@ -64,7 +64,7 @@ inline void converge_warp(const char* file = __builtin_FILE(), int line = __buil
 
 template <int Bytes>
 void copy_async(void* shared, const void* global, bool valid) {
-  static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16, "copy_async: 4, 8 or 16 bytes at a time");
+  static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16, "copy_async: expected 4, 8 or 16 bytes");
   emulation::start_copy<static_cast<unsigned>(Bytes)>(shared, global, valid);
 }
 inline void copy_async_16(void* shared, const void* global, bool valid) {
