@@ -85,6 +85,8 @@ void converse(const chat_options& options) {
   saved_model::options_type how;
   how.mode = options.plain ? mtp::decode_mode::plain : mtp::decode_mode::speculative;
   how.max_new_tokens = options.max_tokens;
+  how.schedule = mtp::draft_schedule::adaptive;
+  how.reuse_prefix = true;  // the conversation goes on
   how.sampling = {
       .temperature = options.temperature, .top_p = options.top_p, .seed = mtp::seed{options.seed}};
   const auto room = static_cast<std::size_t>(model->positions() - options.max_tokens);

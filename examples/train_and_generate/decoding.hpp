@@ -21,10 +21,10 @@
 namespace example {
 
 /// Writes behind every prompt in both modes. First with a checksum over all logits, which is the
-/// proof and the warm-up; then against the clock, the modes taking turns, so that a change of the
-/// machine's mood meets both. Behind the prompts that are shown, text is drawn as well: always the
-/// most probable byte sends a small model round in circles. Ends where it is when the program is
-/// asked to stop.
+/// proof and the warm-up; then against the clock, with as many drafts as pay and the modes taking
+/// turns, so that a change of the machine's mood meets both. Behind the prompts that are shown,
+/// text is drawn as well: always the most probable byte sends a small model round in circles. Ends
+/// where it is when the program is asked to stop.
 template <class Generator>
 decoding_outcome decode(const program_options& options,
                         Generator& generator,
@@ -105,7 +105,9 @@ decoding_outcome decode(const program_options& options,
       const auto start = to_tokens(prompt);
       for (std::size_t turn = 0; turn < 2; ++turn) {
         const std::size_t mode = (turn + static_cast<std::size_t>(round)) % 2;
-        const auto& result = generator.generate(start, how_to(mode));
+        options_type how = how_to(mode);
+        how.schedule = mtp::draft_schedule::adaptive;
+        const auto& result = generator.generate(start, how);
         seconds[mode] += result.decode_seconds;
         tokens[mode] += static_cast<double>(result.tokens.size());
       }

@@ -13,7 +13,7 @@ using options_type = generate_options<float, host_memory>;
 
 std::string refusal(const std::vector<token_t>& prompt, const options_type& options) {
   try {
-    mtp::detail::check_generation(std::span<const token_t>(prompt), options, 10, 3);
+    mtp::detail::check_generation(std::span<const token_t>(prompt), options, 10, 3, 2);
     return {};
   } catch (const error& problem) {
     return problem.what();
@@ -40,21 +40,13 @@ TEST_CASE("a prompt and its options are refused with what was expected") {
   CHECK(refusal({1}, options) == "generate: stop token 10 at position 0 does not lie in [0, 10)");
   options.stop_tokens = {9};
   CHECK(refusal({1}, options).empty());
+  options.num_draft_tokens = 3;
+  CHECK(refusal({1}, options) ==
+        "generate: expected num_draft_tokens in [0, 2], or -1 for all, got 3");
+  options.num_draft_tokens = 2;
+  CHECK(refusal({1}, options).empty());
   options.sampling.top_p = 0;
   CHECK(!refusal({1}, options).empty());
-}
-
-TEST_CASE("shares of a result are 0 where nothing was drafted or run") {
-  generation<2> result;
-  CHECK(result.acceptance(0) == 0);
-  CHECK(result.tokens_per_forward() == 0);
-  result.tokens = {1, 2, 3};
-  result.forward_passes = 2;
-  result.drafted = {4, 2};
-  result.accepted = {3, 1};
-  CHECK(result.acceptance(0) == 0.75);
-  CHECK(result.acceptance(1) == 0.5);
-  CHECK(result.tokens_per_forward() == 1.5);
 }
 
 }  // namespace mtp::test::decode_generate_options_cases
