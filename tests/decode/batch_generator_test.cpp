@@ -40,6 +40,7 @@ std::vector<ordered<Config, S>> orders(cpu_context& context,
     order.options = options_of<S>(i % 4 == 3 ? decode_mode::plain : decode_mode::speculative,
                                   i % 3 == 0 ? 200 : 10 + 3 * i);
     order.options.log_probabilities = i % 2 == 0;
+    order.options.best_tokens = i % 4 == 2 ? 3 : 0;
     if (i % 3 != 1) {
       order.options.sampling.temperature = 0.7 + 0.1 * static_cast<double>(i % 3);
       order.options.sampling.seed = seed{static_cast<std::uint64_t>(100 + i % 2)};
@@ -88,6 +89,9 @@ void check_result(batch_generator<Config, cpu, S>& batch, ordered<Config, S>& or
   CHECK(same_text(order.together, order.alone));
   CHECK(order.together.result.end == order.alone.result.end);
   CHECK(same_bits(order.together.result.log_probabilities, order.alone.result.log_probabilities));
+  CHECK(order.together.result.best_tokens == order.alone.result.best_tokens);
+  CHECK(same_bits(order.together.result.best_log_probabilities,
+                  order.alone.result.best_log_probabilities));
   if (order.options.schedule == draft_schedule::constant) {
     CHECK(order.together.result.forward_passes == order.alone.result.forward_passes);
     CHECK(order.together.result.accepted == order.alone.result.accepted);

@@ -40,6 +40,10 @@ TEST_CASE("a prompt and its options are refused with what was expected") {
   CHECK(refusal({1}, options) == "generate: stop token 10 at position 0 does not lie in [0, 10)");
   options.stop_tokens = {9};
   CHECK(refusal({1}, options).empty());
+  options.best_tokens = 21;
+  CHECK(refusal({1}, options) == "generate: expected best_tokens in [0, 20], got 21");
+  options.best_tokens = 20;
+  CHECK(refusal({1}, options).empty());
   options.num_draft_tokens = 3;
   CHECK(refusal({1}, options) ==
         "generate: expected num_draft_tokens in [0, 2], or -1 for all, got 3");

@@ -425,4 +425,35 @@ TEST_CASE("options that mean nothing are refused and change nothing") {
             .tokens == before);
 }
 
+TEST_CASE("the best tokens of each position are those of its logits, with drafts as without") {
+  constexpr auto config = spoken_config(head_kind::sequential, 3, P);
+  cpu_context context({.threads = 1});
+  language_model<config, cpu> model(context, mtp::seed{3});
+  add_noise(model, 0.5);
+  generator<config, cpu> writer(context, model);
+  const auto prompt = random_tokens(6, V, 2);
+  for (const double temperature : {0.0, 1.0}) {
+    options_type options{.max_new_tokens = 60,
+                         .sampling = {.temperature = temperature, .seed = mtp::seed{9}},
+                         .log_probabilities = true,
+                         .best_tokens = V};
+    const auto text = record(writer, prompt, options).result;
+    options.mode = decode_mode::plain;
+    const auto plain = record(writer, prompt, options).result;
+    CHECK(text.best_tokens == plain.best_tokens);
+    CHECK(same_bits(text.best_log_probabilities, plain.best_log_probabilities));
+    REQUIRE(text.best_tokens.size() == text.tokens.size() * V);
+    for (std::size_t i = 0; i < text.tokens.size(); ++i) {
+      const auto first = text.best_tokens.begin() + static_cast<std::ptrdiff_t>(i * V);
+      const auto found = std::find(first, first + V, text.tokens[i]) - text.best_tokens.begin();
+      REQUIRE(found < static_cast<std::ptrdiff_t>((i + 1) * V));
+      CHECK(text.best_log_probabilities[static_cast<std::size_t>(found)] ==
+            text.log_probabilities[i]);
+      if (temperature == 0) {
+        CHECK(*first == text.tokens[i]);
+      }
+    }
+  }
+}
+
 }  // namespace mtp::test::decode_sampling_cases

@@ -208,7 +208,7 @@ class batch_generator {
 
   bool wants_logits() const {
     return std::any_of(slots_.begin(), slots_.end(), [](const auto& slot) {
-      return slot->owner != nullptr && slot->owner->options.on_logits;
+      return slot->owner != nullptr && slot->progress.reads_logits();
     });
   }
 

@@ -18,6 +18,7 @@
 #include "mtp/decode/generation.hpp"
 #include "mtp/decode/sequence_memory.hpp"
 #include "mtp/model/pass_rows.hpp"
+#include "mtp/ops/best_tokens.hpp"
 #include "mtp/ops/choose_tokens.hpp"
 #include "mtp/ops/linear_cross_entropy.hpp"
 #include "mtp/ops/sequence.hpp"
@@ -73,6 +74,8 @@ class decoding_cycle {
       before_choice_.push_back([this, slot](index_t ahead) { send_mask(slot, ahead); });
     }
     masks_.resize(static_cast<std::size_t>(slots));
+    context.reserve(ops_of<Backend>::template best_tokens_workspace<accumulate_t<S>>(
+        1, Config.vocab_size, context.threads()));
     tasks_.reserve(static_cast<std::size_t>(slots));
     rows_.reserve(static_cast<std::size_t>(slots));
   }
@@ -162,6 +165,19 @@ class decoding_cycle {
                         report.log_probabilities() + row});
       row += step.drafts + 1;
     }
+  }
+
+  /// Of a row of the cycle that was read last, where none has been submitted since: the best tokens
+  /// and their log-probabilities.  tokens, log_probabilities (=) [n]
+  void best(index_t row, std::span<token_t> tokens, std::span<double> log_probabilities) {
+    auto& context = decoder_.run_context();
+    const auto n = static_cast<index_t>(tokens.size());
+    const auto best = memory_.best_tokens(n);                // [1, n]
+    const auto of_best = memory_.best_log_probabilities(n);  // [1, n]
+    best_tokens(context, best, of_best, decoder_.logits().slice(0, row, 1));
+    traits::download(context, tokens.data(), best.data(), tokens.size_bytes());
+    traits::download(
+        context, log_probabilities.data(), of_best.data(), log_probabilities.size_bytes());
   }
 
   /// Where the time of the last cycle went.

@@ -88,7 +88,7 @@ class generator {
   /// Submits cycles and reads what they wrote, as many cycles later as the backend likes.
   void run_cycles() {
     constexpr auto cycles_ahead = static_cast<std::size_t>(backend_traits<Backend>::cycles_ahead);
-    const std::size_t ahead = progress_.options().on_logits ? 0 : cycles_ahead;
+    const std::size_t ahead = progress_.reads_logits() ? 0 : cycles_ahead;
     while (progress_.going()) {
       slot_step step = progress_.next_step();
       if (!progress_.going()) {

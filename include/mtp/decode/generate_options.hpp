@@ -38,6 +38,9 @@ enum class draft_schedule {
              ///< when they return, the same as constant
 };
 
+/// Best tokens that generation gives for each position at most.
+inline constexpr index_t most_best_tokens = 20;
+
 /// How to generate.
 template <class S, class Backend>
 struct generate_options {
@@ -52,7 +55,8 @@ struct generate_options {
   /// Whether what caches hold of the same beginning is used again: that of the sequence before, and
   /// in a batch_generator that of the others. Parameters must not have changed since.
   bool reuse_prefix = false;
-  bool log_probabilities = false;                        ///< whether the result has them
+  bool log_probabilities = false;  ///< whether the result has them
+  index_t best_tokens = 0;  ///< likeliest tokens of each position that the result has, at most 20
   std::function<bool(const written_token&)> on_token{};  ///< each as it is confirmed; false ends
   /// Called with the position of each token and the logits [V] that it was chosen from, in the
   /// backend's memory.
@@ -97,6 +101,11 @@ void check_generation(std::span<const token_t> prompt,
         options.max_new_tokens,
         "], got ",
         options.min_new_tokens);
+  check(options.best_tokens >= 0 && options.best_tokens <= most_best_tokens,
+        "generate: expected best_tokens in [0, ",
+        most_best_tokens,
+        "], got ",
+        options.best_tokens);
   check(options.num_draft_tokens >= -1 && options.num_draft_tokens <= D,
         "generate: expected num_draft_tokens in [0, ",
         D,

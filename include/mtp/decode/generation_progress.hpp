@@ -48,6 +48,13 @@ class generation_progress {
     chooses_ = send_rule(cycle);
     result_.tokens.clear();
     result_.log_probabilities.clear();
+    result_.best_tokens.clear();
+    result_.best_log_probabilities.clear();
+    if (options.best_tokens > 0) {
+      const auto room = static_cast<std::size_t>(P * options.best_tokens);
+      result_.best_tokens.reserve(room);
+      result_.best_log_probabilities.reserve(room);
+    }
     result_.forward_passes = 0;
     result_.drafted.fill(0);
     result_.accepted.fill(0);
@@ -127,6 +134,14 @@ class generation_progress {
         written.log_probability = outcome.log_probabilities[row];
         result_.log_probabilities.push_back(written.log_probability);
       }
+      if (const auto n = static_cast<std::size_t>(options_->best_tokens); n > 0) {
+        const std::size_t all = result_.best_tokens.size();
+        result_.best_tokens.resize(all + n);
+        result_.best_log_probabilities.resize(all + n);
+        cycle.best(outcome.first_row + row,
+                   std::span(result_.best_tokens).subspan(all),
+                   std::span(result_.best_log_probabilities).subspan(all));
+      }
       if (options_->on_logits) {
         options_->on_logits(count_, cycle.sequences().logits().select(0, outcome.first_row + row));
       }
@@ -150,6 +165,8 @@ class generation_progress {
   const options_type& options() const { return *options_; }
   /// What it has written so far.
   generation_type& result() { return result_; }
+  /// Whether it reads the logits of a cycle, which the next one overwrites.
+  bool reads_logits() const { return options_->on_logits || options_->best_tokens > 0; }
   /// Whether drafts are wanted.
   bool is_speculative() const {
     return Config.prediction.drafts() && options_->mode == decode_mode::speculative;

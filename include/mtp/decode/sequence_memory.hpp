@@ -9,6 +9,7 @@
 #include "mtp/core/backend.hpp"
 #include "mtp/core/tensor.hpp"
 #include "mtp/core/view.hpp"
+#include "mtp/decode/generate_options.hpp"
 #include "mtp/decode/sampling_options.hpp"
 #include "mtp/model/model_config.hpp"
 #include "mtp/ops/sampling_rule.hpp"
@@ -48,6 +49,14 @@ class sequence_memory {
   const vector_view<token_t, Backend>& predicted() const { return views_.predicted; }
   /// Their log-probabilities, where a cycle gives any.  [slots (D + 1)]
   const vector_view<double, Backend>& log_probabilities() const { return views_.log_probabilities; }
+
+  /// Where the n best tokens of one row and their log-probabilities are put.  [1, n]
+  matrix_view<token_t, Backend> best_tokens(index_t n) const {
+    return {views_.best_tokens.data(), {1, n}};
+  }
+  matrix_view<double, Backend> best_log_probabilities(index_t n) const {
+    return {views_.best_log_probabilities.data(), {1, n}};
+  }
 
   /// A new sequence, which begins with a prompt.
   void send_prompt(context<Backend>& context, index_t slot, std::span<const token_t> prompt) {
@@ -145,10 +154,12 @@ class sequence_memory {
   };
 
   struct views {
-    vector_view<index_t, Backend> states{nullptr, dims<1>{0}};            // [slots states]
-    vector_view<token_t, Backend> predicted{nullptr, dims<1>{0}};         // [slots (D + 1)]
-    vector_view<double, Backend> log_probabilities{nullptr, dims<1>{0}};  // [slots (D + 1)]
-    vector_view<token_t, Backend> tokens{nullptr, dims<1>{0}};            // [slots capacity]
+    vector_view<index_t, Backend> states{nullptr, dims<1>{0}};                 // [slots states]
+    vector_view<token_t, Backend> predicted{nullptr, dims<1>{0}};              // [slots (D + 1)]
+    vector_view<double, Backend> log_probabilities{nullptr, dims<1>{0}};       // [slots (D + 1)]
+    vector_view<token_t, Backend> tokens{nullptr, dims<1>{0}};                 // [slots capacity]
+    vector_view<token_t, Backend> best_tokens{nullptr, dims<1>{0}};            // [most_best_tokens]
+    vector_view<double, Backend> best_log_probabilities{nullptr, dims<1>{0}};  // [most_best_tokens]
     repeated_memory rules;
 
     template <class Arena>
@@ -158,6 +169,8 @@ class sequence_memory {
       made.predicted = take<token_t>(arena, slots * rows);
       made.log_probabilities = take<double>(arena, slots * rows);
       made.tokens = take<token_t>(arena, slots * capacity);
+      made.best_tokens = take<token_t>(arena, most_best_tokens);
+      made.best_log_probabilities = take<double>(arena, most_best_tokens);
       made.rules = repeated_memory::take(arena, slots, rule_layout);
       return made;
     }
