@@ -36,12 +36,11 @@ struct generation {
   std::vector<token_t> tokens;  ///< what was generated, prompt not included
   /// If asked for, of each token, in nats: log softmax of the model's logits, before any option.
   std::vector<double> log_probabilities;
-  /// If asked for, of each position, the n likeliest tokens and the same logarithms of theirs; see
-  /// the operation best_tokens.  [tokens, n] each
+  /// If asked for, of each position, the n likeliest tokens; see the operation best_tokens.
   std::vector<token_t> best_tokens;
-  std::vector<double> best_log_probabilities;
-  end_reason end = end_reason::length;  ///< why it ended
-  index_t forward_passes = 0;           ///< of the trunk, prompt not included
+  std::vector<double> best_log_probabilities;  ///< of these, as log_probabilities  [tokens, n]
+  end_reason end = end_reason::length;         ///< why it ended
+  index_t forward_passes = 0;                  ///< of the trunk, prompt not included
   std::array<index_t, static_cast<std::size_t>(Depth)> drafted{};   ///< drafts at each position
   std::array<index_t, static_cast<std::size_t>(Depth)> accepted{};  ///< of these, accepted
   std::array<index_t, static_cast<std::size_t>(Depth) + 1>

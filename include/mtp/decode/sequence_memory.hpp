@@ -50,10 +50,11 @@ class sequence_memory {
   /// Their log-probabilities, where a cycle gives any.  [slots (D + 1)]
   const vector_view<double, Backend>& log_probabilities() const { return views_.log_probabilities; }
 
-  /// Where the n best tokens of one row and their log-probabilities are put.  [1, n]
+  /// Where the n best tokens of one row are put.  [1, n]
   matrix_view<token_t, Backend> best_tokens(index_t n) const {
     return {views_.best_tokens.data(), {1, n}};
   }
+  /// Where their log-probabilities are put.  [1, n]
   matrix_view<double, Backend> best_log_probabilities(index_t n) const {
     return {views_.best_log_probabilities.data(), {1, n}};
   }
