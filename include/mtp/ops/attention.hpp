@@ -85,7 +85,7 @@ void check_cache(const char* function,
   check_rows(function, "positions", positions);
   index_t rows = 0;
   for (std::size_t r = 0; r < runs.size(); ++r) {
-    const auto [slot, count] = runs[r];
+    const index_t slot = runs[r].slot, count = runs[r].rows;
     const bool again = std::any_of(runs.begin(),
                                    runs.begin() + static_cast<std::ptrdiff_t>(r),
                                    [&](row_run run) { return run.slot == slot; });
