@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "decoding.hpp"
 #include "gpu.hpp"
 #include "picture.hpp"
 #include "results.hpp"
@@ -390,7 +391,10 @@ void write_page(const std::filesystem::path& results, const std::filesystem::pat
   const auto decoding = report::read_program(results / "decoding.json");
   const auto training_peer = report::read_json(results / "train_vs_torch.json");
   const auto decoding_peer = report::read_json(results / "decode_vs_torch.json");
-  if (!operations && !training && !decoding && !training_peer && !decoding_peer) {
+  const auto rates = report::read_program(results / "decoding_rates.json");
+  const auto llama = report::read_json(results / "decode_vs_llama.json");
+  if (!operations && !training && !decoding && !training_peer && !decoding_peer && !rates &&
+      !llama) {
     throw std::runtime_error("there are no results in " + results.string());
   }
   const auto is_quick = [](const std::optional<json>& part) {
@@ -406,7 +410,8 @@ void write_page(const std::filesystem::path& results, const std::filesystem::pat
       "page; every figure comes from the JSON files below. "
       "[benchmarks/README.md](../benchmarks/README.md) explains the programs.\n\n");
   if (is_quick(context_of(operations)) || is_quick(context_of(training)) ||
-      is_quick(context_of(decoding)) || is_quick(training_peer) || is_quick(decoding_peer)) {
+      is_quick(context_of(decoding)) || is_quick(training_peer) || is_quick(decoding_peer) ||
+      is_quick(context_of(rates)) || is_quick(llama)) {
     to.add(
         "> **Some of these figures are of a quick run (`benchmarks/report --quick`), in which "
         "each benchmark ran for an instant. They show that everything runs and no more.**\n\n");
@@ -427,9 +432,12 @@ void write_page(const std::filesystem::path& results, const std::filesystem::pat
   if (decoding_peer) {
     add_peer_source(to, "decoding against PyTorch", "decode_vs_torch.json", *decoding_peer);
   }
+  if (rates) add_source(to, "every way of decoding", "decoding_rates.json", rates->context);
+  if (llama) add_peer_source(to, "decoding against llama.cpp", "decode_vs_llama.json", *llama);
   to.add("\n");
   if (training) add_training(to, *training);
   if (decoding) add_decoding(to, *decoding);
+  to.text += report::decoding_part(rates, llama);
   add_peers(to, training_peer, decoding_peer);
   if (operations) add_products(to, *operations);
   if (operations) add_operations(to, *operations);

@@ -65,6 +65,7 @@ inline measured take_apart(std::string name, json values) {
   for (const std::string_view ending : {"/real_time", "/manual_time"}) {
     if (name.ends_with(ending)) name.resize(name.size() - ending.size());
   }
+  if (const std::size_t at = name.rfind("/iterations:"); at != std::string::npos) name.resize(at);
   for (std::size_t slash = name.rfind('/'); slash != std::string::npos; slash = name.rfind('/')) {
     const std::string last = name.substr(slash + 1);
     if (last.empty() || last.find_first_not_of("0123456789") != std::string::npos) break;
