@@ -41,6 +41,7 @@
 #include "mtp/ops/optimizer.hpp"
 #include "mtp/ops/random.hpp"
 #include "mtp/ops/reduce.hpp"
+#include "mtp/ops/reject_drafts.hpp"
 #include "mtp/ops/rms_norm.hpp"
 #include "mtp/ops/rope.hpp"
 #include "mtp/ops/rope_attention.hpp"

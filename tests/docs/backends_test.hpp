@@ -22,6 +22,7 @@
 #include "mtp/ops/elementwise.hpp"
 #include "mtp/ops/matmul.hpp"
 #include "mtp/ops/optimizer.hpp"
+#include "mtp/ops/reject_drafts.hpp"
 #include "mtp/ops/sequence.hpp"
 #include "support/backends.hpp"
 #include "support/places.hpp"
@@ -55,6 +56,8 @@ struct operands {
   vector_view<token_t, B> tokens;
   vector_view<const token_t, B> in_tokens;
   matrix_view<token_t, B> token_rows;
+  matrix_view<index_t, B> whole_rows;
+  matrix_view<const index_t, B> in_whole_rows;
   matrix_view<const token_t, B> targets;
   vector_view<index_t, B> positions;
   vector_view<const index_t, B> in_positions;
@@ -188,6 +191,12 @@ std::map<std::string, bool> offered() {
       {"append_drafts", requires(o x) { ops::append_drafts(x.c, x.text, x.in_tokens, x.n); }},
       {"accept_drafts", requires(o x) { ops::accept_drafts(x.c, x.text, x.in_tokens, x.n); }},
       {"choose_tokens", requires(o x) { ops::choose_tokens(x.c, x.tokens, x.in, x.text, x.n); }},
+      {"draw_drafts", requires(o x) {
+         ops::draw_drafts(x.c, x.tokens, x.whole_rows, x.in, x.text, x.n);
+       }},
+      {"reject_drafts", requires(o x) {
+         ops::reject_drafts(x.c, x.tokens, x.in, x.in_whole_rows, x.text);
+       }},
       {"token_log_probabilities", requires(o x) {
          ops::token_log_probabilities(x.c, x.result, x.in, x.in_tokens);
        }},

@@ -56,6 +56,8 @@ using runs = std::span<const row_run>;
 using text = sequence_view<cpu>;
 using number = vector_view<double, cpu>;
 using token_rows = matrix_view<token_t, cpu>;
+using whole_rows = matrix_view<index_t, cpu>;
+using in_whole_rows = matrix_view<const index_t, cpu>;
 using numbers = matrix_view<double, cpu>;
 using ranges = vector_view<const adamw_range, cpu>;
 
@@ -328,6 +330,8 @@ TEST_CASE("each operation supports a call that compiles, and none that is change
   CALL(append_drafts, higher, fixed, text, in_tokens, index_t);
   CALL(accept_drafts, higher, fixed, text, in_tokens, index_t);
   CALL(choose_tokens, higher, fixed, tokens, in_matrix, text, index_t);
+  CALL(draw_drafts, higher, fixed, tokens, whole_rows, in_matrix, text, index_t);
+  CALL(reject_drafts, higher, fixed, tokens, in_matrix, in_whole_rows, text);
   CALL(token_log_probabilities, higher, fixed, number, in_matrix, in_tokens);
   CALL(best_tokens, higher, fixed, token_rows, numbers, in_matrix);
 #undef CALL

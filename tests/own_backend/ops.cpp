@@ -14,6 +14,7 @@
 #include "ops/linear_test.hpp"
 #include "ops/optimizer_test.hpp"
 #include "ops/random_test.hpp"
+#include "ops/reject_drafts_test.hpp"
 #include "ops/rms_norm_test.hpp"
 #include "ops/rope_attention_test.hpp"
 #include "ops/rope_test.hpp"

@@ -276,6 +276,8 @@ struct staged_ops : private backend_traits<cuda>::ops {
   MTP_STAGED_OPERATION(choose_tokens)
   MTP_STAGED_OPERATION(token_log_probabilities)
   MTP_STAGED_OPERATION(best_tokens)
+  MTP_STAGED_OPERATION(draw_drafts)
+  MTP_STAGED_OPERATION(reject_drafts)
 #undef MTP_STAGED_OPERATION
 };
 

@@ -1,29 +1,82 @@
-// Tokens drawn from logits, and the best of them: a row is sorted. Contracts:
-// mtp/ops/choose_tokens.hpp and mtp/ops/best_tokens.hpp.
+// Tokens drawn from logits, drafts that are verified, and the best tokens: a row is sorted.
+// Contracts: mtp/ops/choose_tokens.hpp, mtp/ops/reject_drafts.hpp and mtp/ops/best_tokens.hpp.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "decoding.hpp"
 #include "mtp/core/gumbel_noise.hpp"
 #include "mtp/ops/best_tokens.hpp"
 #include "mtp/ops/choose_tokens.hpp"
+#include "mtp/ops/reject_drafts.hpp"
 #include "naive.hpp"
 
 namespace naive_types {
 
 using token_rows = mtp::matrix_view<token_t, naive>;
+using whole_rows = mtp::matrix_view<index_t, naive>;
+using in_whole_rows = mtp::matrix_view<const index_t, naive>;
 
 struct choosing_ops {
   static void choose_tokens(
       context&, tokens chosen, in_matrix logits, const sequence& from, index_t offset) {
     for (index_t m = 0; m < logits.extent(0); ++m) {
       const index_t p = from.state(mtp::sequence_count) + offset + m;
-      chosen(m) = draw(candidates_of(&logits(m, 0), logits.extent(1), from, p), from, p);
+      chosen(m) =
+          draw(kept_of(candidates_of(&logits(m, 0), logits.extent(1), from, p), from), from, p);
+    }
+  }
+
+  static void draw_drafts(context&,
+                          tokens drafts,
+                          whole_rows weights,
+                          in_matrix logits,
+                          const sequence& from,
+                          index_t offset) {
+    for (index_t m = 0; m < logits.extent(0); ++m) {
+      const index_t p = from.state(mtp::sequence_count) + offset + m;
+      const auto own = weights_of(&logits(m, 0), logits.extent(1), from, p);
+      for (std::size_t v = 0; v < own.size(); ++v) {
+        weights(m, static_cast<index_t>(v)) = static_cast<index_t>(own[v]);
+      }
+      drafts(m) = token_at(bits_of(from, p)(mtp::position_bits::draft), {own.begin(), own.end()});
+    }
+  }
+
+  static void reject_drafts(
+      context&, tokens predicted, in_matrix logits, in_whole_rows weights, const sequence& from) {
+    const index_t V = logits.extent(1), n = weights.extent(0);
+    for (index_t m = 0; m <= n; ++m) {
+      const index_t p = from.state(mtp::sequence_count) + m;
+      const auto bits = bits_of(from, p);
+      const auto model = weights_of(&logits(m, 0), V, from, p);
+      std::vector<whole_number> head(model.size(), 0);
+      for (index_t v = 0; m < n && v < V; ++v) {
+        head[static_cast<std::size_t>(v)] = static_cast<whole_number>(weights(m, v));
+      }
+      const token_t draft = m < n && p < from.tokens.extent(0) ? from.tokens(p) : -1;
+      const auto at = static_cast<std::size_t>(draft);
+      const bool exists = draft >= 0 && draft < V;
+      if (!exists) head.assign(head.size(), 0);
+      if (exists && head[at] == 0) {
+        head.assign(head.size(), 0);
+        head[at] = 1;
+      }
+      const mtp::detail::draft_odds odds{sum_of(model), exists ? sum_of(head) : 1};
+      if (exists && odds.accepts(bits(mtp::position_bits::accept), model[at], head[at])) {
+        predicted(m) = draft;
+        continue;
+      }
+      std::vector<mtp::detail::weight_product> residual;
+      for (std::size_t v = 0; v < model.size(); ++v) {
+        residual.push_back(odds.residual(model[v], head[v]));
+      }
+      predicted(m) = token_at(bits(mtp::position_bits::residual), residual);
     }
   }
 
@@ -61,9 +114,12 @@ struct choosing_ops {
  private:
   static constexpr double infinity = std::numeric_limits<double>::infinity();
 
+  using whole_number = std::uint64_t;
+
   struct candidate {
     double x;
     token_t token;
+    double weight = 0;
   };
 
   static index_t whole(const sequence& from, mtp::sampling_integer which) {
@@ -108,36 +164,77 @@ struct choosing_ops {
     return all;
   }
 
-  static token_t draw(std::vector<candidate> all, const sequence& from, index_t p) {
+  /// What is kept of the candidates, each with (x - best) / temperature for x and with its weight.
+  static std::vector<candidate> kept_of(std::vector<candidate> all, const sequence& from) {
     const double temperature = real(from, mtp::sampling_temperature);
-    if (all.empty()) return -1;
-    if (temperature == 0) return all[0].token;
     const auto k = static_cast<std::size_t>(whole(from, mtp::sampling_top_k));
+    if (temperature == 0 && all.size() > 1) all.resize(1);
     if (k > 0 && k < all.size()) all.resize(k);
-
-    const double best = all[0].x;
-    const auto scaled = [&](double x) { return x == best ? 0 : (x - best) / temperature; };
-    const auto weight_of = [&](double x) { return std::floor(std::exp(scaled(x)) * 0x1p40 + 0.5); };
+    const double best = all.empty() ? 0 : all[0].x;
     const double top_p = real(from, mtp::sampling_top_p), min_p = real(from, mtp::sampling_min_p);
     double sum = 0, kept = 0;
-    for (const candidate& c : all) sum += weight_of(c.x);
+    for (candidate& c : all) {
+      c.x = c.x == best ? 0 : (c.x - best) / temperature;
+      c.weight = std::floor(std::exp(c.x) * 0x1p40 + 0.5);
+      sum += c.weight;
+    }
     for (std::size_t i = 0; top_p < 1 && i < all.size(); ++i) {
-      kept += weight_of(all[i].x);
+      kept += all[i].weight;
       if (kept >= std::ceil(top_p * sum)) all.resize(i + 1);
     }
+    const double least = min_p > 0 ? std::ceil(min_p * 0x1p40) : 0;
+    all.erase(std::remove_if(
+                  all.begin(), all.end(), [&](const candidate& c) { return c.weight < least; }),
+              all.end());
+    return all;
+  }
 
+  static token_t draw(const std::vector<candidate>& all, const sequence& from, index_t p) {
     const mtp::gumbel_noise noise({static_cast<std::uint64_t>(whole(from, mtp::sampling_seed))},
                                   static_cast<std::uint32_t>(whole(from, mtp::sampling_sequence)),
                                   p);
+    if (real(from, mtp::sampling_temperature) == 0) return all.empty() ? -1 : all[0].token;
     candidate drawn{-infinity, -1};
     for (const candidate& c : all) {
-      const double score = scaled(c.x) + noise(c.token);
-      const bool possible = min_p == 0 || weight_of(c.x) >= std::ceil(min_p * 0x1p40);
+      const double score = c.x + noise(c.token);
       const bool better =
           drawn.token < 0 || score > drawn.x || (score == drawn.x && c.token < drawn.token);
-      if (possible && better) drawn = {score, c.token};
+      if (better) drawn = {score, c.token};
     }
     return drawn.token;
+  }
+
+  /// The weights of what is kept, by token.
+  static std::vector<whole_number> weights_of(const double* logits,
+                                              index_t V,
+                                              const sequence& from,
+                                              index_t p) {
+    std::vector<whole_number> weights(static_cast<std::size_t>(V), 0);
+    for (const candidate& c : kept_of(candidates_of(logits, V, from, p), from)) {
+      weights[static_cast<std::size_t>(c.token)] = static_cast<whole_number>(c.weight);
+    }
+    return weights;
+  }
+
+  static mtp::position_bits bits_of(const sequence& from, index_t p) {
+    return {{static_cast<std::uint64_t>(whole(from, mtp::sampling_seed))},
+            static_cast<std::uint32_t>(whole(from, mtp::sampling_sequence)),
+            p};
+  }
+
+  template <class Number>
+  static Number sum_of(const std::vector<Number>& weights) {
+    return std::accumulate(weights.begin(), weights.end(), Number{0});
+  }
+
+  /// The first token up to which more than bits / 2^64 of the sum of weights lies.
+  static token_t token_at(std::uint64_t bits, const std::vector<mtp::detail::weight_product>& all) {
+    auto rest = mtp::detail::share_of(bits, sum_of(all));
+    for (std::size_t v = 0; v < all.size(); ++v) {
+      if (rest < all[v]) return static_cast<token_t>(v);
+      rest -= all[v];
+    }
+    return -1;
   }
 };
 

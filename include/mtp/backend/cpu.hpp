@@ -18,6 +18,7 @@
 #include "mtp/backend/cpu/optimizer.hpp"
 #include "mtp/backend/cpu/random.hpp"
 #include "mtp/backend/cpu/reduce.hpp"
+#include "mtp/backend/cpu/reject_drafts.hpp"
 #include "mtp/backend/cpu/rms_norm.hpp"
 #include "mtp/backend/cpu/rope.hpp"
 #include "mtp/backend/cpu/rope_attention.hpp"
@@ -57,6 +58,7 @@ struct backend_traits<cpu> : host_backend<cpu_context> {
                cpu_detail::cpu_random_ops,
                cpu_detail::cpu_sequence_ops,
                cpu_detail::cpu_choose_tokens_ops,
+               cpu_detail::cpu_reject_drafts_ops,
                cpu_detail::cpu_best_tokens_ops {};
 
   /// A context that computes on the calling thread. It has no workspace, so it is cheap to make.

@@ -27,6 +27,7 @@
 #include "mtp/backend/cuda/optimizer.cuh"
 #include "mtp/backend/cuda/random.cuh"
 #include "mtp/backend/cuda/reduce.cuh"
+#include "mtp/backend/cuda/reject_drafts.cuh"
 #include "mtp/backend/cuda/rms_norm.cuh"
 #include "mtp/backend/cuda/rope.cuh"
 #include "mtp/backend/cuda/rope_attention.cuh"
@@ -64,6 +65,7 @@ struct backend_traits<cuda> {
                cuda_detail::cuda_random_ops,
                cuda_detail::cuda_sequence_ops,
                cuda_detail::cuda_choose_tokens_ops,
+               cuda_detail::cuda_reject_drafts_ops,
                cuda_detail::cuda_best_tokens_ops {};
   /// Reports are copied to page-locked memory of the host; an event tells when one is there.
   using mailbox = cuda_detail::mailbox;

@@ -78,6 +78,31 @@ struct drawn_token {
   }
 };
 
+/// A token for each row of logits, which the rule of a sequence chooses.
+template <class S, class Shape, class Backend>
+void check_ruled_rows(const char* function,
+                      const char* name,
+                      const vector_view<token_t, Backend>& tokens,
+                      const view<S, Shape, Backend>& logits,
+                      const sequence_view<Backend>& sequence) {
+  const auto& rule = sequence.rule;
+  const index_t V = logits.extent(1);
+  check_sequence(function, sequence);
+  check(rule.exists(), function, ": the sequence has no rule");
+  check_shape(function, name, tokens, dims<1>{logits.extent(0)});
+  check_rows(function, name, tokens);
+  check_rows(function, "logits", logits);
+  check(
+      V <= most_choices, function, ": expected rows of at most ", most_choices, " logits, got ", V);
+  check_shape(function, "integers", rule.integers, dims<1>{sampling_integers});
+  check_shape(function, "reals", rule.reals, dims<1>{sampling_reals});
+  check_shape(function, "bias", rule.bias, dims<1>{V});
+  check_rows(function, "integers", rule.integers);
+  check_rows(function, "reals", rule.reals);
+  check_rows(function, "bias", rule.bias);
+  check_rows(function, "stop_tokens", rule.stop_tokens);
+}
+
 }  // namespace detail
 
 /// Chooses chosen[m], the token at position p = count + offset + m of the sequence, from logits[m]:
@@ -112,26 +137,7 @@ void choose_tokens(context<Backend>& context,
                    std::type_identity_t<sequence_view<Backend>> sequence,
                    index_t offset) {
   const char* const name = "choose_tokens";
-  const auto& rule = sequence.rule;
-  const index_t V = logits.extent(1);
-  detail::check_sequence(name, sequence);
-  check(rule.exists(), name, ": the sequence has no rule");
-  detail::check_shape(name, "chosen", chosen, dims<1>{logits.extent(0)});
-  detail::check_rows(name, "chosen", chosen);
-  detail::check_rows(name, "logits", logits);
-  check(V <= detail::most_choices,
-        name,
-        ": expected rows of at most ",
-        detail::most_choices,
-        " logits, got ",
-        V);
-  detail::check_shape(name, "integers", rule.integers, dims<1>{sampling_integers});
-  detail::check_shape(name, "reals", rule.reals, dims<1>{sampling_reals});
-  detail::check_shape(name, "bias", rule.bias, dims<1>{V});
-  detail::check_rows(name, "integers", rule.integers);
-  detail::check_rows(name, "reals", rule.reals);
-  detail::check_rows(name, "bias", rule.bias);
-  detail::check_rows(name, "stop_tokens", rule.stop_tokens);
+  detail::check_ruled_rows(name, "chosen", chosen, logits, sequence);
   MTP_DISPATCH(
       choose_tokens, context, chosen, detail::in_matrix_of<S, Backend>(logits), sequence, offset);
 }

@@ -73,8 +73,8 @@ class choice_of_row {
     return at;
   }
 
-  /// The drawn token, if the largest x is a number.
-  token_t draw(const detail::sampling_numbers& rule, A largest, const gumbel_noise& noise) {
+  /// Keeps what the rule keeps, where the largest x is a number.
+  void keep_by_rule(const detail::sampling_numbers& rule, A largest) {
     if (rule.top_k > 0 && rule.top_k < V_) {
       keep(static_cast<std::uint64_t>(rule.top_k), [](index_t) { return std::uint64_t{1}; });
     }
@@ -86,15 +86,36 @@ class choice_of_row {
       }
       keep(detail::share_of_weights(rule.top_p, sum), [&](index_t v) { return marks_[v]; });
     }
-    const std::uint64_t least =
+    least_ =
         rule.min_p > 0 ? detail::share_of_weights(rule.min_p, detail::probability_weight(0)) : 0;
+  }
+
+  /// The token that is drawn from what is kept.
+  token_t draw(const detail::sampling_numbers& rule, A largest, const gumbel_noise& noise) const {
     detail::drawn_token best;
     for (index_t v = 0; v < V_; ++v) {
-      if (is_kept(v) && (least == 0 || weight(rule, largest, v) >= least)) {
+      if (is_kept(v) && (least_ == 0 || weight(rule, largest, v) >= least_)) {
         best.meet(detail::scaled_logit(x_[v], largest, rule.temperature), noise, v);
       }
     }
     return best.at;
+  }
+
+  /// marks = the weights of what the rule keeps, 0 for the others. Returns their sum.
+  std::uint64_t weigh(const detail::sampling_numbers& rule) {
+    const token_t first = largest();
+    if (first < 0 || rule.temperature == 0) {
+      std::fill_n(marks_, V_, std::uint64_t{0});
+      return first < 0 ? 0 : marks_[first] = detail::probability_weight(0);
+    }
+    keep_by_rule(rule, x_[first]);
+    std::uint64_t sum = 0;
+    for (index_t v = 0; v < V_; ++v) {
+      const std::uint64_t own = is_kept(v) ? weight(rule, x_[first], v) : 0;
+      marks_[v] = own >= least_ ? own : 0;
+      sum += marks_[v];
+    }
+    return sum;
   }
 
  private:
@@ -146,7 +167,8 @@ class choice_of_row {
   A* x_;                  // [V]
   std::uint64_t* marks_;  // [V]: marks of occurrences, then weights
   index_t V_;
-  bits_type last_ = 0;  // of the last token that is kept
+  std::uint64_t least_ = 0;  // weight that is kept
+  bits_type last_ = 0;       // of the last token that is kept
   index_t last_at_ = (std::numeric_limits<index_t>::max)();
 };
 
@@ -171,11 +193,13 @@ struct cpu_choose_tokens_ops {
         choice_of_row<A> row(x + m * V, marks + m * V, V);
         row.adjust(logits.data() + m * logits.stride(0), sequence, rule, position);
         const token_t largest = row.largest();
-        chosen(m) = largest < 0 || rule.temperature == 0
-                        ? largest
-                        : row.draw(rule,
-                                   x[m * V + largest],
-                                   gumbel_noise(rule.noise_seed, rule.sequence, position));
+        if (largest < 0 || rule.temperature == 0) {
+          chosen(m) = largest;
+          continue;
+        }
+        row.keep_by_rule(rule, x[m * V + largest]);
+        chosen(m) = row.draw(
+            rule, x[m * V + largest], gumbel_noise(rule.noise_seed, rule.sequence, position));
       }
     });
   }
@@ -196,7 +220,8 @@ struct cpu_choose_tokens_ops {
     });
   }
 
-  /// The most bytes of workspace that both operations need for logits [rows, V].
+  /// The most bytes of workspace that these, draw_drafts and reject_drafts need for logits [rows,
+  /// V].
   template <scalar S>
   static constexpr index_t choose_tokens_workspace(index_t rows, index_t vocabulary, index_t) {
     return arena_bytes(rows * vocabulary, sizeof(accumulate_t<S>)) +

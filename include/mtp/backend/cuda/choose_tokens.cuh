@@ -170,6 +170,16 @@ struct sampled_sequence {
   const token_t* stop_tokens;  // [room]
   index_t room;
   const float* bias;  // [V]
+
+  explicit sampled_sequence(const sequence_view<cuda>& from)
+      : tokens(from.tokens.data()),
+        capacity(from.tokens.extent(0)),
+        state(from.state.data()),
+        integers(from.rule.integers.data()),
+        reals(from.rule.reals.data()),
+        stop_tokens(from.rule.stop_tokens.data()),
+        room(from.rule.stop_tokens.extent(0)),
+        bias(from.rule.bias.data()) {}
 };
 
 /// x = the row with bias and penalties, without excluded stop tokens.
@@ -224,6 +234,37 @@ __device__ __forceinline__ void adjust_row(const choice_of_row<A>& row,
   }
 }
 
+/// The largest x of a row, place -1 if none is a number; every thread gets it.
+template <class A>
+__device__ __forceinline__ largest<A> largest_of(const choice_of_row<A>& row,
+                                                 choice_memory<A>& shared) {
+  largest<A> first = no_largest<A>();
+  row.for_each([&](index_t v) { first.meet(row.x[v], static_cast<token_t>(v)); });
+  return block_largest(first, shared.of_warps);
+}
+
+/// Keeps what the rule keeps, where the largest x is a number. `weight` is a token's. Returns the
+/// least weight that is kept.
+template <class A, class Weight>
+__device__ __forceinline__ whole_number keep_by_rule(choice_of_row<A>& row,
+                                                     const mtp::detail::sampling_numbers& rule,
+                                                     const Weight& weight) {
+  if (rule.top_k > 0 && rule.top_k < row.V) {
+    row.keep(static_cast<whole_number>(rule.top_k), [](index_t) { return whole_number{1}; });
+  }
+  if (rule.top_p < 1) {
+    const whole_number sum = row.sum([&](index_t v) {
+      row.marks[v] = row.is_kept(v) ? weight(v) : 0;
+      return row.marks[v];
+    });
+    row.keep(mtp::detail::share_of_weights(rule.top_p, sum),
+             [&](index_t v) { return row.marks[v]; });
+  }
+  return rule.min_p > 0
+             ? mtp::detail::share_of_weights(rule.min_p, mtp::detail::probability_weight(0))
+             : 0;
+}
+
 template <class S, int Block>
 __global__ void __launch_bounds__(Block)
     choose_tokens_kernel(token_t* __restrict__ chosen,  // [M]
@@ -242,9 +283,7 @@ __global__ void __launch_bounds__(Block)
   choice_of_row<A> row{x + m * V, marks + m * V, V, shared.sizes};
   adjust_row(row, logits + m * stride, sequence, rule, position);
 
-  largest<A> first = no_largest<A>();
-  row.for_each([&](index_t v) { first.meet(row.x[v], static_cast<token_t>(v)); });
-  first = block_largest(first, shared.of_warps);
+  const largest<A> first = largest_of(row, shared);
   if (first.at < 0 || rule.temperature == 0) {
     if (threadIdx.x == 0) {
       chosen[m] = first.at;
@@ -255,24 +294,14 @@ __global__ void __launch_bounds__(Block)
   const auto scaled = [&](index_t v) {
     return mtp::detail::scaled_logit(row.x[v], first.value, rule.temperature);
   };
-  if (rule.top_k > 0 && rule.top_k < V) {
-    row.keep(static_cast<whole_number>(rule.top_k), [](index_t) { return whole_number{1}; });
-  }
-  if (rule.top_p < 1) {
-    const whole_number sum = row.sum([&](index_t v) {
-      row.marks[v] = row.is_kept(v) ? mtp::detail::probability_weight(scaled(v)) : 0;
-      return row.marks[v];
-    });
-    row.keep(mtp::detail::share_of_weights(rule.top_p, sum),
-             [&](index_t v) { return row.marks[v]; });
-  }
-  const whole_number least =
-      rule.min_p > 0 ? mtp::detail::share_of_weights(rule.min_p, mtp::detail::probability_weight(0))
-                     : 0;
+  const auto weight = [&](index_t v) -> whole_number {
+    return mtp::detail::probability_weight(scaled(v));
+  };
+  const whole_number least = keep_by_rule(row, rule, weight);
   const gumbel_noise noise(rule.noise_seed, rule.sequence, position);
   mtp::detail::drawn_token best;
   row.for_each([&](index_t v) {
-    if (row.is_kept(v) && (least == 0 || mtp::detail::probability_weight(scaled(v)) >= least)) {
+    if (row.is_kept(v) && (least == 0 || weight(v) >= least)) {
       best.meet(scaled(v), noise, v);
     }
   });
@@ -325,14 +354,7 @@ struct cuda_choose_tokens_ops {
         logits.data(),
         logits.stride(0),
         V,
-        sampled_sequence{sequence.tokens.data(),
-                         sequence.tokens.extent(0),
-                         sequence.state.data(),
-                         sequence.rule.integers.data(),
-                         sequence.rule.reals.data(),
-                         sequence.rule.stop_tokens.data(),
-                         sequence.rule.stop_tokens.extent(0),
-                         sequence.rule.bias.data()},
+        sampled_sequence(sequence),
         offset);
   }
 
@@ -354,7 +376,8 @@ struct cuda_choose_tokens_ops {
            tokens.data());
   }
 
-  /// The most bytes of workspace that both operations need for logits [rows, V].
+  /// The most bytes of workspace that these, draw_drafts and reject_drafts need for logits [rows,
+  /// V].
   template <scalar S>
   static constexpr index_t choose_tokens_workspace(index_t rows, index_t vocabulary, index_t) {
     return arena_bytes(rows * vocabulary, sizeof(accumulate_t<S>)) +
