@@ -10,6 +10,7 @@
 
 #include "support/decoding.hpp"
 #include "support/reference/choose_tokens.hpp"
+#include "support/text_probabilities.hpp"
 
 namespace mtp::test::decode_sampling_cases {
 
@@ -308,38 +309,15 @@ TEST_CASE("sampled text fills the context to its end, with any number of places 
 }
 
 TEST_CASE("three tokens of five have the probabilities of all 125 texts") {
-  constexpr auto small = [] {
-    model_config made = spoken_config(head_kind::sequential, 2, 16);
-    made.vocab_size = 5;
-    return made;
-  }();
+  constexpr auto small = five_tokens_config(head_kind::sequential);
   cpu_context context({.threads = 1});
   language_model<small, cpu> model(context, seed{1});
   add_noise(model, 0.5);
   generator<small, cpu> generator(context, model);
   decoder<small, cpu> decoder(context, model);
   const tokens_type prompt{1, 3};
-  // The product of the model's probabilities along each text.
   const auto probabilities_at = [&](double temperature) {
-    std::vector<double> probabilities;
-    for (token_t text = 0; text < 125; ++text) {
-      const tokens_type path{1, 3, text / 25, text / 5 % 5, text % 5};
-      double probability = 1;
-      decoder.reset();
-      for (std::size_t i = 0; i < 4; ++i) {
-        std::vector<double> scaled;
-        for (const float logit :
-             elements(decoder.step(std::span(path).subspan(i, 1), hidden_states::dropped)
-                          .select(0, 0))) {
-          scaled.push_back(static_cast<double>(logit) / temperature);
-        }
-        if (i > 0) {
-          probability *= std::exp(reference::log_probability(scaled, path[i + 1]));
-        }
-      }
-      probabilities.push_back(probability);
-    }
-    return probabilities;
+    return text_probabilities(decoder, prompt, temperature);
   };
   const auto right = probabilities_at(0.8);
   for (const auto drafts : {draft_choice::shared_noise, draft_choice::most_likely}) {
@@ -351,8 +329,7 @@ TEST_CASE("three tokens of five have the probabilities of all 125 texts") {
           {.max_new_tokens = 3,
            .sampling = {
                .temperature = 0.8, .seed = mtp::seed{3}, .sequence = sequence, .drafts = drafts}});
-      counts[static_cast<std::size_t>(result.tokens[0] * 25 + result.tokens[1] * 5 +
-                                      result.tokens[2])] += 1;
+      counts[number_of_text(result.tokens)] += 1;
       accepted += result.accepted[0];
     }
     CHECK(accepted > 300);

@@ -8,6 +8,7 @@
 
 #include "support/cuda_cases.hpp"
 // The backend comes first.
+#include "mtp/decode/batch_generator.hpp"
 #include "mtp/decode/generate.hpp"
 #include "support/batches.hpp"
 #include "support/compare.hpp"
@@ -93,6 +94,36 @@ void check_text() {
 }
 
 }  // namespace
+
+TEST_CASE(
+    "text verified by rejection is the same with the host in between, replayed, and together") {
+  constexpr auto config = tiny_config(head_kind::sequential, 2);
+  constexpr index_t V = config.vocab_size;
+  cuda_context context;
+  language_model<config, cuda> model(context, seed{5});
+  generator<config, cuda> generator(context, model);
+  batch_generator<config, cuda> batch(context, model, 2);
+  std::vector<std::vector<token_t>> expected;
+  for (const std::vector<token_t>& prompt :
+       {std::vector<token_t>{1, 7, 3, 3, 12}, std::vector<token_t>{9}}) {
+    for (options_type options : some_options()) {
+      options.sampling.verification = draft_verification::rejection;
+      const written one = write(generator, prompt, options, V);
+      REQUIRE(one.tokens.size() > 7);
+      const auto& again = generator.generate(prompt, options);
+      CHECK(same_bits(again.tokens, one.tokens));
+      CHECK(same_bits(again.log_probabilities, one.log_probabilities));
+      CHECK((options.sampling.temperature == 0 || again.accepted[0] + again.accepted[1] > 0));
+      CHECK(same_bits(generator.generate(prompt, options).tokens, one.tokens));
+      batch.submit(prompt, options);
+      expected.push_back(one.tokens);
+    }
+  }
+  batch.run();
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    CHECK(same_bits(batch.take(static_cast<index_t>(i)).tokens, expected[i]));
+  }
+}
 
 TEST_CASE("sampled text of sequential drafts is that of plain decoding") {
   check_text<tiny_config(head_kind::sequential, 2)>();

@@ -21,15 +21,17 @@
 #include "mtp/ops/best_tokens.hpp"
 #include "mtp/ops/choose_tokens.hpp"
 #include "mtp/ops/linear_cross_entropy.hpp"
+#include "mtp/ops/reject_drafts.hpp"
 #include "mtp/ops/sequence.hpp"
 
 namespace mtp::inline MTP_ABI {
 
 /// What decides about tokens.
 enum class token_choice {
-  most_likely,                ///< the largest logit
-  by_rule,                    ///< the rule of the sequence, also about drafts
-  by_rule_with_likely_drafts  ///< the rule; about drafts the largest logit
+  most_likely,                 ///< the largest logit
+  by_rule,                     ///< the rule of the sequence, also about drafts
+  by_rule_with_likely_drafts,  ///< the rule; about drafts the largest logit
+  by_rejection                 ///< the rule; drafts are drawn by it and verified by reject_drafts
 };
 
 /// What a cycle does with the sequence in one slot.
@@ -108,6 +110,8 @@ class decoding_cycle {
       text_.resize(static_cast<std::size_t>(memory_.capacity));
     }
   }
+  /// Needed before the first step with token_choice::by_rejection.
+  void reserve_draft_weights() { memory_.reserve_draft_weights(); }
 
   /// Runs rows [first, first + rows) of a prompt of `count` tokens through the trunk and, where
   /// states are kept, through the head; at most max_step_rows.
@@ -257,11 +261,7 @@ class decoding_cycle {
       tasks_.clear();
       for (const slot_step& step : steps) {
         if (step.drafts > 0) {
-          tasks_.push_back(
-              {step.chooses == token_choice::by_rule ? memory_.ruled(step.slot)
-                                                     : memory_.sequence(step.slot),
-               step.drafts,
-               is_masked(step) ? &before_choice_[static_cast<std::size_t>(step.slot)] : nullptr});
+          tasks_.push_back(task_of(step));
         }
       }
       if (!tasks_.empty()) {
@@ -296,6 +296,23 @@ class decoding_cycle {
     }
   }
 
+  /// What a step drafts, and how.
+  draft_task<Backend> task_of(const slot_step& step) {
+    const auto* const mask =
+        is_masked(step) ? &before_choice_[static_cast<std::size_t>(step.slot)] : nullptr;
+    switch (step.chooses) {
+      case token_choice::by_rejection:
+        return {memory_.ruled(step.slot),
+                step.drafts,
+                mask,
+                memory_.draft_weights(step.slot, step.drafts)};
+      case token_choice::by_rule:
+        return {memory_.ruled(step.slot), step.drafts, mask};
+      default:
+        return {memory_.sequence(step.slot), step.drafts};
+    }
+  }
+
   /// Predicts the token behind each row.  logits [M, V]
   template <class Logits>
   void choose(std::span<const slot_step> steps, const pass_rows& list, const Logits& logits) {
@@ -319,6 +336,12 @@ class decoding_cycle {
                         memory_.ruled(steps[i].slot),
                         row);
         }
+      } else if (steps[i].chooses == token_choice::by_rejection && steps[i].drafts > 0) {
+        reject_drafts(context,
+                      own,
+                      own_logits,
+                      memory_.draft_weights(steps[i].slot, steps[i].drafts),
+                      memory_.ruled(steps[i].slot));
       } else if (steps[i].chooses != token_choice::most_likely) {
         choose_tokens(context, own, own_logits, memory_.ruled(steps[i].slot), 0);
       } else if (ruled) {

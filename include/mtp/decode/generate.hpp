@@ -27,7 +27,7 @@ namespace mtp::inline MTP_ABI {
 /// the bits it would have alone, tokens and logits are those of plain decoding. So are drawn
 /// tokens: the noise that draws one is a function of seed and position, and the draft is compared
 /// with what is drawn (Daliri, Musco and Suresh 2024, arXiv 2408.07978, for heads that use the same
-/// noise).
+/// noise). With draft_verification::rejection the text is another one, of the same distribution.
 template <model_config Config, class Backend, scalar S = float>
 class generator {
   static_assert(validate<Config>());

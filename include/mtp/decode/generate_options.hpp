@@ -17,7 +17,7 @@ namespace mtp::inline MTP_ABI {
 enum class decode_mode {
   plain,        ///< one token per forward pass
   speculative,  ///< the head drafts D tokens, one forward pass verifies them; the result is the
-                ///< same, bit for bit
+                ///< same, bit for bit, but for draft_verification::rejection
 };
 
 /// A token as it is confirmed. A function of a token_t takes it as well.
@@ -31,7 +31,8 @@ struct written_token {
   operator token_t() const { return token; }
 };
 
-/// How many tokens a head drafts in a cycle. What is written is the same either way.
+/// How many tokens a head drafts in a cycle. What is written is the same either way; where it would
+/// not be, under draft_verification::rejection, adaptive is refused.
 enum class draft_schedule {
   constant,  ///< num_draft_tokens
   adaptive,  ///< up to as many, as long as they pay: see draft_pacer. Where operations do not end
@@ -114,6 +115,10 @@ void check_generation(std::span<const token_t> prompt,
   check_tokens(prompt, "token", V);
   check_tokens(options.stop_tokens, "stop token", V);
   check_sampling(options.sampling, V);
+  check(options.sampling.verification == draft_verification::compare ||
+            options.schedule == draft_schedule::constant,
+        "generate: with draft_verification::rejection the text depends on the number of drafts, so "
+        "expected draft_schedule::constant, got draft_schedule::adaptive");
 }
 
 }  // namespace detail

@@ -41,7 +41,7 @@ class generation_progress {
              index_t common = 0) {
     options_ = &options;
     slot_ = slot;
-    count_ = static_cast<index_t>(prompt.size());
+    count_ = least_count_ = static_cast<index_t>(prompt.size());
     // Before the last result is cleared: the prompt may lie there.
     prefilled_ = result_.reused = cycle.begin(slot, prompt, common, is_speculative());
     text_.assign(prompt.begin(), prompt.end());
@@ -108,7 +108,10 @@ class generation_progress {
       end(end_reason::context);
     }
     const index_t n = options_->num_draft_tokens < 0 ? D : options_->num_draft_tokens;
-    const bool drafts = is_speculative() && count_ >= 2 && count_ + n <= P;
+    // Whether there are two tokens follows from the steps, not from how many of them the host has
+    // read: under rejection the text depends on the drafts of each cycle.
+    const bool drafts = is_speculative() && least_count_ >= 2 && count_ + n <= P;
+    ++least_count_;
     return {slot_, drafts ? n : 0, chooses_, options_->log_probabilities, is_speculative()};
   }
 
@@ -182,6 +185,11 @@ class generation_progress {
     }
     rule_.set(sampling, options_->stop_tokens, count_, options_->min_new_tokens);
     cycle.set_rule(slot_, rule_, sampling.mask ? &sampling.mask : nullptr);
+    if (sampling.verification == draft_verification::rejection && sampling.temperature > 0 &&
+        is_speculative()) {
+      cycle.reserve_draft_weights();
+      return token_choice::by_rejection;
+    }
     return sampling.drafts == draft_choice::shared_noise ? token_choice::by_rule
                                                          : token_choice::by_rule_with_likely_drafts;
   }
@@ -219,6 +227,7 @@ class generation_progress {
   const options_type* options_ = nullptr;
   index_t slot_ = 0;
   index_t count_ = 0;          // confirmed tokens, as far as the host has read
+  index_t least_count_ = 0;    // when the steps that were asked for have run, at least
   index_t prefilled_ = 0;      // positions of the prompt that need not be run any more
   std::vector<token_t> text_;  // the prompt and what was written
   token_choice chooses_ = token_choice::most_likely;

@@ -25,6 +25,16 @@ enum class draft_choice {
   most_likely,   ///< by the largest logit
 };
 
+/// How drafts are verified while tokens are sampled. Either way the text has the distribution of
+/// plain decoding.
+enum class draft_verification {
+  compare,    ///< a draft is accepted if it is the token that is drawn: the text is that of plain
+              ///< decoding, token for token, whatever is drafted
+  rejection,  ///< a draft of probability q is accepted with probability min(1, p / q), see
+              ///< reject_drafts: more drafts are accepted, but the text is another one than that of
+              ///< plain decoding, and another one for each num_draft_tokens
+};
+
 /// A number to add to the logit of a token.
 struct token_bias {
   token_t token = 0;  ///< whose logit
@@ -53,6 +63,10 @@ struct sampling_options {
   mtp::seed seed{};                      ///< the same seed gives the same text
   std::uint32_t sequence = 0;            ///< number of the text among those of a seed
   draft_choice drafts = draft_choice::shared_noise;  ///< how the head drafts
+  /// How guesses are verified. Rejection draws them from the head's distribution with noise of
+  /// their own, so it goes with `drafts` as it is by default, and with draft_schedule::constant
+  /// alone. Without a temperature and without drafts it is the same as to compare.
+  draft_verification verification = draft_verification::compare;
 };
 
 namespace detail {
@@ -83,6 +97,17 @@ inline void check_sampling(const sampling_options& options, index_t V) {
        "drafts",
        "of draft_choice",
        static_cast<int>(options.drafts));
+  need(options.verification == draft_verification::compare ||
+           options.verification == draft_verification::rejection,
+       "verification",
+       "of draft_verification",
+       static_cast<int>(options.verification));
+  check(options.verification == draft_verification::compare ||
+            options.drafts != draft_choice::most_likely,
+        "generate: draft_verification::rejection draws drafts from the head's distribution, so "
+        "expected drafts other than draft_choice::most_likely");
+  check(options.verification == draft_verification::compare || !options.mask,
+        "generate: draft_verification::rejection takes no mask, got one");
   for (const token_bias& each : options.logit_bias) {
     check(each.token >= 0 && each.token < V,
           "generate: expected tokens in [0, ",

@@ -59,6 +59,19 @@ class sequence_memory {
     return {views_.best_log_probabilities.data(), {1, n}};
   }
 
+  /// Takes memory for draft_weights, once: D V whole numbers of 8 bytes for each slot, which only
+  /// rejection needs. Throws mtp::error where memory is used up.
+  void reserve_draft_weights() {
+    if (draft_weights_.count() == 0) {
+      draft_weights_ = buffer<index_t, Backend>(slots_ * (rows - 1) * Config.vocab_size);
+    }
+  }
+  /// What the sequence in a slot drew its drafts from, when there is memory.  [drafts, V]
+  matrix_view<index_t, Backend> draft_weights(index_t slot, index_t drafts) {
+    constexpr index_t V = Config.vocab_size;
+    return {draft_weights_.data() + slot * (rows - 1) * V, dims<2>{drafts, V}};
+  }
+
   /// A new sequence, which begins with a prompt.
   void send_prompt(context<Backend>& context, index_t slot, std::span<const token_t> prompt) {
     const std::array<index_t, sequence_states> begin{static_cast<index_t>(prompt.size()), 0};
@@ -198,6 +211,7 @@ class sequence_memory {
   index_t slots_;
   buffer<std::byte, Backend> storage_;
   views views_;
+  buffer<index_t, Backend> draft_weights_;  // [slots, D, V], or none
 };
 
 }  // namespace mtp::inline MTP_ABI

@@ -13,6 +13,7 @@
 #include "mtp/ops/elementwise.hpp"
 #include "mtp/ops/linear.hpp"
 #include "mtp/ops/linear_cross_entropy.hpp"
+#include "mtp/ops/reject_drafts.hpp"
 #include "mtp/ops/sequence.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -38,7 +39,8 @@ matrix_view<S, Backend> last_rows(context<Backend>& context,
 /// other. tokens[count + ahead + j] = the most likely token of the task's row j under an output
 /// matrix, or, where the sequence has a rule, what the rule chooses from its logits: with the noise
 /// that the model's own token at that position has, and with the drafts in front of it for
-/// penalties.  rows [J, C], logits [J, V], predicted [J]
+/// penalties; or, where the task has weights, what draw_drafts draws.  rows [J, C], logits [J, V],
+/// predicted [J]
 template <class S, class Backend, class Model, class RowsOf>
 void draft_tokens(context<Backend>& context,
                   const Model& model,
@@ -71,7 +73,16 @@ void draft_tokens(context<Backend>& context,
         if (task.before_choice != nullptr) {
           (*task.before_choice)(ahead + j);
         }
-        choose_tokens(context, token, from.slice(0, j, 1), task.sequence, ahead + j);
+        if (task.weights.data() == nullptr) {
+          choose_tokens(context, token, from.slice(0, j, 1), task.sequence, ahead + j);
+        } else {
+          draw_drafts(context,
+                      token,
+                      task.weights.slice(0, ahead + j, 1),
+                      from.slice(0, j, 1),
+                      task.sequence,
+                      ahead + j);
+        }
         append_drafts(context, task.sequence, token, ahead + j);
       }
     }

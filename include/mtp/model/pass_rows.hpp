@@ -9,6 +9,7 @@
 #include "mtp/core/cache_view.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/core/scalar.hpp"
+#include "mtp/core/view.hpp"
 #include "mtp/ops/sequence.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -40,6 +41,9 @@ struct draft_task {
   /// Where there is one, called before the rule chooses the token at position count + ahead: what
   /// stands in front of it is in the sequence's memory, and the rule's bias may be changed.
   const std::function<void(index_t ahead)>* before_choice = nullptr;
+  /// Where the weights go that drafts are drawn from, if they are to be verified by rejection, see
+  /// reject_drafts; none: drafts are chosen as the model's tokens are.  [depth, V]
+  matrix_view<index_t, Backend> weights{nullptr, dims<2>{0, 0}};
 };
 
 /// The runs of a pass, at most one for each sequence.
