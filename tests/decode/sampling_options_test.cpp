@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <limits>
+#include <span>
 #include <vector>
 
 namespace mtp::test::decode_sampling_options_cases {
@@ -39,6 +40,10 @@ TEST_CASE("options of sampling are accepted within their bounds only") {
   CHECK(accepted({.logit_bias = {{9, -infinity}}}));
   CHECK(!accepted({.logit_bias = {{10, 1}}}));
   CHECK(!accepted({.logit_bias = {{9, infinity}}}));
+  const logit_mask nothing = [](std::span<const token_t>, std::span<float>) {};
+  CHECK(accepted({.mask = nothing}));
+  CHECK(accepted({.verification = draft_verification::rejection}));
+  CHECK(!accepted({.mask = nothing, .verification = draft_verification::rejection}));
   CHECK_THROWS_WITH_AS(mtp::detail::check_sampling({.top_p = 1.5}, 10),
                        "generate: expected top_p in (0, 1], got 1.5",
                        error);
@@ -54,6 +59,7 @@ TEST_CASE("a rule is needed where something else than the largest logit may be c
   CHECK(needs_rule({.frequency_penalty = 0.1}, false));
   CHECK(needs_rule({.presence_penalty = 0.1}, false));
   CHECK(needs_rule({.logit_bias = {{1, 0}}}, false));
+  CHECK(needs_rule({.mask = [](std::span<const token_t>, std::span<float>) {}}, false));
 }
 
 TEST_CASE("a rule has each stop token once, the sum of the biases, and nothing of the last call") {
