@@ -64,7 +64,6 @@ TEST_CASE("drafts after pauses and of any number are those behind a fresh prompt
   check_pauses<spoken_config(head_kind::sequential, 3, 300)>();
   check_pauses<flipped_spoken_config(head_kind::recurrent, 2, 300)>();
   check_pauses<flipped_spoken_config(head_kind::parallel, 3, 300)>();
-  check_pauses<spoken_config(head_kind::independent, 2, 300)>();
 }
 
 TEST_CASE("a depth that has fallen behind too far is not usable any more") {

@@ -98,7 +98,7 @@ TEST_CASE("a grammar is kept, and drafts change nothing") {
 }
 
 TEST_CASE("sequences of a batch have masks of their own") {
-  constexpr auto config = spoken_config(head_kind::sequential, 2);
+  constexpr auto config = spoken_config(head_kind::sequential, 3);
   cpu_context context({.threads = 1});
   language_model<config, cpu> model(context, seed{3});
   add_noise(model, 0.5);
@@ -122,7 +122,7 @@ TEST_CASE("sequences of a batch have masks of their own") {
 }
 
 TEST_CASE("a mask that forbids everything ends with an error that says where") {
-  constexpr auto config = spoken_config(head_kind::sequential, 2);
+  constexpr auto config = spoken_config(head_kind::sequential, 3);
   cpu_context context({.threads = 1});
   const language_model<config, cpu> model(context, seed{3});
   generator<config, cpu> writer(context, model);

@@ -108,16 +108,13 @@ void check_shared() {
 TEST_CASE("a conversation goes on from what the caches hold") {
   check_conversation<spoken_config(head_kind::none, 0)>();
   check_conversation<spoken_config(head_kind::sequential, 3)>();
-  check_conversation<flipped_spoken_config(head_kind::recurrent, 2)>();
   check_conversation<flipped_spoken_config(head_kind::parallel, 2)>();
   check_conversation<spoken_config(head_kind::independent, 2)>();
 }
 
 TEST_CASE("a beginning that many requests share is run once") {
-  check_shared<spoken_config(head_kind::none, 0)>();
   check_shared<spoken_config(head_kind::sequential, 3)>();
   check_shared<flipped_spoken_config(head_kind::parallel, 2)>();
-  check_shared<spoken_config(head_kind::independent, 2)>();
 }
 
 }  // namespace mtp::test::decode_prefix_cases
