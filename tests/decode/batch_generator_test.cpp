@@ -257,6 +257,56 @@ TEST_CASE("callbacks may submit and cancel, but run nothing") {
   CHECK(o.batch.take(cancelled).end == end_reason::cancelled);
 }
 
+TEST_CASE("a request that a callback has cancelled is told nothing more") {
+  office o;
+  const auto prompt = random_tokens(5, config.vocab_size, 1);
+  for (const bool in_logits : {false, true}) {
+    for (const index_t at : {1, 5}) {  // of 6 tokens, the last one included
+      CAPTURE(in_logits);
+      CAPTURE(at);
+      auto options = options_of<float>(decode_mode::speculative, 6);
+      options.log_probabilities = true;
+      index_t number = -1, tokens = 0, rows = 0;
+      options.on_logits = [&](index_t, vector_view<const float, cpu>) {
+        if (rows++ == at && in_logits) {
+          o.batch.cancel(number);
+        }
+      };
+      options.on_token = [&](token_t) {
+        if (tokens++ == at && !in_logits) {
+          o.batch.cancel(number);
+        }
+        return true;
+      };
+      number = o.batch.submit(prompt, options);
+      o.batch.run();
+      const auto result = o.batch.take(number);
+      CHECK(result.end == end_reason::cancelled);
+      CHECK(rows == at + 1);
+      CHECK(tokens == (in_logits ? at : at + 1));
+      CHECK(result.tokens == o.expected(prompt, tokens));
+      CHECK(result.log_probabilities.size() == result.tokens.size());
+    }
+  }
+}
+
+TEST_CASE("a request that has come to its end is not cancelled any more") {
+  office o;
+  const auto prompt = random_tokens(5, config.vocab_size, 1);
+  const auto first = o.batch.submit(prompt, options_of<float>(decode_mode::plain, 4));
+  auto options = options_of<float>(decode_mode::plain, 4);
+  options.on_token = [&, count = 0](token_t) mutable {
+    if (++count == 4) {  // the other one has written its last token in this very cycle
+      o.batch.cancel(first);
+    }
+    return true;
+  };
+  o.batch.submit(prompt, options);
+  o.batch.run();
+  CHECK(o.batch.result(first).tokens.size() == 4);
+  CHECK(o.batch.result(first).end == end_reason::length);
+}
+
 TEST_CASE("what a callback throws ends its request alone") {
   office o;
   const auto prompt = random_tokens(5, config.vocab_size, 1);

@@ -121,8 +121,8 @@ class batch_generator {
     }
   }
 
-  /// Ends a request, unless it is done. What it has written stays. Throws mtp::error for a number
-  /// that no request has.
+  /// Ends a request, unless it has come to its end. What it has written stays, and its callbacks
+  /// are told nothing more. Throws mtp::error for a number that no request has.
   void cancel(request_number number) {
     request& cancelled = find(number);
     if (cancelled.state == request_state::waiting) {

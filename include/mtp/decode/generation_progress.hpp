@@ -96,10 +96,12 @@ class generation_progress {
 
   /// Whether there is something left to write.
   bool going() const { return going_; }
-  /// Ends it.
+  /// Ends it, unless it has ended: the first reason stays.
   void end(end_reason reason) {
-    result_.end = reason;
-    going_ = false;
+    if (going_) {
+      result_.end = reason;
+      going_ = false;
+    }
   }
 
   /// What the next cycle does for it. Ends it where the context is full.
@@ -135,20 +137,14 @@ class generation_progress {
             " is a number, among those of tokens that may stand there");
       if (options_->log_probabilities) {
         written.log_probability = outcome.log_probabilities[row];
-        result_.log_probabilities.push_back(written.log_probability);
-      }
-      if (const auto n = static_cast<std::size_t>(options_->best_tokens); n > 0) {
-        const std::size_t all = result_.best_tokens.size();
-        result_.best_tokens.resize(all + n);
-        result_.best_log_probabilities.resize(all + n);
-        cycle.best(outcome.first_row + row,
-                   std::span(result_.best_tokens).subspan(all),
-                   std::span(result_.best_log_probabilities).subspan(all));
       }
       if (options_->on_logits) {
         options_->on_logits(count_, cycle.sequences().logits().select(0, outcome.first_row + row));
       }
-      write(written);
+      if (going_) {  // unless on_logits has cancelled it
+        add_best_tokens(cycle, outcome.first_row + row);
+        write(written);
+      }
     }
   }
 
@@ -194,10 +190,24 @@ class generation_progress {
                                                          : token_choice::by_rule_with_likely_drafts;
   }
 
+  void add_best_tokens(cycle_type& cycle, index_t row) {
+    if (const auto n = static_cast<std::size_t>(options_->best_tokens); n > 0) {
+      const std::size_t all = result_.best_tokens.size();
+      result_.best_tokens.resize(all + n);
+      result_.best_log_probabilities.resize(all + n);
+      cycle.best(row,
+                 std::span(result_.best_tokens).subspan(all),
+                 std::span(result_.best_log_probabilities).subspan(all));
+    }
+  }
+
   void write(const written_token& written) {
     ++count_;
     result_.tokens.push_back(written.token);
     text_.push_back(written.token);
+    if (options_->log_probabilities) {
+      result_.log_probabilities.push_back(written.log_probability);
+    }
     if (options_->on_token && !options_->on_token(written)) {
       end(end_reason::callback);
     } else if (is_stopped()) {
