@@ -83,3 +83,63 @@ TEST_CASE("each of many sequences on a GPU gets what it would get alone") {
 }
 
 }  // namespace mtp::test::decode_batch_generator_cases
+
+namespace mtp::test::cuda_batch_generator_cases {
+
+namespace {
+
+constexpr model_config config = [] {
+  model_config made = tiny_config(head_kind::sequential, 2);
+  made.max_position_embeddings = 80;
+  return made;
+}();
+using batch_type = batch_generator<config, cuda>;
+
+std::vector<token_t> some_tokens(index_t count) {
+  const random_stream random(seed{51}, static_cast<std::uint64_t>(count));
+  std::vector<token_t> tokens;
+  for (index_t i = 0; i < count; ++i) {
+    tokens.push_back(
+        static_cast<token_t>(random.below(static_cast<std::uint64_t>(i), config.vocab_size)));
+  }
+  return tokens;
+}
+
+}  // namespace
+
+TEST_CASE("on a GPU each of many sequences gets what it would get alone, and after a restart") {
+  context<cuda> context;
+  const language_model<config, cuda> model(context, seed{5});
+  // More rows of a prompt than have the bits of decoded ones.
+  const std::vector<std::vector<token_t>> prompts{some_tokens(68), some_tokens(3)};
+  generate_options<float, cuda> options{.max_new_tokens = 9, .log_probabilities = true};
+  options.sampling = {.temperature = 1, .frequency_penalty = 0.4, .seed = seed{8}};
+  std::vector<batch_type::generation_type> alone;
+  generator<config, cuda> one(context, model);
+  for (const auto& prompt : prompts) {
+    alone.push_back(one.generate(prompt, options));
+  }
+  for (const index_t cycles : {0, 4}) {
+    CAPTURE(cycles);
+    batch_type first(context, model, 2), second(context, model, 1);
+    for (const auto& prompt : prompts) {
+      first.submit(prompt, options);
+    }
+    for (index_t i = 0; i < cycles; ++i) {
+      first.run_cycle();
+    }
+    CHECK((cycles == 0 || first.result(0).tokens.size() > 1));
+    second.restore(first.snapshot());
+    first.run();
+    second.run();
+    for (index_t i = 0; i < 2; ++i) {
+      const auto& expected = alone[static_cast<std::size_t>(i)];
+      for (batch_type* batch : {&first, &second}) {
+        CHECK(batch->result(i).tokens == expected.tokens);
+        CHECK(same_bits(batch->result(i).log_probabilities, expected.log_probabilities));
+      }
+    }
+  }
+}
+
+}  // namespace mtp::test::cuda_batch_generator_cases

@@ -1,21 +1,28 @@
 // Bytes as a history of a batch_generator: requests of every kind that arrive, are run, watched,
-// cancelled and taken at any moment, by callbacks, too; and what should become of each.
+// cancelled, taken, saved and restored at any moment, by callbacks, too; and what should become of
+// each.
 #pragma once
+
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
+#include <fstream>
 #include <limits>
 #include <map>
 #include <memory>
 #include <span>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "fuzz/input.hpp"
 #include "fuzz/naive_generation.hpp"
 #include "mtp/decode/batch_generator.hpp"
+#include "mtp/io/generation.hpp"
 #include "support/decoding.hpp"
 
 namespace mtp::fuzz::generation_harness {
@@ -61,6 +68,26 @@ struct expectation {
   }
 };
 
+/// A file that is removed in the end.
+class test_file {
+ public:
+  ~test_file() { std::filesystem::remove(path_); }
+  const std::filesystem::path& path() const { return path_; }
+
+  /// Changes bits of a byte. Returns which byte: `at`, or what is left of it in the file.
+  std::uint64_t flip(std::uint64_t at, std::uint8_t difference) const {
+    std::fstream file(path_, std::ios::binary | std::ios::in | std::ios::out);
+    const auto place = static_cast<std::streamoff>(at % std::filesystem::file_size(path_));
+    const int byte = file.seekg(place).get();
+    file.seekp(place).put(static_cast<char>(byte ^ difference));
+    return static_cast<std::uint64_t>(place);
+  }
+
+ private:
+  std::filesystem::path path_ = std::filesystem::temp_directory_path() /
+                                ("mtp-fuzz-generation-" + std::to_string(::getpid()));
+};
+
 template <model_config Config>
 class history {
  public:
@@ -70,16 +97,16 @@ class history {
 
   history(cpu_context& context, const model_type& model, decoder<Config, cpu>& steps, input& in)
       : in_(in), context_(context), model_(model), steps_(steps) {
-    make_batch();
+    batch_ = make_batch();
   }
 
   void run() {
     for (int commands = 0; commands < 32 && !in_.empty(); ++commands) {
       const auto command = in_.take<std::uint8_t>();
-      switch (command % 8) {
+      switch (command % 10) {
         case 0:
         case 1:
-          submit(command / 8 % 8 == 0);
+          submit(command / 10 % 8 == 0);
           break;
         case 2:
           cancel(any_number());
@@ -87,8 +114,15 @@ class history {
         case 3:
           take(any_number());
           break;
+        case 4:
+          if (command / 10 % 13 == 0) {  // a file is written for good, which takes long
+            restore_file(in_.take<std::uint8_t>() % 4);
+          } else {
+            restore_snapshot();
+          }
+          break;
         default:
-          for (int i = 0; i <= command / 8 % 4; ++i) {
+          for (int i = 0; i <= command / 10 % 4; ++i) {
             cycle();
           }
       }
@@ -120,8 +154,8 @@ class history {
     promise(batch_->waiting() == 0, "nobody waits for nothing");
   }
 
-  void make_batch() {
-    batch_ = std::make_unique<batch_type>(context_, model_, 1 + in_.take<std::uint8_t>() % 5);
+  std::unique_ptr<batch_type> make_batch() {
+    return std::make_unique<batch_type>(context_, model_, 1 + in_.take<std::uint8_t>() % 5);
   }
 
   /// Mostly a number that was submitted, at times one that is taken or was never.
@@ -298,6 +332,61 @@ class history {
     return goes_on;
   }
 
+  /// The options of an unfinished request get the callbacks that it had.
+  void watch_again(index_t number, generate_options<float, cpu>& options) {
+    options.on_token = nullptr;
+    options.on_logits = nullptr;
+    watch(*requests_.at(number), options);
+  }
+
+  /// Another generator goes on where this one is.
+  void replace(std::unique_ptr<batch_type> other) {
+    for (const auto& [number, request] : requests_) {
+      const auto before = batch_->state(number), now = other->state(number);
+      promise(before == request_state::waiting || before == request_state::done
+                  ? now == before
+                  : now == (request->is_ended ? request_state::done : request_state::waiting),
+              "what is not done waits again");
+      request->state = now;
+    }
+    batch_ = std::move(other);
+  }
+
+  /// Through a snapshot, with other drafts.
+  void restore_snapshot() {
+    auto snapshot = batch_->snapshot();
+    auto other = make_batch();
+    for (auto& each : snapshot.requests) {
+      const auto which = in_.take<std::uint8_t>();
+      each.options.mode = which & 1 ? decode_mode::plain : decode_mode::speculative;
+      each.options.schedule = which & 2 ? draft_schedule::adaptive : draft_schedule::constant;
+      each.options.num_draft_tokens = which / 4 % (D + 2) - 1;
+    }
+    other->restore(std::move(snapshot));
+    replace(std::move(other));
+  }
+
+  /// Through a file, behind one that was damaged.
+  void restore_file(int damages) {
+    const test_file path;
+    io::save_generation(path.path(), *batch_);
+    auto other = make_batch();
+    const auto load = [&] {
+      io::load_generation(path.path(), *other, [&](index_t number, auto& options) {
+        watch_again(number, options);
+      });
+    };
+    for (int i = 0; i < damages; ++i) {
+      const std::uint8_t difference = in_.take<std::uint8_t>() | 1;
+      const std::uint64_t at = path.flip(in_.take<std::uint16_t>(), difference);
+      promise(!accepted(load), "a damaged file is refused");
+      promise(other->waiting() == 0, "a file that is refused changes nothing");
+      path.flip(at, difference);
+    }
+    load();
+    replace(std::move(other));
+  }
+
   index_t number_of(const expectation& request) const {
     return std::find_if(requests_.begin(),
                         requests_.end(),
@@ -338,8 +427,9 @@ class history {
     } catch (const raised&) {
       promise(request.has_raised, "only what a request's own callback throws ends it");
       return;
-    } catch (const mtp::error&) {
-      promise(is_done && alone.has_no_choice && request.has_all_tokens(),
+    } catch (const mtp::error& e) {
+      const bool is_raised = request.has_raised && e.what() == std::string("enough");  // restored
+      promise(is_raised || (is_done && alone.has_no_choice && request.has_all_tokens()),
               "generation fails where nothing is left to choose");
       return;
     }

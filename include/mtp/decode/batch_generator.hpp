@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -19,13 +20,15 @@
 #include "mtp/decode/draft_lengths.hpp"
 #include "mtp/decode/generate_options.hpp"
 #include "mtp/decode/generation_progress.hpp"
+#include "mtp/decode/generation_snapshot.hpp"
+#include "mtp/decode/prefix_sharing.hpp"
 
 namespace mtp::inline MTP_ABI {
 
 /// Where a request stands.
 enum class request_state {
   waiting,  ///< for a slot
-  reading,  ///< its prompt is run, a piece in each cycle
+  reading,  ///< its prompt is run, a piece in each cycle, and what it had written when restored
   writing,  ///< tokens are generated
   done,     ///< the result is there, or what ended it
 };
@@ -48,7 +51,9 @@ class batch_generator {
   using model_type = language_model<Config, Backend, S>;        ///< the model that writes
   using options_type = generate_options<S, Backend>;            ///< how to generate
   using generation_type = generation<Config.prediction.depth>;  ///< what a request gets
-  using request_number = index_t;                               ///< counts from 0
+  using snapshot_type =
+      generation_snapshot<S, Backend, Config.prediction.depth>;  ///< all requests, as data
+  using request_number = index_t;                                ///< counts from 0
 
   /// With `slots` slots. Context and model must outlive it, and the model's parameters must not
   /// change while requests are at work. Throws mtp::error as decoder does.
@@ -57,9 +62,9 @@ class batch_generator {
     for (index_t slot = 0; slot < slots; ++slot) {
       slots_.push_back(std::make_unique<slot_state>());
     }
-    steps_.reserve(static_cast<std::size_t>(slots));
+    steps_.reserve(slots_.size());
     for (auto& numbers : submitted_) {
-      numbers.reserve(static_cast<std::size_t>(slots));
+      numbers.reserve(slots_.size());
     }
   }
 
@@ -98,7 +103,10 @@ class batch_generator {
     const detail::turn working(at_work_, "batch_generator: called from one of its own callbacks");
     fill_slots();
     read_prompts();
-    const std::size_t ahead = wants_logits() ? 0 : places - 1;
+    const bool reads_logits = std::any_of(slots_.begin(), slots_.end(), [](const auto& slot) {
+      return slot->owner != nullptr && slot->progress.reads_logits();
+    });
+    const std::size_t ahead = reads_logits ? 0 : places - 1;
     if (collect_steps()) {
       submit_steps();
       while (cycle_.in_flight() > ahead) {
@@ -124,7 +132,7 @@ class batch_generator {
   /// Ends a request, unless it has come to its end. What it has written stays, and its callbacks
   /// are told nothing more. Throws mtp::error for a number that no request has.
   void cancel(request_number number) {
-    request& cancelled = find(number);
+    request& cancelled = find(requests_, number);
     if (cancelled.state == request_state::waiting) {
       queue_.erase(std::find(queue_.begin(), queue_.end(), number));
       cancelled.result.end = end_reason::cancelled;
@@ -135,13 +143,13 @@ class batch_generator {
   }
 
   /// Where a request stands. Throws mtp::error for a number that no request has.
-  request_state state(request_number number) const { return find(number).state; }
+  request_state state(request_number number) const { return find(requests_, number).state; }
 
   /// What a request has got so far; complete when it is done. Lives until the next cycle, or, when
   /// it is done, until it is taken. Throws mtp::error for a number that no request has, and what
   /// ended the request: what a callback threw, or that no logit was a number.
   const generation_type& result(request_number number) const {
-    const request& asked = find(number);
+    const request& asked = find(requests_, number);
     if (asked.failure) {
       std::rethrow_exception(asked.failure);
     }
@@ -152,7 +160,7 @@ class batch_generator {
   /// and mtp::error if it is not done; nothing has changed then, but that a request that failed is
   /// forgotten.
   generation_type take(request_number number) {
-    request& taken = find(number);
+    request& taken = find(requests_, number);
     check(taken.state == request_state::done,
           "batch_generator::take: request ",
           number,
@@ -163,6 +171,57 @@ class batch_generator {
       std::rethrow_exception(gone.failure);
     }
     return gone.result;
+  }
+
+  /// All requests that were not taken, as they are between two cycles. Throws mtp::error when it is
+  /// called from a callback.
+  snapshot_type snapshot() const {
+    check(!at_work_, "batch_generator::snapshot: called from one of the generator's own callbacks");
+    snapshot_type made{next_, {}};
+    for (const auto& [number, each] : requests_) {
+      const bool at_work = each.slot != nullptr;
+      const bool ended = at_work ? !each.slot->progress.going() : each.state == request_state::done;
+      made.requests.push_back({number,
+                               each.failure ? request_progress::failed
+                               : ended      ? request_progress::ended
+                                            : request_progress::unfinished,
+                               each.prompt,
+                               each.options,
+                               at_work ? each.slot->progress.result() : each.result,
+                               each.failure ? detail::message_of(each.failure) : std::string(),
+                               !ended && static_cast<bool>(each.options.sampling.mask)});
+    }
+    return made;
+  }
+
+  /// Goes on from a snapshot, of a generator with as many slots or others: each request gets the
+  /// bits that it would have got there. Those that are unfinished wait for slots, in the order of
+  /// their numbers; what had a slot runs its tokens again, which rebuilds its caches. One that
+  /// failed throws mtp::error with the message of what it failed with. Throws mtp::error unless the
+  /// generator is as it was made, and for a snapshot that makes no sense with the model; nothing
+  /// has changed then.
+  void restore(snapshot_type snapshot) {
+    check(next_ == 0, "batch_generator::restore: requests have been submitted already");
+    detail::check_snapshot(snapshot, Config.vocab_size, Config.max_position_embeddings);
+    std::map<request_number, request> restored;
+    std::deque<request_number> waiting;
+    for (auto& each : snapshot.requests) {
+      request& made = restored[each.number];
+      made.prompt = std::move(each.prompt);
+      made.options = std::move(each.options);
+      made.result = std::move(each.result);
+      if (each.progress == request_progress::unfinished) {
+        waiting.push_back(each.number);
+      } else {
+        made.state = request_state::done;
+      }
+      if (each.progress == request_progress::failed) {
+        made.failure = std::make_exception_ptr(error(each.failure));
+      }
+    }
+    requests_.swap(restored);
+    queue_.swap(waiting);
+    next_ = snapshot.next;
   }
 
   /// Slots.
@@ -194,22 +253,14 @@ class batch_generator {
   static constexpr std::size_t places =
       static_cast<std::size_t>(backend_traits<Backend>::cycles_ahead) + 1;
 
-  request& find(request_number number) {
-    return const_cast<request&>(std::as_const(*this).find(number));
-  }
-  const request& find(request_number number) const {
-    const auto found = requests_.find(number);
+  template <class Requests>
+  static auto& find(Requests& requests, request_number number) {
+    const auto found = requests.find(number);
     check(
-        found != requests_.end(),
+        found != requests.end(),
         "batch_generator: expected the number of a request that was submitted and not taken, got ",
         number);
     return found->second;
-  }
-
-  bool wants_logits() const {
-    return std::any_of(slots_.begin(), slots_.end(), [](const auto& slot) {
-      return slot->owner != nullptr && slot->progress.reads_logits();
-    });
   }
 
   /// Whatever `function` throws ends the request in a slot.
@@ -228,55 +279,19 @@ class batch_generator {
     while (!queue_.empty()) {
       const request_number number = queue_.front();
       request& taken = requests_.at(number);
-      const std::size_t i = free_slot(taken);
-      if (i == slots_.size()) {
-        return;
-      }
+      const bool reuses = taken.options.reuse_prefix;
+      const std::size_t i = detail::free_slot(slots_, taken.prompt, reuses);
+      if (i == slots_.size()) return;
       slot_state& slot = *slots_[i];
-      const index_t common = taken.options.reuse_prefix ? share_prefix(i, taken.prompt) : 0;
-      slot.progress.start(cycle_, static_cast<index_t>(i), taken.prompt, taken.options, common);
+      const index_t common = reuses ? detail::share_prefix(cycle_, slots_, i, taken.prompt) : 0;
+      slot.progress.start(
+          cycle_, static_cast<index_t>(i), taken.prompt, taken.options, common, taken.result);
       queue_.pop_front();
       slot.owner = &taken;
       slot.number = number;
       taken.slot = &slot;
       taken.state = request_state::reading;
     }
-  }
-
-  /// The free slot whose caches hold most of a request's prompt; slots() if none is free.
-  std::size_t free_slot(const request& wanting) const {
-    std::size_t best = slots_.size();
-    index_t most = -1;
-    for (std::size_t i = 0; i < slots_.size(); ++i) {
-      if (slots_[i]->owner == nullptr) {
-        const index_t common =
-            wanting.options.reuse_prefix ? slots_[i]->progress.in_common(wanting.prompt) : 0;
-        if (common > most) {
-          best = i;
-          most = common;
-        }
-      }
-    }
-    return best;
-  }
-
-  /// Gives a free slot what another one holds, where that has more of the prompt. Returns how many
-  /// tokens of the prompt are there.
-  index_t share_prefix(std::size_t to, std::span<const token_t> prompt) {
-    const index_t own = slots_[to]->progress.in_common(prompt);
-    std::size_t from = to;
-    index_t most = own + decoder_type::max_step_rows / 4;  // fewer are run sooner than copied
-    for (std::size_t i = 0; i < slots_.size(); ++i) {
-      if (const index_t common = slots_[i]->progress.in_common(prompt); common > most) {
-        from = i;
-        most = common;
-      }
-    }
-    if (from == to) {
-      return own;
-    }
-    cycle_.sequences().copy_slot(static_cast<index_t>(to), static_cast<index_t>(from));
-    return most;
   }
 
   /// One piece of the prompt of the next slot that has any left, and of those behind it as long as

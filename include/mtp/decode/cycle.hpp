@@ -88,10 +88,15 @@ class decoding_cycle {
   /// The caches that it works on.
   decoder_type& sequences() { return decoder_; }
 
-  /// A new sequence in a slot, in turn with the cycles that were submitted. Its first `common`
-  /// tokens are those of the sequence that was there. Returns the positions that need not be run.
-  index_t begin(index_t slot, std::span<const token_t> prompt, index_t common, bool keeps_states) {
-    memory_.send_prompt(decoder_.run_context(), slot, prompt);
+  /// A new sequence in a slot, in turn with the cycles that were submitted: a prompt, and what was
+  /// written behind it before. Its first `common` tokens are those of the sequence that was there.
+  /// Returns the positions that need not be run.
+  index_t begin(index_t slot,
+                std::span<const token_t> prompt,
+                std::span<const token_t> written,
+                index_t common,
+                bool keeps_states) {
+    memory_.send_tokens(decoder_.run_context(), slot, prompt, written);
     masks_[static_cast<std::size_t>(slot)] = {};
     if (common == 0) {
       decoder_.reset(slot);
@@ -113,8 +118,8 @@ class decoding_cycle {
   /// Needed before the first step with token_choice::by_rejection.
   void reserve_draft_weights() { memory_.reserve_draft_weights(); }
 
-  /// Runs rows [first, first + rows) of a prompt of `count` tokens through the trunk and, where
-  /// states are kept, through the head; at most max_step_rows.
+  /// Runs rows [first, first + rows) of the `count` tokens of a new sequence through the trunk and,
+  /// where states are kept, through the head; at most max_step_rows.
   void prefill(index_t slot, index_t count, index_t first, index_t rows, bool keeps_states) {
     const sequence_rows<Backend> piece{memory_.sequence(slot), {first - count, rows}};
     decoder_.forward({&piece, 1}, states_of(keeps_states), row_output::none);

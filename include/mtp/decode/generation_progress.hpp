@@ -32,36 +32,33 @@ class generation_progress {
     text_.reserve(static_cast<std::size_t>(P));
   }
 
-  /// A new generation in a slot, whose options outlive it and have been checked. Its first `common`
-  /// tokens are those of the sequence that was there: see in_common.
+  /// A generation in a slot that goes on behind what it has written so far, or begins. Its options
+  /// outlive it; they and the tokens have been checked. Its first `common` tokens are those of the
+  /// sequence that was there: see in_common.
   void start(cycle_type& cycle,
              index_t slot,
              std::span<const token_t> prompt,
              const options_type& options,
-             index_t common = 0) {
+             index_t common = 0,
+             const generation_type& so_far = {}) {
     options_ = &options;
     slot_ = slot;
-    count_ = least_count_ = static_cast<index_t>(prompt.size());
-    // Before the last result is cleared: the prompt may lie there.
-    prefilled_ = result_.reused = cycle.begin(slot, prompt, common, is_speculative());
+    prompt_ = static_cast<index_t>(prompt.size());
+    known_ = count_ = least_count_ = prompt_ + static_cast<index_t>(so_far.tokens.size());
+    // Before the last result is overwritten: the prompt may lie there.
+    prefilled_ = cycle.begin(slot, prompt, so_far.tokens, common, is_speculative());
     text_.assign(prompt.begin(), prompt.end());
+    text_.insert(text_.end(), so_far.tokens.begin(), so_far.tokens.end());
     chooses_ = send_rule(cycle);
-    result_.tokens.clear();
-    result_.log_probabilities.clear();
-    result_.best_tokens.clear();
-    result_.best_log_probabilities.clear();
+    result_ = so_far;
+    result_.reused = prefilled_;
+    result_.end = end_reason::length;
     if (options.best_tokens > 0) {
       const auto room = static_cast<std::size_t>(P * options.best_tokens);
       result_.best_tokens.reserve(room);
       result_.best_log_probabilities.reserve(room);
     }
-    result_.forward_passes = 0;
-    result_.drafted.fill(0);
-    result_.accepted.fill(0);
-    result_.cycles.fill(0);
-    result_.seconds = {};
-    result_.end = end_reason::length;
-    going_ = options.max_new_tokens > 0;
+    going_ = static_cast<index_t>(so_far.tokens.size()) < options.max_new_tokens;
   }
 
   /// How many tokens a prompt and this text have in common at their beginnings, as far as what
@@ -70,7 +67,7 @@ class generation_progress {
   index_t in_common(std::span<const token_t> prompt) const {
     constexpr bool is_host = backend_traits<Backend>::is_host_memory;
     constexpr index_t piece = is_host ? 1 : cycle_type::decoder_type::max_step_rows;
-    const index_t cached = is_host ? cached_positions() : prefilled_;
+    const index_t cached = is_host ? cached_positions() : (std::min)(prefilled_, prompt_ - 1);
     const auto most = (std::min)(static_cast<index_t>(prompt.size()) - 1, cached);
     index_t common = 0;
     while (common < most &&
@@ -80,18 +77,21 @@ class generation_progress {
     return common / piece * piece;
   }
 
-  /// Rows of the next piece of the prompt, all of which but its last token is to be run.
+  /// Rows of the next piece of what is known, all of which but the last token is to be run. Tokens
+  /// that were generated go through passes in which rows have the bits that they had then.
   index_t next_piece() const {
-    return (std::min)(cycle_type::decoder_type::max_step_rows, count_ - 1 - prefilled_);
+    const index_t of_prompt = prompt_ - 1 - prefilled_;
+    return of_prompt > 0 ? (std::min)(limits::step, of_prompt)
+                         : (std::min)(limits::invariant_step, known_ - 1 - prefilled_);
   }
   /// Runs it. Returns whether there are more.
   bool prefill(cycle_type& cycle) {
     const index_t rows = next_piece();
     if (rows > 0) {
-      cycle.prefill(slot_, count_, prefilled_, rows, is_speculative());
+      cycle.prefill(slot_, known_, prefilled_, rows, is_speculative());
       prefilled_ += rows;
     }
-    return prefilled_ < count_ - 1;
+    return prefilled_ < known_ - 1;
   }
 
   /// Whether there is something left to write.
@@ -159,7 +159,7 @@ class generation_progress {
   /// Confirmed tokens, the prompt included.
   index_t count() const { return count_; }
   /// Positions that the caches hold for good when no cycle is in flight.
-  index_t cached_positions() const { return result_.forward_passes > 0 ? count_ - 1 : prefilled_; }
+  index_t cached_positions() const { return prefilled_ + count_ - known_; }
   /// How it is done.
   const options_type& options() const { return *options_; }
   /// What it has written so far.
@@ -172,6 +172,8 @@ class generation_progress {
   }
 
  private:
+  using limits = typename cycle_type::decoder_type::limits;
+
   /// Sends the rule of the options where there is need of one.
   token_choice send_rule(cycle_type& cycle) {
     const sampling_options& sampling = options_->sampling;
@@ -179,7 +181,7 @@ class generation_progress {
                             options_->min_new_tokens > 0 && !options_->stop_tokens.empty())) {
       return token_choice::most_likely;
     }
-    rule_.set(sampling, options_->stop_tokens, count_, options_->min_new_tokens);
+    rule_.set(sampling, options_->stop_tokens, prompt_, options_->min_new_tokens);
     cycle.set_rule(slot_, rule_, sampling.mask ? &sampling.mask : nullptr);
     if (sampling.verification == draft_verification::rejection && sampling.temperature > 0 &&
         is_speculative()) {
@@ -236,9 +238,11 @@ class generation_progress {
 
   const options_type* options_ = nullptr;
   index_t slot_ = 0;
+  index_t prompt_ = 0;         // its tokens
+  index_t known_ = 0;          // tokens at the start: the prompt, and what was generated before
+  index_t prefilled_ = 0;      // of these, those that need not be run any more
   index_t count_ = 0;          // confirmed tokens, as far as the host has read
   index_t least_count_ = 0;    // when the steps that were asked for have run, at least
-  index_t prefilled_ = 0;      // positions of the prompt that need not be run any more
   std::vector<token_t> text_;  // the prompt and what was written
   token_choice chooses_ = token_choice::most_likely;
   bool going_ = false;

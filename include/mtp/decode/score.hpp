@@ -55,14 +55,7 @@ class scorer {
   using logit_type = accumulate_t<S>;                     ///< what logits are kept in
 
   /// Rows that a pass of the trunk takes: as many as have the bits of single ones.
-  static constexpr index_t step_rows = [] {
-    if constexpr (requires { backend_traits<Backend>::invariant_rows; }) {
-      return (std::min)(decoder_type::max_step_rows,
-                        index_t{backend_traits<Backend>::invariant_rows});
-    } else {
-      return decoder_type::max_step_rows;
-    }
-  }();
+  static constexpr index_t step_rows = decoder_type::limits::invariant_step;
   /// Rows whose logits exist at a time: so many that they take 16 MiB, but at least one.
   static constexpr index_t logit_rows = std::clamp<index_t>(
       (index_t{1} << 24) / (Config.vocab_size * index_t{sizeof(logit_type)}), 1, step_rows);

@@ -72,10 +72,18 @@ class sequence_memory {
     return {draft_weights_.data() + slot * (rows - 1) * V, dims<2>{drafts, V}};
   }
 
-  /// A new sequence, which begins with a prompt.
-  void send_prompt(context<Backend>& context, index_t slot, std::span<const token_t> prompt) {
-    const std::array<index_t, sequence_states> begin{static_cast<index_t>(prompt.size()), 0};
+  /// A new sequence: a prompt, and what was written behind it before.
+  void send_tokens(context<Backend>& context,
+                   index_t slot,
+                   std::span<const token_t> prompt,
+                   std::span<const token_t> written) {
+    const auto length = static_cast<index_t>(prompt.size());
+    const auto count = static_cast<index_t>(written.size());
+    const std::array<index_t, sequence_states> begin{length + count, 0};
     upload<token_t>(context, tokens(slot), prompt);
+    if (count > 0) {
+      upload<token_t>(context, tokens(slot).slice(0, length, count), written);
+    }
     upload<index_t>(context, state(slot), begin);
   }
   /// How its tokens are chosen.

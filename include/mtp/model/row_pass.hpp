@@ -21,6 +21,14 @@ struct row_limits {
   /// Rows of a step of one sequence through the trunk: a piece of a prompt, or a verification.
   static constexpr index_t step =
       (std::max<index_t>)(backend_traits<Backend>::prefill_rows, verification);
+  /// Rows of a step that have the bits that each has alone.
+  static constexpr index_t invariant_step = [] {
+    if constexpr (requires { backend_traits<Backend>::invariant_rows; }) {
+      return (std::min)(step, index_t{backend_traits<Backend>::invariant_rows});
+    } else {
+      return step;
+    }
+  }();
   /// Rows of one sequence in a pass of a drafter: a step, and what was set back before.
   static constexpr index_t draft = step + 2 * verification;
   /// Latest rows of one sequence that a drafter keeps of what it is given: those that it may have
