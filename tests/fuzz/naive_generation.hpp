@@ -12,6 +12,7 @@
 #include "mtp/backend/cpu.hpp"
 #include "mtp/decode/decoder.hpp"
 #include "mtp/decode/generate_options.hpp"
+#include "mtp/decode/generation.hpp"
 #include "support/reference/choose_tokens.hpp"
 
 namespace mtp::fuzz {
