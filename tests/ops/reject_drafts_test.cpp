@@ -173,9 +173,13 @@ TEST_CASE("over all drafts and decisions, verified texts have the probabilities 
 /// A cycle of the operations and, behind what it confirms, single draws.
 class writer {
  public:
-  writer(const rule_of_choice& rule, verification_kind kind) : rule_(rule), kind_(kind) {
-    rule_.prompt_length = prompt_length;
-  }
+  writer(rule_of_choice rule, verification_kind kind)
+      : rule_([&] {
+          rule.prompt_length = prompt_length;
+          return rule;
+        }()),
+        kind_(kind),
+        sequence_(token_list(8, 0), 0, rule_, V) {}
 
   /// A text of three tokens as a number, for a sequence number.
   std::size_t write(std::uint32_t number) {
@@ -197,10 +201,12 @@ class writer {
     return kept;
   }
   template <class Call>
-  void with_sequence(token_list all, index_t count, const Call& call) {
-    all.resize(8, 0);
-    guarded_sequence<cpu> sequence(all, count, rule_, V);
-    call(sequence.view());
+  void with_sequence(const token_list& all, index_t count, const Call& call) {
+    const auto view = sequence_.view();
+    std::copy(all.begin(), all.end(), view.tokens.data());
+    view.state(sequence_count) = count;
+    view.rule.integers(sampling_sequence) = rule_.sequence;
+    call(view);
   }
   token_t chosen(const std::vector<double>& row, const token_list& in_front) {
     token_t token = 0;
@@ -280,6 +286,7 @@ class writer {
   cpu_context context_{{.threads = 1}};
   rule_of_choice rule_;
   verification_kind kind_;
+  guarded_sequence<cpu> sequence_;
   std::map<std::pair<token_list, std::uint64_t>, std::vector<double>> logits_;
 };
 
@@ -301,7 +308,7 @@ inline bool texts_fit(const rule_of_choice& rule, verification_kind kind, index_
 }
 
 TEST_CASE("texts verified by rejection have the probabilities of plain ones, biased ones do not") {
-  const index_t trials = 8000;
+  const index_t trials = 20000;
   for (const rule_of_choice& rule : options()) {
     CHECK(texts_fit(rule, verification_kind::right, trials));
     CHECK_FALSE(texts_fit(rule, verification_kind::without_residual, trials));
@@ -323,9 +330,9 @@ TEST_CASE("one verified token of a hundred has the probability that each option 
     std::vector<double> counts(static_cast<std::size_t>(width), 0), expected;
     index_t accepted = 0;
     std::vector<index_t> weights(static_cast<std::size_t>(width));
+    guarded_sequence<cpu> sequence(front, count, rule, width);
     for (index_t i = 0; i < trials; ++i) {
-      rule.sequence = static_cast<std::uint32_t>(i);
-      guarded_sequence<cpu> sequence(front, count, rule, width);
+      sequence.integers.view()(sampling_sequence) = i;
       token_t draft = 0, predicted[2];
       draw_drafts(context,
                   vector_view<token_t, cpu>(&draft, dims<1>{1}),
