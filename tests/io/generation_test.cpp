@@ -272,6 +272,30 @@ TEST_CASE("callbacks are given again, and are told of what is still to come") {
   CHECK(positions.front() == static_cast<index_t>(prompt.size() + before.size()));
 }
 
+TEST_CASE("a request that had a mask goes on with one, or not at all") {
+  office o;
+  const logit_mask falling = [](std::span<const token_t> text, std::span<float> bias) {
+    bias[static_cast<std::size_t>(text.back())] -= 100;
+  };
+  generate_options<float, cpu> options{.max_new_tokens = 12, .best_tokens = 2};
+  options.sampling = {.temperature = 1, .mask = falling, .seed = seed{4}};
+  o.batch.submit(random_tokens(5, config.vocab_size, 1), options);
+  for (int i = 0; i < 3; ++i) {
+    o.batch.run_cycle();
+  }
+  io::save_generation(o.path, o.batch);
+  CHECK(fails_with("request 0: expected a mask, which it had when it was saved",
+                   [&] { io::load_generation(o.path, o.other); }));
+  io::load_generation(o.path, o.other, [&](index_t, generate_options<float, cpu>& again) {
+    again.sampling.mask = falling;
+  });
+  o.batch.run();
+  o.other.run();
+  CHECK(o.other.result(0).tokens == o.batch.result(0).tokens);
+  CHECK(o.other.result(0).best_tokens == o.batch.result(0).best_tokens);
+  CHECK(o.other.result(0).cycles == o.batch.result(0).cycles);
+}
+
 TEST_CASE("what has ended, was cancelled or has failed is restored as it is") {
   office o;
   const auto prompt = random_tokens(5, config.vocab_size, 1);
