@@ -161,7 +161,7 @@ class decoder_passes : public row_passes {
     for (index_t slot = 0; slot < most; ++slot) {
       const auto prompt =
           random_prompt(length, Config.vocab_size, static_cast<std::uint64_t>(slot));
-      many_.begin(slot, prompt);
+      many_.begin(slot, prompt, {}, 0, false);
       for (index_t first = 0; first < length - 1; first += step) {
         const index_t rows = std::min(step, length - 1 - first);
         many_.prefill(slot, length, first, rows, false);
@@ -192,7 +192,7 @@ class decoder_passes : public row_passes {
     first_ = (first_ + M) % most;
     many_.submit(steps_);
     many_.read([](const slot_step&, const step_outcome&) {});
-    return many_.last_seconds().verify;
+    return many_.seconds().verify;
   }
 
  private:
