@@ -24,7 +24,7 @@
 TEST_CASE("the backend of the example has every operation that docs/backends.md says models call") {
   using namespace mtp::test::backend_table;
   const auto has = offered<naive, double>();
-  for (const std::string& operation : names_in_table("Owed to models", 1)) {
+  for (const std::string& operation : names_in_table("Needed by models", 1)) {
     CAPTURE(operation);
     CHECK(has.at(operation));
   }

@@ -123,13 +123,13 @@ class draft_pacer {
     for (index_t k = 0; k < step.drafts && k <= accepted; ++k) {
       const double right = k < accepted ? 1 : 0;
       const auto place = static_cast<std::size_t>(k);
-      slot.drafts[place] = std::min(slot.drafts[place] + 1, remembered);
+      slot.drafts[place] = (std::min)(slot.drafts[place] + 1, remembered);
       slot.rate[place] += (right - slot.rate[place]) / (slot.drafts[place] + 2);
       rates_[place] += (right - rates_[place]) / (2 * remembered);
     }
     if (step.drafts > 0) {
       if (accepted == 0) {
-        slot.tries = std::max<index_t>(slot.tries - 2, 0);
+        slot.tries = (std::max<index_t>)(slot.tries - 2, 0);
       }
       if (slot.is_try) {
         slot.is_try = false;
@@ -168,7 +168,7 @@ class draft_pacer {
     for (const slot_step& step : steps) {
       if (!adaptive(step)) {
         rows += step.drafts;
-        deepest = std::max(deepest, step.drafts);
+        deepest = (std::max)(deepest, step.drafts);
       }
     }
     double best = tokens / cost(rows, deepest);
@@ -190,7 +190,7 @@ class draft_pacer {
       reach_[next] = likeliest;
       tokens += likeliest;
       ++rows;
-      deepest = std::max(deepest, ++counts_[next]);
+      deepest = (std::max)(deepest, ++counts_[next]);
       if (const double speed = tokens / cost(rows, deepest); speed > best) {
         best = speed;
         chosen_ = counts_;

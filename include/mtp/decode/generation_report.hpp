@@ -32,7 +32,7 @@ inline double most_frequent_share(const std::vector<token_t>& tokens) {
   std::map<token_t, index_t> counts;
   index_t most = 0;
   for (const token_t token : tokens) {
-    most = std::max(most, ++counts[token]);
+    most = (std::max)(most, ++counts[token]);
   }
   return tokens.empty() ? 0 : static_cast<double>(most) / static_cast<double>(tokens.size());
 }

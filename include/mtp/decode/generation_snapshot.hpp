@@ -78,7 +78,7 @@ void check_snapshot(const generation_snapshot<S, Backend, Depth>& snapshot, inde
     const auto prompt = static_cast<index_t>(request.prompt.size());
     const auto written = static_cast<index_t>(result.tokens.size());
     const bool goes_on = request.progress == request_progress::unfinished && written > 0;
-    const index_t most = std::min(request.options.max_new_tokens, P - prompt) - (goes_on ? 1 : 0);
+    const index_t most = (std::min)(request.options.max_new_tokens, P - prompt) - (goes_on ? 1 : 0);
     need(written <= most, "expected at most ", most, " generated tokens, got ", written);
     const bool has_scores = request.options.log_probabilities;
     need(result.log_probabilities.size() == (has_scores ? result.tokens.size() : 0),
