@@ -182,7 +182,7 @@ TEST_CASE_TEMPLATE_DEFINE("attention_cached_forward gives a sequence the same bi
   index_t number = 0;
   for (const head_sizes& sizes :
        {head_sizes{4, 2, 16}, head_sizes{3, 1, 64}, head_sizes{2, 1, 5}, head_sizes{6, 2, 17}}) {
-    if (!testing<B>::at_all_sizes && sizes.E > 20) {
+    if (!testing<B>::at_all_sizes && sizes.E != 16) {
       continue;
     }
     CAPTURE(sizes.E);
