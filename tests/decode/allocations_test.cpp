@@ -48,6 +48,7 @@ void check_silent() {
         options.min_new_tokens = 70;
         options.stop_tokens = {5, 6, 5};
         options.log_probabilities = true;
+        options.schedule = temperature == 0 ? draft_schedule::adaptive : draft_schedule::constant;
         if (temperature == 0) {
           options.sampling = {};
           options.stop_tokens = {};

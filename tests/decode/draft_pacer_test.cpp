@@ -133,7 +133,7 @@ world with_rate(double rate, double noise = 0) {
 
 }  // namespace
 
-TEST_CASE("useless drafts cost no more than a fiftieth, also of many sequences") {
+TEST_CASE("useless drafts cost no more than three hundredths, also of many sequences") {
   for (const double noise : {0.0, 0.2}) {
     for (const double rate : {0.0, 0.05}) {
       for (const index_t slots : {1, 6}) {

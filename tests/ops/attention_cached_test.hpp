@@ -258,7 +258,7 @@ TEST_CASE_TEMPLATE_DEFINE("attention_cached_forward rejects runs that fit no row
   const std::vector<S> before = cache.elements();
   auto out = a.like_queries();
   auto positions = positions_at<B>(0, 4);
-  const auto rejected = [&](const std::vector<row_run>& runs) {
+  const auto rejected_at = [&](auto& where, const std::vector<row_run>& runs) {
     return rejects("attention_cached_forward", [&] {
       attention_cached_forward(context,
                                out.view(),
@@ -266,9 +266,12 @@ TEST_CASE_TEMPLATE_DEFINE("attention_cached_forward rejects runs that fit no row
                                a.q.view(),
                                a.k.view(),
                                a.v.view(),
-                               positions.view(),
+                               where.view(),
                                runs);
     });
+  };
+  const auto rejected = [&](const std::vector<row_run>& runs) {
+    return rejected_at(positions, runs);
   };
   CHECK(rejected({}));
   CHECK(rejected({{0, 3}}));
@@ -278,19 +281,9 @@ TEST_CASE_TEMPLATE_DEFINE("attention_cached_forward rejects runs that fit no row
   CHECK(rejected({{-1, 4}}));
   CHECK(rejected({{0, -1}, {1, 5}}));
   if (backend_traits<B>::is_host_memory) {
-    CHECK(rejects("attention_cached_forward", [&] {
-      const std::vector<double> apart{0, 1, 5, 7};  // the second run is not consecutive
-      guarded<index_t, 1, B> wrong(dims<1>{4}, apart);
-      const std::vector<row_run> runs{{0, 2}, {1, 2}};
-      attention_cached_forward(context,
-                               out.view(),
-                               cache.view(),
-                               a.q.view(),
-                               a.k.view(),
-                               a.v.view(),
-                               wrong.view(),
-                               runs);
-    }));
+    // The second run has a gap.
+    guarded<index_t, 1, B> apart(dims<1>{4}, std::vector<double>{0, 1, 5, 7});
+    CHECK(rejected_at(apart, {{0, 2}, {1, 2}}));
   }
   CHECK(same_bits(cache.elements(), before));
   CHECK(out.untouched());

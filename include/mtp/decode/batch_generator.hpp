@@ -107,15 +107,12 @@ class batch_generator {
       return slot->owner != nullptr && slot->progress.reads_logits();
     });
     const std::size_t ahead = reads_logits ? 0 : places - 1;
-    if (collect_steps()) {
+    const bool writes = collect_steps();
+    if (writes) {
       submit_steps();
-      while (cycle_.in_flight() > ahead) {
-        read_cycle();
-      }
-    } else {
-      while (cycle_.in_flight() > 0) {
-        read_cycle();
-      }
+    }
+    while (cycle_.in_flight() > (writes ? ahead : 0)) {
+      read_cycle();
     }
     empty_slots();
     return !queue_.empty() || std::any_of(slots_.begin(), slots_.end(), [](const auto& slot) {
@@ -165,12 +162,12 @@ class batch_generator {
           "batch_generator::take: request ",
           number,
           " is not done");
-    const request gone = std::move(taken);
+    request gone = std::move(taken);
     requests_.erase(number);
     if (gone.failure) {
       std::rethrow_exception(gone.failure);
     }
-    return gone.result;
+    return std::move(gone.result);
   }
 
   /// All requests that were not taken, as they are between two cycles. Throws mtp::error when it is
@@ -281,7 +278,9 @@ class batch_generator {
       request& taken = requests_.at(number);
       const bool reuses = taken.options.reuse_prefix;
       const std::size_t i = detail::free_slot(slots_, taken.prompt, reuses);
-      if (i == slots_.size()) return;
+      if (i == slots_.size()) {
+        return;
+      }
       slot_state& slot = *slots_[i];
       const index_t common = reuses ? detail::share_prefix(cycle_, slots_, i, taken.prompt) : 0;
       slot.progress.start(
