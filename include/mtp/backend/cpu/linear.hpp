@@ -11,6 +11,9 @@
 
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
+/// Most rows for which a weight is widened in registers, once for each tile of rows.
+inline constexpr index_t rows_of_narrow_weights = block_rows;
+
 struct cpu_linear_ops {
   template <real S, class Weight>
   static void linear_forward(cpu_context& context,
@@ -171,8 +174,9 @@ struct cpu_linear_ops {
                                             index_t threads) {
     // In backward, the weight is transposed, and widened for any number of rows.
     return arena_bytes(weight_storage<S>(inputs, outputs), sizeof(accumulate_t<S>)) +
-           linear_forward_workspace<S>(
-               (std::max<index_t>)(rows, tile_rows + 1), outputs, inputs, threads);
+           (rows <= rows_of_narrow_weights ? widened_bytes<S>(weight_storage<S>(outputs, inputs))
+                                           : 0) +
+           linear_forward_workspace<S>(rows, outputs, inputs, threads);
   }
 
   /// The most bytes of workspace that the forward operations need for `rows` rows and such a
@@ -183,17 +187,18 @@ struct cpu_linear_ops {
                                                     index_t inputs,
                                                     index_t threads) {
     return arena_bytes(threads * product_scratch<accumulate_t<S>>, sizeof(accumulate_t<S>)) +
-           (rows <= tile_rows ? 0 : widened_bytes<S>(weight_storage<S>(outputs, inputs))) +
+           (rows <= rows_of_narrow_weights ? 0
+                                           : widened_bytes<S>(weight_storage<S>(outputs, inputs))) +
            widened_bytes<S>(rows * inputs) + 2 * widened_bytes<S>(rows * outputs);
   }
 
  private:
-  /// A forward operation with rows in f32. Few rows read each element of the weight once and read
-  /// it as it is; for many rows, a copy in f32 is worth it.
+  /// A forward operation with rows in f32. For few tiles of rows the weight is read as it is, and
+  /// widened in registers; for many, a copy in f32 is worth it.
   template <class Operation, class Y, class X, class W, class... Addend>
   static void map_widened(
       cpu_context& context, const Operation& operation, Y y, X x, W w, Addend... addend) {
-    if (x.extent(0) > tile_rows) {
+    if (x.extent(0) > rows_of_narrow_weights) {
       run_widened(context, operation, y, x, w, addend...);
       return;
     }

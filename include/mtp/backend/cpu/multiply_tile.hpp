@@ -112,6 +112,9 @@ inline void multiply_tile(index_t inner_size,
           __builtin_prefetch(b_step + offset(q, b_panel) + prefetch_steps * panel_width<Real>);
         }
         right[q] = load<Real>(b_step + offset(q, b_panel));
+        if constexpr (Rows > 1 && Rows < tile_rows) {
+          keep_in_register(right[q]);
+        }
       });
       for_tile(
           tile, [&](auto r, auto q) __attribute__((always_inline)) {

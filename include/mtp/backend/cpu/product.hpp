@@ -89,10 +89,11 @@ inline void multiply_tail(index_t rows,
   }
 }
 
-/// Neighbouring panels that are multiplied at once for so few rows: as many as there are
-/// accumulators.
+/// Neighbouring panels that are multiplied at once for so few rows, if accumulators suffice: enough
+/// chains for one row, and not more than that for several, because every panel is a stream of its
+/// own from memory.
 constexpr index_t neighbours(index_t rows) {
-  return std::clamp<index_t>(tile_rows / rows, 1, 4);
+  return std::clamp<index_t>(tile_rows / rows, 1, rows == 1 ? 4 : 2);
 }
 
 /// `Panels` neighbouring panels at once for few rows: enough chains in flight to hide the latency
@@ -114,6 +115,10 @@ inline void multiply_few_rows(const product<Real, Weight>& p,
   for (; j + Panels <= whole_end; j += Panels) {
     multiply_rows<Panels, most_rows>(
         rows, p.inner_size, a, p.b + j * p.b_panel, p.b_panel, init_at(j), p.c.at(row, j));
+  }
+  if constexpr (Panels > 2) {
+    multiply_few_rows<2>(p, row, rows, j, panel_end);
+    return;
   }
   for (; j < whole_end; ++j) {
     multiply_rows<1, most_rows>(
@@ -197,9 +202,6 @@ inline void multiply_block(const product<Real, Weight>& p,
       switch (neighbours(count)) {
         case 4:
           multiply_few_rows<4>(p, i, count, panel_begin, panel_end);
-          break;
-        case 3:
-          multiply_few_rows<3>(p, i, count, panel_begin, panel_end);
           break;
         case 2:
           multiply_few_rows<2>(p, i, count, panel_begin, panel_end);

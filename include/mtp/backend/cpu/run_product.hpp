@@ -38,7 +38,8 @@ inline void run_product(cpu_context& context, product<Real, Weight> p) {
   const index_t row_step = packs ? packed_rows : p.rows <= tile_rows ? p.rows : block_rows;
   const index_t row_tasks = ceil_div(p.rows, row_step);
   // Few rows: whole groups of panels, so that tiles of several panels stay whole.
-  const index_t unit = p.rows <= tile_rows ? neighbours(p.rows) : 1;
+  const index_t unit =
+      p.rows <= tile_rows ? (std::min)(neighbours(p.rows), ceil_div(panels, context.threads())) : 1;
   const index_t units = ceil_div(panels, unit);
   // Every task packs its rows anew, so tasks that pack are fewer.
   const index_t per_thread = packs ? 2 : 4;

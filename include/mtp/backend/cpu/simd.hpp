@@ -67,6 +67,17 @@ inline packet<Real> broadcast(Real value) {
   return Eigen::internal::pset1<packet<Real>>(value);
 }
 
+/// Keeps a packet in its register. g++ 12 loads one that several instructions take again for each
+/// of them, and widens it again: four rows took a quarter longer than five.
+template <class Packet>
+inline void keep_in_register(Packet& value) {
+#if defined(__x86_64__) && defined(__GNUC__)
+  asm("" : "+v"(value));
+#else
+  static_cast<void>(value);
+#endif
+}
+
 /// a * b + c, fused where the target has the instruction.
 template <class Packet>
 inline Packet multiply_add(const Packet& a, const Packet& b, const Packet& c) {
