@@ -24,6 +24,7 @@
 #include "mtp/loss/batch.hpp"
 #include "mtp/loss/loss_options.hpp"
 #include "mtp/loss/model_loss.hpp"
+#include "mtp/model/draft_vocabulary.hpp"
 #include "mtp/model/head_kind.hpp"
 #include "mtp/model/heads/head.hpp"
 #include "mtp/model/language_model.hpp"

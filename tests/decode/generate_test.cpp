@@ -399,7 +399,7 @@ TEST_CASE_TEMPLATE("a model of NaN is an error, not an endless loop",
     CHECK_THROWS_AS(w.generator.generate(w.prompt, options_of<float>(mode, 5)), mtp::error);
     CHECK(w.generator.generate(w.prompt, options_of<float>(mode, 0)).tokens.empty());
   }
-  CHECK(fails_with("generate: no logit at position 20 is a number", [&] {
+  CHECK(fails_with("generate: no token can be chosen at position 20: every logit is NaN", [&] {
     w.generator.generate(w.prompt, options_of<float>(decode_mode::plain, 5));
   }));
   std::copy(sane.begin(), sane.end(), values.data());

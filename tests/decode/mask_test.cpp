@@ -133,8 +133,8 @@ TEST_CASE("a mask that forbids everything ends with an error that says where") {
     }
   };
   CHECK_THROWS_WITH_AS(writer.generate(random_tokens(6, V, 2), options),
-                       "generate: no logit at position 9 is a number, among those of tokens that "
-                       "may stand there",
+                       "generate: no token can be chosen at position 9: every logit is NaN, or its "
+                       "token is forbidden",
                        error);
   options.sampling.mask = {};
   CHECK(writer.generate(random_tokens(6, V, 2), options).tokens.size() == 40);

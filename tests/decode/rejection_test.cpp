@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "mtp/decode/batch_generator.hpp"
@@ -72,6 +73,9 @@ std::vector<options_type> all_options() {
         .sequence = 5}}) {
     all.push_back(rejecting(sampling));
     all.back().log_probabilities = true;
+    if (all.size() % 3 == 2) {
+      all.back().sampling.verification = draft_verification::block;
+    }
   }
   all.back().min_new_tokens = 12;
   all.back().stop_tokens = {11, 2};
@@ -96,24 +100,28 @@ TEST_CASE_TEMPLATE_DEFINE(
   decoder<small, cpu> decoder(context, model);
   const tokens_type prompt{1, 3};
   const auto right = text_probabilities(decoder, prompt, 0.8);
-  const auto compared = [&](index_t drafts, std::uint64_t seed_number) {
-    std::vector<double> counts(125, 0);
-    std::array<index_t, 2> accepted{};
-    auto options = rejecting({.temperature = 0.8, .seed = mtp::seed{seed_number}}, 3);
-    options.num_draft_tokens = drafts;
-    for (std::uint32_t sequence = 0; sequence < 6000; ++sequence) {
-      options.sampling.sequence = sequence;
-      const auto& result = generator.generate(prompt, options);
-      counts[number_of_text(result.tokens)] += 1;
-      accepted[0] += result.accepted[0];
-      accepted[1] += result.accepted[1];
-    }
-    CHECK(accepted[0] > 1000);
-    CHECK((drafts == 1 || accepted[1] > 300));
-    return counts;
-  };
-  for (const index_t drafts : {1, 2}) {
-    const auto counts = compared(drafts, 3);
+  const auto compared =
+      [&](draft_verification verification, index_t drafts, std::uint64_t seed_number) {
+        std::vector<double> counts(125, 0);
+        std::array<index_t, 2> accepted{};
+        auto options = rejecting({.temperature = 0.8, .seed = mtp::seed{seed_number}}, 3);
+        options.sampling.verification = verification;
+        options.num_draft_tokens = drafts;
+        for (std::uint32_t sequence = 0; sequence < 6000; ++sequence) {
+          options.sampling.sequence = sequence;
+          const auto& result = generator.generate(prompt, options);
+          counts[number_of_text(result.tokens)] += 1;
+          accepted[0] += result.accepted[0];
+          accepted[1] += result.accepted[1];
+        }
+        CHECK(accepted[0] > 1000);
+        CHECK((drafts == 1 || accepted[1] > 300));
+        return counts;
+      };
+  constexpr auto token = draft_verification::rejection, block = draft_verification::block;
+  for (const auto& [verification, drafts] :
+       {std::pair{token, 1}, std::pair{token, 2}, std::pair{block, 2}}) {
+    const auto counts = compared(verification, drafts, 3);
     double freedom = 0;
     const double deviation = reference::chi_square(counts, right, &freedom);
     CAPTURE(deviation);
@@ -166,11 +174,13 @@ TEST_CASE("a text verified by rejection follows from the seed, the prompt and th
   }
 }
 
-TEST_CASE("rejection accepts more drafts than comparing tokens of one noise") {
+TEST_CASE(
+    "rejection accepts more drafts than comparing tokens of one noise, and blocks still more") {
   writer<config> w;
-  index_t accepted[2] = {};
+  index_t accepted[3] = {};
   for (std::uint32_t sequence = 0; sequence < 60; ++sequence) {
-    for (const auto verification : {draft_verification::compare, draft_verification::rejection}) {
+    for (const auto verification :
+         {draft_verification::compare, draft_verification::rejection, draft_verification::block}) {
       auto options = rejecting({.temperature = 3, .sequence = sequence});
       options.sampling.verification = verification;
       const auto text = w.run(usual_prompt, options);
@@ -180,6 +190,20 @@ TEST_CASE("rejection accepts more drafts than comparing tokens of one noise") {
     }
   }
   CHECK(accepted[1] > accepted[0]);
+  CHECK(accepted[2] > accepted[1]);
+}
+
+TEST_CASE("drafts of a block are drawn with bits of their own") {
+  writer<config> w;
+  make_perfect(w.model);  // the head's distribution is the model's, so that texts are its drafts
+  auto options = rejecting({.temperature = 4}, 4);
+  const auto tokens_of = [&](draft_verification verification) {
+    options.sampling.verification = verification;
+    const auto& made = w.generator.generate(usual_prompt, options);
+    CHECK(made.accepted == made.drafted);
+    return tokens_type(made.tokens.begin(), made.tokens.begin() + 3);
+  };
+  CHECK(tokens_of(draft_verification::rejection) != tokens_of(draft_verification::block));
 }
 
 TEST_CASE("without a temperature, and without drafts, rejection is the same as comparing") {
@@ -193,6 +217,9 @@ TEST_CASE("without a temperature, and without drafts, rejection is the same as c
   };
   CHECK(same(rejecting({})));
   CHECK(same(rejecting({.frequency_penalty = 0.3})));
+  options_type block = rejecting({});
+  block.sampling.verification = draft_verification::block;
+  CHECK(same(block));
   options_type plain = rejecting({.temperature = 1});
   plain.mode = decode_mode::plain;
   CHECK(same(plain));
@@ -274,13 +301,13 @@ TEST_CASE("what rejection cannot keep its word with is refused by name") {
   options_type options = rejecting({.temperature = 1});
   options.schedule = draft_schedule::adaptive;
   CHECK(
-      refuses("generate: with draft_verification::rejection the text depends on the number of "
-              "drafts, so expected draft_schedule::constant",
+      refuses("generate: with draft_verification::rejection and block the text depends on the "
+              "number of drafts, so expected draft_schedule::constant",
               options));
   options = rejecting({.temperature = 1, .drafts = draft_choice::most_likely});
   CHECK(refuses("expected drafts other than draft_choice::most_likely", options));
-  options.sampling.verification = static_cast<draft_verification>(2);
-  CHECK(refuses("generate: expected verification of draft_verification, got 2", options));
+  options.sampling.verification = static_cast<draft_verification>(3);
+  CHECK(refuses("generate: expected verification of draft_verification, got 3", options));
 }
 
 }  // namespace mtp::test::decode_rejection_cases

@@ -396,7 +396,7 @@ TEST_CASE("options that mean nothing are refused and change nothing") {
   for (token_t v = 0; v < V; ++v) {
     nothing.stop_tokens.push_back(v);
   }
-  CHECK(fails_with("generate: no logit at position 11 is a number, among those of tokens",
+  CHECK(fails_with("generate: no token can be chosen at position 11: every logit is NaN",
                    [&] { w.generator.generate(usual_prompt, nothing); }));
   CHECK(w.generator.generate(usual_prompt, {.max_new_tokens = 9, .sampling = {.temperature = 1}})
             .tokens == before);

@@ -192,10 +192,10 @@ std::map<std::string, bool> offered() {
       {"accept_drafts", requires(o x) { ops::accept_drafts(x.c, x.text, x.in_tokens, x.n); }},
       {"choose_tokens", requires(o x) { ops::choose_tokens(x.c, x.tokens, x.in, x.text, x.n); }},
       {"draw_drafts", requires(o x) {
-         ops::draw_drafts(x.c, x.tokens, x.whole_rows, x.in, x.text, x.n);
+         ops::draw_drafts(x.c, x.tokens, x.whole_rows, x.in, x.text, x.n, draft_unit::token);
        }},
       {"reject_drafts", requires(o x) {
-         ops::reject_drafts(x.c, x.tokens, x.in, x.in_whole_rows, x.text);
+         ops::reject_drafts(x.c, x.tokens, x.in, x.in_whole_rows, x.text, draft_unit::token);
        }},
       {"token_log_probabilities", requires(o x) {
          ops::token_log_probabilities(x.c, x.result, x.in, x.in_tokens);

@@ -41,7 +41,13 @@ enum class verification_kind {
   weights_of_other_place,  // p / q with the q of the other draft
   shared_noise,            // the noise of the model's own token draws the draft as well
   chosen_length,           // a draft that its head finds unlikely is not verified
+  block,                   // right, all drafts at once
+  block_to_first_failure,  // as many drafts are kept as are one after the other
+  block_of_plain_residual  // what stands behind the kept drafts is drawn from max(p - q, 0)
 };
+constexpr bool is_block(verification_kind kind) {
+  return kind >= verification_kind::block;
+}
 constexpr long double unlikely = 0.2L;
 
 inline token_list behind(token_list in_front, token_t token) {
@@ -82,7 +88,11 @@ class all_paths {
     token_list in_front = front;
     in_front.insert(in_front.end(), drafts.begin(), drafts.end());
     if (drafts.size() == places - 1) {
-      verify(front, drafts, laws, 0, probability);
+      if (is_block(kind_)) {
+        verify_block(front, drafts, laws, probability);
+      } else {
+        verify(front, drafts, laws, 0, probability);
+      }
       return;
     }
     const token_law q = law_behind(in_front, head, rule_);
@@ -118,6 +128,44 @@ class all_paths {
     if (accepted < 1) {
       const bool whole = kind_ == verification_kind::without_residual || q[d] <= 0;
       end(front, whole ? p : reference::residual(p, q), probability * (1 - accepted));
+    }
+  }
+  void verify_block(const token_list& front,
+                    const token_list& drafts,
+                    const std::vector<token_law>& q,
+                    long double probability) {
+    std::vector<token_law> p;
+    token_list kept = front;
+    for (const token_t draft : drafts) {
+      p.push_back(law_behind(kept, model, rule_));
+      kept.push_back(draft);
+    }
+    const reference::verified_block block(p, q, drafts);
+    const auto ends_at = [&](std::size_t m, long double share) {
+      token_list in_front = front;
+      in_front.insert(in_front.end(), drafts.begin(), drafts.begin() + static_cast<long>(m));
+      token_law law = law_behind(in_front, model, rule_);
+      if (m < drafts.size()) {
+        long double z = 0;
+        const bool plain = kind_ == verification_kind::block_of_plain_residual;
+        law = reference::block_residual(law, q[m], plain ? 1 : block.r[m], &z);
+      }
+      if (share > 0) {
+        end(in_front, law, share);
+      }
+    };
+    long double rest = probability;
+    if (kind_ == verification_kind::block_to_first_failure) {
+      for (std::size_t m = 0; m < drafts.size(); ++m) {
+        ends_at(m, rest * (1 - block.keeps[m + 1]));
+        rest *= block.keeps[m + 1];
+      }
+      ends_at(drafts.size(), rest);
+      return;
+    }
+    for (std::size_t m = drafts.size() + 1; m-- > 0;) {
+      ends_at(m, rest * block.keeps[m]);
+      rest *= 1 - block.keeps[m];
     }
   }
   /// The next token is of this law, those behind it are drawn from the model.
@@ -167,6 +215,9 @@ TEST_CASE("over all drafts and decisions, verified texts have the probabilities 
     CHECK(distance(law(verification_kind::without_residual), plain) > 0.02L);
     CHECK(distance(law(verification_kind::weights_of_other_place), plain) > 0.02L);
     CHECK(distance(law(verification_kind::chosen_length), plain) > 0.02L);
+    CHECK(distance(law(verification_kind::block), plain) < 1e-12L);
+    CHECK(distance(law(verification_kind::block_to_first_failure), plain) > 0.005L);
+    CHECK(distance(law(verification_kind::block_of_plain_residual), plain) > 0.002L);
   }
 }
 
@@ -236,7 +287,8 @@ class writer {
                     row(m),
                     matrix_view<const double, cpu>(logits.data(), {1, V}),
                     view,
-                    m);
+                    m,
+                    draft_unit::token);
       });
       if (kind_ == verification_kind::shared_noise) {
         draft = chosen(logits, all);
@@ -268,7 +320,8 @@ class writer {
                          vector_view<token_t, cpu>(predicted.data(), dims<1>{n + 1}),
                          matrix_view<const double, cpu>(logits.data(), {n + 1, V}),
                          matrix_view<const index_t, cpu>(weights.data(), {n, V}),
-                         view);
+                         view,
+                         is_block(kind_) ? draft_unit::block : draft_unit::token);
     });
     for (index_t m = 0; m <= n; ++m) {
       token_t token = predicted[static_cast<std::size_t>(m)];
@@ -311,6 +364,7 @@ TEST_CASE("texts verified by rejection have the probabilities of plain ones, bia
   const index_t trials = 20000;
   for (const rule_of_choice& rule : options()) {
     CHECK(texts_fit(rule, verification_kind::right, trials));
+    CHECK(texts_fit(rule, verification_kind::block, trials));
     CHECK_FALSE(texts_fit(rule, verification_kind::without_residual, trials));
     CHECK_FALSE(texts_fit(rule, verification_kind::weights_of_other_place, trials));
     CHECK_FALSE(texts_fit(rule, verification_kind::chosen_length, trials));
@@ -339,13 +393,15 @@ TEST_CASE("one verified token of a hundred has the probability that each option 
                   matrix_view<index_t, cpu>(weights.data(), {1, width}),
                   matrix_view<const double, cpu>(drafting.data(), {1, width}),
                   sequence.view(),
-                  0);
+                  0,
+                  draft_unit::token);
       append_drafts(context, sequence.view(), vector_view<token_t, cpu>(&draft, dims<1>{1}), 0);
       mtp::reject_drafts(context,
                          vector_view<token_t, cpu>(predicted, dims<1>{2}),
                          matrix_view<const double, cpu>(logits.data(), {2, width}),
                          matrix_view<const index_t, cpu>(weights.data(), {1, width}),
-                         sequence.view());
+                         sequence.view(),
+                         draft_unit::token);
       counts[static_cast<std::size_t>(predicted[0])] += 1;
       accepted += predicted[0] == draft ? 1 : 0;
     }

@@ -99,16 +99,17 @@ struct verification {
                   head_weights.view().slice(0, m, 1),
                   head_logits.view().slice(0, m, 1),
                   sequence.view(),
-                  m);
+                  m,
+                  draft_unit::token);
       if (m % 2 == 0) {
         all[static_cast<std::size_t>(count + m)] = elements(drafts.view())[at(m)];
         sequence.tokens.set(as_values(all));
       }
     }
   }
-  void verify(context<B>& context) {
+  void verify(context<B>& context, draft_unit unit = draft_unit::token) {
     mtp::reject_drafts(
-        context, predicted.view(), logits.view(), head_weights.view(), sequence.view());
+        context, predicted.view(), logits.view(), head_weights.view(), sequence.view(), unit);
   }
   token_list in_front(index_t m) const { return {all.begin(), all.begin() + count + m}; }
 
@@ -118,6 +119,43 @@ struct verification {
     const auto p = law_of(row_of(elements(model_weights.view()), m, V));
     const auto q = m < n ? law_of(row_of(elements(head_weights.view()), m, V)) : p;
     return reference::verified(p, q, m < n ? all[at(count + m)] : -1, rule, count + m);
+  }
+  /// What the reference predicts at all places of a block.
+  token_list expected_block() {
+    using reference::law_of;
+    using reference::token_law;
+    std::vector<token_law> p, q;
+    token_list drafts_there;
+    for (index_t m = 0; m <= n; ++m) {
+      p.push_back(law_of(row_of(elements(model_weights.view()), m, V)));
+      if (m < n) {
+        q.push_back(law_of(row_of(elements(head_weights.view()), m, V)));
+        drafts_there.push_back(all[at(count + m)]);
+        const std::size_t d = at(drafts_there.back());
+        if (q.back()[d] <= 0) {
+          q.back().assign(q.back().size(), 0);
+          q.back()[d] = 1;
+        }
+      }
+    }
+    const reference::verified_block block(p, q, drafts_there);
+    index_t kept = n;
+    while (kept > 0 &&
+           reference::uniform_at(rule, count + kept - 1, 0x41, count) >= block.keeps[at(kept)]) {
+      --kept;
+    }
+    token_list tokens(drafts_there.begin(), drafts_there.begin() + kept);
+    for (index_t m = kept; m <= n; ++m) {
+      token_law law = p[at(m)];
+      if (m == kept && m < n) {
+        long double z = 0;
+        const token_law rest = reference::block_residual(p[at(m)], q[at(m)], block.r[at(m)], &z);
+        law = z > 0 ? rest : law;
+      }
+      tokens.push_back(
+          reference::drawn_at(law, reference::uniform_at(rule, count + m, 0x52, count)));
+    }
+    return tokens;
   }
   static std::size_t at(index_t m) { return static_cast<std::size_t>(m); }
 };
@@ -140,7 +178,8 @@ TEST_CASE_TEMPLATE_DEFINE("draw_drafts gives the weights of a sort, and draws fr
                   v.head_weights.view(),
                   v.head_logits.view(),
                   v.sequence.view(),
-                  0);
+                  0,
+                  draft_unit::token);
       const auto weights = elements(v.head_weights.view());
       for (index_t m = 0; m < v.n; ++m) {
         CAPTURE(m);
@@ -154,6 +193,20 @@ TEST_CASE_TEMPLATE_DEFINE("draw_drafts gives the weights of a sort, and draws fr
         }
         const token_t token = reference::drawn_at(reference::law_of(own),
                                                   reference::uniform_at(v.rule, v.count + m, 0x44));
+        REQUIRE(elements(v.drafts.view())[v.at(m)] == token);
+      }
+      draw_drafts(context,
+                  v.drafts.view(),
+                  v.head_weights.view(),
+                  v.head_logits.view(),
+                  v.sequence.view(),
+                  0,
+                  draft_unit::block);
+      CHECK(elements(v.head_weights.view()) == weights);
+      for (index_t m = 0; m < v.n; ++m) {
+        const token_t token =
+            reference::drawn_at(reference::law_of(row_of(weights, m, V)),
+                                reference::uniform_at(v.rule, v.count + m, 0x44, v.count));
         REQUIRE(elements(v.drafts.view())[v.at(m)] == token);
       }
       CHECK(v.drafts.intact());
@@ -180,8 +233,13 @@ TEST_CASE_TEMPLATE_DEFINE("reject_drafts predicts what quotients in extended pre
       CAPTURE(r);
       verification<B, S> v(V, static_cast<index_t>(r % 5), rules[r], r % 3);
       v.draw(context);
-      draw_drafts(
-          context, v.plain.view(), v.model_weights.view(), v.logits.view(), v.sequence.view(), 0);
+      draw_drafts(context,
+                  v.plain.view(),
+                  v.model_weights.view(),
+                  v.logits.view(),
+                  v.sequence.view(),
+                  0,
+                  draft_unit::token);
       v.verify(context);
       const auto predicted = elements(v.predicted.view());
       for (index_t m = 0; m <= v.n; ++m) {
@@ -190,6 +248,44 @@ TEST_CASE_TEMPLATE_DEFINE("reject_drafts predicts what quotients in extended pre
         if (m < v.n) {
           (predicted[v.at(m)] == v.all[v.at(v.count + m)] ? accepted : rejected) += 1;
         }
+      }
+      CHECK(v.predicted.intact());
+      CHECK(v.logits.untouched());
+      CHECK(v.sequence.untouched());
+      CHECK(workspace_is_idle(context));
+    }
+  }
+  CHECK(accepted > 20);
+  CHECK(rejected > 20);
+}
+
+TEST_CASE_TEMPLATE_DEFINE("a block of drafts is verified as quotients in extended precision tell",
+                          Case,
+                          verified_blocks) {
+  using B = typename Case::backend;
+  using S = typename Case::scalar;
+  auto context = testing<B>::make_context();
+  const index_t vocabularies[] = {1, 2, 5, 33, 129, 257, 2049};
+  index_t accepted = 0, rejected = 0;
+  for (const index_t V : some_of<B>(vocabularies)) {
+    const auto rules = rules_for(V);
+    for (std::size_t r = 0; r < rules.size(); ++r) {
+      CAPTURE(V);
+      CAPTURE(r);
+      verification<B, S> v(V, static_cast<index_t>(r % 5), rules[r], r % 3);
+      v.draw(context);
+      draw_drafts(context,
+                  v.plain.view(),
+                  v.model_weights.view(),
+                  v.logits.view(),
+                  v.sequence.view(),
+                  0,
+                  draft_unit::token);
+      v.verify(context, draft_unit::block);
+      const auto predicted = elements(v.predicted.view());
+      CHECK(predicted == v.expected_block());
+      for (index_t m = 0; m < v.n; ++m) {
+        (predicted[v.at(m)] == v.all[v.at(v.count + m)] ? accepted : rejected) += 1;
       }
       CHECK(v.predicted.intact());
       CHECK(v.logits.untouched());
@@ -217,7 +313,8 @@ TEST_CASE_TEMPLATE_DEFINE("a verified row is the same however many rows follow",
                            fewer.view(),
                            v.logits.view().slice(0, 0, n + 1),
                            v.head_weights.view().slice(0, 0, n),
-                           v.sequence.view());
+                           v.sequence.view(),
+                           draft_unit::token);
         const auto alone = elements(fewer.view());
         CHECK(token_list(alone.begin(), alone.end() - 1) ==
               token_list(together.begin(), together.begin() + n));
@@ -241,6 +338,8 @@ TEST_CASE_TEMPLATE_DEFINE("with temperature 0 rejection gives the most likely to
     v.verify(context);
     mtp::choose_tokens(context, v.plain.view(), v.logits.view(), v.sequence.view(), 0);
     CHECK(elements(v.predicted.view()) == elements(v.plain.view()));
+    v.verify(context, draft_unit::block);
+    CHECK(elements(v.predicted.view()) == elements(v.plain.view()));
   }
 }
 
@@ -261,11 +360,17 @@ TEST_CASE_TEMPLATE_DEFINE("a head without a number drafts one token, and a model
     guarded<S, 2, B> logits(dims<2>{2, V}, std::vector<double>{0, 1, -infinity, NAN, NAN, NAN});
     guarded<index_t, 2, B> weights(dims<2>{1, V});
     guarded<token_t, 1, B> draft(dims<1>{1}), predicted(dims<1>{2});
-    draw_drafts(context, draft.view(), weights.view(), head.view(), sequence.view(), 0);
+    draw_drafts(
+        context, draft.view(), weights.view(), head.view(), sequence.view(), 0, draft_unit::token);
     CHECK(elements(draft.view()) == token_list{-1});
     CHECK(elements(weights.view()) == std::vector<index_t>{0, 0, 0});
     append_drafts(context, sequence.view(), draft.view(), 0);
-    mtp::reject_drafts(context, predicted.view(), logits.view(), weights.view(), sequence.view());
+    mtp::reject_drafts(context,
+                       predicted.view(),
+                       logits.view(),
+                       weights.view(),
+                       sequence.view(),
+                       draft_unit::token);
     const auto tokens = elements(predicted.view());
     CHECK((tokens[0] == 0 || tokens[0] == 1));
     CHECK(tokens[1] == -1);
@@ -288,9 +393,27 @@ TEST_CASE_TEMPLATE_DEFINE("drafts that lie outside the memory or the vocabulary 
     guarded<index_t, 2, B> weights(dims<2>{1, V}, std::vector<double>{1, 2, 3, 4, 5}),
         none(dims<2>{0, V});
     guarded<token_t, 1, B> predicted(dims<1>{2}), alone(dims<1>{1});
-    mtp::reject_drafts(context, predicted.view(), logits.view(), weights.view(), sequence.view());
-    mtp::reject_drafts(
-        context, alone.view(), logits.view().slice(0, 0, 1), none.view(), sequence.view());
+    mtp::reject_drafts(context,
+                       predicted.view(),
+                       logits.view(),
+                       weights.view(),
+                       sequence.view(),
+                       draft_unit::token);
+    mtp::reject_drafts(context,
+                       alone.view(),
+                       logits.view().slice(0, 0, 1),
+                       none.view(),
+                       sequence.view(),
+                       draft_unit::token);
+    CHECK(elements(predicted.view())[0] == elements(alone.view())[0]);
+    for (auto* each : {&predicted, &alone}) {
+      mtp::reject_drafts(context,
+                         each->view(),
+                         logits.view().slice(0, 0, each->view().extent(0)),
+                         each == &alone ? none.view() : weights.view(),
+                         sequence.view(),
+                         draft_unit::block);
+    }
     CHECK(elements(predicted.view())[0] == elements(alone.view())[0]);
   }
 }
@@ -308,10 +431,13 @@ TEST_CASE_TEMPLATE_DEFINE("drawing and rejecting drafts refuse wrong shapes and 
       apart(dims<2>{2, 4}, strides(8, 2));
   guarded<token_t, 1, B> tokens(dims<1>{3}), few(dims<1>{2}), none(dims<1>{0});
   const auto draw = [&](auto to, auto of, auto rows, sequence_view<B> by) {
-    return rejects("draw_drafts", [&] { mtp::draw_drafts(context, to, of, rows, by, index_t{0}); });
+    return rejects("draw_drafts", [&] {
+      mtp::draw_drafts(context, to, of, rows, by, index_t{0}, draft_unit::token);
+    });
   };
   const auto reject = [&](auto to, auto rows, auto of, sequence_view<B> by) {
-    return rejects("reject_drafts", [&] { mtp::reject_drafts(context, to, rows, of, by); });
+    return rejects("reject_drafts",
+                   [&] { mtp::reject_drafts(context, to, rows, of, by, draft_unit::token); });
   };
   const sequence_view<B> good = sequence.view();
   sequence_view<B> bad = good;
@@ -336,6 +462,7 @@ TEST_CASE_TEMPLATE_DEFINE("drawing and rejecting drafts refuse wrong shapes and 
 
 TEST_CASE_TEMPLATE_APPLY(drawn, cases);
 TEST_CASE_TEMPLATE_APPLY(verified, cases);
+TEST_CASE_TEMPLATE_APPLY(verified_blocks, cases);
 TEST_CASE_TEMPLATE_APPLY(company, one_case);
 TEST_CASE_TEMPLATE_APPLY(greedy, one_case);
 TEST_CASE_TEMPLATE_APPLY(without_numbers, one_case);

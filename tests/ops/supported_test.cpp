@@ -330,8 +330,8 @@ TEST_CASE("each operation supports a call that compiles, and none that is change
   CALL(append_drafts, higher, fixed, text, in_tokens, index_t);
   CALL(accept_drafts, higher, fixed, text, in_tokens, index_t);
   CALL(choose_tokens, higher, fixed, tokens, in_matrix, text, index_t);
-  CALL(draw_drafts, higher, fixed, tokens, whole_rows, in_matrix, text, index_t);
-  CALL(reject_drafts, higher, fixed, tokens, in_matrix, in_whole_rows, text);
+  CALL(draw_drafts, higher, fixed, tokens, whole_rows, in_matrix, text, index_t, draft_unit);
+  CALL(reject_drafts, higher, fixed, tokens, in_matrix, in_whole_rows, text, draft_unit);
   CALL(token_log_probabilities, higher, fixed, number, in_matrix, in_tokens);
   CALL(best_tokens, higher, fixed, token_rows, numbers, in_matrix);
 #undef CALL

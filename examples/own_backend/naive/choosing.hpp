@@ -37,46 +37,52 @@ struct choosing_ops {
                           whole_rows weights,
                           in_matrix logits,
                           const sequence& from,
-                          index_t offset) {
+                          index_t offset,
+                          mtp::draft_unit unit) {
     for (index_t m = 0; m < logits.extent(0); ++m) {
       const index_t p = from.state(mtp::sequence_count) + offset + m;
       const auto own = weights_of(&logits(m, 0), logits.extent(1), from, p);
       for (std::size_t v = 0; v < own.size(); ++v) {
         weights(m, static_cast<index_t>(v)) = static_cast<index_t>(own[v]);
       }
-      drafts(m) = token_at(bits_of(from, p)(mtp::position_bits::draft), {own.begin(), own.end()});
+      drafts(m) =
+          token_at(bits_of(from, p, unit)(mtp::position_bits::draft), {own.begin(), own.end()});
     }
   }
 
-  static void reject_drafts(
-      context&, tokens predicted, in_matrix logits, in_whole_rows weights, const sequence& from) {
-    const index_t V = logits.extent(1), n = weights.extent(0);
-    for (index_t m = 0; m <= n; ++m) {
-      const index_t p = from.state(mtp::sequence_count) + m;
-      const auto bits = bits_of(from, p);
-      const auto model = weights_of(&logits(m, 0), V, from, p);
-      std::vector<whole_number> head(model.size(), 0);
-      for (index_t v = 0; m < n && v < V; ++v) {
-        head[static_cast<std::size_t>(v)] = static_cast<whole_number>(weights(m, v));
+  static void reject_drafts(context&,
+                            tokens predicted,
+                            in_matrix logits,
+                            in_whole_rows weights,
+                            const sequence& from,
+                            mtp::draft_unit unit) {
+    using odds = mtp::detail::block_odds;
+    const index_t n = weights.extent(0);
+    std::vector<verified_row> rows;
+    for (index_t m = 0; m <= n; ++m) rows.push_back(row_of(logits, weights, from, m, unit));
+    const bool as_block = unit == mtp::draft_unit::block;
+    std::size_t accepted = 0, drafts = 0;
+    std::vector<double> r{1};
+    for (; as_block && rows[drafts].draft >= 0; ++drafts) {
+      const verified_row& row = rows[drafts];
+      r.push_back(odds::next(r.back(), row.p(row.at()), row.q(row.at())));
+      const bool last = rows[drafts + 1].draft < 0;
+      const double h =
+          last ? r.back() : odds::keeps(r.back(), sum_of(rows[drafts + 1].residuals(r.back())));
+      if (odds::accepts(row.bits(mtp::position_bits::accept), h)) accepted = drafts + 1;
+    }
+    for (std::size_t m = 0; m < rows.size(); ++m) {
+      const verified_row& row = rows[m];
+      const bool keeps = as_block ? m < accepted : row.draft >= 0 && row.is_accepted();
+      std::vector<mtp::detail::weight_product> law(row.model.begin(), row.model.end());
+      if (!as_block) {
+        law = row.residuals();
+      } else if (m == accepted && row.draft >= 0 && sum_of(row.residuals(r[m])) > 0) {
+        const auto rest = row.residuals(r[m]);
+        law.assign(rest.begin(), rest.end());
       }
-      const token_t draft = m < n && p < from.tokens.extent(0) ? from.tokens(p) : -1;
-      const auto at = static_cast<std::size_t>(draft);
-      const bool exists = draft >= 0 && draft < V;
-      if (!exists) head.assign(head.size(), 0);
-      if (exists && head[at] == 0) {
-        head.assign(head.size(), 0);
-        head[at] = 1;
-      }
-      const mtp::detail::draft_odds odds{sum_of(model), exists ? sum_of(head) : 1};
-      if (exists && odds.accepts(bits(mtp::position_bits::accept), model[at], head[at])) {
-        predicted(m) = draft;
-        continue;
-      }
-      std::vector<mtp::detail::weight_product> residual;
-      for (std::size_t v = 0; v < model.size(); ++v) {
-        residual.push_back(odds.residual(model[v], head[v]));
-      }
-      predicted(m) = token_at(bits(mtp::position_bits::residual), residual);
+      predicted(static_cast<index_t>(m)) =
+          keeps ? row.draft : token_at(row.bits(mtp::position_bits::residual), law);
     }
   }
 
@@ -115,6 +121,57 @@ struct choosing_ops {
   static constexpr double infinity = std::numeric_limits<double>::infinity();
 
   using whole_number = std::uint64_t;
+
+  /// What decides about one draft: weights of model and head, and random bits.
+  struct verified_row {
+    token_t draft;  // -1: none
+    std::vector<whole_number> model, head;
+    mtp::position_bits bits;
+
+    std::size_t at() const { return static_cast<std::size_t>(draft); }
+    whole_number head_sum() const { return draft >= 0 ? sum_of(head) : 1; }
+    double p(std::size_t v) const {
+      return mtp::detail::block_odds::share(model[v], sum_of(model));
+    }
+    double q(std::size_t v) const { return mtp::detail::block_odds::share(head[v], head_sum()); }
+    bool is_accepted() const {
+      const mtp::detail::draft_odds odds{sum_of(model), head_sum()};
+      return odds.accepts(bits(mtp::position_bits::accept), model[at()], head[at()]);
+    }
+    std::vector<mtp::detail::weight_product> residuals() const {
+      const mtp::detail::draft_odds odds{sum_of(model), head_sum()};
+      std::vector<mtp::detail::weight_product> all;
+      for (std::size_t v = 0; v < model.size(); ++v) {
+        all.push_back(odds.residual(model[v], head[v]));
+      }
+      return all;
+    }
+    std::vector<whole_number> residuals(double r) const {
+      std::vector<whole_number> all;
+      for (std::size_t v = 0; v < model.size(); ++v) {
+        all.push_back(mtp::detail::block_odds::residual(r, p(v), q(v)));
+      }
+      return all;
+    }
+  };
+  static verified_row row_of(in_matrix logits,
+                             in_whole_rows weights,
+                             const sequence& from,
+                             index_t m,
+                             mtp::draft_unit unit) {
+    const index_t V = logits.extent(1), n = weights.extent(0);
+    const index_t at = from.state(mtp::sequence_count) + m;
+    verified_row row{-1, weights_of(&logits(m, 0), V, from, at), {}, bits_of(from, at, unit)};
+    row.head.assign(row.model.size(), 0);
+    const token_t draft = m < n && at < from.tokens.extent(0) ? from.tokens(at) : -1;
+    if (draft < 0 || draft >= V) return row;
+    row.draft = draft;
+    for (index_t v = 0; v < V && weights(m, draft) > 0; ++v) {
+      row.head[static_cast<std::size_t>(v)] = static_cast<whole_number>(weights(m, v));
+    }
+    if (weights(m, draft) == 0) row.head[row.at()] = 1;
+    return row;
+  }
 
   struct candidate {
     double x;
@@ -216,10 +273,11 @@ struct choosing_ops {
     return weights;
   }
 
-  static mtp::position_bits bits_of(const sequence& from, index_t p) {
+  static mtp::position_bits bits_of(const sequence& from, index_t p, mtp::draft_unit unit) {
     return {{static_cast<std::uint64_t>(whole(from, mtp::sampling_seed))},
             static_cast<std::uint32_t>(whole(from, mtp::sampling_sequence)),
-            p};
+            p,
+            mtp::detail::round_of(unit, from.state(mtp::sequence_count))};
   }
 
   template <class Number>

@@ -9,9 +9,10 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// 64 uniform bits for each purpose: words of Philox at the counter (0, purpose, position,
+/// 64 uniform bits for each purpose: words of Philox at the counter (round, purpose, position,
 /// sequence) under the seed. Each purpose has a counter of its own, apart from those of
-/// gumbel_noise and random_stream, so bits of different purposes or positions are independent.
+/// gumbel_noise and random_stream, so bits of different purposes, positions or rounds are
+/// independent.
 class position_bits {
  public:
   /// What bits decide.
@@ -21,14 +22,22 @@ class position_bits {
     residual = 0x52,  ///< which token stands where no draft was accepted
   };
 
-  /// Of token number `position` of sequence `sequence`, of which a seed has 2^32.
-  MTP_HOST_DEVICE constexpr position_bits(seed seed, std::uint32_t sequence, index_t position)
-      : seed_(seed), sequence_(sequence), position_(static_cast<std::uint64_t>(position)) {}
+  /// Of token number `position` of sequence `sequence`, of which a seed has 2^32. Where a position
+  /// is decided about more than once, and what was decided before depends on the bits, each time is
+  /// a round of its own.
+  MTP_HOST_DEVICE constexpr position_bits(seed seed,
+                                          std::uint32_t sequence,
+                                          index_t position,
+                                          index_t round = 0)
+      : seed_(seed),
+        sequence_(sequence),
+        position_(static_cast<std::uint64_t>(position)),
+        round_(static_cast<std::uint32_t>(round)) {}
 
   /// The bits for a purpose.
   MTP_HOST_DEVICE constexpr std::uint64_t operator()(purpose what) const {
     const auto words = philox::block(
-        {{0,
+        {{round_,
           static_cast<std::uint32_t>(what) | static_cast<std::uint32_t>(position_ >> 32) << 8,
           static_cast<std::uint32_t>(position_),
           sequence_}},
@@ -40,6 +49,7 @@ class position_bits {
   seed seed_;
   std::uint32_t sequence_;
   std::uint64_t position_;
+  std::uint32_t round_;
 };
 
 }  // namespace mtp::inline MTP_ABI

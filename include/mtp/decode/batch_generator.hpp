@@ -25,14 +25,6 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// Where a request stands.
-enum class request_state {
-  waiting,  ///< for a slot
-  reading,  ///< its prompt is run, a piece in each cycle, and what it had written when restored
-  writing,  ///< tokens are generated
-  done,     ///< the result is there, or what ended it
-};
-
 /// Generates with a model for many requests at once. Each has a prompt, options and a seed of its
 /// own, and takes a slot while it is at work; when one ends, the request that has waited longest
 /// takes its slot, while the others go on ("continuous batching": Yu et al. 2022, Orca). A cycle
@@ -219,6 +211,11 @@ class batch_generator {
     requests_.swap(restored);
     queue_.swap(waiting);
     next_ = snapshot.next;
+  }
+
+  /// As generator::set_draft_vocabulary, for all requests, those at work too.
+  void set_draft_vocabulary(std::span<const token_t> tokens) {
+    cycle_.set_draft_vocabulary(tokens);
   }
 
   /// Slots.

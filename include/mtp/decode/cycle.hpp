@@ -14,9 +14,11 @@
 
 #include "mtp/core/error.hpp"
 #include "mtp/core/view.hpp"
+#include "mtp/decode/cycle_recordings.hpp"
 #include "mtp/decode/decoder.hpp"
 #include "mtp/decode/generation.hpp"
 #include "mtp/decode/sequence_memory.hpp"
+#include "mtp/model/draft_vocabulary.hpp"
 #include "mtp/model/pass_rows.hpp"
 #include "mtp/ops/best_tokens.hpp"
 #include "mtp/ops/choose_tokens.hpp"
@@ -31,7 +33,8 @@ enum class token_choice {
   most_likely,                 ///< the largest logit
   by_rule,                     ///< the rule of the sequence, also about drafts
   by_rule_with_likely_drafts,  ///< the rule; about drafts the largest logit
-  by_rejection                 ///< the rule; drafts are drawn by it and verified by reject_drafts
+  by_rejection,                ///< the rule; drafts are drawn by it and verified by reject_drafts
+  by_block_rejection,          ///< the same, with draft_unit::block
 };
 
 /// What a cycle does with the sequence in one slot.
@@ -115,7 +118,20 @@ class decoding_cycle {
       text_.resize(static_cast<std::size_t>(memory_.capacity));
     }
   }
-  /// Needed before the first step with token_choice::by_rejection.
+  /// Drafts from some tokens alone from now on; none: from all. Waits for the cycles that were
+  /// submitted. Throws mtp::error as draft_vocabulary does; nothing has changed then.
+  void set_draft_vocabulary(std::span<const token_t> tokens) {
+    traits::synchronize(decoder_.run_context());
+    std::unique_ptr<draft_vocabulary<Config, Backend, S>> made;
+    if (!tokens.empty()) {
+      made = std::make_unique<draft_vocabulary<Config, Backend, S>>(
+          decoder_.model(), tokens, decoder_.slots() * D);
+    }
+    recordings_.clear();  // they draft from the one that there was
+    vocabulary_ = std::move(made);
+  }
+
+  /// Needed before the first step with token_choice::by_rejection or by_block_rejection.
   void reserve_draft_weights() { memory_.reserve_draft_weights(); }
 
   /// Runs rows [first, first + rows) of the `count` tokens of a new sequence through the trunk and,
@@ -132,7 +148,7 @@ class decoding_cycle {
   void advance(index_t slot, index_t count, index_t seen, index_t depth) {
     if constexpr (Config.prediction.drafts()) {
       decoder_.drafter().advance(
-          decoder_.run_context(), decoder_.model(), memory_.sequence(slot), count, seen, depth);
+          decoder_.run_context(), drafting(), memory_.sequence(slot), count, seen, depth);
     }
   }
   /// Tells the head that the host knows of `count` confirmed tokens, and that those may follow
@@ -201,13 +217,6 @@ class decoding_cycle {
     return kept ? hidden_states::kept : hidden_states::dropped;
   }
 
-  /// A cycle that was recorded.
-  struct recorded_cycle {
-    std::vector<slot_step> steps;
-    typename traits::recording recording;
-    std::size_t last_use = 0;
-  };
-
   /// What the host adds to the logits of the sequence in a slot.
   struct slot_mask {
     const logit_mask* mask = nullptr;
@@ -228,34 +237,13 @@ class decoding_cycle {
   /// Runs the steps, or replays the recording of equal ones. What the host has a part in is not
   /// recorded.
   void replay(const std::vector<slot_step>& steps) {
+    const bool masked =
+        std::any_of(steps.begin(), steps.end(), [&](const auto& step) { return is_masked(step); });
     const auto function = [&] { run(steps); };
-    if constexpr (std::is_empty_v<typename traits::recording>) {
-      typename traits::recording{}.replay(decoder_.run_context(), function);
+    if (masked) {
+      function();
     } else {
-      if (std::any_of(
-              steps.begin(), steps.end(), [&](const auto& step) { return is_masked(step); })) {
-        function();
-        return;
-      }
-      constexpr std::size_t kept = 24;  // for one slot: drafts or none, of every kind that there is
-      auto found = std::find_if(recorded_.begin(), recorded_.end(), [&](const auto& each) {
-        return each->steps == steps;
-      });
-      if (found == recorded_.end()) {
-        if (recorded_.size() < kept) {
-          recorded_.emplace_back();
-          found = recorded_.end() - 1;
-        } else {
-          found = std::min_element(
-              recorded_.begin(), recorded_.end(), [](const auto& a, const auto& b) {
-                return a->last_use < b->last_use;
-              });
-        }
-        *found = std::make_unique<recorded_cycle>();
-        (*found)->steps = steps;
-      }
-      (*found)->last_use = submitted_;
-      (*found)->recording.replay(decoder_.run_context(), function);
+      recordings_.replay(decoder_.run_context(), steps, function);
     }
   }
 
@@ -270,8 +258,7 @@ class decoding_cycle {
         }
       }
       if (!tasks_.empty()) {
-        decoder_.drafter().draft(
-            context, decoder_.model(), std::span<const draft_task<Backend>>(tasks_));
+        decoder_.drafter().draft(context, drafting(), std::span<const draft_task<Backend>>(tasks_));
       }
     }
     const auto drafted = clock::now();
@@ -301,16 +288,26 @@ class decoding_cycle {
     }
   }
 
+  static draft_unit unit_of(const slot_step& step) {
+    return step.chooses == token_choice::by_block_rejection ? draft_unit::block : draft_unit::token;
+  }
+  static bool rejects(const slot_step& step) {
+    return step.chooses == token_choice::by_rejection ||
+           step.chooses == token_choice::by_block_rejection;
+  }
+
   /// What a step drafts, and how.
   draft_task<Backend> task_of(const slot_step& step) {
     const auto* const mask =
         is_masked(step) ? &before_choice_[static_cast<std::size_t>(step.slot)] : nullptr;
     switch (step.chooses) {
       case token_choice::by_rejection:
+      case token_choice::by_block_rejection:
         return {memory_.ruled(step.slot),
                 step.drafts,
                 mask,
-                memory_.draft_weights(step.slot, step.drafts)};
+                memory_.draft_weights(step.slot, step.drafts),
+                unit_of(step)};
       case token_choice::by_rule:
         return {memory_.ruled(step.slot), step.drafts, mask};
       default:
@@ -341,12 +338,13 @@ class decoding_cycle {
                         memory_.ruled(steps[i].slot),
                         row);
         }
-      } else if (steps[i].chooses == token_choice::by_rejection && steps[i].drafts > 0) {
+      } else if (rejects(steps[i]) && steps[i].drafts > 0) {
         reject_drafts(context,
                       own,
                       own_logits,
                       memory_.draft_weights(steps[i].slot, steps[i].drafts),
-                      memory_.ruled(steps[i].slot));
+                      memory_.ruled(steps[i].slot),
+                      unit_of(steps[i]));
       } else if (steps[i].chooses != token_choice::most_likely) {
         choose_tokens(context, own, own_logits, memory_.ruled(steps[i].slot), 0);
       } else if (ruled) {
@@ -359,12 +357,17 @@ class decoding_cycle {
     }
   }
 
+  drafting_model<Config, Backend, S> drafting() const {
+    return {decoder_.model(), vocabulary_.get()};
+  }
+
   decoder_type decoder_;
+  std::unique_ptr<draft_vocabulary<Config, Backend, S>> vocabulary_;  // none: all tokens
   sequence_memory<Config, Backend> memory_;
   typename traits::mailbox reports_;
   std::array<std::vector<slot_step>, places> submitted_steps_;
   std::size_t submitted_ = 0, read_ = 0;
-  std::vector<std::unique_ptr<recorded_cycle>> recorded_;
+  cycle_recordings<Backend, slot_step> recordings_;
   std::vector<slot_mask> masks_;                             // by slot
   std::vector<std::function<void(index_t)>> before_choice_;  // by slot: send_mask
   std::vector<float> bias_;                                  // [V], where there is a mask

@@ -87,7 +87,7 @@ class decoder {
     return bytes_taken([slots](arena_plan& plan) { return memory::make(plan, slots); });
   }
 
-  /// Bytes of workspace that the operations of a step want at most.
+  /// The most bytes of workspace that the operations of a step need.
   static constexpr index_t workspace_bytes(index_t threads, index_t slots = 1) {
     return (std::max)({trunk_type::decode_workspace(limits::drafter_rows(slots), threads),
                        head_type::drafter::workspace(slots, threads),
@@ -331,7 +331,7 @@ class decoder {
       check(tokens[m] >= 0 && tokens[m] < Config.vocab_size,
             "decoder: token ",
             tokens[m],
-            " as number ",
+            " at place ",
             m,
             " does not lie in [0, ",
             Config.vocab_size,

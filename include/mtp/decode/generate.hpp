@@ -27,7 +27,8 @@ namespace mtp::inline MTP_ABI {
 /// the bits it would have alone, tokens and logits are those of plain decoding. So are drawn
 /// tokens: the noise that draws one is a function of seed and position, and the draft is compared
 /// with what is drawn (Daliri, Musco and Suresh 2024, arXiv 2408.07978, for heads that use the same
-/// noise). With draft_verification::rejection the text is another one, of the same distribution.
+/// noise). With draft_verification::rejection and block the text is another one, of the same
+/// distribution.
 template <model_config Config, class Backend, scalar S = float>
 class generator {
   static_assert(validate<Config>());
@@ -66,6 +67,16 @@ class generator {
   /// outside the vocabulary, a negative max_new_tokens, a min_new_tokens beyond it, options of
   /// sampling that mean nothing, or when it is called from its own callback.
   const generation_type& generate(std::span<const token_t> prompt, const options_type& options);
+
+  /// Lets the head draft from some tokens alone, or, if there are none, from all of them again.
+  /// What is written stays the same; a draft is cheaper where the vocabulary is most of a model,
+  /// see draft_vocabulary and frequent_tokens. Copies rows of the output matrix, so it is to be
+  /// called again when parameters have changed. Throws mtp::error for tokens outside the vocabulary
+  /// and for tokens given twice; nothing has changed then.
+  void set_draft_vocabulary(std::span<const token_t> tokens) {
+    check(!at_work_, "generator::set_draft_vocabulary: called from a callback of the generator");
+    cycle_.set_draft_vocabulary(tokens);
+  }
 
   /// The caches that generation works on, for inspection.
   decoder_type& sequence() { return cycle_.sequences(); }

@@ -17,7 +17,7 @@ namespace mtp::inline MTP_ABI {
 enum class decode_mode {
   plain,        ///< one token per forward pass
   speculative,  ///< the head drafts D tokens, one forward pass verifies them; the result is the
-                ///< same, bit for bit, but for draft_verification::rejection
+                ///< same, bit for bit, but for draft_verification::rejection and block
 };
 
 /// A token as it is confirmed. A function of a token_t takes it as well.
@@ -32,7 +32,7 @@ struct written_token {
 };
 
 /// How many tokens a head drafts in a cycle. What is written is the same either way; where it would
-/// not be, under draft_verification::rejection, adaptive is refused.
+/// not be, under draft_verification::rejection and block, adaptive is refused.
 enum class draft_schedule {
   constant,  ///< num_draft_tokens
   adaptive,  ///< up to as many, as long as they pay: see draft_pacer. Where operations do not end
@@ -117,8 +117,8 @@ void check_generation(std::span<const token_t> prompt,
   check_sampling(options.sampling, V);
   check(options.sampling.verification == draft_verification::compare ||
             options.schedule == draft_schedule::constant,
-        "generate: with draft_verification::rejection the text depends on the number of drafts, so "
-        "expected draft_schedule::constant, got draft_schedule::adaptive");
+        "generate: with draft_verification::rejection and block the text depends on the number of "
+        "drafts, so expected draft_schedule::constant, got draft_schedule::adaptive");
 }
 
 }  // namespace detail

@@ -132,9 +132,9 @@ class generation_progress {
     for (index_t row = 0; going_ && row <= outcome.accepted; ++row) {
       written_token written{outcome.predicted[row], count_, row < outcome.accepted};
       check(written.token >= 0,
-            "generate: no logit at position ",
+            "generate: no token can be chosen at position ",
             count_,
-            " is a number, among those of tokens that may stand there");
+            ": every logit is NaN, or its token is forbidden");
       if (options_->log_probabilities) {
         written.log_probability = outcome.log_probabilities[row];
       }
@@ -183,10 +183,11 @@ class generation_progress {
     }
     rule_.set(sampling, options_->stop_tokens, prompt_, options_->min_new_tokens);
     cycle.set_rule(slot_, rule_, sampling.mask ? &sampling.mask : nullptr);
-    if (sampling.verification == draft_verification::rejection && sampling.temperature > 0 &&
+    if (sampling.verification != draft_verification::compare && sampling.temperature > 0 &&
         is_speculative()) {
       cycle.reserve_draft_weights();
-      return token_choice::by_rejection;
+      return sampling.verification == draft_verification::block ? token_choice::by_block_rejection
+                                                                : token_choice::by_rejection;
     }
     return sampling.drafts == draft_choice::shared_noise ? token_choice::by_rule
                                                          : token_choice::by_rule_with_likely_drafts;

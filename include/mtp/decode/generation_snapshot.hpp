@@ -13,6 +13,14 @@
 
 namespace mtp::inline MTP_ABI {
 
+/// Where a request stands.
+enum class request_state {
+  waiting,  ///< for a slot
+  reading,  ///< its prompt is run, a piece in each cycle, and what it had written when restored
+  writing,  ///< tokens are generated
+  done,     ///< the result is there, or what ended it
+};
+
 /// How far a request is that was not taken.
 enum class request_progress {
   unfinished,  ///< it goes on behind the tokens of its result, or begins

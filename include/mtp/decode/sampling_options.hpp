@@ -33,6 +33,8 @@ enum class draft_verification {
   rejection,  ///< a draft of probability q is accepted with probability min(1, p / q), see
               ///< reject_drafts: more drafts are accepted, but the text is another one than that of
               ///< plain decoding, and another one for each num_draft_tokens
+  block,      ///< the same, but all drafts of a cycle are decided about at once, see reject_drafts:
+              ///< on average at least as many are accepted
 };
 
 /// A number to add to the logit of a token.
@@ -98,16 +100,17 @@ inline void check_sampling(const sampling_options& options, index_t V) {
        "of draft_choice",
        static_cast<int>(options.drafts));
   need(options.verification == draft_verification::compare ||
-           options.verification == draft_verification::rejection,
+           options.verification == draft_verification::rejection ||
+           options.verification == draft_verification::block,
        "verification",
        "of draft_verification",
        static_cast<int>(options.verification));
   check(options.verification == draft_verification::compare ||
             options.drafts != draft_choice::most_likely,
-        "generate: draft_verification::rejection draws drafts from the head's distribution, so "
-        "expected drafts other than draft_choice::most_likely");
+        "generate: draft_verification::rejection and block draw drafts from the head's "
+        "distribution, so expected drafts other than draft_choice::most_likely");
   check(options.verification == draft_verification::compare || !options.mask,
-        "generate: draft_verification::rejection takes no mask, got one");
+        "generate: draft_verification::rejection and block take no mask, got one");
   for (const token_bias& each : options.logit_bias) {
     check(each.token >= 0 && each.token < V,
           "generate: expected tokens in [0, ",

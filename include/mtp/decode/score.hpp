@@ -64,7 +64,7 @@ class scorer {
   static constexpr index_t memory_bytes(index_t best) {
     return decoder_type::memory_bytes() + own_bytes(best);
   }
-  /// Bytes of workspace that its operations want at most.
+  /// The most bytes of workspace that its operations need.
   static constexpr index_t workspace_bytes(index_t threads) {
     return (std::max)({decoder_type::workspace_bytes(threads),
                        logits_workspace<Config, Backend, S>(logit_rows, threads),

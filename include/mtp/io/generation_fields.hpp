@@ -35,7 +35,8 @@ struct value_names<draft_choice> {
 /// Of draft_verification.
 template <>
 struct value_names<draft_verification> {
-  static constexpr std::array<std::string_view, 2> names{"compare", "rejection"};  ///< in order
+  static constexpr std::array<std::string_view, 3> names{
+      "compare", "rejection", "block"};  ///< in order
 };
 /// Of end_reason.
 template <>
@@ -88,7 +89,7 @@ void visit_numbers(Request& request, const Visitor& visitor) {
 struct request_arrays {
   std::vector<token_t> prompt, tokens, stop_tokens;
   std::vector<double> log_probabilities;
-  std::vector<token_t> stop;               // sequences, one behind the other
+  std::vector<token_t> stop;               // sequences, one after the other
   std::vector<std::int64_t> stop_lengths;  // of each
   std::vector<token_t> bias_tokens;
   std::vector<float> bias;  // of each of these

@@ -1,4 +1,4 @@
-// Equal blocks, one behind the other: where their parameters, activations and caches lie.
+// Equal blocks, one after the other: where their parameters, activations and caches lie.
 #pragma once
 
 #include <string>

@@ -18,7 +18,7 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// The last row of each run of a pass, one behind the other: in place where there is one run, else
+/// The last row of each run of a pass, one after the other: in place where there is one run, else
 /// copied to `gathered`.  rows [M, C], gathered [runs at least, C]
 template <class S, class Backend>
 matrix_view<S, Backend> last_rows(context<Backend>& context,
@@ -35,23 +35,39 @@ matrix_view<S, Backend> last_rows(context<Backend>& context,
   return gathered.slice(0, 0, static_cast<index_t>(runs));
 }
 
-/// Turns normed rows into drafts of sequences: rows_of(task) rows for each task, one behind the
+/// The logits of rows under an output matrix, in `logits` unless the model keeps them itself: see
+/// drafting_model.  rows [J, C], logits [J, V]
+template <class S, class Backend, class Model>
+matrix_view<accumulate_t<S>, Backend> draft_logits(context<Backend>& context,
+                                                   const Model& model,
+                                                   const parameter& output,
+                                                   matrix_view<S, Backend> rows,
+                                                   matrix_view<accumulate_t<S>, Backend> logits) {
+  if constexpr (requires { model.logits(context, rows, output, logits); }) {
+    return model.logits(context, rows, output, logits);
+  } else {
+    linear_forward(context, logits, rows, model.values().matrix(output));
+    return logits;
+  }
+}
+
+/// Turns normed rows into drafts of sequences: rows_of(task) rows for each task, one after the
 /// other. tokens[count + ahead + j] = the most likely token of the task's row j under an output
 /// matrix, or, where the sequence has a rule, what the rule chooses from its logits: with the noise
 /// that the model's own token at that position has, and with the drafts in front of it for
-/// penalties; or, where the task has weights, what draw_drafts draws.  rows [J, C], logits [J, V],
-/// predicted [J]
+/// penalties; or, where the task has weights, what draw_drafts draws.  rows [J, C], room for logits
+/// [J, V], predicted [J]
 template <class S, class Backend, class Model, class RowsOf>
 void draft_tokens(context<Backend>& context,
                   const Model& model,
                   const parameter& output,
                   matrix_view<S, Backend> rows,
-                  matrix_view<accumulate_t<S>, Backend> logits,
+                  matrix_view<accumulate_t<S>, Backend> room,
                   vector_view<token_t, Backend> predicted,
                   std::span<const draft_task<Backend>> tasks,
                   const RowsOf& rows_of,
                   index_t ahead) {
-  linear_forward(context, logits, rows, model.values().matrix(output));
+  const auto logits = draft_logits(context, model, output, rows, room);  // [J, V]
   const bool ruled = std::any_of(
       tasks.begin(), tasks.end(), [](const auto& task) { return task.sequence.rule.exists(); });
   if (!ruled) {
@@ -81,7 +97,8 @@ void draft_tokens(context<Backend>& context,
                       task.weights.slice(0, ahead + j, 1),
                       from.slice(0, j, 1),
                       task.sequence,
-                      ahead + j);
+                      ahead + j,
+                      task.unit);
         }
         append_drafts(context, task.sequence, token, ahead + j);
       }
@@ -102,7 +119,7 @@ std::span<const draft_task<Backend>> tasks_of_depth(std::span<const draft_task<B
   return tasks.first(count);
 }
 
-/// Bytes of workspace that logits of `rows` rows and the choice of a token want at most.
+/// The most bytes of workspace that logits of `rows` rows and the choice of a token need.
 template <model_config Config, class Backend, scalar S>
 constexpr index_t logits_workspace(index_t rows, index_t threads) {
   using ops = ops_of<Backend>;

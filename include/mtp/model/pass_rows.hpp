@@ -10,6 +10,7 @@
 #include "mtp/core/error.hpp"
 #include "mtp/core/scalar.hpp"
 #include "mtp/core/view.hpp"
+#include "mtp/ops/reject_drafts.hpp"
 #include "mtp/ops/sequence.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -44,6 +45,7 @@ struct draft_task {
   /// Where the weights go that drafts are drawn from, if they are to be verified by rejection, see
   /// reject_drafts; none: drafts are chosen as the model's tokens are.  [depth, V]
   matrix_view<index_t, Backend> weights{nullptr, dims<2>{0, 0}};
+  draft_unit unit = draft_unit::token;  ///< of their verification, where there are weights
 };
 
 /// The runs of a pass, at most one for each sequence.

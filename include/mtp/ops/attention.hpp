@@ -101,7 +101,7 @@ void check_cache(const char* function,
           function,
           ": expected runs of ",
           k.extent(0),
-          " rows in all, got ",
+          " rows in all, got one of ",
           count,
           " behind ",
           rows);
@@ -109,12 +109,12 @@ void check_cache(const char* function,
       for (index_t m = rows; m < rows + count; ++m) {
         check(positions(m) == positions(rows) + m - rows,
               function,
-              ": positions must be consecutive, got ",
-              positions(m),
-              " as number ",
+              ": positions of a run must be consecutive, expected ",
+              positions(rows) + m - rows,
+              " in row ",
               m,
-              " behind ",
-              positions(rows));
+              ", got ",
+              positions(m));
         check(positions(m) >= 0 && positions(m) < cache.capacity,
               function,
               ": position ",
@@ -219,19 +219,19 @@ void attention_cached_forward(context<Backend>& context,
 }
 
 /// @cond
-// Calls with tensors, and what calls are told that fit no operation above.
+// Overloads for tensors, and messages for calls that match no declaration above.
 MTP_OPERATION(attention_forward,
               as_dynamic_operand,
-              "views and weights must be of the context's backend, and of one element type or its "
-              "accumulator type")
+              "expected (context, out [N, H, E], statistics [N, 2H], q, k, v, batch), of one "
+              "backend and element type, statistics of its accumulator type")
 MTP_OPERATION(attention_backward,
               as_dynamic_operand,
-              "views and weights must be of the context's backend, and of one element type or its "
-              "accumulator type")
+              "expected (context, dq, dk, dv, dout, q, k, v, out, statistics [N, 2H], batch), of "
+              "one backend and element type, statistics of its accumulator type")
 MTP_OPERATION(attention_cached_forward,
               as_dynamic_operand,
-              "views and weights must be of the context's backend, and of one element type or its "
-              "accumulator type")
+              "expected (context, out [M, H, E], cache, q, k, v, positions [M], runs), of one "
+              "backend and element type")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

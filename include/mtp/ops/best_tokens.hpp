@@ -45,7 +45,7 @@ void best_tokens(context<Backend>& context,
 }
 
 /// @cond
-// Calls with tensors, and what calls are told that fit no operation above.
+// Overloads for tensors, and messages for calls that match no declaration above.
 MTP_OPERATION(best_tokens,
               as_dynamic_operand,
               "expected (context, tokens [M, n], log_probabilities [M, n] f64, logits [M, V]), "

@@ -1,6 +1,7 @@
 // Drafts that are drawn from a head's distribution, and their verification by rejection sampling.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <type_traits>
 
@@ -12,7 +13,19 @@
 
 namespace mtp::inline MTP_ABI {
 
+/// What reject_drafts decides about.
+enum class draft_unit {
+  token,  ///< each draft by itself, behind accepted ones
+  block,  ///< all drafts of a sequence at once: never fewer are accepted on average
+};
+
 namespace detail {
+
+/// Bits are rounds of a block's own: which drafts it keeps depends on the bits of those that it
+/// does not keep, and these positions come again.
+MTP_HOST_DEVICE constexpr index_t round_of(draft_unit unit, index_t count) {
+  return unit == draft_unit::block ? count : 0;
+}
 
 /// Products of two weights or sums of weights, and sums of such: below 2^124 for most_choices
 /// columns.
@@ -56,6 +69,33 @@ struct drafted_token {
   }
 };
 
+/// Drafts that are verified as a block: reject_drafts has the formulas.
+struct block_odds {
+  /// w / sum; 0 where nothing is left.
+  MTP_HOST_DEVICE static double share(std::uint64_t weight, std::uint64_t sum) {
+    return sum > 0 ? static_cast<double>(weight) / static_cast<double>(sum) : 0;
+  }
+  /// r behind a draft.
+  MTP_HOST_DEVICE static double next(double r, double p, double q) {
+    const double ratio = r * p / q;
+    return ratio < 1 ? ratio : 1;
+  }
+  /// max(r p - q, 0) in units of 2^-60, so that sums are the same in any order.
+  MTP_HOST_DEVICE static std::uint64_t residual(double r, double p, double q) {
+    const double rest = std::fma(r, p, -q);
+    return rest > 0 ? static_cast<std::uint64_t>(rest * 0x1p60) : 0;
+  }
+  /// h of a place behind which there are more drafts, z the sum of residuals.
+  MTP_HOST_DEVICE static double keeps(double r, std::uint64_t z) {
+    const double all = static_cast<double>(z) * 0x1p-60;
+    return r == 1 ? 1 : all / (all + (1 - r));
+  }
+  /// u < h with u = bits / 2^64, to 53 bits.
+  MTP_HOST_DEVICE static bool accepts(std::uint64_t bits, double h) {
+    return static_cast<double>(bits >> 11) * 0x1p-53 < h;
+  }
+};
+
 }  // namespace detail
 
 /// weights[m] = the whole numbers w of choose_tokens at position p = count + offset + m, from
@@ -63,9 +103,10 @@ struct drafted_token {
 /// drafts[m]  = v with probability weights[m, v] / (sum of weights[m])
 ///
 /// by inversion: the first token up to which more than u of the sum lies, u = position_bits(seed,
-/// sequence, p)(draft) / 2^64. Probabilities are exact but for that resolution: each is off by less
-/// than 2^-64. With temperature 0 the only weight is that of the largest x. drafts[m] is -1, and
-/// all weights are 0, where nothing is left.
+/// sequence, p)(draft) / 2^64, for drafts that are verified as a block in round `count`.
+/// Probabilities are exact but for that resolution: each is off by less than 2^-64. With
+/// temperature 0 the only weight is that of the largest x. drafts[m] is -1, and all weights are 0,
+/// where nothing is left.
 ///
 /// drafts [M], weights [M, V], logits [M, V], V at most 2^22; the rule is the sequence's. Throws
 /// mtp::error as choose_tokens, and on other shapes of weights.
@@ -75,7 +116,8 @@ void draw_drafts(context<Backend>& context,
                  out_matrix<index_t, Backend> weights,
                  view<S, Shape, Backend> logits,
                  std::type_identity_t<sequence_view<Backend>> sequence,
-                 index_t offset) {
+                 index_t offset,
+                 draft_unit unit) {
   const char* const name = "draw_drafts";
   detail::check_ruled_rows(name, "drafts", drafts, logits, sequence);
   detail::check_shape(name, "weights", weights, dims<2>{logits.extent(0), logits.extent(1)});
@@ -86,7 +128,8 @@ void draw_drafts(context<Backend>& context,
                weights,
                detail::in_matrix_of<S, Backend>(logits),
                sequence,
-               offset);
+               offset,
+               unit);
 }
 
 /// Verifies the drafts d[m] = tokens[count + m], m < n, by rejection sampling: with p[m] the
@@ -109,14 +152,28 @@ void draw_drafts(context<Backend>& context,
 /// does not where it draws. A draft of weight 0 is taken for the only token that its head drafts,
 /// which is true where no logit of the head is a number. -1 where nothing is left of p.
 ///
-/// predicted [n + 1], logits [n + 1, V], weights [n, V], n >= 0. Nothing that is told of row m
-/// depends on what stands behind it. Throws mtp::error as choose_tokens, and on other shapes.
+/// Nothing that is told of row m depends on what stands behind it, unless drafts are verified as a
+/// block (Sun et al. 2024, arXiv 2403.10444, algorithm 2). Then, with
+///
+///     r[0] = 1,  r[m + 1] = min(r[m] p[m, d[m]] / q[m, d[m]], 1)
+///     z[m] = sum over v of max(r[m] p[m, v] - q[m, v], 0)
+///     h[m] = z[m] / (z[m] + 1 - r[m]) for 0 < m < n, 1 where r[m] = 1,  h[n] = r[n]
+///     a    = the largest m with u[m - 1] < h[m], 0 if there is none
+///
+/// predicted[m] is d[m] for m < a, drawn from max(r[a] p[a] - q[a], 0) for m = a < n, and drawn
+/// from p[m] for m = n and all other m > a, where it counts only behind a token that happens to be
+/// the draft. Bits are of round `count`. r, z and h are computed in f64; residuals are rounded down
+/// to multiples of 2^-60.
+///
+/// predicted [n + 1], logits [n + 1, V], weights [n, V], n >= 0. Throws mtp::error as
+/// choose_tokens, and on other shapes.
 template <detail::scalar_or_const S, detail::matrix_shape Shape, class Backend>
 void reject_drafts(context<Backend>& context,
                    out_tokens<Backend> predicted,
                    view<S, Shape, Backend> logits,
                    in_matrix<index_t, Backend> weights,
-                   std::type_identity_t<sequence_view<Backend>> sequence) {
+                   std::type_identity_t<sequence_view<Backend>> sequence,
+                   draft_unit unit) {
   const char* const name = "reject_drafts";
   check(logits.extent(0) >= 1, name, ": expected at least one row of logits");
   detail::check_ruled_rows(name, "predicted", predicted, logits, sequence);
@@ -127,19 +184,20 @@ void reject_drafts(context<Backend>& context,
                predicted,
                detail::in_matrix_of<S, Backend>(logits),
                weights,
-               sequence);
+               sequence,
+               unit);
 }
 
 /// @cond
-// Calls with tensors, and what calls are told that fit no operation above.
+// Overloads for tensors, and messages for calls that match no declaration above.
 MTP_OPERATION(draw_drafts,
               as_dynamic_operand,
-              "expected (context, drafts [M], weights [M, V], logits [M, V], sequence, offset), of "
-              "one backend, logits of f64, f32 or bf16")
+              "expected (context, drafts [M], weights [M, V], logits [M, V], sequence, offset, "
+              "unit), of one backend, logits of f64, f32 or bf16")
 MTP_OPERATION(reject_drafts,
               as_dynamic_operand,
-              "expected (context, predicted [n + 1], logits [n + 1, V], weights [n, V], sequence), "
-              "of one backend, logits of f64, f32 or bf16")
+              "expected (context, predicted [n + 1], logits [n + 1, V], weights [n, V], sequence, "
+              "unit), of one backend, logits of f64, f32 or bf16")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

@@ -98,19 +98,21 @@ void rope_attention_cached_forward(context<Backend>& context,
 }
 
 /// @cond
-// Calls with tensors, and what calls are told that fit no operation above.
-MTP_OPERATION(rope_attention_forward,
-              as_dynamic_operand,
-              "views and weights must be of the context's backend, and of one element type or its "
-              "accumulator type")
-MTP_OPERATION(rope_attention_backward,
-              as_dynamic_operand,
-              "views and weights must be of the context's backend, and of one element type or its "
-              "accumulator type")
+// Overloads for tensors, and messages for calls that match no declaration above.
+MTP_OPERATION(
+    rope_attention_forward,
+    as_dynamic_operand,
+    "expected (context, out [N, H, E], statistics [N, 2H], q, k, v, table [P, E], batch), of one "
+    "backend and element type, statistics and table of its accumulator type")
+MTP_OPERATION(
+    rope_attention_backward,
+    as_dynamic_operand,
+    "expected (context, dq, dk, dv, dout, q, k, v, out, statistics [N, 2H], table [P, E], batch), "
+    "of one backend and element type, statistics and table of its accumulator type")
 MTP_OPERATION(rope_attention_cached_forward,
               as_dynamic_operand,
-              "views and weights must be of the context's backend, and of one element type or its "
-              "accumulator type")
+              "expected (context, out [M, H, E], cache, q, k, v, table [P, E], positions [M], "
+              "runs), of one backend and element type, table of its accumulator type")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

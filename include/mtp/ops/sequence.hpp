@@ -145,7 +145,7 @@ void accept_drafts(context<Backend>& context,
 }
 
 /// @cond
-// Calls with tensors, and what calls are told that fit no operation above.
+// Overloads for tensors, and messages for calls that match no declaration above.
 MTP_OPERATION(select_rows,
               as_dynamic_operand,
               "expected (context, positions [M], ids [M], sequence, offset, ahead), of one backend")

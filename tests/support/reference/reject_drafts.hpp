@@ -30,11 +30,15 @@ token_law law_of(const std::vector<Weight>& weights) {
   return law;
 }
 
-/// u of a purpose: 0x44 drafts, 0x41 accepts, 0x52 draws where nothing was accepted.
-inline long double uniform_at(const rule_of_choice& rule, index_t position, std::uint32_t purpose) {
+/// u of a purpose: 0x44 drafts, 0x41 accepts, 0x52 draws where nothing was accepted. Blocks have
+/// rounds.
+inline long double uniform_at(const rule_of_choice& rule,
+                              index_t position,
+                              std::uint32_t purpose,
+                              index_t round = 0) {
   const auto at = static_cast<std::uint64_t>(position);
   const auto words = philox::block(
-      {{0,
+      {{static_cast<std::uint32_t>(round),
         static_cast<std::uint32_t>(purpose + (at >> 32) * 256),
         static_cast<std::uint32_t>(at),
         rule.sequence}},
@@ -71,6 +75,43 @@ inline token_law residual(const token_law& p, const token_law& q) {
   }
   return law_of(rest);
 }
+
+/// max(r p - q, 0), to a sum of `sum`, which it writes.
+inline token_law block_residual(const token_law& p,
+                                const token_law& q,
+                                long double r,
+                                long double* sum) {
+  token_law rest;
+  *sum = 0;
+  for (std::size_t v = 0; v < p.size(); ++v) {
+    rest.push_back(std::max(r * p[v] - q[v], 0.0L));
+    *sum += rest.back();
+  }
+  return law_of(rest);
+}
+
+/// A block of n drafts d: r of each place 0 .. n, and with what probability exactly so many drafts
+/// are kept, if those of more are not. p, q: of the places that have drafts.
+struct verified_block {
+  std::vector<long double> r, keeps;
+
+  verified_block(const std::vector<token_law>& p,
+                 const std::vector<token_law>& q,
+                 const std::vector<token_t>& d) {
+    const std::size_t n = d.size();
+    r.push_back(1);
+    keeps.push_back(1);
+    for (std::size_t m = 0; m < n; ++m) {
+      const auto at = static_cast<std::size_t>(d[m]);
+      r.push_back(std::min(1.0L, r[m] * p[m][at] / q[m][at]));
+      long double z = 0;
+      if (m + 1 < n) {
+        block_residual(p[m + 1], q[m + 1], r[m + 1], &z);
+      }
+      keeps.push_back(m + 1 == n || r[m + 1] == 1 ? r[m + 1] : z / (z + 1 - r[m + 1]));
+    }
+  }
+};
 
 /// What reject_drafts predicts at a position: `draft` is -1 behind the last draft.
 inline token_t verified(

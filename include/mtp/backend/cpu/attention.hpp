@@ -53,7 +53,7 @@ struct cpu_attention_ops {
     return num_key_value_heads * packed_head<S>::storage(capacity, head_dim);
   }
 
-  /// Bytes of workspace that these operations want at most: `rows` rows in sequences or caches of
+  /// The most bytes of workspace that these operations need: `rows` rows in sequences or caches of
   /// at most `length` positions, with all query heads `query_size` wide and all key/value heads
   /// `key_value_size`.
   template <scalar S>

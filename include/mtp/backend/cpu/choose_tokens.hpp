@@ -225,7 +225,8 @@ struct cpu_choose_tokens_ops {
   template <scalar S>
   static constexpr index_t choose_tokens_workspace(index_t rows, index_t vocabulary, index_t) {
     return arena_bytes(rows * vocabulary, sizeof(accumulate_t<S>)) +
-           arena_bytes(rows * vocabulary, sizeof(std::uint64_t));
+           arena_bytes(rows * vocabulary, sizeof(std::uint64_t)) +
+           4 * arena_bytes(rows, sizeof(std::uint64_t));
   }
 };
 

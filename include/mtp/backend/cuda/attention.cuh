@@ -24,7 +24,7 @@ struct cuda_attention_ops {
     return 2 * num_key_value_heads * capacity * head_dim;
   }
 
-  /// Bytes of workspace that these operations want at most: `rows` rows in sequences or caches of
+  /// The most bytes of workspace that these operations need: `rows` rows in sequences or caches of
   /// at most `length` positions, with all query heads `query_size` wide and all key/value heads
   /// `key_value_size`. Two numbers for each row and head where there are gradients; a partial
   /// result for each split of a cache.

@@ -14,8 +14,8 @@
 namespace mtp::inline MTP_ABI::cuda_detail {
 
 /// Widths of heads of bf16 that kernels with matrix instructions are made for: multiples of 16 up
-/// to 128. All others take the simple kernels. Whoever knows the width names it alone and compiles
-/// these kernels once: ops::attention_forward<head_widths<64>>(context, ..).
+/// to 128. All others take the simple kernels. A caller that knows the width names it alone, and
+/// compiles these kernels once: ops::attention_forward<head_widths<64>>(context, ..).
 template <int... Widths>
 struct head_widths {
   /// body<E>() if the width is one of these. Returns whether it is.

@@ -174,7 +174,7 @@ class matrix_attention {
           function_,
           ": ",
           count,
-          " positions are more than kernels count");
+          " positions are more than an int can count in kernels");
     return static_cast<int>(count);
   }
 

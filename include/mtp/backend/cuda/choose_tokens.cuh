@@ -381,7 +381,8 @@ struct cuda_choose_tokens_ops {
   template <scalar S>
   static constexpr index_t choose_tokens_workspace(index_t rows, index_t vocabulary, index_t) {
     return arena_bytes(rows * vocabulary, sizeof(accumulate_t<S>)) +
-           arena_bytes(rows * vocabulary, sizeof(whole_number));
+           arena_bytes(rows * vocabulary, sizeof(whole_number)) +
+           3 * arena_bytes(rows, sizeof(whole_number));
   }
 
  private:

@@ -1,87 +1,21 @@
 // Drafts drawn from a head's distribution and verified by rejection, on a GPU. Contracts:
 // ops/reject_drafts.hpp.
 //
-// A block for each row, which finds weights as choose_tokens does. A token is drawn from whole
-// numbers: each thread adds up a piece of the row, one thread finds the piece and then the token,
-// so that the result is that of adding up in order. Beside what choose_tokens reads, the weights
-// are read twice, and V / threads of them once more by one thread.
+// A block for each row, which finds weights as choose_tokens does. Beside what choose_tokens reads,
+// the weights are read twice, and V / threads of them once more by one thread.
 #pragma once
 
 #include <cstdint>
 
 #include "mtp/backend/cuda/choose_tokens.cuh"
 #include "mtp/backend/cuda/launch.cuh"
+#include "mtp/backend/cuda/verify_block.cuh"
+#include "mtp/backend/cuda/weigh_row.cuh"
 #include "mtp/core/position_bits.hpp"
 #include "mtp/core/view.hpp"
 #include "mtp/ops/reject_drafts.hpp"
 
 namespace mtp::inline MTP_ABI::cuda_detail {
-
-using mtp::detail::weight_product;
-
-/// Shared memory of a block.
-template <class A>
-struct rejection_memory {
-  choice_memory<A> choice;
-  weight_product pieces[choose_tokens_policy::threads];
-};
-
-/// marks = the weights of what the rule keeps, 0 for the others. Returns their sum; every thread
-/// gets it, and may read all weights afterwards.
-template <class A>
-__device__ __forceinline__ whole_number weigh_row(choice_of_row<A>& row,
-                                                  choice_memory<A>& shared,
-                                                  const mtp::detail::sampling_numbers& rule) {
-  const largest<A> first = largest_of(row, shared);
-  const auto weight = [&](index_t v) -> whole_number {
-    return mtp::detail::probability_weight(
-        mtp::detail::scaled_logit(row.x[v], first.value, rule.temperature));
-  };
-  const bool is_single = first.at < 0 || rule.temperature == 0;
-  const whole_number least = is_single ? 0 : keep_by_rule(row, rule, weight);
-  return row.sum([&](index_t v) {
-    const bool is_kept = is_single ? v == first.at : row.is_kept(v);
-    const whole_number own = is_kept ? weight(v) : 0;
-    return row.marks[v] = own >= least ? own : 0;
-  });
-}
-
-/// The first token up to which more than bits / 2^64 of the sum of weights lies; -1 for a sum of 0.
-/// Thread 0 gets it. Thread t has tokens [t E, (t + 1) E).
-template <class Weight>
-__device__ __forceinline__ token_t token_at_share(index_t V,
-                                                  std::uint64_t bits,
-                                                  weight_product* pieces,  // [blockDim.x], shared
-                                                  const Weight& weight) {
-  const index_t threads = blockDim.x, each = (V + threads - 1) / threads;
-  const auto end_of = [&](index_t thread) {
-    return (thread + 1) * each < V ? (thread + 1) * each : V;
-  };
-  weight_product own = 0;
-  for (index_t v = threadIdx.x * each; v < end_of(threadIdx.x); ++v) {
-    own += weight(v);
-  }
-  pieces[threadIdx.x] = own;
-  __syncthreads();
-  token_t found = -1;
-  if (threadIdx.x == 0) {
-    weight_product sum = 0;
-    for (index_t t = 0; t < threads; ++t) {
-      sum += pieces[t];
-    }
-    weight_product rest = mtp::detail::share_of(bits, sum);
-    index_t piece = 0;
-    while (piece < threads && rest >= pieces[piece]) {
-      rest -= pieces[piece++];
-    }
-    for (index_t v = piece * each; piece < threads && found < 0 && v < end_of(piece); ++v) {
-      const weight_product of_token = weight(v);
-      found = rest < of_token ? static_cast<token_t>(v) : -1;
-      rest -= found < 0 ? of_token : 0;
-    }
-  }
-  return found;
-}
 
 template <class S, int Block>
 __global__ void __launch_bounds__(Block)
@@ -94,18 +28,20 @@ __global__ void __launch_bounds__(Block)
                        index_t stride,
                        index_t V,
                        sampled_sequence sequence,
-                       index_t offset) {
+                       index_t offset,
+                       draft_unit unit) {
   using A = accumulate_t<S>;
   rejection_memory<A>& shared = *dynamic_shared<rejection_memory<A>>();
   const index_t m = blockIdx.x;
   const mtp::detail::sampling_numbers rule(sequence.integers, sequence.reals, sequence.room);
-  const index_t position = sequence.state[sequence_count] + offset + m;
+  const index_t count = sequence.state[sequence_count], position = count + offset + m;
   choice_of_row<A> row{x + m * V, marks + m * V, V, shared.choice.sizes};
   adjust_row(row, logits + m * stride, sequence, rule, position);
   weigh_row(row, shared.choice, rule);
   row.for_each(
       [&](index_t v) { weights[m * weights_stride + v] = static_cast<index_t>(row.marks[v]); });
-  const position_bits bits(rule.noise_seed, rule.sequence, position);
+  const position_bits bits(
+      rule.noise_seed, rule.sequence, position, mtp::detail::round_of(unit, count));
   const token_t drawn = token_at_share(
       V, bits(position_bits::draft), shared.pieces, [&](index_t v) { return row.marks[v]; });
   if (threadIdx.x == 0) {
@@ -170,7 +106,8 @@ struct cuda_reject_drafts_ops {
                           matrix_view<index_t, cuda> weights,
                           matrix_view<const S, cuda> logits,
                           const sequence_view<cuda>& sequence,
-                          index_t offset) {
+                          index_t offset,
+                          draft_unit unit) {
     const index_t M = logits.extent(0), V = logits.extent(1);
     const bool is_short = V <= policy::short_row;
     const arena::scope scope(context.workspace());
@@ -191,7 +128,8 @@ struct cuda_reject_drafts_ops {
            logits.stride(0),
            V,
            sampled_sequence(sequence),
-           offset);
+           offset,
+           unit);
   }
 
   template <scalar S>
@@ -199,7 +137,12 @@ struct cuda_reject_drafts_ops {
                             vector_view<token_t, cuda> predicted,
                             matrix_view<const S, cuda> logits,
                             matrix_view<const index_t, cuda> weights,
-                            const sequence_view<cuda>& sequence) {
+                            const sequence_view<cuda>& sequence,
+                            draft_unit unit) {
+    if (unit == draft_unit::block) {
+      verify_block<S>(context, predicted, logits, weights, sequence);
+      return;
+    }
     const index_t M = logits.extent(0), V = logits.extent(1);
     const bool is_short = V <= policy::short_row;
     const arena::scope scope(context.workspace());

@@ -94,8 +94,8 @@ struct independent_head {
     }
   };
 
-  /// Bytes of workspace that its operations want at most, in a training pass over N rows, sequences
-  /// of `length`.
+  /// The most bytes of workspace that its operations need, in a training pass over N rows,
+  /// sequences of `length`.
   static constexpr index_t workspace(index_t N, index_t, index_t threads) {
     constexpr index_t C = Config.hidden_size;
     return (std::max)(ops_of<Backend>::template linear_workspace<S>(N, C, C, threads),

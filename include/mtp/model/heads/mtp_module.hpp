@@ -88,8 +88,8 @@ struct mtp_module {
     }
   };
 
-  /// Bytes of workspace that its operations want at most, in a training pass over N rows, sequences
-  /// of `length`.
+  /// The most bytes of workspace that its operations need, in a training pass over N rows,
+  /// sequences of `length`.
   static constexpr index_t workspace(index_t N, index_t length, index_t threads) {
     return (std::max)(block_type::workspace(N, length, threads), combine_bytes(N, threads));
   }

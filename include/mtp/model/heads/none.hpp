@@ -43,8 +43,8 @@ struct none_head {
     }
   };
 
-  /// Bytes of workspace that its operations want at most, in a training pass over N rows, sequences
-  /// of `length`: it has none.
+  /// The most bytes of workspace that its operations need, in a training pass over N rows,
+  /// sequences of `length`: it has none.
   static constexpr index_t workspace(index_t, index_t, index_t) { return 0; }
 
   /// Where the caller puts the norm of the trunk's stream before run.  [N, C]

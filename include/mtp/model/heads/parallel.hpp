@@ -110,8 +110,8 @@ struct parallel_head {
     }
   };
 
-  /// Bytes of workspace that its operations want at most, in a training pass over N rows, sequences
-  /// of `length`.
+  /// The most bytes of workspace that its operations need, in a training pass over N rows,
+  /// sequences of `length`.
   static constexpr index_t workspace(index_t N, index_t length, index_t threads) {
     return (std::max)(block_type::workspace(N, length, threads),
                       ops_of<Backend>::template row_workspace<S>(N, Config.hidden_size, threads));
@@ -190,7 +190,7 @@ struct parallel_head {
       return made;
     }
 
-    /// Bytes of workspace that its passes want at most.
+    /// The most bytes of workspace that its passes need.
     static constexpr index_t workspace(index_t slots, index_t threads) {
       return (std::max)(block_type::decode_workspace(limits::drafter_rows(slots), threads),
                         logits_workspace<Config, Backend, S>(slots * max_depth, threads));

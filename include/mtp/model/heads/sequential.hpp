@@ -114,8 +114,8 @@ struct sequential_head {
   /// Where the caller puts the norm of the trunk's stream before run.  [N, C]
   static matrix next_token_rows(const activations& a, index_t N) { return a.hidden.slice(0, 0, N); }
 
-  /// Bytes of workspace that its operations want at most, in a training pass over N rows, sequences
-  /// of `length`.
+  /// The most bytes of workspace that its operations need, in a training pass over N rows,
+  /// sequences of `length`.
   static constexpr index_t workspace(index_t N, index_t length, index_t threads) {
     return (std::max)(module_type::workspace(N, length, threads),
                       ops_of<Backend>::template row_workspace<S>(N, Config.hidden_size, threads));

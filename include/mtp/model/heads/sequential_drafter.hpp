@@ -55,7 +55,7 @@ class sequential_drafter {
     return made;
   }
 
-  /// Bytes of workspace that its passes want at most.
+  /// The most bytes of workspace that its passes need.
   static constexpr index_t workspace(index_t slots, index_t threads) {
     return (std::max)(module_type::decode_workspace(limits::drafter_rows(slots), threads),
                       logits_workspace<Config, Backend, S>(slots, threads));

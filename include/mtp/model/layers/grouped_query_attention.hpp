@@ -135,8 +135,8 @@ struct grouped_query_attention {
     copy(context, all(to), all(from));
   }
 
-  /// Bytes of workspace that its operations want at most, in a training pass over N rows, sequences
-  /// of `length`.
+  /// The most bytes of workspace that its operations need, in a training pass over N rows,
+  /// sequences of `length`.
   static constexpr index_t workspace(index_t N, index_t length, index_t threads) {
     using ops = ops_of<Backend>;
     return (std::max)({ops::template linear_workspace<S>(N, qkv_size, C, threads),

@@ -60,8 +60,8 @@ struct swiglu_layer {
   /// Gradients that live only within a backward pass: of the same shapes.
   using scratch = activations;
 
-  /// Bytes of workspace that its operations want at most, in a training pass over N rows, sequences
-  /// of `length`.
+  /// The most bytes of workspace that its operations need, in a training pass over N rows,
+  /// sequences of `length`.
   static constexpr index_t workspace(index_t N, index_t length, index_t threads) {
     using ops = ops_of<Backend>;
     static_cast<void>(length);
