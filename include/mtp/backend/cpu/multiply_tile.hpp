@@ -1,6 +1,7 @@
 // The innermost loop of products: a tile of rows times panels of columns, in registers.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <type_traits>
@@ -105,11 +106,17 @@ inline void multiply_tile(index_t inner_size,
     const Real* a_step = a.data;
     const index_t a_row = a.row, a_stride = a.step;
     const Weight* b_step = b;
+    const Weight* ahead = b + prefetch_steps * panel_width<Real>;
+    const index_t last_steps = (std::max<index_t>)(inner_size - prefetch_steps, 0);
     for (index_t p = 0; p < inner_size; ++p) {
+      if (Rows < tile_rows && p == last_steps) {
+        ahead +=
+            (Panels - 1) * b_panel;  // these panels have come: the first steps of the next ones
+      }
       packet<Real> right[columns];
       unroll<columns>([&](auto q) __attribute__((always_inline)) {
         if constexpr (Rows < tile_rows) {
-          __builtin_prefetch(b_step + offset(q, b_panel) + prefetch_steps * panel_width<Real>);
+          __builtin_prefetch(ahead + offset(q, b_panel));
         }
         right[q] = load<Real>(b_step + offset(q, b_panel));
         if constexpr (Rows > 1 && Rows < tile_rows) {
@@ -122,6 +129,7 @@ inline void multiply_tile(index_t inner_size,
           });
       a_step += a_stride;
       b_step += panel_width<Real>;
+      ahead += panel_width<Real>;
     }
     if constexpr (Shape == tile_shape::triangle) {
       unroll<Rows - 1>([&](auto step) __attribute__((always_inline)) {

@@ -8,8 +8,8 @@
 
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
-/// Multiply-adds below which a second thread costs more than it saves: about 2 us of one core.
-inline constexpr index_t serial_work = 1 << 16;
+/// Multiply-adds below which a second thread costs more than it saves: less than 1 us of one core.
+inline constexpr index_t serial_work = 1 << 14;
 
 /// From this many panels on, rows that collide in the cache are copied: each copy serves all
 /// panels.
