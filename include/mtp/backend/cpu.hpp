@@ -61,6 +61,9 @@ struct backend_traits<cpu> : host_backend<cpu_context> {
                cpu_detail::cpu_reject_drafts_ops,
                cpu_detail::cpu_best_tokens_ops {};
 
+  /// Operations take trees of drafts.
+  static constexpr bool decodes_trees = true;
+
   /// A context that computes on the calling thread. It has no workspace, so it is cheap to make.
   static cpu_context calling_thread() { return cpu_context({.threads = 1, .workspace_bytes = 0}); }
 
