@@ -22,16 +22,9 @@
 #include "mtp/decode/generation_progress.hpp"
 #include "mtp/decode/generation_snapshot.hpp"
 #include "mtp/decode/prefix_sharing.hpp"
+#include "mtp/decode/request_state.hpp"
 
 namespace mtp::inline MTP_ABI {
-
-/// Where a request stands.
-enum class request_state {
-  waiting,  ///< for a slot
-  reading,  ///< its prompt is run, a piece in each cycle, and what it had written when restored
-  writing,  ///< tokens are generated
-  done,     ///< the result is there, or what ended it
-};
 
 /// Generates with a model for many requests at once. Each has a prompt, options and a seed of its
 /// own, and takes a slot while it is at work; when one ends, the request that has waited longest
@@ -86,7 +79,8 @@ class batch_generator {
                              options,
                              Config.vocab_size,
                              Config.max_position_embeddings,
-                             Config.prediction.depth);
+                             Config.prediction.depth,
+                             no_trees<Config, Backend, S>);
     const request_number number = next_;
     request& made = requests_[number];
     made.prompt.assign(prompt.begin(), prompt.end());
@@ -199,7 +193,8 @@ class batch_generator {
   /// has changed then.
   void restore(snapshot_type snapshot) {
     check(next_ == 0, "batch_generator::restore: requests have been submitted already");
-    detail::check_snapshot(snapshot, Config.vocab_size, Config.max_position_embeddings);
+    detail::check_snapshot(
+        snapshot, Config.vocab_size, Config.max_position_embeddings, no_trees<Config, Backend, S>);
     std::map<request_number, request> restored;
     std::deque<request_number> waiting;
     for (auto& each : snapshot.requests) {
