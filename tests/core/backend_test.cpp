@@ -146,6 +146,9 @@ struct rows_in_words : least {
 struct invariant : least {
   static constexpr index_t invariant_rows = 8;
 };
+struct grower : least {
+  static constexpr bool decodes_trees = true;
+};
 struct host : least {
   static constexpr bool is_host_memory = true;
   static context calling_thread();
@@ -172,6 +175,7 @@ constexpr int backends = (0 + ... + (backend<with<Traits>> ? 1 : 0));
 
 TEST_CASE("what has all that backend_traits lists is a backend") {
   static_assert(backends<least, invariant, host> == 3);
+  static_assert(!decodes_trees<with<least>> && decodes_trees<with<grower>>);
 }
 
 TEST_CASE("what lacks one member is none") {

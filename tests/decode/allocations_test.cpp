@@ -49,9 +49,13 @@ void check_silent() {
         options.stop_tokens = {5, 6, 5};
         options.log_probabilities = true;
         options.schedule = temperature == 0 ? draft_schedule::adaptive : draft_schedule::constant;
+        options.tree = {};
         if (temperature == 0) {
           options.sampling = {};
           options.stop_tokens = {};
+        }
+        if (no_trees<Config, cpu, float> == nullptr && temperature > 0) {
+          options.tree = draft_tree::by_confidence(7);
         }
         generator.generate(prompt, options);
         const index_t before_streamed = streamed;

@@ -329,6 +329,16 @@ TEST_CASE("each operation supports a call that compiles, and none that is change
   CALL(load_rows, higher, fixed, matrix, in_matrix, in_positions);
   CALL(append_drafts, higher, fixed, text, in_tokens, index_t);
   CALL(accept_drafts, higher, fixed, text, in_tokens, index_t);
+  CALL(grow_tree,
+       higher,
+       fixed,
+       text,
+       matrix_view<const token_t, cpu>,
+       matrix_view<const double, cpu>,
+       draft_tree);
+  CALL(accept_tree, higher, fixed, text, in_tokens, index_t);
+  CALL(keep_path, higher, fixed, cache_view<float, cpu>, text, index_t);
+  CALL(exclude_tokens, higher, fixed, matrix, in_tokens);
   CALL(choose_tokens, higher, fixed, tokens, in_matrix, text, index_t);
   CALL(draw_drafts, higher, fixed, tokens, whole_rows, in_matrix, text, index_t, draft_unit);
   CALL(reject_drafts, higher, fixed, tokens, in_matrix, in_whole_rows, text, draft_unit);

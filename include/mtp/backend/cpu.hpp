@@ -25,6 +25,7 @@
 #include "mtp/backend/cpu/sequence.hpp"
 #include "mtp/backend/cpu/softmax.hpp"
 #include "mtp/backend/cpu/swiglu.hpp"
+#include "mtp/backend/cpu/tree.hpp"
 #include "mtp/backend/cpu/weight_layout.hpp"
 #include "mtp/backend/host.hpp"
 
@@ -57,9 +58,13 @@ struct backend_traits<cpu> : host_backend<cpu_context> {
                cpu_detail::cpu_optimizer_ops,
                cpu_detail::cpu_random_ops,
                cpu_detail::cpu_sequence_ops,
+               cpu_detail::cpu_tree_ops,
                cpu_detail::cpu_choose_tokens_ops,
                cpu_detail::cpu_reject_drafts_ops,
                cpu_detail::cpu_best_tokens_ops {};
+
+  /// Operations take trees of drafts.
+  static constexpr bool decodes_trees = true;
 
   /// A context that computes on the calling thread. It has no workspace, so it is cheap to make.
   static cpu_context calling_thread() { return cpu_context({.threads = 1, .workspace_bytes = 0}); }

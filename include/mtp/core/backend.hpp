@@ -44,6 +44,9 @@ namespace mtp::inline MTP_ABI {
 ///     prefill_rows                 rows of a prompt that a pass takes
 ///     invariant_rows               number of rows up to which a row's bits do not depend on the
 ///                                  others; left out where any number is allowed
+///     decodes_trees                whether operations take trees of drafts (row_run::parents);
+///     left
+///                                  out: they do not
 ///     cycles_ahead                 decoding cycles submitted before the first one is read
 ///     mailbox(context, bytes, slots)
 ///                                  copies a few bytes out without a wait:
@@ -124,6 +127,15 @@ struct host_memory {};
 template <class Backend>
 concept host_accessible =
     std::same_as<Backend, host_memory> || backend_traits<Backend>::is_host_memory;
+
+/// The backend's operations take trees of drafts.
+template <class Backend>
+inline constexpr bool decodes_trees = [] {
+  if constexpr (requires { backend_traits<Backend>::decodes_trees; }) {
+    return static_cast<bool>(backend_traits<Backend>::decodes_trees);
+  }
+  return false;
+}();
 
 /// The object that operations of a backend run on; always their first argument.
 template <class Backend>

@@ -10,7 +10,11 @@ namespace mtp::inline MTP_ABI {
 /// the other.
 struct row_run {
   index_t slot = 0;  ///< of the sequence
-  index_t rows = 0;  ///< how many rows of the pass, at consecutive positions
+  index_t rows = 0;  ///< how many rows of the pass, at consecutive positions unless they are a tree
+  /// Where the rows are a tree of drafts: for each row of the run, which one stands in front of it,
+  /// a lower number; the first row has none, and its number is not read. In the backend's memory;
+  /// null: each row stands behind the one before it.  [rows]
+  const index_t* parents = nullptr;
 };
 
 /// The cache of one attention layer for the sequences of `slots` slots: for each, `capacity`

@@ -22,6 +22,7 @@
 #include "mtp/decode/generation_progress.hpp"
 #include "mtp/decode/generation_snapshot.hpp"
 #include "mtp/decode/prefix_sharing.hpp"
+#include "mtp/decode/request_state.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -78,7 +79,8 @@ class batch_generator {
                              options,
                              Config.vocab_size,
                              Config.max_position_embeddings,
-                             Config.prediction.depth);
+                             Config.prediction.depth,
+                             no_trees<Config, Backend, S>);
     const request_number number = next_;
     request& made = requests_[number];
     made.prompt.assign(prompt.begin(), prompt.end());
@@ -191,7 +193,8 @@ class batch_generator {
   /// has changed then.
   void restore(snapshot_type snapshot) {
     check(next_ == 0, "batch_generator::restore: requests have been submitted already");
-    detail::check_snapshot(snapshot, Config.vocab_size, Config.max_position_embeddings);
+    detail::check_snapshot(
+        snapshot, Config.vocab_size, Config.max_position_embeddings, no_trees<Config, Backend, S>);
     std::map<request_number, request> restored;
     std::deque<request_number> waiting;
     for (auto& each : snapshot.requests) {

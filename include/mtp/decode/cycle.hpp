@@ -7,17 +7,17 @@
 #include <chrono>
 #include <cstddef>
 #include <functional>
-#include <memory>
 #include <span>
 #include <type_traits>
 #include <vector>
 
 #include "mtp/core/error.hpp"
 #include "mtp/core/view.hpp"
-#include "mtp/decode/cycle_recordings.hpp"
 #include "mtp/decode/decoder.hpp"
 #include "mtp/decode/generation.hpp"
+#include "mtp/decode/recorded_cycles.hpp"
 #include "mtp/decode/sequence_memory.hpp"
+#include "mtp/decode/slot_step.hpp"
 #include "mtp/model/draft_vocabulary.hpp"
 #include "mtp/model/pass_rows.hpp"
 #include "mtp/ops/best_tokens.hpp"
@@ -25,37 +25,9 @@
 #include "mtp/ops/linear_cross_entropy.hpp"
 #include "mtp/ops/reject_drafts.hpp"
 #include "mtp/ops/sequence.hpp"
+#include "mtp/ops/tree.hpp"
 
 namespace mtp::inline MTP_ABI {
-
-/// What decides about tokens.
-enum class token_choice {
-  most_likely,                 ///< the largest logit
-  by_rule,                     ///< the rule of the sequence, also about drafts
-  by_rule_with_likely_drafts,  ///< the rule; about drafts the largest logit
-  by_rejection,                ///< the rule; drafts are drawn by it and verified by reject_drafts
-  by_block_rejection,          ///< the same, with draft_unit::block
-};
-
-/// What a cycle does with the sequence in one slot.
-struct slot_step {
-  index_t slot = 0;                                  ///< where
-  index_t drafts = 0;                                ///< tokens to draft, at most D; 0: none
-  token_choice chooses = token_choice::most_likely;  ///< what decides
-  bool log_probabilities = false;                    ///< whether predictions get them
-  bool keeps_states = false;                         ///< whether the drafter may be asked later on
-
-  /// Equal in all.
-  friend constexpr bool operator==(const slot_step&, const slot_step&) = default;
-};
-
-/// What a cycle did for one sequence.
-struct step_outcome {
-  index_t accepted = 0;                ///< drafts; -1: the context was full, nothing was done
-  index_t first_row = 0;               ///< of its rows among those of the cycle
-  const token_t* predicted = nullptr;  ///< behind each row  [drafts + 1]
-  const double* log_probabilities = nullptr;  ///< of these, if asked for  [drafts + 1]
-};
 
 /// Runs cycles. Sequences and the numbers of their confirmed tokens lie in the backend's memory,
 /// and a cycle finds there all that it needs. A backend may therefore be given a cycle before the
@@ -127,12 +99,19 @@ class decoding_cycle {
       made = std::make_unique<draft_vocabulary<Config, Backend, S>>(
           decoder_.model(), tokens, decoder_.slots() * D);
     }
-    recordings_.clear();  // they draft from the one that there was
+    recorded_.clear();  // they draft from the one that there was
     vocabulary_ = std::move(made);
   }
 
   /// Needed before the first step with token_choice::by_rejection or by_block_rejection.
   void reserve_draft_weights() { memory_.reserve_draft_weights(); }
+
+  /// Needed before the first step with a tree of so many rows. No cycle is in flight whose logits
+  /// are still to be read. Throws as decoder::reserve_rows.
+  void reserve_tree_rows(index_t rows) {
+    decoder_.reserve_rows(rows);
+    recorded_.clear();  // they work in the rows that were there before
+  }
 
   /// Runs rows [first, first + rows) of the `count` tokens of a new sequence through the trunk and,
   /// where states are kept, through the head; at most max_step_rows.
@@ -187,8 +166,9 @@ class decoding_cycle {
            step_outcome{report.accepted(step.slot),
                         row,
                         report.predicted() + row,
-                        report.log_probabilities() + row});
-      row += step.drafts + 1;
+                        report.log_probabilities() + row,
+                        step.tree.exists() ? report.path(step.slot) : nullptr});
+      row += step.rows();
     }
   }
 
@@ -211,6 +191,7 @@ class decoding_cycle {
  private:
   using traits = backend_traits<Backend>;
   using clock = std::chrono::steady_clock;
+  static constexpr bool has_trees = no_trees<Config, Backend, S> == nullptr;
   static constexpr std::size_t places = static_cast<std::size_t>(traits::cycles_ahead) + 1;
 
   static hidden_states states_of(bool kept) {
@@ -225,25 +206,34 @@ class decoding_cycle {
   bool is_masked(const slot_step& step) const {
     return masks_[static_cast<std::size_t>(step.slot)].mask != nullptr;
   }
-  /// Sends what is added to the logits of the token at position count + ahead.
-  void send_mask(index_t slot, index_t ahead) {
-    auto& context = decoder_.run_context();
+  /// Sends what is added to the logits of the token behind a text.
+  void send_mask(index_t slot, std::span<const token_t> text) {
     const slot_mask& own = masks_[static_cast<std::size_t>(slot)];
     std::copy(own.logit_bias->begin(), own.logit_bias->end(), bias_.begin());
-    (*own.mask)(memory_.text(context, slot, ahead, text_), bias_);
-    memory_.send_bias(context, slot, bias_);
+    (*own.mask)(text, bias_);
+    memory_.send_bias(decoder_.run_context(), slot, bias_);
+  }
+  /// The same for the token at position count + ahead.
+  void send_mask(index_t slot, index_t ahead) {
+    send_mask(slot, memory_.text(decoder_.run_context(), slot, ahead, text_));
+  }
+
+  /// The sequence of a step as its rows see it.
+  sequence_view<Backend> sequence_of(const slot_step& step, sequence_view<Backend> own) const {
+    return step.tree.exists() ? memory_.in_tree(own, step.tree.rows()) : own;
   }
 
   /// Runs the steps, or replays the recording of equal ones. What the host has a part in is not
   /// recorded.
   void replay(const std::vector<slot_step>& steps) {
-    const bool masked =
-        std::any_of(steps.begin(), steps.end(), [&](const auto& step) { return is_masked(step); });
     const auto function = [&] { run(steps); };
-    if (masked) {
+    if constexpr (std::is_empty_v<typename traits::recording>) {
+      typename traits::recording{}.replay(decoder_.run_context(), function);
+    } else if (std::any_of(
+                   steps.begin(), steps.end(), [&](const auto& step) { return is_masked(step); })) {
       function();
     } else {
-      recordings_.replay(decoder_.run_context(), steps, function);
+      recorded_.replay(decoder_.run_context(), steps, function);
     }
   }
 
@@ -260,25 +250,32 @@ class decoding_cycle {
       if (!tasks_.empty()) {
         decoder_.drafter().draft(context, drafting(), std::span<const draft_task<Backend>>(tasks_));
       }
+      grow_trees(steps);
     }
     const auto drafted = clock::now();
     rows_.clear();
     bool keeps = false;
     pass_rows list;
     for (const slot_step& step : steps) {
-      rows_.push_back({memory_.sequence(step.slot), {-1, step.drafts + 1}});
+      rows_.push_back({sequence_of(step, memory_.sequence(step.slot)), {-1, step.rows()}});
       list.add(step.slot, rows_.back().range);
       keeps = keeps || step.keeps_states;
     }
     const auto logits = decoder_.forward(rows_, states_of(keeps), row_output::logits);  // [M, V]
     const auto verified = clock::now();
     choose(steps, list, logits);
+    constexpr index_t limit = Config.max_position_embeddings;
     for (std::size_t i = 0; i < steps.size(); ++i) {
-      accept_drafts(context,
-                    rows_[i].sequence,
-                    list.part(i, memory_.predicted()),
-                    Config.max_position_embeddings);
+      const auto predicted = list.part(i, memory_.predicted());  // [rows]
+      if constexpr (has_trees) {
+        if (steps[i].tree.exists()) {
+          accept_tree(context, rows_[i].sequence, predicted, limit);
+          continue;
+        }
+      }
+      accept_drafts(context, rows_[i].sequence, predicted, limit);
     }
+    decoder_.keep_paths(rows_, states_of(keeps));
     if constexpr (traits::is_host_memory) {
       const auto seconds = [](auto from, auto to) {
         return std::chrono::duration<double>(to - from).count();
@@ -288,16 +285,34 @@ class decoding_cycle {
     }
   }
 
-  static draft_unit unit_of(const slot_step& step) {
-    return step.chooses == token_choice::by_block_rejection ? draft_unit::block : draft_unit::token;
-  }
-  static bool rejects(const slot_step& step) {
-    return step.chooses == token_choice::by_rejection ||
-           step.chooses == token_choice::by_block_rejection;
+  /// Puts the drafts of trees where their rows are looked up.
+  void grow_trees(std::span<const slot_step> steps) {
+    if constexpr (has_trees) {
+      for (const slot_step& step : steps) {
+        if (step.tree.exists()) {
+          const index_t width = step.tree.width();
+          grow_tree(decoder_.run_context(),
+                    sequence_of(step, memory_.sequence(step.slot)),
+                    memory_.candidate_tokens(step.slot, step.drafts, width),
+                    memory_.candidate_log_probabilities(step.slot, step.drafts, width),
+                    step.tree);
+        }
+      }
+    }
   }
 
   /// What a step drafts, and how.
   draft_task<Backend> task_of(const slot_step& step) {
+    draft_task<Backend> task = chain_of(step);
+    if (step.tree.exists()) {
+      const index_t width = step.tree.width();
+      task.candidates = memory_.candidate_tokens(step.slot, step.drafts, width);
+      task.candidate_log_probabilities =
+          memory_.candidate_log_probabilities(step.slot, step.drafts, width);
+    }
+    return task;
+  }
+  draft_task<Backend> chain_of(const slot_step& step) {
     const auto* const mask =
         is_masked(step) ? &before_choice_[static_cast<std::size_t>(step.slot)] : nullptr;
     switch (step.chooses) {
@@ -307,7 +322,7 @@ class decoding_cycle {
                 step.drafts,
                 mask,
                 memory_.draft_weights(step.slot, step.drafts),
-                unit_of(step)};
+                step.unit()};
       case token_choice::by_rule:
         return {memory_.ruled(step.slot), step.drafts, mask};
       default:
@@ -327,26 +342,28 @@ class decoding_cycle {
       predict(context, predicted, logits);
     }
     for (std::size_t i = 0; i < steps.size(); ++i) {
-      const auto own = list.part(i, predicted);      // [drafts + 1]
-      const auto own_logits = list.part(i, logits);  // [drafts + 1, V]
+      const auto own = list.part(i, predicted);      // [rows]
+      const auto own_logits = list.part(i, logits);  // [rows, V]
+      const auto ruled_sequence = sequence_of(steps[i], memory_.ruled(steps[i].slot));
       if (is_masked(steps[i])) {
-        for (index_t row = 0; row <= steps[i].drafts; ++row) {
-          send_mask(steps[i].slot, row);
-          choose_tokens(context,
-                        own.slice(0, row, 1),
-                        own_logits.slice(0, row, 1),
-                        memory_.ruled(steps[i].slot),
-                        row);
+        for (index_t row = 0; row < steps[i].rows(); ++row) {
+          if (steps[i].tree.exists()) {
+            send_mask(steps[i].slot, memory_.text_of_row(context, ruled_sequence, row, text_));
+          } else {
+            send_mask(steps[i].slot, row);
+          }
+          choose_tokens(
+              context, own.slice(0, row, 1), own_logits.slice(0, row, 1), ruled_sequence, row);
         }
-      } else if (rejects(steps[i]) && steps[i].drafts > 0) {
+      } else if (steps[i].rejects() && steps[i].drafts > 0) {
         reject_drafts(context,
                       own,
                       own_logits,
                       memory_.draft_weights(steps[i].slot, steps[i].drafts),
-                      memory_.ruled(steps[i].slot),
-                      unit_of(steps[i]));
+                      ruled_sequence,
+                      steps[i].unit());
       } else if (steps[i].chooses != token_choice::most_likely) {
-        choose_tokens(context, own, own_logits, memory_.ruled(steps[i].slot), 0);
+        choose_tokens(context, own, own_logits, ruled_sequence, 0);
       } else if (ruled) {
         predict(context, own, own_logits);
       }
@@ -367,7 +384,7 @@ class decoding_cycle {
   typename traits::mailbox reports_;
   std::array<std::vector<slot_step>, places> submitted_steps_;
   std::size_t submitted_ = 0, read_ = 0;
-  cycle_recordings<Backend, slot_step> recordings_;
+  recorded_cycles<Backend> recorded_;
   std::vector<slot_mask> masks_;                             // by slot
   std::vector<std::function<void(index_t)>> before_choice_;  // by slot: send_mask
   std::vector<float> bias_;                                  // [V], where there is a mask

@@ -13,6 +13,7 @@
 #include "mtp/core/tensor.hpp"
 #include "mtp/core/view.hpp"
 #include "mtp/decode/cached_lengths.hpp"
+#include "mtp/decode/decoder_memory.hpp"
 #include "mtp/model/decode_rows.hpp"
 #include "mtp/model/draft_progress.hpp"
 #include "mtp/model/draft_tokens.hpp"
@@ -25,17 +26,6 @@
 #include "mtp/ops/sequence.hpp"
 
 namespace mtp::inline MTP_ABI {
-
-/// What becomes of the hidden states of rows that a decoder runs.
-enum class hidden_states {
-  dropped,  ///< nothing
-  kept,     ///< they are kept for the drafter, which needs those of every confirmed token
-};
-/// What a pass over rows of a sequence is for.
-enum class row_output {
-  none,    ///< its caches
-  logits,  ///< its logits
-};
 
 /// The caches of sequences, one in each slot, and the memory of a step. Rolling back is setting a
 /// length, as far back as the attention layer can. The size of all memory is a constexpr of the
@@ -117,6 +107,23 @@ class decoder {
     static_assert(
         detail::never<Context>,
         "decoder: the context and the model must outlive the decoder, so they need names");
+  }
+
+  /// Takes memory for verifying trees of `rows` rows of every sequence, unless there is enough.
+  /// What was submitted has ended when it returns. Throws mtp::error where memory is used up, and
+  /// for more rows in all than have the bits of single ones.
+  void reserve_rows(index_t rows) {
+    if (for_trees_.count() == 0 || slots() * rows > memory_.logits.extent(0)) {
+      for_trees_ = memory_.widened(*context_, slots(), rows);
+    }
+  }
+
+  /// After accept_tree, and with the rows of the latest forward: what the accepted paths left in
+  /// caches and among hidden states moves to where it would stand without branches.
+  void keep_paths(std::span<const sequence_rows<Backend>> sequences, hidden_states states) {
+    if constexpr (no_trees<Config, Backend, S> == nullptr) {
+      memory_.keep_paths(*context_, sequences, states);
+    }
   }
 
   /// What its operations run on.
@@ -223,19 +230,20 @@ class decoder {
   /// Runs the trunk over rows of sequences in different slots: positions count + range.offset .. of
   /// each, with the tokens that stand there. Which positions these are may be known to the backend
   /// alone; length() does not change. Returns logits [rows, V] if wanted, in the order of the rows,
-  /// else none. Throws mtp::error for more rows than row_limits::trunk_rows, and, where the host
+  /// else none. Throws mtp::error for more rows than there is memory for, and, where the host
   /// knows the positions, if they lie further back than the attention layer can go.
   logits_type forward(std::span<const sequence_rows<Backend>> sequences,
                       hidden_states states,
                       row_output output) {
     pass_rows list;
     for (const sequence_rows<Backend>& each : sequences) {
-      list.add(each.sequence.slot, each.range);
+      list.add(each.sequence.slot, each.range, each.sequence.tree.parents.data());
     }
-    check(list.rows() <= limits::trunk_rows(slots()),
+    const index_t most = memory_.rows.stream.extent(0);
+    check(list.rows() <= most && (!list.has_trees() || for_trees_.count() > 0),
           "decoder::forward: expected at most ",
-          limits::trunk_rows(slots()),
-          " rows, got ",
+          most,
+          list.has_trees() ? " rows and memory for trees (reserve_rows), got " : " rows, got ",
           list.rows());
     if constexpr (backend_traits<Backend>::is_host_memory) {
       for (const sequence_rows<Backend>& each : sequences) {
@@ -250,7 +258,7 @@ class decoder {
     return output == row_output::logits ? logits_of(normed) : memory_.logits.slice(0, 0, 0);
   }
 
-  /// The logits of the latest rows that had any, from the first.  [slots (D + 1), V]
+  /// The logits of the latest rows that had any, from the first.  [slots (D + 1) at least, V]
   const logits_type& logits() const { return memory_.logits; }
 
   /// What drafts the next tokens; see the head kinds.
@@ -265,27 +273,8 @@ class decoder {
   const typename trunk_type::caches& caches() const { return memory_.caches; }
 
  private:
-  using rows_type = decode_rows<Config, Backend, S>;
-
-  struct memory {
-    rows_type rows;      // row_limits::trunk_rows
-    logits_type logits;  // [slots (D + 1), V]
-    typename trunk_type::caches caches;
-    typename head_type::drafter head;
-
-    template <class Arena>
-    static constexpr memory make(Arena& arena, index_t slots) {
-      const auto rows = rows_type::template make<typename trunk_type::block_type,
-                                                 typename trunk_type::dense_block_type>(
-          arena, limits::trunk_rows(slots));
-      const index_t with_logits = slots * max_logit_rows;
-      const logits_type logits(
-          arena.template take<accumulate_t<S>>(with_logits * Config.vocab_size),
-          {with_logits, Config.vocab_size});
-      const auto caches = trunk_type::caches::make(arena, slots);
-      return {rows, logits, caches, head_type::drafter::make(arena, slots)};
-    }
-  };
+  using memory = decoder_memory<Config, Backend, S>;
+  using rows_type = typename memory::rows_type;
 
   static index_t checked(index_t slots) {
     check(slots >= 1 && slots <= possible_slots,
@@ -359,17 +348,19 @@ class decoder {
              const pass_rows& list,
              hidden_states states,
              row_output output) {
-    trunk_type::decode(rows.pass(*context_, *model_, list.runs()),
-                       model_->trunk_layout(),
-                       rows,
-                       memory_.caches,
-                       output == row_output::logits,
-                       states == hidden_states::kept && Config.prediction.drafts(),
-                       [&](matrix hidden) {
-                         if constexpr (Config.prediction.drafts()) {
-                           memory_.head.ring().store(*context_, list, hidden, rows.positions);
-                         }
-                       });
+    trunk_type::decode(
+        rows.pass(*context_, *model_, list.runs()),
+        model_->trunk_layout(),
+        rows,
+        memory_.caches,
+        output == row_output::logits,
+        states == hidden_states::kept && Config.prediction.drafts(),
+        [&](matrix hidden) {
+          if constexpr (Config.prediction.drafts()) {
+            memory_.head.ring().store(
+                *context_, list, hidden, list.has_trees() ? rows.places : rows.positions);
+          }
+        });
     return rows.normed;
   }
 
@@ -378,7 +369,8 @@ class decoder {
   buffer<std::byte, Backend> storage_;
   memory memory_;
   cached_lengths lengths_;
-  std::vector<index_t> host_positions_;  // [max_step_rows]
+  std::vector<index_t> host_positions_;   // [max_step_rows]
+  buffer<std::byte, Backend> for_trees_;  // rows and logits, in place of those in storage_
 };
 
 }  // namespace mtp::inline MTP_ABI

@@ -70,12 +70,15 @@ class draft_lengths {
     });
   }
 
-  /// The cycle of these steps has run.
+  /// The cycle of these steps has run. What trees cost tells nothing of chains.
   void observe(const cycle_type& cycle, std::span<const slot_step> steps) {
     if constexpr (chooses) {
       index_t rows = 0;
       for (const slot_step& step : steps) {
-        rows += step.drafts + 1;
+        if (step.tree.exists()) {
+          return;
+        }
+        rows += step.rows();
       }
       pacer_.observe(
           rows, steps.front().drafts, cycle.seconds(), static_cast<index_t>(steps.size()));

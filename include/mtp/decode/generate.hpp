@@ -135,8 +135,12 @@ auto generator<Config, Backend, S>::generate(std::span<const token_t> prompt,
                                              const options_type& options)
     -> const generation_type& {
   const detail::turn working(at_work_, "generate: called from a callback of the same generator");
-  detail::check_generation(
-      prompt, options, Config.vocab_size, Config.max_position_embeddings, Config.prediction.depth);
+  detail::check_generation(prompt,
+                           options,
+                           Config.vocab_size,
+                           Config.max_position_embeddings,
+                           Config.prediction.depth,
+                           no_trees<Config, Backend, S>);
   const auto start = clock::now();
   cycle_.drop();
   progress_.start(

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "mtp/core/draft_tree.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/core/scalar.hpp"
 #include "mtp/core/view.hpp"
@@ -48,7 +49,9 @@ struct generate_options {
   decode_mode mode = decode_mode::speculative;  ///< a head that drafts nothing decodes plainly
   index_t num_draft_tokens = -1;  ///< drafted in a cycle, up to the model's depth; -1: the depth
   draft_schedule schedule = draft_schedule::constant;  ///< whether it is always as many
-  index_t max_new_tokens = 128;                        ///< generation ends after as many
+  draft_tree tree{};  ///< several drafts for a position, from heads that draft all positions at
+                      ///< once; none: a chain of drafts. The result is the same, bit for bit
+  index_t max_new_tokens = 128;              ///< generation ends after as many
   index_t min_new_tokens = 0;                ///< generated tokens before which nothing stops it
   std::vector<std::vector<token_t>> stop{};  ///< each ends generation, from min_new_tokens on
   std::vector<token_t> stop_tokens{};        ///< each ends it; not chosen before min_new_tokens
@@ -82,14 +85,43 @@ inline void check_tokens(std::span<const token_t> tokens, const char* what, inde
   }
 }
 
+/// Throws mtp::error unless the options' tree goes with the other options and a head of depth D.
+template <class Options>
+void check_draft_tree(const Options& options, index_t D, const char* no_trees) {
+  const index_t rows = options.tree.rows();
+  check(no_trees == nullptr,
+        "generate: expected drafts without a tree, because ",
+        no_trees,
+        ", got a tree of ",
+        rows,
+        " rows");
+  check(options.tree.is_dynamic() || options.tree.depth() <= D,
+        "generate: expected a tree of at most ",
+        D,
+        " positions, the depth of the head, got one of ",
+        options.tree.depth());
+  check(options.num_draft_tokens == -1,
+        "generate: a tree says how many drafts are made, so expected num_draft_tokens -1, got ",
+        options.num_draft_tokens);
+  check(options.schedule == draft_schedule::constant,
+        "generate: a tree says how many drafts are made, so expected draft_schedule::constant, got "
+        "draft_schedule::adaptive");
+  check(options.sampling.verification == draft_verification::compare,
+        "generate: draft_verification::rejection and block verify a chain of drafts, so expected no "
+        "tree, got one of ",
+        rows,
+        " rows");
+}
+
 /// Throws mtp::error unless a prompt can be continued with the options, by a model with a
-/// vocabulary of V tokens and P positions and a head of depth D.
+/// vocabulary of V tokens and P positions and a head of depth D; no_trees: why it takes no trees.
 template <class S, class Backend>
 void check_generation(std::span<const token_t> prompt,
                       const generate_options<S, Backend>& options,
                       index_t V,
                       index_t P,
-                      index_t D) {
+                      index_t D,
+                      const char* no_trees) {
   const auto length = static_cast<index_t>(prompt.size());
   check(length > 0, "generate: the prompt is empty");
   check(
@@ -119,6 +151,9 @@ void check_generation(std::span<const token_t> prompt,
             options.schedule == draft_schedule::constant,
         "generate: with draft_verification::rejection and block the text depends on the number of "
         "drafts, so expected draft_schedule::constant, got draft_schedule::adaptive");
+  if (options.tree.exists()) {
+    check_draft_tree(options, D, no_trees);
+  }
 }
 
 }  // namespace detail

@@ -45,6 +45,9 @@ struct generation {
   std::array<index_t, static_cast<std::size_t>(Depth)> accepted{};  ///< of these, accepted
   std::array<index_t, static_cast<std::size_t>(Depth) + 1>
       cycles{};                ///< that drafted 0, 1, .. D tokens
+  index_t tree_cycles = 0;     ///< of these, that drafted a tree
+  index_t tree_drafts = 0;     ///< drafts of all trees
+  index_t other_branches = 0;  ///< trees of which another branch than the first was accepted
   index_t reused = 0;          ///< positions of the prompt that were in the caches already
   double prefill_seconds = 0;  ///< time for the prompt
   double decode_seconds = 0;   ///< time for what was generated

@@ -50,6 +50,9 @@ class generation_progress {
     text_.assign(prompt.begin(), prompt.end());
     text_.insert(text_.end(), so_far.tokens.begin(), so_far.tokens.end());
     chooses_ = send_rule(cycle);
+    if (options.tree.exists() && is_speculative()) {
+      cycle.reserve_tree_rows(options.tree.rows());
+    }
     result_ = so_far;
     result_.reused = prefilled_;
     result_.end = end_reason::length;
@@ -109,12 +112,19 @@ class generation_progress {
     if (count_ >= P) {
       end(end_reason::context);
     }
-    const index_t n = options_->num_draft_tokens < 0 ? D : options_->num_draft_tokens;
+    const draft_tree tree = options_->tree.first(P - count_ + 1);  // rows that fit
+    const index_t n = options_->tree.exists()          ? (std::min)(tree.depth(), D)
+                      : options_->num_draft_tokens < 0 ? D
+                                                       : options_->num_draft_tokens;
     // Whether there are two tokens follows from the steps, not from how many of them the host has
     // read: under rejection the text depends on the drafts of each cycle.
     const bool drafts = is_speculative() && least_count_ >= 2 && count_ + n <= P;
     ++least_count_;
-    return {slot_, drafts ? n : 0, chooses_, options_->log_probabilities, is_speculative()};
+    slot_step step{slot_, drafts ? n : 0, chooses_, options_->log_probabilities, is_speculative()};
+    if (step.drafts > 0) {
+      step.tree = tree;
+    }
+    return step;
   }
 
   /// Reads what a cycle did for it. Throws what callbacks throw, and mtp::error where no logit was
@@ -129,8 +139,14 @@ class generation_progress {
       ++result_.drafted[static_cast<std::size_t>(k)];
       result_.accepted[static_cast<std::size_t>(k)] += k < outcome.accepted ? 1 : 0;
     }
-    for (index_t row = 0; going_ && row <= outcome.accepted; ++row) {
-      written_token written{outcome.predicted[row], count_, row < outcome.accepted};
+    if (step.tree.exists()) {
+      ++result_.tree_cycles;
+      result_.tree_drafts += step.tree.rows() - 1;
+      result_.other_branches += outcome.row(outcome.accepted) == outcome.accepted ? 0 : 1;
+    }
+    for (index_t j = 0; going_ && j <= outcome.accepted; ++j) {
+      const index_t row = outcome.row(j);
+      written_token written{outcome.predicted[row], count_, j < outcome.accepted};
       check(written.token >= 0,
             "generate: no token can be chosen at position ",
             count_,

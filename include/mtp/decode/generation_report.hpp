@@ -85,6 +85,11 @@ std::string report(const generation<Depth>& result) {
     text += "drafts accepted: " + std::to_string(accepted) + " of " + std::to_string(drafted) +
             ", " + percent_text(share) + "; by place " + places + "\n";
     text += "drafts made: " + lengths + "\n";
+    if (result.tree_cycles > 0) {
+      text += "trees: " + std::to_string(result.tree_drafts) + " drafts in " +
+              std::to_string(result.tree_cycles) + " cycles, another branch than the first in " +
+              std::to_string(result.other_branches) + "\n";
+    }
   }
   if (const double total = result.seconds.total(); total > 0) {
     text += "time: " + percent_text(result.seconds.draft / total) + " drafting, " +

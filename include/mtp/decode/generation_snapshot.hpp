@@ -13,14 +13,6 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// Where a request stands.
-enum class request_state {
-  waiting,  ///< for a slot
-  reading,  ///< its prompt is run, a piece in each cycle, and what it had written when restored
-  writing,  ///< tokens are generated
-  done,     ///< the result is there, or what ended it
-};
-
 /// How far a request is that was not taken.
 enum class request_progress {
   unfinished,  ///< it goes on behind the tokens of its result, or begins
@@ -61,9 +53,12 @@ inline std::string message_of(const std::exception_ptr& thrown) {
 }
 
 /// Throws mtp::error unless a generator of a model with a vocabulary of V tokens, P positions and a
-/// head of the snapshot's depth can go on from it.
+/// head of the snapshot's depth can go on from it; no_trees: why it takes no trees.
 template <class S, class Backend, int Depth>
-void check_snapshot(const generation_snapshot<S, Backend, Depth>& snapshot, index_t V, index_t P) {
+void check_snapshot(const generation_snapshot<S, Backend, Depth>& snapshot,
+                    index_t V,
+                    index_t P,
+                    const char* no_trees) {
   check(snapshot.next >= 0,
         "batch_generator::restore: expected a number of the next request, got ",
         snapshot.next);
@@ -77,7 +72,7 @@ void check_snapshot(const generation_snapshot<S, Backend, Depth>& snapshot, inde
          snapshot.next);
     least = request.number + 1;
     try {
-      check_generation(request.prompt, request.options, V, P, Depth);
+      check_generation(request.prompt, request.options, V, P, Depth, no_trees);
       check_tokens(request.result.tokens, "generated token", V);
     } catch (const error& e) {
       need(false, e.what());

@@ -1,12 +1,14 @@
 // Where the sequences that a cycle works on lie in the backend's memory.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <span>
 
 #include "mtp/core/arena.hpp"
 #include "mtp/core/backend.hpp"
+#include "mtp/core/draft_tree.hpp"
 #include "mtp/core/tensor.hpp"
 #include "mtp/core/view.hpp"
 #include "mtp/decode/generate_options.hpp"
@@ -25,6 +27,11 @@ class sequence_memory {
  public:
   /// Rows of a sequence in a cycle at most.
   static constexpr index_t rows = Config.prediction.depth + 1;
+  /// The same, trees included.
+  static constexpr index_t most_rows =
+      Config.prediction.drafts() && decodes_trees<Backend> ? (std::max)(rows, max_tree_rows) : rows;
+  /// Candidates of a position that a tree is made of at most.
+  static constexpr index_t most_candidates = max_tree_rows - 1;
   /// Tokens that a sequence has room for: one is written behind the last row.
   static constexpr index_t capacity = Config.max_position_embeddings + rows;
 
@@ -45,9 +52,32 @@ class sequence_memory {
     return {tokens(slot), state(slot), views_.rules.at(slot, rule_layout), slot};
   }
 
-  /// Predicted tokens behind the rows of a cycle.  [slots (D + 1)]
+  /// The same sequence with a tree of `rows` rows, which grow_tree fills.
+  sequence_view<Backend> in_tree(sequence_view<Backend> sequence, index_t rows_of_tree) const {
+    const auto own = [&](const auto& all) {
+      return all.slice(0, sequence.slot * most_rows, rows_of_tree);
+    };
+    sequence.tree = {own(views_.parents), own(views_.paths)};
+    return sequence;
+  }
+  /// Candidates of `width` tokens for each of `depths` positions of the sequence in a slot.
+  /// [depths, width]
+  matrix_view<token_t, Backend> candidate_tokens(index_t slot,
+                                                 index_t depths,
+                                                 index_t width) const {
+    return {views_.candidates.data() + slot * (rows - 1) * most_candidates, {depths, width}};
+  }
+  /// The logarithms of their probabilities.  [depths, width]
+  matrix_view<double, Backend> candidate_log_probabilities(index_t slot,
+                                                           index_t depths,
+                                                           index_t width) const {
+    return {views_.candidate_log_probabilities.data() + slot * (rows - 1) * most_candidates,
+            {depths, width}};
+  }
+
+  /// Predicted tokens behind the rows of a cycle.  [slots most_rows]
   const vector_view<token_t, Backend>& predicted() const { return views_.predicted; }
-  /// Their log-probabilities, where a cycle gives any.  [slots (D + 1)]
+  /// Their log-probabilities, where a cycle gives any.  [slots most_rows]
   const vector_view<double, Backend>& log_probabilities() const { return views_.log_probabilities; }
 
   /// Where the n best tokens of one row are put.  [1, n]
@@ -122,10 +152,36 @@ class sequence_memory {
     }
   }
 
+  /// Copies the tokens in front of the one behind row `row` of the tree of the sequence in a slot
+  /// to the host.
+  std::span<const token_t> text_of_row(context<Backend>& context,
+                                       const sequence_view<Backend>& sequence,
+                                       index_t row,
+                                       std::span<token_t> copy) const {
+    using traits = backend_traits<Backend>;
+    std::array<index_t, sequence_states> now{};
+    std::array<index_t, static_cast<std::size_t>(max_tree_rows)> parents{}, path{};
+    traits::download(context, now.data(), sequence.state.data(), sizeof(now));
+    traits::download(context,
+                     parents.data(),
+                     sequence.tree.parents.data(),
+                     static_cast<std::size_t>(row + 1) * sizeof(index_t));
+    const auto count = static_cast<std::size_t>(now[sequence_count]);
+    const auto before = count + static_cast<std::size_t>(row);
+    traits::download(context, copy.data(), sequence.tokens.data(), before * sizeof(token_t));
+    std::size_t depth = 0;
+    for (; row > 0; row = parents[static_cast<std::size_t>(row)]) {
+      path[depth++] = row;
+    }
+    for (std::size_t j = 0; j < depth; ++j) {  // a row's number is not below its depth
+      copy[count + j] = copy[count - 1 + static_cast<std::size_t>(path[depth - 1 - j])];
+    }
+    return copy.first(count + depth);
+  }
+
   /// Bytes of what a cycle tells the host.
   std::size_t report_bytes() const {
-    return static_cast<std::size_t>(log_probabilities_at() +
-                                    arena_bytes(slots_ * rows, sizeof(double)));
+    return static_cast<std::size_t>(paths_at() + arena_bytes(slots_ * most_rows, sizeof(index_t)));
   }
   /// Where these bytes lie.
   const void* report() const { return views_.states.data(); }
@@ -137,11 +193,15 @@ class sequence_memory {
     index_t accepted(index_t slot) const {
       return reinterpret_cast<const index_t*>(bytes_)[slot * sequence_states + sequence_accepted];
     }
-    /// The tokens predicted behind the rows of the cycle.  [slots (D + 1)]
+    /// What accept_tree wrote of the tree of a sequence, where it had one.  [rows of the tree]
+    const index_t* path(index_t slot) const {
+      return reinterpret_cast<const index_t*>(bytes_ + paths_at_) + slot * most_rows;
+    }
+    /// The tokens predicted behind the rows of the cycle.  [slots most_rows]
     const token_t* predicted() const {
       return reinterpret_cast<const token_t*>(bytes_ + predicted_at_);
     }
-    /// Their log-probabilities, where it gave any.  [slots (D + 1)]
+    /// Their log-probabilities, where it gave any.  [slots most_rows]
     const double* log_probabilities() const {
       return reinterpret_cast<const double*>(bytes_ + log_probabilities_at_);
     }
@@ -149,7 +209,7 @@ class sequence_memory {
    private:
     friend sequence_memory;
     const std::byte* bytes_ = nullptr;
-    index_t predicted_at_ = 0, log_probabilities_at_ = 0;
+    index_t predicted_at_ = 0, log_probabilities_at_ = 0, paths_at_ = 0;
   };
   /// Reads a copy.
   report_view read(const std::byte* bytes) const {
@@ -157,6 +217,7 @@ class sequence_memory {
     view.bytes_ = bytes;
     view.predicted_at_ = predicted_at();
     view.log_probabilities_at_ = log_probabilities_at();
+    view.paths_at_ = paths_at();
     return view;
   }
 
@@ -176,9 +237,13 @@ class sequence_memory {
   };
 
   struct views {
-    vector_view<index_t, Backend> states{nullptr, dims<1>{0}};                 // [slots states]
-    vector_view<token_t, Backend> predicted{nullptr, dims<1>{0}};              // [slots (D + 1)]
-    vector_view<double, Backend> log_probabilities{nullptr, dims<1>{0}};       // [slots (D + 1)]
+    vector_view<index_t, Backend> states{nullptr, dims<1>{0}};            // [slots states]
+    vector_view<token_t, Backend> predicted{nullptr, dims<1>{0}};         // [slots most_rows]
+    vector_view<double, Backend> log_probabilities{nullptr, dims<1>{0}};  // [slots most_rows]
+    vector_view<index_t, Backend> paths{nullptr, dims<1>{0}};             // [slots most_rows]
+    vector_view<index_t, Backend> parents{nullptr, dims<1>{0}};           // [slots most_rows]
+    vector_view<token_t, Backend> candidates{nullptr, dims<1>{0}};        // [slots D candidates]
+    vector_view<double, Backend> candidate_log_probabilities{nullptr, dims<1>{0}};  // of these
     vector_view<token_t, Backend> tokens{nullptr, dims<1>{0}};                 // [slots capacity]
     vector_view<token_t, Backend> best_tokens{nullptr, dims<1>{0}};            // [most_best_tokens]
     vector_view<double, Backend> best_log_probabilities{nullptr, dims<1>{0}};  // [most_best_tokens]
@@ -188,8 +253,12 @@ class sequence_memory {
     static constexpr views make(Arena& arena, index_t slots) {
       views made;
       made.states = take<index_t>(arena, slots * sequence_states);
-      made.predicted = take<token_t>(arena, slots * rows);
-      made.log_probabilities = take<double>(arena, slots * rows);
+      made.predicted = take<token_t>(arena, slots * most_rows);
+      made.log_probabilities = take<double>(arena, slots * most_rows);
+      made.paths = take<index_t>(arena, slots * most_rows);
+      made.parents = take<index_t>(arena, slots * most_rows);
+      made.candidates = take<token_t>(arena, slots * (rows - 1) * most_candidates);
+      made.candidate_log_probabilities = take<double>(arena, slots * (rows - 1) * most_candidates);
       made.tokens = take<token_t>(arena, slots * capacity);
       made.best_tokens = take<token_t>(arena, most_best_tokens);
       made.best_log_probabilities = take<double>(arena, most_best_tokens);
@@ -200,7 +269,10 @@ class sequence_memory {
 
   index_t predicted_at() const { return arena_bytes(slots_ * sequence_states, sizeof(index_t)); }
   index_t log_probabilities_at() const {
-    return predicted_at() + arena_bytes(slots_ * rows, sizeof(token_t));
+    return predicted_at() + arena_bytes(slots_ * most_rows, sizeof(token_t));
+  }
+  index_t paths_at() const {
+    return log_probabilities_at() + arena_bytes(slots_ * most_rows, sizeof(double));
   }
   vector_view<token_t, Backend> tokens(index_t slot) const {
     return views_.tokens.slice(0, slot * capacity, capacity);

@@ -120,6 +120,19 @@ struct block {
   static void copy_cache(context<Backend>& context, const cache& kept, index_t to, index_t from) {
     Attention::copy_cache(context, kept, to, from);
   }
+  /// Whether the attention layer takes trees of drafts.
+  static constexpr bool takes_trees =
+      requires(context<Backend> & context, const cache& kept, sequence_view<Backend> sequence) {
+    Attention::keep_path(context, kept, sequence, index_t{});
+  };
+  /// What a cache holds of the accepted path of a tree moves to where it would stand without
+  /// branches: see ops/tree.hpp.
+  static void keep_path(context<Backend>& context,
+                        const cache& kept,
+                        const sequence_view<Backend>& sequence,
+                        index_t rows) requires(takes_trees) {
+    Attention::keep_path(context, kept, sequence, rows);
+  }
 
   /// The most bytes of workspace that its operations need in a training pass over N rows, with
   /// sequences of `length`.

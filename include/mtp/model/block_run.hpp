@@ -85,6 +85,13 @@ class run_caches {
       Block::copy_cache(context, at(n), to, from);
     }
   }
+  /// keep_path of each of the `count` caches.
+  template <class Context, class Sequence>
+  void keep_path(Context& context, int count, const Sequence& sequence, index_t rows) const {
+    for (int n = 0; n < count; ++n) {
+      Block::keep_path(context, at(n), sequence, rows);
+    }
+  }
 
  private:
   static constexpr auto layout(index_t slots) {

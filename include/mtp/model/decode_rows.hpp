@@ -25,6 +25,7 @@ class decode_rows {
   matrix normed{nullptr, {0, 0}};                                ///< what norm gives  [M, C]
   vector_view<sum_type, Backend> inverse{nullptr, dims<1>{0}};   ///< 1 / RMS of norm  [M]
   vector_view<index_t, Backend> positions{nullptr, dims<1>{0}};  ///< in their sequences  [M]
+  vector_view<index_t, Backend> places{nullptr, dims<1>{0}};     ///< positions but in trees  [M]
   vector_view<token_t, Backend> ids{nullptr, dims<1>{0}};        ///< tokens  [M]
 
   /// Takes the memory for passes of `max_rows` rows through blocks of these kinds from an arena, or
@@ -41,6 +42,7 @@ class decode_rows {
     made.normed = matrix(arena.template take<S>(max_rows * C), {max_rows, C});
     made.inverse = {arena.template take<sum_type>(max_rows), rows};
     made.positions = {arena.template take<index_t>(max_rows), rows};
+    made.places = made.positions;
     made.ids = {arena.template take<token_t>(max_rows), rows};
     return made;
   }
@@ -52,6 +54,7 @@ class decode_rows {
     some.normed = normed.slice(0, 0, rows);
     some.inverse = inverse.slice(0, 0, rows);
     some.positions = positions.slice(0, 0, rows);
+    some.places = places.slice(0, 0, rows);
     some.ids = ids.slice(0, 0, rows);
     return some;
   }
@@ -72,7 +75,8 @@ class decode_rows {
   }
 
   /// Looks up which rows these are: for each run of `list`, rows of the sequence that the element
-  /// of `sequences` beside it names; ids become the tokens `ahead` positions further on.
+  /// of `sequences` beside it names; ids become the tokens `ahead` positions further on. A list
+  /// with trees wants memory of its own for places: row r of a tree has place count - 1 + r.
   template <class Sequences>
   void select(context<Backend>& context,
               const Sequences& sequences,
@@ -85,6 +89,16 @@ class decode_rows {
                   sequences[i].sequence,
                   list.range(i).offset,
                   ahead);
+      if (list.has_trees()) {
+        auto by_place = sequences[i].sequence;
+        by_place.tree = {};
+        select_rows(context,
+                    list.part(i, places),
+                    list.part(i, ids),
+                    by_place,
+                    list.range(i).offset,
+                    ahead);
+      }
     }
   }
 

@@ -4,17 +4,20 @@
 #include <algorithm>
 #include <cstddef>
 #include <span>
+#include <type_traits>
 
 #include "mtp/core/view.hpp"
 #include "mtp/model/model_config.hpp"
 #include "mtp/model/parameter.hpp"
 #include "mtp/model/pass_rows.hpp"
+#include "mtp/ops/best_tokens.hpp"
 #include "mtp/ops/choose_tokens.hpp"
 #include "mtp/ops/elementwise.hpp"
 #include "mtp/ops/linear.hpp"
 #include "mtp/ops/linear_cross_entropy.hpp"
 #include "mtp/ops/reject_drafts.hpp"
 #include "mtp/ops/sequence.hpp"
+#include "mtp/ops/tree.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -51,12 +54,44 @@ matrix_view<accumulate_t<S>, Backend> draft_logits(context<Backend>& context,
   }
 }
 
+/// The best tokens of one row of logits, for the position count + ahead of a task's sequence: those
+/// of the largest logits, or, where the sequence has a rule, those that the rule chooses one after
+/// the other, each without those before it, with the noise of that position (Kool, van Hoof and
+/// Welling 2019, arXiv 1903.06059: drawn without replacement). The best one becomes a draft, so
+/// that penalties on the next position see it.  row [1, V] is used up.
+template <class A, class Backend>
+void draft_candidates(context<Backend>& context,
+                      const draft_task<Backend>& task,
+                      matrix_view<A, Backend> row,
+                      index_t ahead) {
+  const auto tokens = task.candidates.slice(0, ahead, 1);                              // [1, W]
+  const auto log_probabilities = task.candidate_log_probabilities.slice(0, ahead, 1);  // [1, W]
+  const auto as_list = [](const auto& x, index_t w) {
+    return vector_view<typename std::remove_cvref_t<decltype(x)>::element_type, Backend>(
+        x.data() + w, dims<1>{1});
+  };
+  if (!task.sequence.rule.exists()) {
+    best_tokens(context, tokens, log_probabilities, row);
+  } else {
+    if (task.before_choice != nullptr) {
+      (*task.before_choice)(ahead);
+    }
+    for (index_t w = 0; w < tokens.extent(1); ++w) {
+      choose_tokens(context, as_list(tokens, w), row, task.sequence, ahead);
+      token_log_probabilities(context, as_list(log_probabilities, w), row, as_list(tokens, w));
+      exclude_tokens(context, row, as_list(tokens, w));
+    }
+  }
+  append_drafts(context, task.sequence, as_list(tokens, 0), ahead);
+}
+
 /// Turns normed rows into drafts of sequences: rows_of(task) rows for each task, one after the
 /// other. tokens[count + ahead + j] = the most likely token of the task's row j under an output
 /// matrix, or, where the sequence has a rule, what the rule chooses from its logits: with the noise
 /// that the model's own token at that position has, and with the drafts in front of it for
 /// penalties; or, where the task has weights, what draw_drafts draws.  rows [J, C], room for logits
-/// [J, V], predicted [J]
+/// [J, V], predicted [J]. Where a task drafts a tree, its candidates at depth ahead + j + 1 are
+/// those of the task's row j: draft_candidates.
 template <class S, class Backend, class Model, class RowsOf>
 void draft_tokens(context<Backend>& context,
                   const Model& model,
@@ -68,9 +103,10 @@ void draft_tokens(context<Backend>& context,
                   const RowsOf& rows_of,
                   index_t ahead) {
   const auto logits = draft_logits(context, model, output, rows, room);  // [J, V]
-  const bool ruled = std::any_of(
-      tasks.begin(), tasks.end(), [](const auto& task) { return task.sequence.rule.exists(); });
-  if (!ruled) {
+  const bool apart = std::any_of(tasks.begin(), tasks.end(), [](const auto& task) {
+    return task.sequence.rule.exists() || task.drafts_tree();
+  });
+  if (!apart) {
     predict(context, predicted, logits);
   }
   index_t first = 0;
@@ -78,8 +114,14 @@ void draft_tokens(context<Backend>& context,
     const index_t own = rows_of(task);
     const auto chosen = predicted.slice(0, first, own);  // [own]
     const auto from = logits.slice(0, first, own);       // [own, V]
-    if (!task.sequence.rule.exists()) {
-      if (ruled) {
+    if (task.drafts_tree()) {
+      if constexpr (decodes_trees<Backend>) {
+        for (index_t j = 0; j < own; ++j) {
+          draft_candidates(context, task, from.slice(0, j, 1), ahead + j);
+        }
+      }
+    } else if (!task.sequence.rule.exists()) {
+      if (apart) {
         predict(context, chosen, from);
       }
       append_drafts(context, task.sequence, chosen, ahead);

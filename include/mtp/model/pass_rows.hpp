@@ -46,15 +46,23 @@ struct draft_task {
   /// reject_drafts; none: drafts are chosen as the model's tokens are.  [depth, V]
   matrix_view<index_t, Backend> weights{nullptr, dims<2>{0, 0}};
   draft_unit unit = draft_unit::token;  ///< of their verification, where there are weights
+  /// Where a tree is drafted: W candidates of each position, the best first, and the logarithms of
+  /// their probabilities, see grow_tree; none: a chain.  [depth, W]
+  matrix_view<token_t, Backend> candidates{nullptr, dims<2>{0, 0}};
+  matrix_view<double, Backend> candidate_log_probabilities{nullptr, dims<2>{0, 0}};  ///< of these
+
+  /// Whether a tree is drafted.
+  bool drafts_tree() const { return candidates.data() != nullptr; }
 };
 
 /// The runs of a pass, at most one for each sequence.
 class pass_rows {
  public:
-  /// Adds rows of the sequence in a slot.
-  void add(index_t slot, row_range range) {
+  /// Adds rows of the sequence in a slot, with their parents if they are a tree.
+  void add(index_t slot, row_range range, const index_t* parents = nullptr) {
     check(count_ < runs_.size(), "pass_rows: expected at most ", max_slots, " sequences");
-    runs_[count_] = {slot, range.rows};
+    runs_[count_] = {slot, range.rows, parents};
+    has_trees_ = has_trees_ || parents != nullptr;
     ranges_[count_] = range;
     first_[count_] = rows_;
     rows_ += range.rows;
@@ -63,6 +71,8 @@ class pass_rows {
 
   /// What layers are given.
   std::span<const row_run> runs() const { return {runs_.data(), count_}; }
+  /// Whether any of them is a tree.
+  bool has_trees() const { return has_trees_; }
   /// Rows of all runs.
   index_t rows() const { return rows_; }
   /// Where the rows of a run stand in their sequence.
@@ -76,7 +86,8 @@ class pass_rows {
   friend bool operator==(const pass_rows& a, const pass_rows& b) {
     bool equal = a.count_ == b.count_;
     for (std::size_t i = 0; equal && i < a.count_; ++i) {
-      equal = a.runs_[i].slot == b.runs_[i].slot && a.ranges_[i] == b.ranges_[i];
+      equal = a.runs_[i].slot == b.runs_[i].slot && a.ranges_[i] == b.ranges_[i] &&
+              a.runs_[i].parents == b.runs_[i].parents;
     }
     return equal;
   }
@@ -92,6 +103,7 @@ class pass_rows {
   std::array<index_t, max_slots> first_{};
   std::size_t count_ = 0;
   index_t rows_ = 0;
+  bool has_trees_ = false;
 };
 
 }  // namespace mtp::inline MTP_ABI

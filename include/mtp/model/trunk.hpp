@@ -142,6 +142,14 @@ struct trunk {
       dense.copy_slot(context, dense_blocks, to, from);
       blocks.copy_slot(context, Config.num_hidden_layers - dense_blocks, to, from);
     }
+    /// What the accepted path of a tree left in all of them moves to where it would stand without
+    /// branches.
+    void keep_path(context<Backend>& context,
+                   const sequence_view<Backend>& sequence,
+                   index_t rows) const {
+      dense.keep_path(context, dense_blocks, sequence, rows);
+      blocks.keep_path(context, Config.num_hidden_layers - dense_blocks, sequence, rows);
+    }
     /// The cache of block l.
     typename block_type::cache at(int l) const {
       return l < dense_blocks ? dense.at(l) : blocks.at(l - dense_blocks);

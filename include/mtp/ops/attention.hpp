@@ -64,7 +64,44 @@ void check_attention_backward(const char* function,
   check_rows(function, "statistics", statistics);
 }
 
-/// A cache fits heads k [M, G, E] of runs, each at consecutive positions inside it.
+/// The rows of a run, from row `first` of the pass on, have places in a cache of `capacity`
+/// positions, and positions that follow from them.
+template <class Positions>
+void check_places(const char* function,
+                  index_t capacity,
+                  const Positions& positions,
+                  const row_run& run,
+                  index_t first) {
+  for (index_t r = 0; r < run.rows; ++r) {
+    const index_t parent = r == 0 || run.parents == nullptr ? r - 1 : run.parents[r];
+    check(r == 0 || (parent >= 0 && parent < r),
+          function,
+          ": expected the parent of row ",
+          r,
+          " of a tree in [0, ",
+          r,
+          "), got ",
+          parent);
+    check(r == 0 || positions(first + r) == positions(first + parent) + 1,
+          function,
+          run.parents == nullptr ? ": positions of a run must be consecutive, expected "
+                                 : ": positions of a tree must follow those of parents, expected ",
+          positions(first + (std::max<index_t>)(parent, 0)) + 1,
+          " in row ",
+          first + r,
+          ", got ",
+          positions(first + r));
+    const index_t place = positions(first) + r;
+    check(place >= 0 && place < capacity,
+          function,
+          ": position ",
+          place,
+          " does not lie in a cache of ",
+          capacity);
+  }
+}
+
+/// A cache fits heads k [M, G, E] of runs, each at positions inside it.
 template <class Cache, class Heads, class Positions>
 void check_cache(const char* function,
                  const Cache& cache,
@@ -105,23 +142,12 @@ void check_cache(const char* function,
           count,
           " behind ",
           rows);
+    check(runs[r].parents == nullptr || decodes_trees<typename Heads::backend_type>,
+          function,
+          ": the backend takes no trees of drafts, got one as run ",
+          r);
     if constexpr (backend_traits<typename Heads::backend_type>::is_host_memory) {
-      for (index_t m = rows; m < rows + count; ++m) {
-        check(positions(m) == positions(rows) + m - rows,
-              function,
-              ": positions of a run must be consecutive, expected ",
-              positions(rows) + m - rows,
-              " in row ",
-              m,
-              ", got ",
-              positions(m));
-        check(positions(m) >= 0 && positions(m) < cache.capacity,
-              function,
-              ": position ",
-              positions(m),
-              " does not lie in a cache of ",
-              cache.capacity);
-      }
+      check_places(function, cache.capacity, positions, runs[r], rows);
     }
     rows += count;
   }
@@ -184,11 +210,17 @@ void attention_backward(context<Backend>& context,
 /// rows' positions, then attends: out[m, h] as in attention_forward with t = positions[m], over all
 /// positions s <= t of that slot.
 ///
-/// q, out [M, H, E]; positions [M] are consecutive in a run, and those before a run's first must
-/// have been written. Runs have M rows in all and different slots. Row-invariant: M rows at once
-/// give bit for bit what M calls with one row give. Throws mtp::error on wrong shapes and when the
-/// cache is full. Where the positions lie on a device, rows outside the cache write nothing and
-/// give zeros.
+/// Where a run is a tree of drafts, with the position b of its first row: row r is written at place
+/// b + r of the cache, and positions[r] = b + its depth. It attends to what stands before b, then
+/// to the rows on the path that leads to it, as if these stood alone at b, b + 1, ..: bit for bit
+/// what a run of that path alone gives (mask and positions: Cai et al. 2024, arXiv 2401.10774,
+/// section 2.3).
+///
+/// q, out [M, H, E]; positions [M] are consecutive in a run without branches, and those before a
+/// run's first must have been written. Runs have M rows in all and different slots. Row-invariant:
+/// M rows at once give bit for bit what M calls with one row give. Throws mtp::error on wrong
+/// shapes and when the cache is full. Where the positions lie on a device, rows outside the cache
+/// write nothing and give zeros.
 template <scalar S, class Backend>
 void attention_cached_forward(context<Backend>& context,
                               view<S, dims<3>, Backend> out,

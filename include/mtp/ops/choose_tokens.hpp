@@ -121,7 +121,9 @@ void check_ruled_rows(const char* function,
 ///
 /// The result is v with probability w[v] / (sum of w over kept). With temperature 0 it is the
 /// argmax of x. Ties of x, and of sums with noise, go to the lowest token. The tokens before p are
-/// those in the sequence's memory, confirmed or drafts.
+/// those in the sequence's memory, confirmed or drafts. Where the sequence has a tree, row m is row
+/// offset + m of it: p = count + its depth, and the drafts before p are those that lead to the row,
+/// itself included.
 ///
 /// chosen [M], logits [M, V], V at most 2^22; the rule is the sequence's. x is computed in f64,
 /// each step rounded once, and kept in accumulate_t; w is rounded to a multiple of 2^-40. A row's
@@ -138,6 +140,16 @@ void choose_tokens(context<Backend>& context,
                    index_t offset) {
   const char* const name = "choose_tokens";
   detail::check_ruled_rows(name, "chosen", chosen, logits, sequence);
+  check(!sequence.tree.exists() ||
+            (offset >= 0 && offset + logits.extent(0) <= sequence.tree.parents.extent(0)),
+        name,
+        ": expected rows of a tree of ",
+        sequence.tree.parents.extent(0),
+        ", got ",
+        logits.extent(0),
+        " from row ",
+        offset,
+        " on");
   MTP_DISPATCH(
       choose_tokens, context, chosen, detail::in_matrix_of<S, Backend>(logits), sequence, offset);
 }

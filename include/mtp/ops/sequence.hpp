@@ -34,6 +34,18 @@ void check_ring(const char* function,
 
 }  // namespace detail
 
+/// A tree of the drafts of a sequence: row 0 is the last confirmed token, row r the draft at place
+/// count - 1 + r of its tokens. Operations that are given a sequence with a tree know a row's
+/// position and the tokens in front of it by the rows that lead to it.
+template <class Backend>
+struct tree_view {
+  vector_view<index_t, Backend> parents{nullptr, dims<1>{0}};  ///< the row in front of each  [rows]
+  vector_view<index_t, Backend> path{nullptr, dims<1>{0}};     ///< see accept_tree  [rows]
+
+  /// Whether there is a tree; else drafts are a chain.
+  bool exists() const { return parents.data() != nullptr; }
+};
+
 /// A sequence on its way: confirmed tokens, then drafts, in the memory of a backend.
 template <class Backend>
 struct sequence_view {
@@ -42,6 +54,7 @@ struct sequence_view {
       state;                      ///< sequence_state tells which number is what  [sequence_states]
   sampling_rule<Backend> rule{};  ///< how its tokens are chosen; none: by the largest logit
   index_t slot = 0;               ///< of its caches, where several sequences are decoded together
+  tree_view<Backend> tree{};      ///< of its drafts; none: they are a chain
 };
 
 /// The numbers of sequence_view::state.
@@ -57,10 +70,29 @@ void check_sequence(const char* function, const sequence_view<Backend>& sequence
   check_rows(function, "tokens", sequence.tokens);
   check_shape(function, "state", sequence.state, dims<1>{sequence_states});
   check_rows(function, "state", sequence.state);
+  if (sequence.tree.exists()) {
+    check(decodes_trees<Backend>, function, ": the backend takes no trees of drafts, got one");
+    check_shape(function, "path", sequence.tree.path, sequence.tree.parents.shape());
+    check_rows(function, "parents", sequence.tree.parents);
+    check_rows(function, "path", sequence.tree.path);
+  }
+}
+
+/// How many rows of a tree lead to row r, itself not counted.
+template <class Parents>
+MTP_HOST_DEVICE index_t depth_in_tree(const Parents& parents, index_t r) {
+  index_t depth = 0;
+  for (; r > 0; r = parents[r]) {
+    ++depth;
+  }
+  return depth;
 }
 }  // namespace detail
 
 /// positions[m] = count + offset + m,  ids[m] = tokens[positions[m] + ahead]        m < M
+///
+/// Where the sequence has a tree, row m is row offset + 1 + m of it, and positions[m] = count - 1 +
+/// its depth; ids as above, by place.
 ///
 /// positions, ids [M]; count is the number of confirmed tokens. A row whose position is negative or
 /// whose token lies outside the capacity gets id 0; operations that know positions leave out rows
@@ -76,6 +108,15 @@ void select_rows(context<Backend>& context,
   detail::check_shape("select_rows", "ids", ids, positions.shape());
   detail::check_rows("select_rows", "ids", ids);
   detail::check_rows("select_rows", "positions", positions);
+  check(!sequence.tree.exists() ||
+            (offset >= -1 && offset + 1 + positions.extent(0) <= sequence.tree.parents.extent(0)),
+        "select_rows: expected rows of a tree of ",
+        sequence.tree.parents.extent(0),
+        ", got ",
+        positions.extent(0),
+        " from row ",
+        offset + 1,
+        " on");
   MTP_DISPATCH(select_rows, context, positions, ids, sequence, offset, ahead);
 }
 

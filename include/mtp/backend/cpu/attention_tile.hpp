@@ -54,6 +54,21 @@ struct packed_head {
       }
     }
   }
+
+  /// What stands at position `to` becomes (=) what stands at `from`.
+  void move(index_t to, index_t from) const {
+    const auto key = [&](index_t position) {
+      return keys + position / width * width * head_dim + position % width;
+    };
+    for (index_t e = 0; e < head_dim; ++e) {
+      key(to)[e * width] = key(from)[e * width];
+    }
+    for (index_t e = 0; e < head_dim; e += width) {
+      std::copy_n(values + (e / width * capacity + from) * width,
+                  width,
+                  values + (e / width * capacity + to) * width);
+    }
+  }
 };
 
 /// Elements of scratch that attend wants: scores and outputs of a tile.

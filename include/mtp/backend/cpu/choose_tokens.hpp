@@ -25,12 +25,14 @@ class choice_of_row {
  public:
   choice_of_row(A* x, std::uint64_t* marks, index_t V) : x_(x), marks_(marks), V_(V) {}
 
-  /// x = the row with bias and penalties, without excluded stop tokens.
+  /// x = the row with bias and penalties, without excluded stop tokens. Where the sequence has a
+  /// tree, `tree_row` is the row of it that the logits are of.
   template <scalar S>
   void adjust(const S* logits,
               const sequence_view<cpu>& sequence,
               const detail::sampling_numbers& rule,
-              index_t position) {
+              index_t position,
+              index_t tree_row = 0) {
     const auto& bias = sequence.rule.bias;
     for (index_t v = 0; v < V_; ++v) {
       x_[v] = static_cast<A>(logits[v]);
@@ -48,13 +50,20 @@ class choice_of_row {
     }
     if (rule.penalizes()) {
       std::fill_n(marks_, V_, std::uint64_t{0});
-      const index_t end = (std::min)(position, sequence.tokens.extent(0));
-      for (index_t i = 0; i < end; ++i) {
-        const token_t token = sequence.tokens(i);
+      const auto mark = [&](token_t token, std::uint64_t occurs) {
         if (token >= 0 && token < V_) {
-          marks_[token] +=
-              i < rule.prompt_length ? detail::occurs_in_prompt : detail::occurs_behind_prompt;
+          marks_[token] += occurs;
         }
+      };
+      const bool in_tree = sequence.tree.exists();
+      const index_t before = in_tree ? sequence.state(sequence_count) : position;
+      const index_t end = (std::min)(before, sequence.tokens.extent(0));
+      for (index_t i = 0; i < end; ++i) {
+        mark(sequence.tokens(i),
+             i < rule.prompt_length ? detail::occurs_in_prompt : detail::occurs_behind_prompt);
+      }
+      for (index_t r = tree_row; in_tree && r > 0; r = sequence.tree.parents(r)) {
+        mark(sequence.tokens(before - 1 + r), detail::occurs_behind_prompt);
       }
       for (index_t v = 0; v < V_; ++v) {
         x_[v] = marks_[v] != 0 ? detail::penalized(x_[v], rule, marks_[v]) : x_[v];
@@ -189,9 +198,12 @@ struct cpu_choose_tokens_ops {
                                         sequence.rule.stop_tokens.extent(0));
     context.parallel_ranges(M, 1, [&](index_t begin, index_t end, int) {
       for (index_t m = begin; m < end; ++m) {
-        const index_t position = sequence.state(sequence_count) + offset + m;
+        const index_t ahead = sequence.tree.exists()
+                                  ? detail::depth_in_tree(sequence.tree.parents.data(), offset + m)
+                                  : offset + m;
+        const index_t position = sequence.state(sequence_count) + ahead;
         choice_of_row<A> row(x + m * V, marks + m * V, V);
-        row.adjust(logits.data() + m * logits.stride(0), sequence, rule, position);
+        row.adjust(logits.data() + m * logits.stride(0), sequence, rule, position, offset + m);
         const token_t largest = row.largest();
         if (largest < 0 || rule.temperature == 0) {
           chosen(m) = largest;

@@ -61,12 +61,15 @@ struct cpu_rope_attention_ops {
     index_t first = 0;
     for (const row_run& run : runs) {
       if (run.rows > 0) {
-        const auto rotate = [&](const heads<S>& x) {
-          cpu_rope_ops::rope_forward(
-              context, x.slice(0, first, run.rows), table, run.rows, positions(first));
-        };
-        rotate(q);
-        rotate(k);
+        // Positions of a tree are rotated to row by row.
+        const index_t step = run.parents == nullptr ? run.rows : 1;
+        for (index_t row = first; row < first + run.rows; row += step) {
+          const auto rotate = [&](const heads<S>& x) {
+            cpu_rope_ops::rope_forward(context, x.slice(0, row, step), table, step, positions(row));
+          };
+          rotate(q);
+          rotate(k);
+        }
       }
       first += run.rows;
     }

@@ -158,6 +158,8 @@ struct independent_head {
    public:
     using ring_type = row_ring<S, Backend>;                   ///< the latest rows of a stream
     using tasks_type = std::span<const draft_task<Backend>>;  ///< what is to be drafted
+    static constexpr bool takes_trees = true;                 ///< what drafts stand behind is
+                                                              ///< nothing that it looks at
 
     /// Takes the memory for the sequences of `slots` slots from an arena, or counts it with an
     /// arena_plan.

@@ -172,6 +172,8 @@ struct parallel_head {
     using rows_type = decode_rows<Config, Backend, S>;        ///< the rows of a pass
     using ring_type = row_ring<S, Backend>;                   ///< the latest rows of a stream
     using tasks_type = std::span<const draft_task<Backend>>;  ///< what is to be drafted
+    static constexpr bool takes_trees = true;                 ///< what drafts stand behind is
+                                                              ///< nothing that it looks at
 
     /// Takes the memory for the sequences of `slots` slots from an arena, or counts it with an
     /// arena_plan.

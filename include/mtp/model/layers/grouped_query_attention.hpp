@@ -14,6 +14,8 @@
 #include "mtp/ops/linear.hpp"
 #include "mtp/ops/rms_norm.hpp"
 #include "mtp/ops/rope_attention.hpp"
+#include "mtp/ops/sequence.hpp"
+#include "mtp/ops/tree.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -133,6 +135,15 @@ struct grouped_query_attention {
       return vector_view<S, Backend>(kept.at(slot).data, dims<1>{kept.slot_stride});
     };
     copy(context, all(to), all(from));
+  }
+
+  /// What slot sequence.slot holds of the rows of the accepted path of a tree moves to where it
+  /// would stand without branches: keep_path.
+  static void keep_path(context<Backend>& context,
+                        const cache& kept,
+                        const sequence_view<Backend>& sequence,
+                        index_t rows) {
+    mtp::keep_path(context, kept, sequence, rows);
   }
 
   /// The most bytes of workspace that its operations need, in a training pass over N rows,

@@ -74,6 +74,8 @@ concept block_layer = requires(parameter_cursor<Backend, S>& cursor,
 ///   sequence has reached: rows that are decoded again at a position find everything in front of
 ///   it as it was, and nothing of what stood behind. At least row_limits::taken_back. A layer that
 ///   keeps every position says max_position_embeddings.
+/// - `keep_path(context, cache, sequence, rows)`, left out where the layer takes no trees of drafts
+///   (row_run::parents): what ops/tree.hpp says of keep_path.
 /// - `decode(pass, layout, activations, cache, y, x, residual)`: forward for M rows at
 ///   pass.positions: for each of pass.runs, consecutive ones of the sequence in its slot, behind
 ///   what the cache holds of it. A row at position 0 begins a sequence, whatever the slot holds.
