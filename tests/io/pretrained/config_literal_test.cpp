@@ -25,7 +25,7 @@ CONFIG_AND_SOURCE(
      .hidden_size = 576,
      .num_hidden_layers = 30,
      .max_position_embeddings = 8192,
-     .rms_norm_eps = 9.99999975e-06f,
+     .rms_norm_eps = 1e-05f,
      .attention = {.num_attention_heads = 9, .num_key_value_heads = 3, .head_dim = 64},
      .feed_forward = {.intermediate_size = 1536},
      .tie_word_embeddings = true});

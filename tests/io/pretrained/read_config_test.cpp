@@ -6,6 +6,7 @@
 #include <string>
 
 #include "io/scratch.hpp"
+#include "mtp/io/pretrained/config_json.hpp"
 
 namespace {
 
@@ -282,4 +283,65 @@ TEST_CASE("a byte order mark and other line ends are accepted, other text is not
   CHECK_THROWS_WITH_AS(static_cast<void>(read_config(scratch.path())),
                        doctest::Contains("is not valid JSON"),
                        mtp::error);
+}
+
+TEST_CASE("a configuration is written so that it is read again") {
+  const auto round = [](const mtp::model_config& config, const mtp::io::family_names& family) {
+    const auto again = read(mtp::io::config_json(config, family, "float32"));
+    CHECK(again.family == &family);
+    return again.config;
+  };
+  const mtp::model_config& plain = expected;
+  auto qwen2 = expected, qwen3 = expected, scaled = expected;
+  qwen2.attention.qkv_bias = true;
+  qwen3.attention.qk_norm = true;
+  for (const auto& config : {plain, qwen2, qwen3}) {
+    CHECK(round(config, mtp::io::llama_names) == config);
+  }
+  using enum mtp::rope_scaling_kind;
+  for (const mtp::rope_scaling_config& scaling :
+       {mtp::rope_scaling_config{.kind = linear, .factor = 1.1f},
+        mtp::rope_scaling_config{.kind = llama3,
+        .factor = 8,
+        .original_max_position_embeddings = 99,
+        .low_freq_factor = 1.5f,
+        .high_freq_factor = 5},
+        mtp::rope_scaling_config{.kind = yarn,
+        .factor = 4,
+        .original_max_position_embeddings = 99,
+        .beta_fast = 16,
+        .beta_slow = 2,
+        .attention_factor = 0.75f},
+        mtp::rope_scaling_config{
+            .kind = yarn, .factor = 4, .original_max_position_embeddings = 99}}) {
+    scaled.attention.rope_scaling = scaling;
+    CHECK(round(scaled, mtp::io::llama_names) == scaled);
+  }
+  auto deepseek = qwen3, mimo = qwen2, medusa = expected, meta = expected;
+  deepseek.prediction = {
+      .kind = mtp::head_kind::sequential, .depth = 2, .concat = mtp::concat_order::embedding_first};
+  mimo.prediction = {.kind = mtp::head_kind::sequential,
+                     .depth = 1,
+                     .hidden_tap = mtp::norm_tap::pre_norm,
+                     .recycle_tap = mtp::norm_tap::pre_norm};
+  medusa.prediction = {.kind = mtp::head_kind::independent, .depth = 3};
+  meta.prediction = {
+      .kind = mtp::head_kind::parallel, .depth = 3, .output_norm = mtp::output_norm_kind::shared};
+  CHECK(round(deepseek, mtp::io::deepseek_names) == deepseek);
+  CHECK(round(mimo, mtp::io::mimo_names) == mimo);
+  CHECK(round(medusa, mtp::io::medusa_names) == medusa);
+  CHECK(round(meta, mtp::io::meta_names) == meta);
+
+  const auto fails = [](const mtp::model_config& config, const mtp::io::family_names& family) {
+    CHECK_THROWS_AS(static_cast<void>(mtp::io::config_json(config, family, "float32")), mtp::error);
+  };
+  fails(medusa, mtp::io::deepseek_names);
+  fails(deepseek, mtp::io::llama_names);
+  fails(plain, mtp::io::mimo_names);
+  auto both = qwen2;
+  both.attention.qk_norm = true;
+  fails(both, mtp::io::llama_names);
+  auto window = expected;
+  window.attention.kind = {.name = "sliding_window"};
+  fails(window, mtp::io::llama_names);
 }

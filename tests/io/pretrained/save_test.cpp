@@ -415,3 +415,17 @@ TEST_CASE("all that does not fit is said at once, and nothing changes") {
   }
   CHECK(same_bits(values_of(model), numbered));
 }
+
+TEST_CASE("a checkpoint has a config.json that reads as its model") {
+  const scratch_directory scratch;
+  mtp::context<mtp::cpu> context;
+  const mtp::language_model<sequential, mtp::cpu> model(context, mtp::seed{1});
+  mtp::io::save_pretrained(scratch / "x", model, mtp::io::deepseek_names);
+  const auto read = mtp::io::read_config(scratch / "x");
+  CHECK(read.family == &mtp::io::deepseek_names);
+  CHECK(read.config.prediction.depth == 2);
+  CHECK(content(scratch / "x" / "config.json").find("\"torch_dtype\": \"float32\"") !=
+        std::string::npos);
+  CHECK_THROWS_AS(mtp::io::save_pretrained(scratch / "y", model, mtp::io::mimo_names), mtp::error);
+  CHECK_FALSE(std::filesystem::exists(scratch / "y"));
+}

@@ -1,6 +1,8 @@
 // A configuration as C++ source.
 #pragma once
 
+#include <array>
+#include <charconv>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -17,7 +19,10 @@ template <class Value>
 std::string source_of(const Value& value) {
   const std::string text = mtp::detail::field_text(value);
   if constexpr (std::is_same_v<Value, float>) {
-    return text + (text.find_first_of(".e") == std::string::npos ? ".0f" : "f");
+    std::array<char, 32> digits;  // the shortest that read back to the same bits
+    const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr;
+    const std::string shortest(digits.data(), end);
+    return shortest + (shortest.find_first_of(".e") == std::string::npos ? ".0f" : "f");
   } else if constexpr (std::is_same_v<Value, head_kind>) {
     return "mtp::head_kind::" + text;
   } else if constexpr (std::is_same_v<Value, concat_order>) {

@@ -212,22 +212,10 @@ inline void read_head(const config_object& from, pretrained_config& to) {
 
 }  // namespace detail
 
-/// Reads a config.json of Llama (and SmolLM2), Mistral, Qwen2, Qwen3 or MiMo. `path`: the file, or
-/// the folder that holds it. A head is read from num_nextn_predict_layers (DeepSeek's names, or
-/// MiMo's), medusa_num_heads, or n_future_tokens (Meta's). Which hidden state a head reads is not
-/// in any file; DeepSeek's has the default of prediction_config, MiMo-7B's the residual stream, as
-/// docs/mtp.md explains.
-///
-/// Throws mtp::error that names the field for a model_type that is not known, for a field of a
-/// wrong type, and for a field whose meaning the library lacks, such as a sliding window that is
-/// shorter than the sequences.
-inline pretrained_config read_config(const std::filesystem::path& path) {
-  std::error_code ignored;
+/// The configuration that an object describes; `path` of the result is empty. Throws mtp::error as
+/// read_config does.
+inline pretrained_config config_from(const config_object& from) {
   pretrained_config read{};
-  read.path = std::filesystem::is_directory(path, ignored) ? path / "config.json" : path;
-  const nlohmann::json all = read_json(read.path);
-  const config_object from(all, "read_config: '" + read.path.string() + "'");
-
   read.model_type = from.text("model_type", "");
   const auto* const type = std::find_if(
       detail::trunk_types.begin(), detail::trunk_types.end(), [&](const detail::trunk_type& known) {
@@ -269,6 +257,24 @@ inline pretrained_config read_config(const std::filesystem::path& path) {
   detail::check_supported(from, *type, to.max_position_embeddings);
   detail::read_rope(from, attention);
   detail::read_head(from, read);
+  return read;
+}
+
+/// Reads a config.json of Llama (and SmolLM2), Mistral, Qwen2, Qwen3 or MiMo. `path`: the file, or
+/// the folder that holds it. A head is read from num_nextn_predict_layers (DeepSeek's names, or
+/// MiMo's), medusa_num_heads, or n_future_tokens (Meta's). Which hidden state a head reads is not
+/// in any file; DeepSeek's has the default of prediction_config, MiMo-7B's the residual stream, as
+/// docs/mtp.md explains.
+///
+/// Throws mtp::error that names the field for a model_type that is not known, for a field of a
+/// wrong type, and for a field whose meaning the library lacks, such as a sliding window that is
+/// shorter than the sequences.
+inline pretrained_config read_config(const std::filesystem::path& path) {
+  std::error_code ignored;
+  const auto file = std::filesystem::is_directory(path, ignored) ? path / "config.json" : path;
+  const nlohmann::json all = read_json(file);
+  pretrained_config read = config_from({all, "read_config: '" + file.string() + "'"});
+  read.path = file;
   return read;
 }
 

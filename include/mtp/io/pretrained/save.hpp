@@ -10,6 +10,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "mtp/core/backend.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/io/file.hpp"
+#include "mtp/io/pretrained/config_json.hpp"
 #include "mtp/io/pretrained/load.hpp"
 #include "mtp/io/safetensors_writer.hpp"
 #include "mtp/model/language_model.hpp"
@@ -168,6 +170,23 @@ void save_parameters(const std::filesystem::path& folder,
                        }});
   }
   detail::write_shards(folder, detail::in_shards(std::move(sources), options.shard_bytes));
+}
+
+/// Writes a checkpoint: the parameters, as save_parameters does, and config.json. `family` is one
+/// of the library's own. Throws mtp::error, before anything is written, for a configuration that
+/// the family's config.json cannot express.
+template <model_config Config, class Backend, scalar S>
+void save_pretrained(const std::filesystem::path& folder,
+                     const language_model<Config, Backend, S>& model,
+                     const family_names& family,
+                     const save_options& options = {}) {
+  constexpr element type = element_of<S>();
+  const std::string_view name = type == element::f64   ? "float64"
+                                : type == element::f32 ? "float32"
+                                                       : "bfloat16";
+  const nlohmann::json json = config_json(Config, family, name);
+  save_parameters(folder, model, family, options);
+  pretrained_detail::write_text(folder / "config.json", json.dump(2) + "\n");
 }
 
 }  // namespace mtp::inline MTP_ABI::io
