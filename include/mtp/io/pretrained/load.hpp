@@ -81,8 +81,8 @@ void check_copy(const tensor_files& files, const std::string& copy, const std::s
 /// says so. Tensors that the model has no place for are refused unless `extra` allows them.
 ///
 /// Throws mtp::error, with nothing changed, if tensors are missing, unexpected or do not fit; one
-/// message lists all of them. If a file cannot be read to its end, parameters before that point
-/// have changed.
+/// message lists all of them. If a file cannot be read to its end, or memory runs out,
+/// parameters before that point have changed.
 template <model_config Config, class Backend, scalar S>
 [[nodiscard("load_pretrained: the report says whether the head was in the file")]] load_report
 load_pretrained(const std::filesystem::path& path,
