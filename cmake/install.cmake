@@ -16,6 +16,7 @@ install(FILES "${PROJECT_BINARY_DIR}/mtpConfig.cmake" "${PROJECT_BINARY_DIR}/mtp
               cmake/build_type.cmake
         DESTINATION "${config_dir}")
 install(FILES cmake/sweep.cmake DESTINATION "${config_dir}" RENAME mtpSweep.cmake)
+install(FILES cmake/add_model.cmake DESTINATION "${config_dir}" RENAME mtpAddModel.cmake)
 install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DOCDIR}")
 
 # For pkg-config, wherever the prefix is moved to.

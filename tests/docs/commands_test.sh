@@ -125,7 +125,7 @@ check_cmake() {
   { echo 'return()' && cat "$3"; } >"$scratch/parsed.cmake"
   cmake -P "$scratch/parsed.cmake" >"$scratch/errors" 2>&1 || failure "$1:$2" "$(<"$scratch/errors")"
   while IFS= read -r word; do
-    grep -qx -- "$word" "$scratch/cmake_commands" || grep -qF -- "function($word " cmake/sweep.cmake ||
+    grep -qx -- "$word" "$scratch/cmake_commands" || grep -qF -- "function($word " cmake/{sweep,add_model}.cmake ||
       failure "$1:$2" "CMake has no command $word"
   done < <(sed 's/#.*//' "$3" | grep -oE '^ *[a-z_]+ *\(' | tr -d ' (' | tr '[:upper:]' '[:lower:]' |
     grep -vxE 'fetchcontent_(declare|makeavailable)' | sort -u)

@@ -9,6 +9,8 @@
 
 #include "io/scratch.hpp"
 #include "mtp/io/checkpoint.hpp"
+#include "mtp/io/pretrained/families.hpp"
+#include "mtp/io/pretrained/save.hpp"
 #include "support/allocations.hpp"
 #include "train/small_run.hpp"
 
@@ -39,6 +41,24 @@ TEST_CASE("a checkpoint that finds no memory is not loaded, and the run goes on 
                              unchanged,
                              [&] { io::load_checkpoint(scratch / "before", run.training); }) > 20);
   CHECK(same_run(run.state(), saved.state()));
+}
+
+TEST_CASE("a checkpoint is loaded with memory for its largest parameter beside the model") {
+  constexpr model_config wide{.vocab_size = 40000,
+                              .hidden_size = 64,
+                              .num_hidden_layers = 2,
+                              .max_position_embeddings = 8,
+                              .feed_forward = {.intermediate_size = 4000}};
+  const testing::scratch_directory scratch;
+  cpu_context context({.threads = 1});
+  language_model<wide, cpu> model(context, seed{7});
+  io::save_parameters(scratch / "x", model, io::llama_names);
+  const long before = most_bytes = bytes_in_use.load();
+  CHECK(io::load_pretrained(scratch / "x", model, io::llama_names).has_head());
+  constexpr long largest = 40000 * 64 * 4, whole = largest * 2;
+  CHECK(most_bytes - before >= largest);
+  CHECK(most_bytes - before <= largest + (2 << 20));
+  CHECK(whole < model.parameter_count() * 4);
 }
 
 TEST_CASE("parameters that find no memory are not loaded, into bf16 neither") {

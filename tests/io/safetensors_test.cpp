@@ -130,11 +130,15 @@ TEST_CASE("elements have the sizes and names of the format") {
   CHECK(element_size(element_of<std::int32_t>()) == 4);
   CHECK(element_size(element_of<std::uint8_t>()) == 1);
   CHECK(element_name(element::bf16) == "BF16");
-  for (const std::string name : {"F64", "F32", "BF16", "I64", "I32", "U8"}) {
+  CHECK(element_size(element::f16) == 2);
+  CHECK(element_size(element::f8_e4m3) == 1);
+  CHECK(element_size(element::f8_e8m0) == 1);
+  for (const std::string name :
+       {"F64", "F32", "BF16", "I64", "I32", "U8", "F16", "F8_E4M3", "F8_E8M0"}) {
     REQUIRE(element_of_name(name).has_value());
     CHECK(element_name(*element_of_name(name)) == name);
   }
-  CHECK_FALSE(element_of_name("F16").has_value());
+  CHECK_FALSE(element_of_name("F8_E5M2").has_value());
 }
 
 TEST_CASE("a file gives back names, types, shapes, values and metadata") {
@@ -460,7 +464,7 @@ TEST_CASE("bad header: metadata are an object of strings") {
 }
 
 TEST_CASE("bad tensor: an element type that is not supported has its own message") {
-  for (const std::string type : {"F16", "F8_E4M3", "F4", "U64", "f32", "", "float32"}) {
+  for (const std::string type : {"F8_E5M2", "BOOL", "F4", "U64", "f32", "", "float32"}) {
     CHECK_CONTAINS(refused_tensor(entry(type, "[1]", "[0,1]"), 1),
                    "tensor 'w': 'dtype': the element type '" + type + "' is not supported");
   }

@@ -2,6 +2,8 @@
 // included by one file of an executable.
 #pragma once
 
+#include <malloc.h>
+
 #include <doctest/doctest.h>
 
 #include <atomic>
@@ -16,6 +18,8 @@ namespace {
 
 std::atomic<long> allocations{0};
 std::atomic<long> pieces_in_use{0};
+std::atomic<long> bytes_in_use{0};  // what the C library sets aside
+std::atomic<long> most_bytes{0};    // of them at a time
 
 // How many allocations still succeed before one fails; negative: all do.
 std::atomic<long> before_failure{-1};
@@ -42,11 +46,15 @@ void* counted(std::size_t bytes, std::size_t alignment) {
       fails() ? nullptr
               : std::aligned_alloc(alignment, (bytes + alignment) / alignment * alignment);
   pieces_in_use += memory != nullptr ? 1 : 0;
+  const long in_use = bytes_in_use += static_cast<long>(::malloc_usable_size(memory));
+  for (long most = most_bytes; in_use > most && !most_bytes.compare_exchange_weak(most, in_use);) {
+  }
   return memory;
 }
 
 void give_back(void* memory) {
   pieces_in_use -= memory != nullptr ? 1 : 0;
+  bytes_in_use -= static_cast<long>(::malloc_usable_size(memory));
   std::free(memory);
 }
 

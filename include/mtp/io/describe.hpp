@@ -85,7 +85,11 @@ bool set_field(Value& value, std::string_view text) {
 /// Whether an entry may be missing, which then means the default: files of earlier versions lack
 /// it.
 constexpr bool may_be_missing(std::string_view name) {
-  return name == "attention" || name == "feed_forward" || name == "first_k_dense_replace";
+  bool of_scaling = false;
+  const rope_scaling_config scaling;
+  visit_fields(scaling, [&](std::string_view field, const auto&) { of_scaling |= field == name; });
+  return of_scaling || name == "attention" || name == "feed_forward" ||
+         name == "first_k_dense_replace";
 }
 
 /// The default value of an entry.

@@ -19,6 +19,7 @@
 #include "mtp/core/error.hpp"
 #include "mtp/core/scalar.hpp"
 #include "mtp/io/safetensors_format.hpp"
+#include "mtp/io/small_floats.hpp"
 
 namespace mtp::inline MTP_ABI::io::detail {
 
@@ -206,18 +207,6 @@ inline std::string compose_npy_header(std::string_view type, std::span<const ind
   header +=
       {'\x01', '\x00', static_cast<char>(text.size() & 0xff), static_cast<char>(text.size() >> 8)};
   return header + text;
-}
-
-/// An IEEE binary16 as a float, exactly.
-inline float float_of_f16(std::uint16_t bits) {
-  const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000u) << 16;
-  const std::uint32_t exponent = (bits >> 10) & 0x1fu, fraction = bits & 0x3ffu;
-  if (exponent == 0) {
-    const float magnitude = static_cast<float>(fraction) * 0x1p-24f;
-    return sign != 0 ? -magnitude : magnitude;
-  }
-  const std::uint32_t wide = exponent == 31 ? 0xffu : exponent + 112;
-  return __builtin_bit_cast(float, sign | wide << 23 | fraction << 13);
 }
 
 }  // namespace mtp::inline MTP_ABI::io::detail

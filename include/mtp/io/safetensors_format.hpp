@@ -18,12 +18,15 @@ namespace mtp::inline MTP_ABI::io {
 
 /// The supported element types. The format has more; a file with another one is refused.
 enum class element {
-  f64,   ///< "F64": IEEE binary64
-  f32,   ///< "F32": IEEE binary32
-  bf16,  ///< "BF16": the upper half of an F32
-  i64,   ///< "I64": signed
-  i32,   ///< "I32": signed
-  u8,    ///< "U8": unsigned
+  f64,      ///< "F64": IEEE binary64
+  f32,      ///< "F32": IEEE binary32
+  bf16,     ///< "BF16": the upper half of an F32
+  i64,      ///< "I64": signed
+  i32,      ///< "I32": signed
+  u8,       ///< "U8": unsigned
+  f16,      ///< "F16": IEEE binary16
+  f8_e4m3,  ///< "F8_E4M3": 4 bits of exponent, 3 of mantissa, no infinity
+  f8_e8m0,  ///< "F8_E8M0": a power of two without a sign; scales of blocks
 };
 
 namespace detail {
@@ -33,8 +36,15 @@ struct element_row {
   std::string_view name;  // in the format
   index_t size;           // bytes of one element
 };
-inline constexpr std::array<element_row, 6> element_rows{
-    {{"F64", 8}, {"F32", 4}, {"BF16", 2}, {"I64", 8}, {"I32", 4}, {"U8", 1}}};
+inline constexpr std::array<element_row, 9> element_rows{{{"F64", 8},
+                                                          {"F32", 4},
+                                                          {"BF16", 2},
+                                                          {"I64", 8},
+                                                          {"I32", 4},
+                                                          {"U8", 1},
+                                                          {"F16", 2},
+                                                          {"F8_E4M3", 1},
+                                                          {"F8_E8M0", 1}}};
 
 }  // namespace detail
 

@@ -123,7 +123,7 @@ class header_parser {
               about(),
               "the element type '",
               value,
-              "' is not supported, expected F64, F32, BF16, I64, I32 or U8");
+              "' is not supported, expected F64, F32, F16, BF16, F8_E4M3, F8_E8M0, I64, I32 or U8");
       tensor_.type = *type;
     } else {
       refuse_value("a string");

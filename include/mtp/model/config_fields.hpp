@@ -30,6 +30,12 @@ template <>
 struct value_names<output_norm_kind> {
   static constexpr std::array<std::string_view, 2> names{"per_depth", "shared"};  ///< in order
 };
+/// Names of rope_scaling_kind.
+template <>
+struct value_names<rope_scaling_kind> {
+  static constexpr std::array<std::string_view, 4> names{
+      "none", "linear", "llama3", "yarn"};  ///< in order
+};
 
 namespace detail {
 /// A configuration or a part of one, const or not.
@@ -39,6 +45,18 @@ concept config_like = std::same_as<std::remove_const_t<Given>, Config>;
 
 /// Calls visitor(name, field) for every field of a part of a configuration, const or not. Names are
 /// unique over all parts; where Hugging Face has the field, the name is Hugging Face's.
+template <detail::config_like<rope_scaling_config> Scaling, class Visitor>
+constexpr void visit_fields(Scaling& scaling, Visitor&& visitor) {
+  visitor("rope_type", scaling.kind);
+  visitor("rope_factor", scaling.factor);
+  visitor("original_max_position_embeddings", scaling.original_max_position_embeddings);
+  visitor("low_freq_factor", scaling.low_freq_factor);
+  visitor("high_freq_factor", scaling.high_freq_factor);
+  visitor("beta_fast", scaling.beta_fast);
+  visitor("beta_slow", scaling.beta_slow);
+  visitor("attention_factor", scaling.attention_factor);
+}
+/// The same for the attention layer.
 template <detail::config_like<attention_config> Attention, class Visitor>
 constexpr void visit_fields(Attention& attention, Visitor&& visitor) {
   visitor("attention", attention.kind);
@@ -48,6 +66,7 @@ constexpr void visit_fields(Attention& attention, Visitor&& visitor) {
   visitor("rope_theta", attention.rope_theta);
   visitor("qkv_bias", attention.qkv_bias);
   visitor("qk_norm", attention.qk_norm);
+  visit_fields(attention.rope_scaling, visitor);
 }
 /// The same for the feed-forward layer.
 template <detail::config_like<feed_forward_config> FeedForward, class Visitor>

@@ -130,13 +130,16 @@ class language_model {
   void fill_rope() {
     constexpr index_t P = Config.max_position_embeddings, E = rotary_width;
     std::vector<sum_type> table(static_cast<std::size_t>(P * E));  // [P, E]
-    for (index_t p = 0; p < P; ++p) {
-      for (index_t e = 0; e < E / 2; ++e) {
-        const double angle = static_cast<double>(p) *
-                             std::pow(static_cast<double>(Config.attention.rope_theta),
-                                      -2.0 * static_cast<double>(e) / static_cast<double>(E));
-        table[static_cast<std::size_t>(p * E + e)] = static_cast<sum_type>(std::cos(angle));
-        table[static_cast<std::size_t>(p * E + E / 2 + e)] = static_cast<sum_type>(std::sin(angle));
+    const double magnitude = rope_magnitude(Config.attention.rope_scaling);
+    for (index_t e = 0; e < E / 2; ++e) {
+      const double frequency = rope_frequency(
+          Config.attention.rope_scaling, static_cast<double>(Config.attention.rope_theta), e, E);
+      for (index_t p = 0; p < P; ++p) {
+        const double angle = static_cast<double>(p) * frequency;
+        table[static_cast<std::size_t>(p * E + e)] =
+            static_cast<sum_type>(magnitude * std::cos(angle));
+        table[static_cast<std::size_t>(p * E + E / 2 + e)] =
+            static_cast<sum_type>(magnitude * std::sin(angle));
       }
     }
     backend_traits<Backend>::copy_from_host(

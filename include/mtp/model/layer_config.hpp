@@ -3,6 +3,7 @@
 #pragma once
 
 #include "mtp/model/layer_kind.hpp"
+#include "mtp/model/rope_scaling.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -13,6 +14,7 @@ struct attention_config {
   int num_key_value_heads = 0;                          ///< G; 0: as many as query heads
   int head_dim = 0;                                     ///< E; 0: hidden_size / H
   float rope_theta = 10000.0f;                          ///< base of the rotary frequencies
+  rope_scaling_config rope_scaling{};                   ///< changes them for longer sequences
   bool qkv_bias = false;                                ///< a bias on the projections to q, k and v
   bool qk_norm = false;  ///< RMSNorm over each head of q and k, before the rotation
 

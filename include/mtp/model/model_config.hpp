@@ -66,6 +66,7 @@ constexpr bool validate() {
                 "model_config: max_position_embeddings must be positive");
   static_assert(Config.rms_norm_eps > 0, "model_config: rms_norm_eps must be positive");
   static_assert(Config.attention.rope_theta > 0, "model_config: rope_theta must be positive");
+  static_assert(detail::validate_rope_scaling<Config.attention.rope_scaling>());
   static_assert(Config.feed_forward.first_k_dense_replace >= 0 &&
                     Config.feed_forward.first_k_dense_replace <=
                         Config.num_hidden_layers - (Config.prediction.kind.owns_last_block ? 1 : 0),

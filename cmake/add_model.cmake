@@ -1,0 +1,263 @@
+# A model's type from the config.json of a checkpoint: a configuration is a template argument, so a
+# program is compiled for it.
+#
+#   mtp_add_model(TARGET NAME NAME CHECKPOINT FOLDER [MAX_POSITIONS COUNT])
+#
+# writes <mtp_models/NAME.hpp>, which TARGET may include. In the namespace mtp_models it declares
+#
+#   NAME          constexpr mtp::model_config
+#   NAME_family   mtp::io::family_names: under which names its tensors stand
+#   NAME_sha256   checksum of config.json, as text
+#
+# FOLDER holds config.json, which may also be named itself. MAX_POSITIONS is put in place of
+# max_position_embeddings, if it is less: memory of caches grows with it. A field that the library
+# lacks is an error that names it, as in mtp::io::read_config, which reads the same at run time and
+# which mtp::io::check_config compares with the header.
+function(mtp_add_model target)
+  cmake_parse_arguments(PARSE_ARGV 1 model "" "NAME;CHECKPOINT;MAX_POSITIONS" "")
+  if(NOT TARGET "${target}" OR NOT model_NAME MATCHES "^[A-Za-z][A-Za-z_0-9]*$" OR NOT model_CHECKPOINT
+      OR model_UNPARSED_ARGUMENTS)
+    message(FATAL_ERROR "mtp_add_model: expected TARGET NAME NAME CHECKPOINT FOLDER [MAX_POSITIONS COUNT], "
+                        "with an existing target and an identifier as name")
+  endif()
+  cmake_path(ABSOLUTE_PATH model_CHECKPOINT BASE_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}" NORMALIZE
+             OUTPUT_VARIABLE file)
+  if(IS_DIRECTORY "${file}")
+    set(file "${file}/config.json")
+  endif()
+  if(NOT EXISTS "${file}")
+    message(FATAL_ERROR "mtp_add_model: ${file} does not exist")
+  endif()
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${file}")
+  file(READ "${file}" json)
+  file(SHA256 "${file}" checksum)
+  string(JSON type ERROR_VARIABLE problem TYPE "${json}")
+  if(NOT type STREQUAL "OBJECT")
+    message(FATAL_ERROR "mtp_add_model: ${file}: expected an object: ${problem}")
+  endif()
+
+  # ---- fields ------------------------------------------------------------------------------------
+  # get(VARIABLE DEFAULT KEY...): null counts as missing.
+  macro(get variable default)
+    string(JSON kind ERROR_VARIABLE problem TYPE "${json}" ${ARGN})
+    if(problem OR kind STREQUAL "NULL")
+      set(${variable} "${default}")
+    else()
+      string(JSON ${variable} GET "${json}" ${ARGN})
+    endif()
+  endmacro()
+  macro(refuse field value why)
+    message(FATAL_ERROR "mtp_add_model: ${file}: ${field} = ${value} is not supported: ${why}")
+  endmacro()
+  macro(get_count variable default)  # a number from 1 on
+    get(${variable} "${default}" ${ARGN})
+    if(NOT ${variable} MATCHES "^[0-9]+$" OR ${variable} LESS 1 OR ${variable} GREATER 2147483647)
+      message(FATAL_ERROR "mtp_add_model: ${file}: ${ARGN}: expected a whole number from 1 to 2147483647, "
+                          "got ${${variable}}")
+    endif()
+  endmacro()
+  macro(get_float variable default)  # as a literal of C++
+    get(${variable} "${default}" ${ARGN})
+    if(NOT ${variable} MATCHES "^[0-9]+(\\.[0-9]+)?([eE][-+]?[0-9]+)?$")
+      message(FATAL_ERROR "mtp_add_model: ${file}: ${ARGN}: expected a number from 0 on, got ${${variable}}")
+    endif()
+    if(NOT ${variable} MATCHES "[.eE]")
+      string(APPEND ${variable} ".0")
+    endif()
+    string(APPEND ${variable} "f")
+  endmacro()
+  macro(must_be field wanted why)  # where it is there
+    get(value "${wanted}" ${field})
+    if(NOT value STREQUAL "${wanted}")
+      refuse(${field} "${value}" "${why}")
+    endif()
+  endmacro()
+  macro(must_be_missing)
+    foreach(field IN ITEMS ${ARGN})
+      get(value "" ${field})
+      if(NOT value STREQUAL "")
+        refuse(${field} "${value}" "the dense trunks that are known do not have it")
+      endif()
+    endforeach()
+  endmacro()
+
+  get(model_type "" model_type)
+  if(NOT model_type MATCHES "^(llama|mistral|qwen2|qwen3|mimo)$")
+    refuse(model_type "\"${model_type}\"" "the known ones are llama, mistral, qwen2, qwen3 and mimo")
+  endif()
+  get_count(vocab_size "" vocab_size)
+  get_count(hidden_size "" hidden_size)
+  get_count(intermediate_size "" intermediate_size)
+  get_count(layers "" num_hidden_layers)
+  get_count(heads "" num_attention_heads)
+  get_count(positions "" max_position_embeddings)
+  set(default_heads "")
+  if(model_type STREQUAL "llama")
+    set(default_heads ${heads})
+  endif()
+  get_count(key_value_heads "${default_heads}" num_key_value_heads)
+  set(default_width "")
+  if(NOT model_type STREQUAL "qwen3")
+    math(EXPR default_width "${hidden_size} / ${heads}")
+  endif()
+  get_count(head_dim "${default_width}" head_dim)
+  get_float(epsilon 1e-06 rms_norm_eps)
+  get(tied OFF tie_word_embeddings)
+
+  must_be(hidden_act silu "only silu is")
+  must_be(mlp_bias OFF "feed-forward layers have no bias")
+  get(partial 1 partial_rotary_factor)
+  if(NOT partial EQUAL 1)
+    refuse(partial_rotary_factor ${partial} "whole heads are rotated")
+  endif()
+  if(NOT model_type MATCHES "^(qwen2|mimo)$")
+    must_be(attention_bias OFF "the output projection has no bias")
+  endif()
+  must_be_missing(dual_chunk_attention_config attn_logit_softcapping final_logit_softcapping attention_chunk_size
+      no_rope_layers num_experts num_local_experts n_routed_experts q_lora_rank kv_lora_rank)
+
+  # A window that is shorter than the sequences, in one of the blocks.
+  get(window "" sliding_window)
+  get(window_is_used OFF use_sliding_window)
+  if(model_type MATCHES "^(llama|mistral)$")
+    set(window_is_used ON)
+  endif()
+  if(window_is_used AND NOT window STREQUAL "" AND window LESS positions)
+    get(layer_types "" layer_types)
+    get(first_windowed 0 max_window_layers)
+    if(layer_types MATCHES "_attention")
+      string(REGEX MATCH "(sliding|chunked)_attention" windowed "${layer_types}")
+    elseif(model_type MATCHES "^(llama|mistral)$" OR first_windowed LESS layers)
+      set(windowed yes)
+    endif()
+    if(windowed)
+      refuse(sliding_window ${window} "attention reaches all earlier tokens")
+    endif()
+  endif()
+
+  # ---- rotation ----------------------------------------------------------------------------------
+  set(rope rope_scaling)
+  get(rope_parameters "" rope_parameters)
+  if(NOT rope_parameters STREQUAL "")
+    set(rope rope_parameters)
+  endif()
+  get(rope_theta 10000 rope_theta)
+  get_float(rope_theta ${rope_theta} ${rope} rope_theta)
+  get(rope_type default ${rope} type)
+  get(rope_type ${rope_type} ${rope} rope_type)
+  get(partial 1 ${rope} partial_rotary_factor)
+  if(NOT partial EQUAL 1)
+    refuse("${rope}: partial_rotary_factor" ${partial} "whole heads are rotated")
+  endif()
+  set(scaling "")
+  if(NOT rope_type STREQUAL "default")
+    if(NOT rope_type MATCHES "^(linear|llama3|yarn)$")
+      refuse("${rope}: rope_type" "\"${rope_type}\"" "only default, linear, llama3 and yarn are")
+    endif()
+    get_float(factor "" ${rope} factor)
+    set(scaling ".kind = mtp::rope_scaling_kind::${rope_type}, .factor = ${factor}")
+    if(NOT rope_type STREQUAL "linear")
+      get_count(length "${positions}" ${rope} original_max_position_embeddings)
+      string(APPEND scaling ", .original_max_position_embeddings = ${length}")
+    endif()
+    if(rope_type STREQUAL "llama3")
+      get_float(low "" ${rope} low_freq_factor)
+      get_float(high "" ${rope} high_freq_factor)
+      string(APPEND scaling ", .low_freq_factor = ${low}, .high_freq_factor = ${high}")
+    elseif(rope_type STREQUAL "yarn")
+      get_float(fast 32 ${rope} beta_fast)
+      get_float(slow 1 ${rope} beta_slow)
+      get_float(attention 0 ${rope} attention_factor)
+      get(mscale "" ${rope} mscale)
+      get(mscale_all "" ${rope} mscale_all_dim)
+      if(attention STREQUAL "0.0f" AND mscale AND mscale_all)
+        if(NOT mscale EQUAL mscale_all)
+          refuse("${rope}: mscale" ${mscale} "CMake has no logarithm; write attention_factor instead")
+        endif()
+        set(attention "1.0f")
+      endif()
+      string(APPEND scaling
+          ", .beta_fast = ${fast}, .beta_slow = ${slow}, .attention_factor = ${attention}")
+    endif()
+  endif()
+
+  # ---- head --------------------------------------------------------------------------------------
+  get(modules 0 num_nextn_predict_layers)
+  get(medusa 0 medusa_num_heads)
+  get(future 0 n_future_tokens)
+  set(family llama_names)
+  set(prediction "")
+  if(modules GREATER 0)
+    set(prediction ".kind = mtp::head_kind::sequential, .depth = ${modules}, ")
+    if(model_type STREQUAL "mimo")
+      set(family mimo_names)
+      string(APPEND prediction ".hidden_tap = mtp::norm_tap::pre_norm, .recycle_tap = mtp::norm_tap::pre_norm")
+    else()
+      set(family deepseek_names)
+      string(APPEND prediction ".concat = mtp::concat_order::embedding_first")
+    endif()
+  elseif(medusa GREATER 0)
+    must_be(medusa_num_layers 1 "heads have one residual layer")
+    set(family medusa_names)
+    set(prediction ".kind = mtp::head_kind::independent, .depth = ${medusa}")
+  elseif(future GREATER 1)
+    math(EXPR depth "${future} - 1")
+    set(family meta_names)
+    set(prediction
+        ".kind = mtp::head_kind::parallel, .depth = ${depth}, .output_norm = mtp::output_norm_kind::shared")
+  endif()
+
+  # ---- the header --------------------------------------------------------------------------------
+  if(model_MAX_POSITIONS AND model_MAX_POSITIONS LESS positions)
+    set(positions ${model_MAX_POSITIONS})
+  endif()
+  set(qkv_bias false)
+  if(model_type MATCHES "^(qwen2|mimo)$")
+    set(qkv_bias true)
+  endif()
+  set(qk_norm false)
+  if(model_type STREQUAL "qwen3")
+    set(qk_norm true)
+  endif()
+  set(tie false)
+  if(tied)
+    set(tie true)
+  endif()
+  set(folder "${CMAKE_CURRENT_BINARY_DIR}/mtp_models_of_${target}")
+  file(CONFIGURE OUTPUT "${folder}/mtp_models/${model_NAME}.hpp" @ONLY CONTENT
+[[// The model @model_NAME@, written by mtp_add_model from its config.json.
+#pragma once
+
+#include <mtp/io/pretrained/families.hpp>
+#include <mtp/model/model_config.hpp>
+
+namespace mtp_models {
+
+/// Its type.
+inline constexpr mtp::model_config @model_NAME@{
+    .vocab_size = @vocab_size@,
+    .hidden_size = @hidden_size@,
+    .num_hidden_layers = @layers@,
+    .max_position_embeddings = @positions@,
+    .rms_norm_eps = @epsilon@,
+    .attention = {.num_attention_heads = @heads@,
+                  .num_key_value_heads = @key_value_heads@,
+                  .head_dim = @head_dim@,
+                  .rope_theta = @rope_theta@,
+                  .rope_scaling = {@scaling@},
+                  .qkv_bias = @qkv_bias@,
+                  .qk_norm = @qk_norm@},
+    .feed_forward = {.intermediate_size = @intermediate_size@},
+    .prediction = {@prediction@},
+    .tie_word_embeddings = @tie@};
+
+/// The names of its tensors.
+inline constexpr const mtp::io::family_names& @model_NAME@_family = mtp::io::@family@;
+
+/// SHA-256 of config.json.
+inline constexpr const char* @model_NAME@_sha256 = "@checksum@";
+
+}  // namespace mtp_models
+]])
+  target_include_directories(${target} PRIVATE "${folder}")
+endfunction()

@@ -1,0 +1,114 @@
+// A configuration as the config.json that other programs read.
+#pragma once
+
+#include <cstddef>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+#include "mtp/core/error.hpp"
+#include "mtp/io/pretrained/config_literal.hpp"
+#include "mtp/io/pretrained/read_config.hpp"
+#include "mtp/model/config_fields.hpp"
+
+namespace mtp::inline MTP_ABI::io {
+
+namespace detail {
+
+/// A float as the shortest decimal number that reads back to it, so that files have 1e-05.
+inline double shortest(float value) {
+  return nlohmann::json::parse(nlohmann::json(value).dump()).get<double>();
+}
+
+inline nlohmann::json rope_json(const attention_config& attention) {
+  const rope_scaling_config& scaling = attention.rope_scaling;
+  nlohmann::json rope{
+      {"rope_type", value_names<rope_scaling_kind>::names[static_cast<std::size_t>(scaling.kind)]},
+      {"factor", shortest(scaling.factor)}};
+  if (scaling.kind != rope_scaling_kind::linear) {
+    rope["original_max_position_embeddings"] = scaling.original_max_position_embeddings;
+  }
+  if (scaling.kind == rope_scaling_kind::llama3) {
+    rope["low_freq_factor"] = shortest(scaling.low_freq_factor);
+    rope["high_freq_factor"] = shortest(scaling.high_freq_factor);
+  } else if (scaling.kind == rope_scaling_kind::yarn) {
+    rope["beta_fast"] = shortest(scaling.beta_fast);
+    rope["beta_slow"] = shortest(scaling.beta_slow);
+    if (scaling.attention_factor > 0) {
+      rope["attention_factor"] = shortest(scaling.attention_factor);
+    }
+  }
+  return rope;
+}
+
+/// The model_type whose trunk has these layers, with the name of its class in transformers.
+struct written_type {
+  std::string_view model_type, architecture;
+};
+inline written_type type_of(const model_config& config, const family_names& family) {
+  const attention_config& attention = config.attention;
+  check(!attention.qkv_bias || !attention.qk_norm,
+        "config_json: no known family has both qkv_bias and qk_norm");
+  if (&family == &mimo_names) return {"mimo", "MiMoForCausalLM"};
+  if (attention.qkv_bias) return {"qwen2", "Qwen2ForCausalLM"};
+  if (attention.qk_norm) return {"qwen3", "Qwen3ForCausalLM"};
+  return {"llama", "LlamaForCausalLM"};
+}
+
+}  // namespace detail
+
+/// The object of a config.json, which read_config reads as the same configuration and family.
+/// `element` is the name of the tensors' type in PyTorch, such as "float32". Throws mtp::error for
+/// a configuration that the family's config.json cannot express; the message has what would be read
+/// in its place.
+inline nlohmann::json config_json(const model_config& config,
+                                  const family_names& family,
+                                  std::string_view element) {
+  const model_config all = resolved(config);
+  const auto type = detail::type_of(all, family);
+  nlohmann::json json{{"architectures", nlohmann::json::array({type.architecture})},
+                      {"model_type", type.model_type},
+                      {"torch_dtype", element},
+                      {"vocab_size", all.vocab_size},
+                      {"hidden_size", all.hidden_size},
+                      {"intermediate_size", all.feed_forward.intermediate_size},
+                      {"num_hidden_layers", all.num_hidden_layers},
+                      {"num_attention_heads", all.attention.num_attention_heads},
+                      {"num_key_value_heads", all.attention.num_key_value_heads},
+                      {"head_dim", all.attention.head_dim},
+                      {"hidden_act", "silu"},
+                      {"max_position_embeddings", all.max_position_embeddings},
+                      {"rms_norm_eps", detail::shortest(all.rms_norm_eps)},
+                      {"rope_theta", detail::shortest(all.attention.rope_theta)},
+                      {"tie_word_embeddings", all.tie_word_embeddings}};
+  if (all.attention.rope_scaling.kind != rope_scaling_kind::none) {
+    json["rope_scaling"] = detail::rope_json(all.attention);
+  }
+  const prediction_config& head = all.prediction;
+  if (head.kind == head_kind::sequential || head.kind == head_kind::recurrent) {
+    json["num_nextn_predict_layers"] = head.modules();
+  } else if (head.kind == head_kind::independent) {
+    json["medusa_num_heads"] = head.depth;
+    json["medusa_num_layers"] = 1;
+  } else if (head.kind == head_kind::parallel) {
+    json["n_future_tokens"] = head.depth + 1;
+  }
+
+  const nlohmann::json parsed = nlohmann::json::parse(json.dump());
+  const config_object written(parsed, "config_json");
+  pretrained_config read = config_from(written);
+  check(read.family == &family,
+        "config_json: the family ",
+        family.name,
+        " has no config.json for this head; it would be read as ",
+        read.family->name);
+  read.config.prediction = head;  // taps and order are options of whoever loads it
+  check(read.config == all,
+        "config_json: cannot express the configuration ",
+        config_literal(all),
+        "; it would be read as ",
+        config_literal(read.config));
+  return json;
+}
+
+}  // namespace mtp::inline MTP_ABI::io

@@ -1,0 +1,152 @@
+// The families of checkpoints that the library knows by name.
+#pragma once
+
+#include <array>
+#include <string_view>
+
+#include "mtp/io/pretrained/names.hpp"
+
+namespace mtp::inline MTP_ABI::io {
+
+namespace detail {
+
+using enum tensor_part;
+
+/// A block of Llama, Mistral, Qwen2 (with biases) and Qwen3 (with QK-norm).
+inline constexpr std::array<name_rule, 14> llama_block{{
+    {"input_layernorm.weight", "input_layernorm.weight"},
+    {"self_attn.q_proj.weight", "self_attn.qkv_proj.weight", queries},
+    {"self_attn.k_proj.weight", "self_attn.qkv_proj.weight", keys},
+    {"self_attn.v_proj.weight", "self_attn.qkv_proj.weight", values},
+    {"self_attn.q_proj.bias", "self_attn.qkv_proj.bias", queries},
+    {"self_attn.k_proj.bias", "self_attn.qkv_proj.bias", keys},
+    {"self_attn.v_proj.bias", "self_attn.qkv_proj.bias", values},
+    {"self_attn.q_norm.weight", "self_attn.q_norm.weight"},
+    {"self_attn.k_norm.weight", "self_attn.k_norm.weight"},
+    {"self_attn.o_proj.weight", "self_attn.o_proj.weight"},
+    {"post_attention_layernorm.weight", "post_attention_layernorm.weight"},
+    {"mlp.gate_proj.weight", "mlp.gate_up_proj.weight", gate},
+    {"mlp.up_proj.weight", "mlp.gate_up_proj.weight", up},
+    {"mlp.down_proj.weight", "mlp.down_proj.weight"},
+}};
+
+/// A block in the names of Meta's own programs.
+inline constexpr std::array<name_rule, 9> meta_block{{
+    {"attention_norm.weight", "input_layernorm.weight"},
+    {"attention.wq.weight", "self_attn.qkv_proj.weight", queries},
+    {"attention.wk.weight", "self_attn.qkv_proj.weight", keys},
+    {"attention.wv.weight", "self_attn.qkv_proj.weight", values},
+    {"attention.wo.weight", "self_attn.o_proj.weight"},
+    {"ffn_norm.weight", "post_attention_layernorm.weight"},
+    {"feed_forward.w1.weight", "mlp.gate_up_proj.weight", gate},
+    {"feed_forward.w3.weight", "mlp.gate_up_proj.weight", up},
+    {"feed_forward.w2.weight", "mlp.down_proj.weight"},
+}};
+
+inline constexpr std::array<name_rule, 3> llama_rules{{
+    {"model.embed_tokens.weight", "embed_tokens.weight"},
+    {"model.norm.weight", "norm.weight"},
+    {"lm_head.weight", "lm_head.weight"},
+}};
+inline constexpr std::array<name_rule, 7> deepseek_rules{{
+    llama_rules[0],
+    llama_rules[1],
+    llama_rules[2],
+    {"model.layers.{+}.enorm.weight", "mtp.{}.enorm.weight"},
+    {"model.layers.{+}.hnorm.weight", "mtp.{}.hnorm.weight"},
+    {"model.layers.{+}.eh_proj.weight", "mtp.{}.eh_proj.weight", projection},
+    {"model.layers.{+}.shared_head.norm.weight", "mtp.{}.norm.weight"},
+}};
+inline constexpr std::array<name_rule, 7> mimo_rules{{
+    llama_rules[0],
+    llama_rules[1],
+    llama_rules[2],
+    {"model.mtp_layers.{}.token_layernorm.weight", "mtp.{}.enorm.weight"},
+    {"model.mtp_layers.{}.hidden_layernorm.weight", "mtp.{}.hnorm.weight"},
+    {"model.mtp_layers.{}.input_proj.weight", "mtp.{}.eh_proj.weight", projection},
+    {"model.mtp_layers.{}.final_layernorm.weight", "mtp.{}.norm.weight"},
+}};
+inline constexpr std::array<name_rule, 6> medusa_rules{{
+    llama_rules[0],
+    llama_rules[1],
+    llama_rules[2],
+    {"medusa_head.{}.0.linear.weight", "mtp.{}.residual.weight"},
+    {"medusa_head.{}.0.linear.bias", "mtp.{}.residual.bias"},
+    {"medusa_head.{}.1.weight", "mtp.{}.lm_head.weight"},
+}};
+inline constexpr std::array<name_rule, 3> meta_rules{{
+    {"tok_embeddings.weight", "embed_tokens.weight"},
+    {"norm.weight", "norm.weight"},
+    {"output.weight", "lm_head.weight"},
+}};
+
+inline constexpr std::array<block_rule, 1> llama_blocks{{{"model.layers.{}.", "layers.{}."}}};
+inline constexpr std::array<block_rule, 2> deepseek_blocks{
+    {llama_blocks[0], {"model.layers.{+}.", "mtp.{}.block."}}};
+inline constexpr std::array<block_rule, 2> mimo_blocks{
+    {llama_blocks[0], {"model.mtp_layers.{}.", "mtp.{}.block."}}};
+inline constexpr std::array<block_rule, 2> meta_blocks{
+    {{"layers.{}.", "layers.{}."}, {"extra_heads.{}.", "mtp.{}.block."}}};
+
+/// Programs of transformers neither write nor want lm_head.weight of tied embeddings.
+inline constexpr std::array<copy_rule, 1> llama_copies{
+    {{"lm_head.weight", copy_source::embedding, copy_use::read_only}}};
+inline constexpr std::array<copy_rule, 3> deepseek_copies{{
+    llama_copies[0],
+    {"model.layers.{+}.embed_tokens.weight", copy_source::embedding},
+    {"model.layers.{+}.shared_head.head.weight", copy_source::output},
+}};
+inline constexpr std::array<copy_rule, 1> meta_copies{
+    {{"output.weight", copy_source::embedding, copy_use::read_only}}};
+
+/// Tables of the rotation, which old checkpoints hold.
+inline constexpr std::array<std::string_view, 2> rotary_tables{"rotary_emb.inv_freq", "rope.freqs"};
+
+}  // namespace detail
+
+/// Llama, SmolLM2, Mistral, Qwen2 and Qwen3: a trunk in the names of transformers.
+inline constexpr family_names llama_names{.name = "llama",
+                                          .rules = detail::llama_rules,
+                                          .blocks = detail::llama_blocks,
+                                          .block = detail::llama_block,
+                                          .copies = detail::llama_copies,
+                                          .ignored = detail::rotary_tables};
+
+/// The same trunk with the modules of DeepSeek-V3 behind its last block, as blocks L, L + 1, ...
+/// (README_WEIGHTS.md of DeepSeek-V3). Each has a copy of embedding and output matrix.
+inline constexpr family_names deepseek_names{.name = "deepseek_mtp",
+                                             .rules = detail::deepseek_rules,
+                                             .blocks = detail::deepseek_blocks,
+                                             .block = detail::llama_block,
+                                             .copies = detail::deepseek_copies,
+                                             .concat = concat_order::embedding_first,
+                                             .ignored = detail::rotary_tables};
+
+/// MiMo-7B: Qwen2's trunk and modules beside it, whose projection reads the hidden state first.
+inline constexpr family_names mimo_names{.name = "mimo",
+                                         .rules = detail::mimo_rules,
+                                         .blocks = detail::mimo_blocks,
+                                         .block = detail::llama_block,
+                                         .copies = detail::llama_copies,
+                                         .concat = concat_order::hidden_first,
+                                         .ignored = detail::rotary_tables};
+
+/// A trunk of transformers with Medusa's heads beside it.
+inline constexpr family_names medusa_names{.name = "medusa",
+                                           .rules = detail::medusa_rules,
+                                           .blocks = detail::llama_blocks,
+                                           .block = detail::llama_block,
+                                           .copies = detail::llama_copies,
+                                           .ignored = detail::rotary_tables};
+
+/// Meta's multi-token prediction (Gloeckle et al. 2024, arXiv 2404.19737): the last block is head
+/// 1, the others are extra_heads; rotated pairs stand side by side.
+inline constexpr family_names meta_names{.name = "meta_mtp",
+                                         .rules = detail::meta_rules,
+                                         .blocks = detail::meta_blocks,
+                                         .block = detail::meta_block,
+                                         .copies = detail::meta_copies,
+                                         .pairs = rotary_pairs::interleaved,
+                                         .ignored = detail::rotary_tables};
+
+}  // namespace mtp::inline MTP_ABI::io

@@ -1,0 +1,163 @@
+// Where the parameters of a model stand in a checkpoint of a family.
+#pragma once
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "mtp/core/error.hpp"
+#include "mtp/io/pretrained/names.hpp"
+#include "mtp/model/model_config.hpp"
+#include "mtp/model/parameter.hpp"
+
+namespace mtp::inline MTP_ABI::io {
+
+/// A parameter and its name.
+using named_parameter = std::pair<std::string, parameter>;
+
+/// What a piece is to a checkpoint.
+enum class piece_use {
+  stored,     ///< the parameter itself
+  copied,     ///< a duplicate that is written
+  read_only,  ///< a duplicate that is only read
+};
+
+/// A tensor of a file as rows of a parameter.
+struct file_piece {
+  std::string file;                   ///< name of the tensor
+  std::string name;                   ///< name of the parameter
+  parameter place;                    ///< the parameter
+  index_t first_row = 0;              ///< of the parameter
+  index_t rows = 0;                   ///< of the parameter
+  index_t columns = 0;                ///< of the parameter; 1 for a vector
+  std::vector<index_t> shape;         ///< of the tensor
+  bool transposed = false;            ///< the tensor is [columns, rows]
+  index_t interleaved = 0;            ///< E if pairs of its rows stand side by side, else 0
+  bool halves_swapped = false;        ///< its halves of columns are the other way round
+  piece_use use = piece_use::stored;  ///< what it is to the checkpoint
+
+  /// Elements of the tensor.
+  index_t count() const { return rows * columns; }
+
+  /// The element of the parameter, in its row-major order, that is element `at` of the tensor.
+  index_t element(index_t at) const {
+    index_t row = transposed ? at % rows : at / columns;
+    index_t column = transposed ? at / rows : at % columns;
+    if (interleaved > 0) {
+      const index_t head = row / interleaved, e = row % interleaved;
+      row = head * interleaved + e / 2 + (e % 2) * (interleaved / 2);
+    }
+    if (halves_swapped) {
+      column = (column + columns / 2) % columns;
+    }
+    return (first_row + row) * columns + column;
+  }
+};
+
+namespace detail {
+
+/// First row and number of rows of a part.
+inline std::pair<index_t, index_t> rows_of(tensor_part part,
+                                           const parameter& p,
+                                           const model_config& config) {
+  const index_t E = config.head_dim(), H = config.attention.num_attention_heads;
+  const index_t G = config.num_key_value_heads();
+  switch (part) {
+    case tensor_part::queries:
+      return {0, H * E};
+    case tensor_part::keys:
+      return {H * E, G * E};
+    case tensor_part::values:
+      return {(H + G) * E, G * E};
+    case tensor_part::gate:
+      return {0, p.outputs / 2};
+    case tensor_part::up:
+      return {p.outputs / 2, p.outputs / 2};
+    default:
+      return {0, p.outputs};
+  }
+}
+
+inline file_piece make_piece(const family_names& family,
+                             const model_config& config,
+                             const named_parameter& named,
+                             const name_rule& rule,
+                             std::string file) {
+  const parameter& p = named.second;
+  const auto [first, rows] = rows_of(rule.part, p, config);
+  file_piece piece;
+  piece.file = std::move(file);
+  piece.name = named.first;
+  piece.place = p;
+  piece.first_row = first;
+  piece.rows = rows;
+  piece.columns = p.is_vector() ? 1 : p.inputs;
+  piece.transposed = !p.is_vector() && rule.order == matrix_order::inputs_by_outputs;
+  if (p.is_vector()) {
+    piece.shape = {rows};
+  } else if (piece.transposed) {
+    piece.shape = {p.inputs, rows};
+  } else {
+    piece.shape = {rows, p.inputs};
+  }
+  const bool rotated = rule.part == tensor_part::queries || rule.part == tensor_part::keys;
+  piece.interleaved = rotated && family.pairs == rotary_pairs::interleaved ? config.head_dim() : 0;
+  piece.halves_swapped =
+      rule.part == tensor_part::projection && family.concat != config.prediction.concat;
+  return piece;
+}
+
+}  // namespace detail
+
+/// The tensors of a checkpoint of a family: for each parameter all pieces that make it up, then the
+/// duplicates. `unnamed` receives (=) the names of the parameters that the family has no names for.
+inline std::vector<file_piece> file_pieces(const family_names& family,
+                                           const model_config& config,
+                                           const std::vector<named_parameter>& parameters,
+                                           std::vector<std::string>& unnamed) {
+  const index_t blocks = config.num_hidden_layers;
+  std::vector<file_piece> pieces;
+  unnamed.clear();
+  for (const named_parameter& named : parameters) {
+    const std::size_t before = pieces.size();
+    for (const name_rule& rule : family.rules) {
+      if (const auto found = detail::match_whole(rule.parameter, named.first)) {
+        pieces.push_back(detail::make_piece(
+            family, config, named, rule, detail::fill(rule.file, found->number, blocks)));
+      }
+    }
+    for (const block_rule& place : family.blocks) {
+      const auto found = detail::match_begin(place.parameter, named.first);
+      for (const name_rule& rule : family.block) {
+        if (found && std::string_view(named.first).substr(found->length) == rule.parameter) {
+          std::string file = detail::fill(place.file, found->number, blocks);
+          pieces.push_back(detail::make_piece(family, config, named, rule, file.append(rule.file)));
+        }
+      }
+    }
+    if (pieces.size() == before) unnamed.push_back(named.first);
+  }
+
+  const auto place_of = [&](const std::string& name) {
+    const auto found = std::find_if(parameters.begin(),
+                                    parameters.end(),
+                                    [&](const named_parameter& p) { return p.first == name; });
+    check(found != parameters.end(), "file_pieces: the model has no parameter ", name);
+    return *found;
+  };
+  for (const copy_rule& rule : family.copies) {
+    const bool per_module = rule.file.find('{') != std::string_view::npos;
+    const bool of_output = rule.source == copy_source::output && !config.tie_word_embeddings;
+    if (!per_module && !config.tie_word_embeddings) continue;  // the output matrix itself
+    const auto source = place_of(of_output ? "lm_head.weight" : "embed_tokens.weight");
+    for (index_t m = 0; m < (per_module ? config.prediction.modules() : 1); ++m) {
+      pieces.push_back(detail::make_piece(
+          family, config, source, name_rule{}, detail::fill(rule.file, m, blocks)));
+      pieces.back().use = rule.use == copy_use::written ? piece_use::copied : piece_use::read_only;
+    }
+  }
+  return pieces;
+}
+
+}  // namespace mtp::inline MTP_ABI::io

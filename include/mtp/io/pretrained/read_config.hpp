@@ -1,0 +1,281 @@
+// From a config.json to the configuration of a model and the names of its family.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+#include "mtp/core/error.hpp"
+#include "mtp/io/pretrained/config_object.hpp"
+#include "mtp/io/pretrained/families.hpp"
+#include "mtp/io/pretrained/json_file.hpp"
+#include "mtp/model/config_fields.hpp"
+#include "mtp/model/model_config.hpp"
+
+namespace mtp::inline MTP_ABI::io {
+
+/// What a config.json says.
+struct pretrained_config {
+  std::string model_type;      ///< as the file has it, such as "qwen2"
+  const family_names* family;  ///< names of the tensors
+  std::string why;             ///< the fields that decided for the family
+  model_config config;         ///< of trunk and head
+  std::filesystem::path path;  ///< the file
+};
+
+namespace detail {
+
+/// What differs among the trunks that are known, by model_type.
+struct trunk_type {
+  std::string_view model_type;
+  bool qkv_bias;         ///< without a field for it
+  bool qk_norm;          ///< without a field for it
+  bool needs_head_dim;   ///< its default is not hidden_size / num_attention_heads
+  bool needs_kv_heads;   ///< its default is not num_attention_heads
+  bool window_switched;  ///< sliding_window counts only with use_sliding_window
+};
+inline constexpr std::array<trunk_type, 5> trunk_types{{
+    {"llama", false, false, false, false, false},
+    {"mistral", false, false, false, true, false},
+    {"qwen2", true, false, false, true, true},
+    {"qwen3", false, true, true, true, true},
+    {"mimo", true, false, false, true, true},
+}};
+
+/// Throws if a window that is shorter than the sequences is in force in one of the layers.
+inline void check_window(const config_object& from, const trunk_type& type, int positions) {
+  if (type.window_switched && !from.flag("use_sliding_window", false)) return;
+  const auto window = from.count("sliding_window");
+  if (!window || *window >= positions) return;
+  if (const auto* const layers = from.find("layer_types")) {
+    const bool all_full =
+        layers->is_array() && std::all_of(layers->begin(), layers->end(), [](const auto& layer) {
+          return layer == "full_attention";
+        });
+    if (all_full) return;
+  } else if (type.window_switched) {
+    const int blocks = from.needed_count("num_hidden_layers");
+    const auto* const first = from.find("max_window_layers");
+    if (first != nullptr && first->is_number_unsigned() &&
+        first->get<std::uint64_t>() >= static_cast<std::uint64_t>(blocks)) {
+      return;
+    }
+  }
+  from.supports(false, "sliding_window", "attention reaches all earlier tokens");
+}
+
+/// Throws for every field that gives the trunk a meaning that it does not have here.
+inline void check_supported(const config_object& from, const trunk_type& type, int positions) {
+  const std::string act = from.text("hidden_act", "silu");
+  from.supports(act == "silu", "hidden_act", "only silu is");
+  if (type.model_type != "qwen2" && type.model_type != "mimo") {
+    from.supports(
+        !from.flag("attention_bias", false), "attention_bias", "the output projection has no bias");
+  }
+  from.supports(!from.flag("mlp_bias", false), "mlp_bias", "feed-forward layers have no bias");
+  const float partial = from.number("partial_rotary_factor").value_or(1.0f);
+  from.supports(partial == 1, "partial_rotary_factor", "whole heads are rotated");
+  for (const char* field : {"dual_chunk_attention_config",
+                            "attn_logit_softcapping",
+                            "final_logit_softcapping",
+                            "attention_chunk_size",
+                            "no_rope_layers",
+                            "num_experts",
+                            "num_local_experts",
+                            "n_routed_experts",
+                            "q_lora_rank",
+                            "kv_lora_rank"}) {
+    from.supports(!from.has(field), field, "the dense trunks that are known do not have it");
+  }
+  check_window(from, type, positions);
+  if (const auto quantized = from.object("quantization_config")) {
+    const std::string method = quantized->text("quant_method", "");
+    quantized->supports(method == "fp8", "quant_method", "only fp8 with scales of blocks is");
+    const auto* const block = quantized->find("weight_block_size");
+    quantized->supports(block != nullptr && *block == nlohmann::json::array({128, 128}),
+                        "weight_block_size",
+                        "only [128, 128] is");
+  }
+}
+
+/// The rotation's base and scaling: rope_theta and rope_scaling, or both in rope_parameters.
+inline void read_rope(const config_object& from, attention_config& attention) {
+  check(!from.has("rope_scaling") || !from.has("rope_parameters"),
+        from.where(),
+        ": has both rope_scaling and rope_parameters");
+  const auto scaling =
+      from.object(from.has("rope_parameters") ? "rope_parameters" : "rope_scaling");
+  const bool has_outer = from.has("rope_theta"), has_inner = scaling && scaling->has("rope_theta");
+  const float outer = from.number("rope_theta").value_or(10000.0f);
+  const float inner = has_inner ? scaling->number("rope_theta").value_or(outer) : outer;
+  check(!has_outer || inner == outer,
+        from.where(),
+        ": rope_theta differs from the one in rope_parameters");
+  attention.rope_theta = inner;
+  check(inner > 0, from.where(), ": rope_theta must be positive");
+  if (!scaling) return;
+
+  const float partial = scaling->number("partial_rotary_factor").value_or(1.0f);
+  scaling->supports(partial == 1, "partial_rotary_factor", "whole heads are rotated");
+  const char* const name = scaling->has("rope_type") ? "rope_type" : "type";
+  const std::string type = scaling->text(name, "default");
+  rope_scaling_config& to = attention.rope_scaling;
+  if (type == "default") return;
+  const auto& names = value_names<rope_scaling_kind>::names;
+  const auto* const found = std::find(names.begin() + 1, names.end(), type);
+  scaling->supports(found != names.end(), name, "only default, linear, llama3 and yarn are");
+  to.kind = static_cast<rope_scaling_kind>(found - names.begin());
+
+  const auto length = scaling->count("original_max_position_embeddings");
+  const auto needed = [&](const char* field) {
+    const auto value = scaling->number(field);
+    check(value && *value > 0, scaling->where(), ": ", field, " must be there and positive");
+    return *value;
+  };
+  if (to.kind != rope_scaling_kind::linear) {
+    // Without it, transformers takes the longest sequence.
+    to.original_max_position_embeddings =
+        length.value_or(from.needed_count("max_position_embeddings"));
+  }
+  to.factor = needed("factor");
+  scaling->supports(to.factor >= 1, "factor", "it must be at least 1");
+  if (to.kind == rope_scaling_kind::llama3) {
+    to.low_freq_factor = needed("low_freq_factor");
+    to.high_freq_factor = needed("high_freq_factor");
+    scaling->supports(to.high_freq_factor > to.low_freq_factor,
+                      "high_freq_factor",
+                      "it must be larger than low_freq_factor");
+  } else if (to.kind == rope_scaling_kind::yarn) {
+    to.beta_fast = scaling->has("beta_fast") ? needed("beta_fast") : 32.0f;
+    to.beta_slow = scaling->has("beta_slow") ? needed("beta_slow") : 1.0f;
+    scaling->supports(to.beta_fast >= to.beta_slow, "beta_fast", "it is less than beta_slow");
+    scaling->supports(scaling->flag("truncate", true), "truncate", "bounds are whole numbers");
+    const float scale = scaling->number("mscale").value_or(0.0f);
+    const float all = scaling->number("mscale_all_dim").value_or(0.0f);
+    if (scaling->has("attention_factor")) {
+      to.attention_factor = needed("attention_factor");
+    } else if (scale > 0 && all > 0) {
+      const double longer = 0.1 * std::log(static_cast<double>(to.factor));
+      to.attention_factor = static_cast<float>((longer * static_cast<double>(scale) + 1) /
+                                               (longer * static_cast<double>(all) + 1));
+    }
+  }
+}
+
+/// Head and names: the trunk alone, or what one of the fields of a head says.
+inline void read_head(const config_object& from, pretrained_config& to) {
+  prediction_config& head = to.config.prediction;
+  const auto positive = [&](const char* field) {
+    const nlohmann::json* const value = from.find(field);
+    if (value != nullptr && *value == 0) return 0;
+    return from.count(field).value_or(0);
+  };
+  const int modules = positive("num_nextn_predict_layers");
+  const int medusa = positive("medusa_num_heads"), future = positive("n_future_tokens");
+  check((modules > 0) + (medusa > 0) + (future > 1) <= 1,
+        from.where(),
+        ": expected one of num_nextn_predict_layers, medusa_num_heads and n_future_tokens");
+  to.family = &llama_names;
+  to.why = "model_type is " + to.model_type;
+  if (modules > 0) {
+    const bool mimo = to.model_type == "mimo";
+    to.family = mimo ? &mimo_names : &deepseek_names;
+    to.why += ", num_nextn_predict_layers is " + std::to_string(modules);
+    head.kind = head_kind::sequential;
+    head.depth = modules;
+    head.concat = to.family->concat;
+    if (mimo) {
+      head.hidden_tap = norm_tap::pre_norm;
+      head.recycle_tap = norm_tap::pre_norm;
+    }
+  } else if (medusa > 0) {
+    const int layers = from.count("medusa_num_layers").value_or(1);
+    from.supports(layers == 1, "medusa_num_layers", "heads have one residual layer");
+    to.family = &medusa_names;
+    to.why += ", medusa_num_heads is " + std::to_string(medusa);
+    head.kind = head_kind::independent;
+    head.depth = medusa;
+  } else if (future > 1) {
+    to.family = &meta_names;
+    to.why += ", n_future_tokens is " + std::to_string(future);
+    head.kind = head_kind::parallel;
+    head.depth = future - 1;
+    head.output_norm = output_norm_kind::shared;
+  }
+}
+
+}  // namespace detail
+
+/// The configuration that an object describes; `path` of the result is empty. Throws mtp::error as
+/// read_config does.
+inline pretrained_config config_from(const config_object& from) {
+  pretrained_config read{};
+  read.model_type = from.text("model_type", "");
+  const auto* const type = std::find_if(
+      detail::trunk_types.begin(), detail::trunk_types.end(), [&](const detail::trunk_type& known) {
+        return known.model_type == read.model_type;
+      });
+  from.supports(type != detail::trunk_types.end(),
+                "model_type",
+                "the known ones are llama, mistral, qwen2, qwen3 and mimo");
+
+  model_config& to = read.config;
+  to.vocab_size = from.needed_count("vocab_size");
+  to.hidden_size = from.needed_count("hidden_size");
+  to.num_hidden_layers = from.needed_count("num_hidden_layers");
+  to.max_position_embeddings = from.needed_count("max_position_embeddings");
+  to.rms_norm_eps = from.number("rms_norm_eps").value_or(1e-6f);
+  from.supports(to.rms_norm_eps > 0, "rms_norm_eps", "it must be positive");
+  to.tie_word_embeddings = from.flag("tie_word_embeddings", false);
+  to.feed_forward.intermediate_size = from.needed_count("intermediate_size");
+
+  attention_config& attention = to.attention;
+  attention.num_attention_heads = from.needed_count("num_attention_heads");
+  attention.num_key_value_heads = type->needs_kv_heads
+                                      ? from.needed_count("num_key_value_heads")
+                                      : from.count("num_key_value_heads").value_or(0);
+  attention.head_dim =
+      type->needs_head_dim ? from.needed_count("head_dim") : from.count("head_dim").value_or(0);
+  attention.qkv_bias = type->qkv_bias;
+  attention.qk_norm = type->qk_norm;
+  from.supports(attention.head_dim > 0 || to.hidden_size % attention.num_attention_heads == 0,
+                "num_attention_heads",
+                "it does not divide hidden_size, and head_dim is missing");
+  to = resolved(to);
+  from.supports(attention.num_attention_heads % attention.num_key_value_heads == 0,
+                "num_key_value_heads",
+                "it does not divide num_attention_heads");
+  from.supports(attention.head_dim > 0 && attention.head_dim % 2 == 0,
+                "head_dim",
+                "heads are rotated in pairs");
+  detail::check_supported(from, *type, to.max_position_embeddings);
+  detail::read_rope(from, attention);
+  detail::read_head(from, read);
+  return read;
+}
+
+/// Reads a config.json of Llama (and SmolLM2), Mistral, Qwen2, Qwen3 or MiMo. `path`: the file, or
+/// the folder that holds it. A head is read from num_nextn_predict_layers (DeepSeek's names, or
+/// MiMo's), medusa_num_heads, or n_future_tokens (Meta's). Which hidden state a head reads is not
+/// in any file; DeepSeek's has the default of prediction_config, MiMo-7B's the residual stream, as
+/// docs/mtp.md explains.
+///
+/// Throws mtp::error that names the field for a model_type that is not known, for a field of a
+/// wrong type, and for a field whose meaning the library lacks, such as a sliding window that is
+/// shorter than the sequences.
+inline pretrained_config read_config(const std::filesystem::path& path) {
+  std::error_code ignored;
+  const auto file = std::filesystem::is_directory(path, ignored) ? path / "config.json" : path;
+  const nlohmann::json all = read_json(file);
+  pretrained_config read = config_from({all, "read_config: '" + file.string() + "'"});
+  read.path = file;
+  return read;
+}
+
+}  // namespace mtp::inline MTP_ABI::io

@@ -1,0 +1,67 @@
+// A configuration as source: what is printed is what was compiled.
+#include "mtp/io/pretrained/config_literal.hpp"
+
+#include <doctest/doctest.h>
+#include <string>
+
+namespace {
+
+/// A configuration and its own source, with every sequence of spaces as one.
+#define CONFIG_AND_SOURCE(name, ...)            \
+  constexpr mtp::model_config name __VA_ARGS__; \
+  const std::string name##_source = one_space(#__VA_ARGS__)
+
+std::string one_space(const std::string& text) {
+  std::string all;
+  for (const char c : text) {
+    if (c != ' ' || all.empty() || all.back() != ' ') all += c;
+  }
+  return all;
+}
+
+CONFIG_AND_SOURCE(
+    smallest,
+    {.vocab_size = 49152,
+     .hidden_size = 576,
+     .num_hidden_layers = 30,
+     .max_position_embeddings = 8192,
+     .rms_norm_eps = 1e-05f,
+     .attention = {.num_attention_heads = 9, .num_key_value_heads = 3, .head_dim = 64},
+     .feed_forward = {.intermediate_size = 1536},
+     .tie_word_embeddings = true});
+
+CONFIG_AND_SOURCE(largest,
+                  {.vocab_size = 10,
+                   .hidden_size = 8,
+                   .num_hidden_layers = 2,
+                   .max_position_embeddings = 64,
+                   .rms_norm_eps = 0.25f,
+                   .attention = {.num_attention_heads = 2,
+                                 .num_key_value_heads = 1,
+                                 .head_dim = 4,
+                                 .rope_theta = 5e+05f,
+                                 .rope_scaling = {.kind = mtp::rope_scaling_kind::yarn,
+                                                  .factor = 4.0f,
+                                                  .original_max_position_embeddings = 16,
+                                                  .low_freq_factor = 2.0f,
+                                                  .high_freq_factor = 8.0f,
+                                                  .beta_fast = 16.0f,
+                                                  .beta_slow = 2.0f,
+                                                  .attention_factor = 1.5f},
+                                 .qkv_bias = true,
+                                 .qk_norm = true},
+                   .feed_forward = {.intermediate_size = 12, .first_k_dense_replace = 1},
+                   .prediction = {.kind = mtp::head_kind::sequential,
+                                  .depth = 2,
+                                  .concat = mtp::concat_order::embedding_first,
+                                  .hidden_tap = mtp::norm_tap::pre_norm,
+                                  .recycle_tap = mtp::norm_tap::pre_norm,
+                                  .output_norm = mtp::output_norm_kind::shared},
+                   .tie_word_embeddings = true});
+
+}  // namespace
+
+TEST_CASE("a literal is the source of its configuration") {
+  CHECK(mtp::io::config_literal(smallest) == smallest_source);
+  CHECK(mtp::io::config_literal(largest) == largest_source);
+}

@@ -1,0 +1,59 @@
+// Models of other programs with their own results: what tests compare.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <doctest/doctest.h>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "mtp/backend/cpu.hpp"
+#include "mtp/io/pretrained/load.hpp"
+#include "mtp/io/pretrained/tensor_files.hpp"
+#include "mtp/loss/model_loss.hpp"
+
+namespace mtp::testing {
+
+inline std::filesystem::path pretrained_data(const std::string& name) {
+  return std::filesystem::path(MTP_TESTS_DIR) / "io/pretrained/data" / name;
+}
+
+/// A tensor of expected.safetensors, whose elements are of that type.
+template <class Element>
+std::vector<Element> expected(const std::string& model, const std::string& name) {
+  const io::safetensors_file file(pretrained_data(model) / "expected.safetensors");
+  const io::tensor_info* const info = file.find(name);
+  REQUIRE(info != nullptr);
+  REQUIRE(info->type == io::element_of<Element>());
+  std::vector<Element> values(static_cast<std::size_t>(info->count()));
+  file.read(*info, 0, info->count(), reinterpret_cast<std::byte*>(values.data()));
+  return values;
+}
+
+/// The largest difference between a model's logits and those that are expected, as a part of the
+/// largest of these.
+template <model_config Config, class S>
+double logits_error(context<cpu>& context,
+                    const language_model<Config, cpu, S>& model,
+                    const std::string& name) {
+  std::vector<token_t> tokens = expected<token_t>(name, "tokens");    // [T]
+  const std::vector<float> wanted = expected<float>(name, "logits");  // [T, V]
+  const auto length = static_cast<index_t>(tokens.size());
+  REQUIRE(wanted.size() == tokens.size() * static_cast<std::size_t>(Config.vocab_size));
+  tokens.resize(tokens.size() + 1 + Config.prediction.depth, 0);  // targets, which do not matter
+  double largest = 0, error = 0;
+  model_loss<Config, cpu, S> loss(context, 1, length);
+  loss.visit_logits(context, model, {tokens, {}, {}, 1, length}, [&](std::size_t k, auto logits) {
+    for (std::size_t i = 0; k == 0 && i < wanted.size(); ++i) {
+      const auto want = static_cast<double>(wanted[i]);
+      largest = (std::max)(largest, std::abs(want));
+      error = (std::max)(error, std::abs(static_cast<double>(logits.data()[i]) - want));
+    }
+  });
+  CHECK(largest > 0.1);
+  return error / largest;
+}
+
+}  // namespace mtp::testing
