@@ -24,6 +24,7 @@ TEST_CASE("nfc: texts get their normal form") {
   CHECK(nfc("\uac00\u11a7") == "\uac00\u11a7");  // not a tail
   CHECK(nfc("a\u0315\u0300\u05ae\u0344b") == "\u00e0\u05ae\u0308\u0301\u0315b");
   CHECK(nfc("\u0b47\u0300\u0b3e") == "\u0b47\u0300\u0b3e");  // blocked
+  CHECK(nfc("a\u0305\u0301") == "a\u0305\u0301");            // blocked by a mark of its class
   CHECK(nfc("\u0301a\u0301") == "\u0301\u00e1");
   CHECK(nfc("\U0002f800") == "\u4e3d");
 }

@@ -96,6 +96,13 @@ TEST_CASE("word_cache: gives back what was put, or nothing") {
     CHECK(words.find(word)[0] == 5);
     CHECK(words.find(word + "x").empty());
   }
+  for (int i = 0; i < 100; ++i) {
+    const std::string word = std::to_string(1000 + i) + "-------";
+    words.put(word, one);
+    for (std::size_t bytes = 5; bytes < word.size(); ++bytes) {
+      REQUIRE(words.find(word.substr(0, bytes)).empty());  // a beginning that was not put
+    }
+  }
   words.put("many", nine);
   CHECK(words.find("many").empty());
   words.put(std::string(31, 'x'), one);

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -100,30 +99,32 @@ class code_point_table {
  public:
   /// Runs hold the first code point above `shift` bits of a value, in ascending order.
   code_point_table(std::span<const std::uint32_t> runs, int shift) {
-    std::array<std::uint8_t, block> now{};
     std::size_t run = 0;
     std::uint8_t value = 0;
+    bool is_uniform = false;  // the block before, of what is now the value
     for (char32_t first = 0; first <= no_character; first += block) {
-      for (char32_t i = 0; i < block; ++i) {
-        while (run < runs.size() && runs[run] >> shift == first + i) {
-          value = static_cast<std::uint8_t>(runs[run++] & ((1u << shift) - 1));
+      const bool has_run = run < runs.size() && runs[run] >> shift < first + block;
+      if (first == no_character) value = 0;
+      if (has_run || !is_uniform || first == no_character) {
+        for (char32_t i = 0; i < block; ++i) {
+          while (run < runs.size() && runs[run] >> shift == first + i) {
+            value = static_cast<std::uint8_t>(runs[run++] & ((1u << shift) - 1));
+          }
+          values_.push_back(value);
         }
-        now[i] = first + i < no_character ? value : std::uint8_t{0};
       }
-      if (values_.empty() || !std::equal(now.begin(), now.end(), values_.end() - block)) {
-        values_.insert(values_.end(), now.begin(), now.end());
-      }
+      is_uniform = !has_run;
       blocks_.push_back(static_cast<std::uint16_t>(values_.size() / block - 1));
     }
   }
 
   /// The number of a code point, at most no_character.
   std::uint8_t operator[](char32_t value) const {
-    return values_[std::size_t{blocks_[value / block]} * block + value % block];
+    return values_[blocks_[value / block] * std::size_t{block} + value % block];
   }
 
  private:
-  static constexpr std::ptrdiff_t block = 128;
+  static constexpr char32_t block = 128;
   std::vector<std::uint16_t> blocks_;
   std::vector<std::uint8_t> values_;
 };
