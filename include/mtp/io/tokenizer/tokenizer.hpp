@@ -1,0 +1,342 @@
+// Texts to tokens and back.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "mtp/core/error.hpp"
+#include "mtp/core/scalar.hpp"
+#include "mtp/io/tokenizer/added_tokens.hpp"
+#include "mtp/io/tokenizer/merge_table.hpp"
+#include "mtp/io/tokenizer/nfc.hpp"
+#include "mtp/io/tokenizer/pair_merger.hpp"
+#include "mtp/io/tokenizer/pieces.hpp"
+#include "mtp/io/tokenizer/tokenizer_model.hpp"
+
+namespace mtp::inline MTP_ABI::io {
+
+/// What encoding makes of special tokens.
+struct encode_options {
+  /// Whether the text of a special token within the text becomes that token. A text from outside
+  /// could otherwise end its own part of a prompt.
+  bool parse_special = false;
+  /// Whether the model's prefix and suffix, such as the token that begins a text, are added.
+  bool add_special_tokens = true;
+};
+
+/// What decoding makes of special tokens.
+enum class special_output {
+  dropped,  ///< they have no text
+  kept,     ///< their text is shown
+};
+
+/// A byte-level tokenizer with byte-pair merges (Sennrich, Haddow and Birch 2016). A text is
+/// normalized, added tokens are taken out of it, the rest is cut into pieces, and the bytes of each
+/// piece are merged. Any bytes are a text: without a normalizer, and without added tokens that take
+/// white space, decode(encode(text)) is the text. It never changes, so threads can share it.
+class tokenizer {
+ public:
+  /// Checks the whole model. `where` begins the messages, such as the name of a file. Throws
+  /// mtp::error if a token has the bytes of another, if a merge or an added token has
+  /// other bytes than its token, and if a pair or an added token comes twice.
+  explicit tokenizer(tokenizer_model model, std::string where = "tokenizer");
+
+  /// What it was made of.
+  const tokenizer_model& model() const { return model_; }
+  /// Numbers of tokens. A few below may have no text, and then are no tokens.
+  index_t vocab_size() const { return static_cast<index_t>(model_.tokens.size()); }
+
+  /// The token with these bytes, if there is one.
+  std::optional<token_t> id_of(std::string_view bytes) const {
+    const auto found = ids_.find(bytes);
+    if (found == ids_.end()) return {};
+    return found->second;
+  }
+
+  /// The bytes of a token. Throws mtp::error if there is no such token.
+  std::string_view token_of(token_t token) const {
+    check(contains(token),
+          where_,
+          "token_of: expected a token with a text, from 0 to ",
+          vocab_size() - 1,
+          ", got ",
+          token);
+    return model_.tokens[static_cast<std::size_t>(token)];
+  }
+
+  /// Whether it is a special token. Throws as token_of does.
+  bool is_special(token_t token) const {
+    token_of(token);
+    return roles_[static_cast<std::size_t>(token)] == role::special;
+  }
+
+  /// The tokens of a text. Throws mtp::error if a byte has no token, and for texts of 2^31 bytes
+  /// and more. Many texts are faster with a token_encoder.
+  std::vector<token_t> encode(std::string_view text, encode_options options = {}) const;
+
+  /// The bytes of tokens, one after another. Throws mtp::error with the place of what is no token.
+  std::string decode(std::span<const token_t> tokens,
+                     special_output shown = special_output::kept) const {
+    std::string text;
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      check(contains(tokens[i]),
+            where_,
+            "decode: expected tokens with a text, from 0 to ",
+            vocab_size() - 1,
+            ", got ",
+            tokens[i],
+            " at position ",
+            i);
+      const auto place = static_cast<std::size_t>(tokens[i]);
+      if (shown == special_output::kept || roles_[place] != role::special)
+        text += model_.tokens[place];
+    }
+    return text;
+  }
+
+ private:
+  friend class token_encoder;
+
+  enum class role : std::uint8_t { ordinary, added, special };
+
+  bool contains(token_t token) const {
+    return token >= 0 && token < vocab_size() &&
+           !model_.tokens[static_cast<std::size_t>(token)].empty();
+  }
+  void check_tokens();
+  void check_merges();
+  void check_added();
+
+  struct hash {
+    using is_transparent = void;
+    std::size_t operator()(std::string_view text) const {
+      return std::hash<std::string_view>{}(text);
+    }
+  };
+
+  std::string where_;
+  tokenizer_model model_;
+  detail::unicode_classes classes_;
+  std::optional<detail::nfc_normalizer> nfc_;
+  detail::merge_table merges_;
+  std::array<token_t, 256> bytes_;  // the token of each byte, or -1
+  std::unordered_map<std::string, token_t, hash, std::equal_to<>> ids_;
+  std::vector<role> roles_;  // of each token
+  // Looked for in the text and in the normalized text; first the ordinary ones, then all.
+  std::array<detail::added_matcher, 2> in_text_, in_normalized_;
+};
+
+/// Encodes many texts with one tokenizer: remembers words, and allocates nothing for a piece. One
+/// for each thread.
+class token_encoder {
+ public:
+  /// The tokenizer must outlive it. The cache has 2^`cache_bits` words of 64 bytes.
+  explicit token_encoder(const tokenizer& tokens, int cache_bits = 14)
+      : tokenizer_(tokens), words_(cache_bits) {}
+  /// A tokenizer must outlive it, so none may be a temporary.
+  explicit token_encoder(const tokenizer&&, int = 14) = delete;
+
+  /// Appends the tokens of a text. Throws as tokenizer::encode does; `to` is then as before.
+  void encode(std::string_view text, std::vector<token_t>& to, encode_options options = {}) {
+    const std::size_t before = to.size();
+    try {
+      append(text, to, options);
+    } catch (...) {
+      to.resize(before);
+      throw;
+    }
+  }
+
+ private:
+  using role = tokenizer::role;
+
+  void append(std::string_view text, std::vector<token_t>& to, encode_options options) {
+    check(text.size() <= std::numeric_limits<std::int32_t>::max(),
+          tokenizer_.where_,
+          "encode: expected a text of less than 2^31 bytes, got ",
+          text.size());
+    const tokenizer_model& model = tokenizer_.model_;
+    if (options.add_special_tokens) to.insert(to.end(), model.prefix.begin(), model.prefix.end());
+    const std::size_t which = options.parse_special ? 1 : 0;
+    const auto found = [&](token_t token) { to.push_back(token); };
+    const auto in_normalized = [&](std::string_view gap) {
+      tokenizer_.in_normalized_[which].split(
+          gap, tokenizer_.classes_, [&](std::string_view rest) { append_pieces(rest, to); }, found);
+    };
+    tokenizer_.in_text_[which].split(
+        text,
+        tokenizer_.classes_,
+        [&](std::string_view gap) {
+          if (tokenizer_.nfc_) {
+            in_normalized((*tokenizer_.nfc_)(gap));
+          } else {
+            in_normalized(gap);
+          }
+        },
+        found);
+    if (options.add_special_tokens) to.insert(to.end(), model.suffix.begin(), model.suffix.end());
+  }
+
+  void append_pieces(std::string_view text, std::vector<token_t>& to) {
+    detail::piece_scanner(tokenizer_.model_.pieces, tokenizer_.classes_)
+        .for_each(text, [&](std::string_view piece) {
+          std::span<const token_t> tokens = words_.find(piece);
+          if (tokens.empty()) {
+            tokens = tokens_of(piece);
+            words_.put(piece, tokens);
+          }
+          to.insert(to.end(), tokens.begin(), tokens.end());
+        });
+  }
+
+  std::span<const token_t> tokens_of(std::string_view piece) {
+    row_.clear();
+    if (tokenizer_.model_.ignore_merges) {
+      const std::optional<token_t> whole = tokenizer_.id_of(piece);
+      if (whole && tokenizer_.roles_[static_cast<std::size_t>(*whole)] == role::ordinary) {
+        row_.push_back(*whole);
+        return row_;
+      }
+    }
+    for (const char byte : piece) {
+      const token_t token = tokenizer_.bytes_[static_cast<unsigned char>(byte)];
+      check(token >= 0,
+            tokenizer_.where_,
+            "encode: expected a token for each byte of the text, got none for byte ",
+            static_cast<int>(static_cast<unsigned char>(byte)));
+      row_.push_back(token);
+    }
+    return merger_.merge(tokenizer_.merges_, row_);
+  }
+
+  const tokenizer& tokenizer_;
+  word_cache words_;
+  pair_merger merger_;
+  std::vector<token_t> row_;
+};
+
+// ---- implementation -----------------------------------------------------------------------------
+
+inline tokenizer::tokenizer(tokenizer_model model, std::string where)
+    : where_(std::move(where) + ": "), model_(std::move(model)), merges_(model_.merges.size()) {
+  if (model_.normalizer == text_normalizer::nfc) nfc_.emplace();
+  check_tokens();
+  check_merges();
+  check_added();
+  for (const auto* const part : {&model_.prefix, &model_.suffix}) {
+    for (const token_t token : *part) token_of(token);
+  }
+}
+
+inline void tokenizer::check_tokens() {
+  constexpr std::size_t most = std::size_t{1} << 24;
+  check(!model_.tokens.empty() && model_.tokens.size() <= most,
+        where_,
+        "expected 1 to ",
+        most,
+        " tokens, got ",
+        model_.tokens.size());
+  bytes_.fill(-1);
+  roles_.resize(model_.tokens.size());
+  ids_.reserve(model_.tokens.size());
+  for (std::size_t i = 0; i < model_.tokens.size(); ++i) {
+    const std::string& bytes = model_.tokens[i];
+    const auto id = static_cast<token_t>(i);
+    if (bytes.empty()) continue;
+    const auto [place, is_new] = ids_.emplace(bytes, id);
+    check(is_new, where_, "token ", id, ": has the bytes of token ", place->second);
+    if (bytes.size() == 1) bytes_[static_cast<unsigned char>(bytes[0])] = id;
+  }
+}
+
+inline void tokenizer::check_merges() {
+  for (std::size_t i = 0; i < model_.merges.size(); ++i) {
+    const token_merge& each = model_.merges[i];
+    for (const token_t token : {each.left, each.right, each.result}) {
+      check(contains(token),
+            where_,
+            "merge ",
+            i,
+            ": expected tokens with a text, from 0 to ",
+            vocab_size() - 1,
+            ", got ",
+            token);
+    }
+    const std::string_view left = token_of(each.left), right = token_of(each.right);
+    const std::string_view result = token_of(each.result);
+    check(result.size() == left.size() + right.size() && result.starts_with(left) &&
+              result.ends_with(right),
+          where_,
+          "merge ",
+          i,
+          ": token ",
+          each.result,
+          " has other bytes than tokens ",
+          each.left,
+          " and ",
+          each.right,
+          " together");
+    check(each.rank != detail::merge_step::no_rank, where_, "merge ", i, ": the rank is too large");
+    check(merges_.add(each),
+          where_,
+          "merge ",
+          i,
+          ": the pair of tokens ",
+          each.left,
+          " and ",
+          each.right,
+          " comes twice");
+  }
+}
+
+inline void tokenizer::check_added() {
+  std::unordered_map<token_t, std::size_t> seen;
+  for (std::size_t i = 0; i < model_.added.size(); ++i) {
+    const added_token& each = model_.added[i];
+    check(contains(each.id),
+          where_,
+          "added token ",
+          i,
+          ": expected a token with a text, from 0 to ",
+          vocab_size() - 1,
+          ", got ",
+          each.id);
+    check(token_of(each.id) == each.content,
+          where_,
+          "added token ",
+          i,
+          ": its text is not that of token ",
+          each.id);
+    check(seen.emplace(each.id, i).second,
+          where_,
+          "added token ",
+          i,
+          ": token ",
+          each.id,
+          " comes twice");
+    roles_[static_cast<std::size_t>(each.id)] = each.special ? role::special : role::added;
+    const bool is_changed = each.normalized && nfc_;
+    const std::string text = is_changed ? (*nfc_)(each.content) : each.content;
+    auto& matchers = each.normalized ? in_normalized_ : in_text_;
+    if (!each.special) matchers[0].add(text, each);
+    matchers[1].add(text, each);
+  }
+}
+
+inline std::vector<token_t> tokenizer::encode(std::string_view text, encode_options options) const {
+  constexpr int few = 6;
+  std::vector<token_t> tokens;
+  token_encoder(*this, few).encode(text, tokens, options);
+  return tokens;
+}
+
+}  // namespace mtp::inline MTP_ABI::io
