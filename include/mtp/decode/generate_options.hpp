@@ -106,11 +106,12 @@ void check_draft_tree(const Options& options, index_t D, const char* no_trees) {
   check(options.schedule == draft_schedule::constant,
         "generate: a tree says how many drafts are made, so expected draft_schedule::constant, got "
         "draft_schedule::adaptive");
-  check(options.sampling.verification == draft_verification::compare,
-        "generate: draft_verification::rejection and block verify a chain of drafts, so expected no "
-        "tree, got one of ",
-        rows,
-        " rows");
+  check(
+      options.sampling.verification == draft_verification::compare,
+      "generate: draft_verification::rejection and block verify a chain of drafts, so expected no "
+      "tree, got one of ",
+      rows,
+      " rows");
 }
 
 /// Throws mtp::error unless a prompt can be continued with the options, by a model with a
