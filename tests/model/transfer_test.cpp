@@ -9,8 +9,10 @@
 #include <vector>
 
 #include "mtp/backend/cpu.hpp"
+#include "mtp/decode/generate.hpp"
 #include "support/batches.hpp"
 #include "support/compare.hpp"
+#include "support/decoding.hpp"
 
 namespace mtp::test::model_transfer_cases {
 
@@ -112,6 +114,33 @@ TEST_CASE("a tensor moves to another backend with its elements") {
   const auto there = here.to<cpu>();
   CHECK(there.to_host() == elements);
   CHECK(there.data() != here.data());
+}
+
+TEST_CASE("a head that was trained for one token drafts further with what it gives itself") {
+  constexpr int P = 96;
+  cpu_context context({.threads = 1});
+  language_model<spoken_config(head_kind::sequential, 1, P), cpu> from(context, seed{1});
+  make_perfect(from);
+  language_model<spoken_config(head_kind::recurrent, 3, P), cpu> recurrent(context, seed{2});
+  language_model<spoken_config(head_kind::sequential, 2, P), cpu> sequential(context, seed{3});
+  copy_recycled(recurrent, from);
+  copy_recycled(sequential, from);
+  const auto trunk = numbers(from.trunk_layout(), from);
+  const auto module = numbers(from.head_layout(), from);
+  CHECK(same_bits(numbers(recurrent.trunk_layout(), recurrent), trunk));
+  CHECK(same_bits(numbers(recurrent.head_layout(), recurrent), module));
+  std::vector<double> twice = module;
+  twice.insert(twice.end(), module.begin(), module.end());
+  CHECK(same_bits(numbers(sequential.head_layout(), sequential), twice));
+
+  generator<spoken_config(head_kind::sequential, 1, P), cpu> short_drafts(context, from);
+  generator<spoken_config(head_kind::recurrent, 3, P), cpu> long_drafts(context, recurrent);
+  const std::vector<token_t> prompt{3, 10};
+  const auto text = short_drafts.generate(prompt, {.max_new_tokens = 40});
+  const auto& further = long_drafts.generate(prompt, {.max_new_tokens = 40});
+  CHECK(further.tokens == text.tokens);
+  CHECK(further.accepted[2] == further.drafted[2]);
+  CHECK(further.forward_passes < text.forward_passes);
 }
 
 }  // namespace mtp::test::model_transfer_cases

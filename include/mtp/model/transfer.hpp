@@ -93,6 +93,67 @@ void copy_trunk(language_model<ToConfig, To, T>& to,
                        from.values());
 }
 
+namespace detail {
+
+/// One module of a head, as copy_visited wants it.
+template <class Module>
+struct visited_module {
+  const Module* at;
+
+  template <class Visitor>
+  void visit(Visitor&& visitor) const {
+    at->visit("", visitor);
+  }
+};
+
+/// Whether a head consists of modules that recycle what the one before gave.
+constexpr bool has_modules(const prediction_config& head) {
+  return head.kind == head_kind::sequential || head.kind == head_kind::recurrent;
+}
+
+/// Whether two heads differ only in how many depths there are and which of them share parameters.
+constexpr bool same_modules(prediction_config a, const prediction_config& b) {
+  a.kind = b.kind;
+  a.depth = b.depth;
+  return a == b;
+}
+
+}  // namespace detail
+
+/// Copies a model with a sequential or recurrent head to one that drafts further: its module m gets
+/// module m mod M of the M modules of `from`. A head that was trained for one token goes on with
+/// what it gave itself, as DeepSeek-V3's does in released engines; recycle_tap says what that is,
+/// and need not be that of `from`. Drafts are worse there than where the head was trained, and the
+/// text is the same. Bits and rounding as in copy_parameters.
+template <model_config ToConfig, class To, scalar T, model_config FromConfig, class From, scalar F>
+void copy_recycled(language_model<ToConfig, To, T>& to,
+                   const language_model<FromConfig, From, F>& from) {
+  static_assert(same_trunk(ToConfig, FromConfig),
+                "copy_recycled: the two configurations may differ in their part prediction only");
+  static_assert(
+      detail::has_modules(ToConfig.prediction) && detail::has_modules(FromConfig.prediction),
+      "copy_recycled: both heads must be sequential or recurrent");
+  static_assert(
+      [] {
+        prediction_config head = ToConfig.prediction;
+        head.recycle_tap = FromConfig.prediction.recycle_tap;
+        return detail::same_modules(head, FromConfig.prediction);
+      }(),
+      "copy_recycled: the heads may differ in kind, depth and recycle_tap only");
+  copy_trunk(to, from);
+  const auto& to_modules = to.head_layout().parts;
+  const auto& from_modules = from.head_layout().parts;
+  for (std::size_t m = 0; m < to_modules.size(); ++m) {
+    using module_type = std::remove_cvref_t<decltype(to_modules[m])>;
+    using source_type = std::remove_cvref_t<decltype(from_modules[m])>;
+    detail::copy_visited(
+        detail::visited_module<module_type>{&to_modules[m]},
+        to.values(),
+        detail::visited_module<source_type>{&from_modules[m % from_modules.size()]},
+        from.values());
+  }
+}
+
 /// @cond
 // A message for calls that match no declaration above.
 template <class Call = void>
