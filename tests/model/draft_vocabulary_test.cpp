@@ -174,6 +174,32 @@ TEST_CASE("drafts of a part of the vocabulary that are verified by rejection end
   CHECK(std::any_of(text.tokens.begin(), text.tokens.end(), is_other));
 }
 
+TEST_CASE("trees of drafts from a part of the vocabulary leave the text as it is") {
+  constexpr auto config = spoken_config(head_kind::independent, 3, P);
+  cpu_context context({.threads = 2});
+  language_model<config, cpu> model(context, seed{1});
+  make_perfect(model);
+  add_noise(model, 0.05);
+  generator<config, cpu> generator(context, model);
+  const tokens_type prompt = random_tokens(5, V, 4);
+  for (auto& options : some_options<float>()) {
+    options.mode = decode_mode::plain;
+    const auto plain = record(generator, prompt, options);
+    options.mode = decode_mode::speculative;
+    for (const draft_tree& tree :
+         {draft_tree::of_widths({3, 2}), draft_tree::by_confidence(7, 3)}) {
+      options.tree = tree;
+      // Also where there are fewer tokens than candidates.
+      for (const tokens_type& part : {tokens_type{18, 0, 3, 4, 11, 9, 10}, tokens_type{7}}) {
+        generator.set_draft_vocabulary(part);
+        CHECK(same_text(record(generator, prompt, options), plain));
+      }
+      generator.set_draft_vocabulary({});
+      CHECK(same_text(record(generator, prompt, options), plain));
+    }
+  }
+}
+
 TEST_CASE("a draft vocabulary that makes no sense is refused, and the one before stays") {
   constexpr auto config = spoken_config(head_kind::sequential, 2, P);
   cpu_context context({.threads = 1});
