@@ -73,15 +73,19 @@ class draft_lengths {
   /// The cycle of these steps has run. What trees cost tells nothing of chains.
   void observe(const cycle_type& cycle, std::span<const slot_step> steps) {
     if constexpr (chooses) {
-      index_t rows = 0;
+      index_t rows = 0, drafting = 0;
       for (const slot_step& step : steps) {
         if (step.tree.exists()) {
           return;
         }
         rows += step.rows();
+        drafting += step.drafts > 0 ? 1 : 0;
       }
-      pacer_.observe(
-          rows, steps.front().drafts, cycle.seconds(), static_cast<index_t>(steps.size()));
+      pacer_.observe(rows,
+                     steps.front().drafts,
+                     drafting,
+                     cycle.seconds(),
+                     static_cast<index_t>(steps.size()));
     }
   }
   /// What became of a step of that cycle, before which `count` tokens were confirmed.

@@ -21,27 +21,34 @@ class running_cost {
   void add(double seconds) {
     estimate_ += known_ ? (seconds - estimate_) / (seconds < estimate_ ? 4 : 64) : seconds;
     known_ = true;
+    measured_ = (std::min)(measured_ + 1, enough);
   }
   /// Whether there was any.
   bool known() const { return known_; }
+  /// Whether there were so many that some were undisturbed.
+  bool reliable() const { return measured_ == enough; }
   /// The cost, in seconds; 0 where nothing was measured.
   double seconds() const { return estimate_; }
 
  private:
+  static constexpr int enough = 16;
+
   double estimate_ = 0;
   bool known_ = false;
+  int measured_ = 0;
 };
 
 /// Chooses the number of drafts of each sequence before every cycle, the numbers n_s that make
 ///
-///     (sum over s of 1 + sum over k <= n_s of a_s1 .. a_sk) / (C(M) + C_draft(max n_s))
+///     (sum over s of 1 + sum over k <= n_s of a_s1 .. a_sk)
+///       / (C(M) + C_draft(max n_s, sequences that draft) + sum over s of lag_s(n_s))
 ///
 /// the largest: expected tokens per second. a_sk is the running share of drafts at place k that
-/// were accepted where the one in front of them was, C(M) what passes over M rows cost,
-/// C_draft what drafting costs; costs that were not met are interpolated (the objective of
-/// Leviathan et al. 2023, arXiv 2211.17192, section 3.3, with measured costs). Where it drafts
-/// nothing, it tries again from time to time, as long as all tries take no more than a hundredth of
-/// the time.
+/// were accepted where the one in front of them was, C(M) what passes over M rows cost, no less
+/// than those over fewer, C_draft what drafting costs, lag what it takes to bring a head up to date
+/// that has paused; costs that were not met are interpolated (the objective of Leviathan et al.
+/// 2023, arXiv 2211.17192, section 3.3, with measured costs). Where it drafts nothing, it tries
+/// again from time to time, as long as all tries take no more than a hundredth of the time.
 ///
 /// The length of a draft never changes what is written, so it may follow the clock.
 class draft_pacer {
@@ -50,7 +57,8 @@ class draft_pacer {
   draft_pacer(index_t slots, index_t depth)
       : depth_(depth),
         verify_(static_cast<std::size_t>(slots * (depth + 1) + 1)),
-        draft_(static_cast<std::size_t>(depth + 1)),
+        draft_(static_cast<std::size_t>(depth + 1),
+               std::vector<running_cost>(static_cast<std::size_t>(slots + 1))),
         rates_(static_cast<std::size_t>(depth), initial_rate) {
     slots_.resize(static_cast<std::size_t>(slots), {rates_, {}, 0, 0, 0, false});
     for (slot_state& slot : slots_) {
@@ -73,12 +81,12 @@ class draft_pacer {
   }
 
   /// Sets the drafts of the steps that are `adaptive(step)`, to no more than they ask for.
-  /// lag(step): seconds that it takes to bring the head up to date for so many.
+  /// lag(step): seconds that it takes to bring the head up to date for as many as the step has.
   template <class Adaptive, class Lag>
   void choose(std::span<slot_step> steps, const Adaptive& adaptive, const Lag& lag) {
     const auto sequences = static_cast<index_t>(steps.size());
     chosen_.assign(steps.size(), 0);
-    plan(steps, adaptive);
+    plan(steps, adaptive, lag);
     for (std::size_t i = 0; i < steps.size(); ++i) {
       slot_step& step = steps[i];
       if (!adaptive(step) || step.drafts == 0) {
@@ -93,7 +101,7 @@ class draft_pacer {
         n = 0;  // to know what a plain pass costs
       } else if (n == 0) {
         const double try_cost =
-            cost(sequences + step.drafts, step.drafts) - cost(sequences, 0) + lag(step);
+            cost(sequences + step.drafts, step.drafts, 1) - cost(sequences, 0, 0) + lag(step);
         if (slot.spent + try_cost < tried_share * slot.seconds) {
           slot.spent += try_cost;
           slot.is_try = true;
@@ -107,11 +115,13 @@ class draft_pacer {
     ++cycles_;
   }
 
-  /// What a cycle of M rows in all with at most n drafts took.
-  void observe(index_t M, index_t n, const cycle_seconds& seconds, index_t sequences) {
+  /// What a cycle took: the rows, and of its sequences at least one, those that drafted, and the
+  /// most drafts of one.
+  void observe(
+      index_t M, index_t n, index_t drafting, const cycle_seconds& seconds, index_t sequences) {
     verify_[static_cast<std::size_t>(M)].add(seconds.verify + seconds.accept);
     if (n > 0) {
-      draft_[static_cast<std::size_t>(n)].add(seconds.draft);
+      draft_[static_cast<std::size_t>(n)][static_cast<std::size_t>(drafting)].add(seconds.draft);
     }
     const double all = seconds.verify + seconds.accept + seconds.draft;
     last_share_ = all / static_cast<double>(sequences);
@@ -158,20 +168,22 @@ class draft_pacer {
 
   /// chosen_ = the best numbers of drafts. Drafts are added one by one, the likeliest first; the
   /// best of all these plans is kept, because the first draft may cost more than it brings.
-  template <class Adaptive>
-  void plan(std::span<const slot_step> steps, const Adaptive& adaptive) {
+  template <class Adaptive, class Lag>
+  void plan(std::span<const slot_step> steps, const Adaptive& adaptive, const Lag& lag) {
     auto rows = static_cast<index_t>(steps.size());
     double tokens = static_cast<double>(rows);
-    index_t deepest = 0;
+    index_t deepest = 0, drafting = 0;
+    double lags = 0;
     reach_.assign(steps.size(), 1.0);
     counts_.assign(steps.size(), 0);
     for (const slot_step& step : steps) {
       if (!adaptive(step)) {
         rows += step.drafts;
         deepest = (std::max)(deepest, step.drafts);
+        drafting += step.drafts > 0 ? 1 : 0;
       }
     }
-    double best = tokens / cost(rows, deepest);
+    double best = tokens / cost(rows, deepest, drafting);
     for (;;) {
       std::size_t next = steps.size();
       double likeliest = 0;
@@ -190,18 +202,29 @@ class draft_pacer {
       reach_[next] = likeliest;
       tokens += likeliest;
       ++rows;
-      deepest = (std::max)(deepest, ++counts_[next]);
-      if (const double speed = tokens / cost(rows, deepest); speed > best) {
+      slot_step longer = steps[next];
+      longer.drafts = counts_[next];
+      lags -= counts_[next] > 0 ? lag(longer) : 0;
+      drafting += counts_[next] > 0 ? 0 : 1;
+      longer.drafts = ++counts_[next];
+      lags += lag(longer);
+      deepest = (std::max)(deepest, counts_[next]);
+      if (const double speed = tokens / (cost(rows, deepest, drafting) + lags); speed > best) {
         best = speed;
         chosen_ = counts_;
       }
     }
   }
 
-  /// Seconds of a cycle.
-  double cost(index_t rows, index_t drafts) const {
-    return interpolated(verify_, static_cast<std::size_t>(rows)) +
-           (drafts > 0 ? drafting(drafts) : 0);
+  /// Seconds of a cycle. More rows never cost less than fewer that were met often: a number that
+  /// was met once, in a lucky moment, would be chosen again and again.
+  double cost(index_t rows, index_t drafts, index_t drafting) const {
+    double verify = interpolated(verify_, static_cast<std::size_t>(rows));
+    for (index_t fewer = 1; fewer < rows; ++fewer) {
+      const running_cost& other = verify_[static_cast<std::size_t>(fewer)];
+      verify = other.reliable() ? (std::max)(verify, other.seconds()) : verify;
+    }
+    return verify + (drafts > 0 ? draft_cost(drafts, drafting) : 0);
   }
 
   /// Of what was measured, the line through the nearest two; 1 where nothing was.
@@ -224,13 +247,29 @@ class draft_pacer {
     return has_below ? costs[below].seconds() : (has_above ? costs[above].seconds() : 1.0);
   }
 
-  /// Seconds of drafting n tokens: in proportion to what was measured next to it.
-  double drafting(index_t n) const {
+  /// Seconds of drafting at most n tokens in so many sequences: in proportion to what was measured
+  /// next to it, first with other sequences, then with other drafts.
+  double draft_cost(index_t n, index_t sequences) const {
     for (index_t away = 0; away <= depth_; ++away) {
       for (const index_t other : {n + away, n - away}) {
-        if (other >= 1 && other <= depth_ && draft_[static_cast<std::size_t>(other)].known()) {
-          return draft_[static_cast<std::size_t>(other)].seconds() * static_cast<double>(n) /
-                 static_cast<double>(other);
+        if (other >= 1 && other <= depth_) {
+          const auto& measured = draft_[static_cast<std::size_t>(other)];
+          if (const double seconds = next_to(measured, sequences); seconds > 0) {
+            return seconds * static_cast<double>(n) / static_cast<double>(other);
+          }
+        }
+      }
+    }
+    return 0;
+  }
+  /// The cost that is measured nearest to `at`, in proportion if it is of fewer; 0 for none.
+  static double next_to(const std::vector<running_cost>& costs, index_t at) {
+    for (index_t away = 0; away < static_cast<index_t>(costs.size()); ++away) {
+      for (const index_t other : {at + away, at - away}) {
+        if (other >= 1 && other < static_cast<index_t>(costs.size()) &&
+            costs[static_cast<std::size_t>(other)].known()) {
+          return costs[static_cast<std::size_t>(other)].seconds() *
+                 (std::max)(1.0, static_cast<double>(at) / static_cast<double>(other));
         }
       }
     }
@@ -238,8 +277,9 @@ class draft_pacer {
   }
 
   index_t depth_;
-  std::vector<running_cost> verify_, draft_;  // by rows, by drafts
-  std::vector<double> rates_;                 // of all sequences, by place
+  std::vector<running_cost> verify_;              // by rows
+  std::vector<std::vector<running_cost>> draft_;  // by drafts, by sequences that draft
+  std::vector<double> rates_;                     // of all sequences, by place
   std::vector<slot_state> slots_;
   index_t cycles_ = 0;
   double last_share_ = 0;
