@@ -13,6 +13,8 @@
 #include "mtp/backend/cpu.hpp"
 #include "mtp/io/pretrained/families.hpp"
 
+namespace mtp::test::io_pretrained_save_cases {
+
 namespace {
 
 using mtp::index_t;
@@ -461,3 +463,5 @@ TEST_CASE("a checkpoint has a config.json that reads as its model") {
   CHECK_THROWS_AS(mtp::io::save_pretrained(scratch / "y", model, mtp::io::mimo_names), mtp::error);
   CHECK_FALSE(std::filesystem::exists(scratch / "y"));
 }
+
+}  // namespace mtp::test::io_pretrained_save_cases
