@@ -10,9 +10,9 @@
 #   NAME_sha256   checksum of config.json, as text
 #
 # FOLDER holds config.json, which may also be named itself. MAX_POSITIONS is put in place of
-# max_position_embeddings, if it is less: memory of caches grows with it. A field that the library
-# lacks is an error that names it, as in mtp::io::read_config, which reads the same at run time and
-# which mtp::io::check_config compares with the header.
+# max_position_embeddings, if it is less: memory of caches grows with it. A field whose meaning the
+# library lacks is an error that names it. mtp::io::check_config compares header and file at run time,
+# and is stricter.
 function(mtp_add_model target)
   cmake_parse_arguments(PARSE_ARGV 1 model "" "NAME;CHECKPOINT;MAX_POSITIONS" "")
   if(NOT TARGET "${target}" OR NOT model_NAME MATCHES "^[A-Za-z][A-Za-z_0-9]*$" OR NOT model_CHECKPOINT
@@ -115,6 +115,11 @@ function(mtp_add_model target)
   endif()
   must_be_missing(dual_chunk_attention_config attn_logit_softcapping final_logit_softcapping attention_chunk_size
       no_rope_layers num_experts num_local_experts n_routed_experts q_lora_rank kv_lora_rank)
+
+  get(quantized fp8 quantization_config quant_method)
+  if(NOT quantized STREQUAL "fp8")
+    refuse("quantization_config: quant_method" ${quantized} "only fp8 with scales of blocks is")
+  endif()
 
   # A window that is shorter than the sequences, in one of the blocks.
   get(window "" sliding_window)

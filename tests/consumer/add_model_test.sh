@@ -53,6 +53,7 @@ refuses 'attention_bias = ON is not supported' "$llama, \"attention_bias\": true
 refuses 'partial_rotary_factor = 0.5 is not supported' "$llama, \"partial_rotary_factor\": 0.5"
 refuses 'sliding_window = 63 is not supported' "$llama, \"sliding_window\": 63"
 refuses 'q_lora_rank = 8 is not supported' "$llama, \"q_lora_rank\": 8"
+refuses 'quant_method = gptq is not supported' "$llama, \"quantization_config\": {\"quant_method\": \"gptq\"}"
 erase hidden_size
 refuses 'hidden_size: expected a whole number from 1 to 2147483647, got' "$llama"
 refuses 'hidden_size: expected a whole number from 1 to 2147483647, got -1' "$llama, \"hidden_size\": -1"

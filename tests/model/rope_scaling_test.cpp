@@ -11,6 +11,8 @@
 #include "mtp/backend/cpu.hpp"
 #include "mtp/model/language_model.hpp"
 
+namespace mtp::test::model_rope_scaling_cases {
+
 namespace {
 
 using mtp::index_t;
@@ -124,3 +126,5 @@ TEST_CASE("a model's table has them") {
   CHECK(largest_error<with(yarn)>(0.1 * std::log(4.0) + 1,
                                   [](index_t e) { return yarn_frequency(e, 32); }) < 1e-12);
 }
+
+}  // namespace mtp::test::model_rope_scaling_cases

@@ -6,6 +6,8 @@
 
 #include "io/scratch.hpp"
 
+namespace mtp::test::io_pretrained_check_config_cases {
+
 namespace {
 
 std::string refused(const std::filesystem::path& path, const mtp::model_config& config) {
@@ -48,3 +50,5 @@ TEST_CASE("every field that differs is listed, a shorter sequence and another he
   }
   CHECK(message.find("depth") == std::string::npos);
 }
+
+}  // namespace mtp::test::io_pretrained_check_config_cases

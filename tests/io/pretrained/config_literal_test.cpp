@@ -4,6 +4,8 @@
 #include <doctest/doctest.h>
 #include <string>
 
+namespace mtp::test::io_pretrained_config_literal_cases {
+
 namespace {
 
 /// A configuration and its own source, with every sequence of spaces as one.
@@ -65,3 +67,5 @@ TEST_CASE("a literal is the source of its configuration") {
   CHECK(mtp::io::config_literal(smallest) == smallest_source);
   CHECK(mtp::io::config_literal(largest) == largest_source);
 }
+
+}  // namespace mtp::test::io_pretrained_config_literal_cases

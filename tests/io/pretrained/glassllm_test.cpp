@@ -10,6 +10,8 @@
 #include "mtp/io/pretrained/read_config.hpp"
 #include "mtp/io/pretrained/save.hpp"
 
+namespace mtp::test::io_pretrained_glassllm_cases {
+
 namespace {
 
 using enum mtp::io::tensor_part;
@@ -69,3 +71,5 @@ TEST_CASE("a trained model has the logits of its own program and writes the same
   CHECK(mtp::io::load_pretrained(scratch.path(), again, mtp::io::llama_names).has_head());
   CHECK(mtp::testing::logits_error(context, again, "glassllm") < 3e-6);
 }
+
+}  // namespace mtp::test::io_pretrained_glassllm_cases

@@ -8,6 +8,8 @@
 #include "mtp/backend/cpu.hpp"
 #include "mtp/io/pretrained/read_config.hpp"
 
+namespace mtp::test::io_pretrained_load_cases {
+
 namespace {
 
 using mtp::testing::pretrained_data;
@@ -87,3 +89,5 @@ TEST_CASE("Qwen2 with biases in three shards has the logits of transformers") {
 TEST_CASE("Qwen3 with QK-norm and yarn scaling has the logits of transformers") {
   check_model<qwen3>("qwen3", 2 + 2 * 11);
 }
+
+}  // namespace mtp::test::io_pretrained_load_cases

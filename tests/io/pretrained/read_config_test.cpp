@@ -8,6 +8,8 @@
 #include "io/scratch.hpp"
 #include "mtp/io/pretrained/config_json.hpp"
 
+namespace mtp::test::io_pretrained_read_config_cases {
+
 namespace {
 
 using mtp::io::read_config;
@@ -345,3 +347,5 @@ TEST_CASE("a configuration is written so that it is read again") {
   window.attention.kind = {.name = "sliding_window"};
   fails(window, mtp::io::llama_names);
 }
+
+}  // namespace mtp::test::io_pretrained_read_config_cases

@@ -9,6 +9,8 @@
 #include "io/scratch.hpp"
 #include "mtp/io/safetensors_writer.hpp"
 
+namespace mtp::test::io_pretrained_tensor_files_cases {
+
 namespace {
 
 using mtp::index_t;
@@ -146,3 +148,5 @@ TEST_CASE("a folder in which it is not clear what to read is refused") {
   check_says(refused(scratch.path()), "has both model.safetensors and");
   check_says(refused(scratch / "absent"), "absent");
 }
+
+}  // namespace mtp::test::io_pretrained_tensor_files_cases

@@ -11,6 +11,8 @@
 #include "io/scratch.hpp"
 #include "mtp/io/safetensors_writer.hpp"
 
+namespace mtp::test::io_pretrained_tensor_values_cases {
+
 namespace {
 
 using mtp::index_t;
@@ -165,3 +167,5 @@ TEST_CASE("F8 without fitting scales, and integers, are refused") {
   says("whole.weight", "whole.scale: expected scales of F32, got U8");
   says("u8", "expected F64, F32, F16, BF16 or F8_E4M3, got U8");
 }
+
+}  // namespace mtp::test::io_pretrained_tensor_values_cases
