@@ -63,9 +63,15 @@ class Peer:
         )
 
     def ask(self, command):
-        self.process.stdin.write(command + "\n")
-        self.process.stdin.flush()
-        return self.process.stdout.readline().strip()
+        try:
+            self.process.stdin.write(command + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            sys.exit("the peer has ended")
+        answer = self.process.stdout.readline()
+        if not answer and command != "quit":
+            sys.exit("the peer ended instead of answering")
+        return answer.strip()
 
     def encode(self, text):
         return [int(each) for each in self.ask("encode " + text.encode().hex()).split()]

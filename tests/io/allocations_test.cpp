@@ -11,6 +11,7 @@
 #include "mtp/io/checkpoint.hpp"
 #include "mtp/io/pretrained/families.hpp"
 #include "mtp/io/pretrained/save.hpp"
+#include "mtp/io/tokenizer/train_tokenizer.hpp"
 #include "support/allocations.hpp"
 #include "train/small_run.hpp"
 
@@ -93,6 +94,39 @@ TEST_CASE("a checkpoint that finds no memory is not written, and the one before 
                                       static_cast<bool>(same_run(run.state(), state));
                              },
                              [&] { testing::put(scratch / "run", before); }) > 20);
+}
+
+TEST_CASE(
+    "an encoder that has seen a text allocates nothing for it, and without memory changes "
+    "nothing") {
+  const std::string text = "the cat sat on the mat, 12345 times.\n " + std::string(300, 'x');
+  const io::tokenizer tokens = io::train_tokenizer(text, 300);
+  std::vector<token_t> to{1, 2, 3};
+  CHECK(fail_each_allocation(
+            [&] {
+              std::vector<token_t> into{1, 2, 3};
+              io::token_encoder encoder(tokens, 4);
+              try {
+                encoder.encode(text, into);
+              } catch (...) {
+                to = into;
+                throw;
+              }
+            },
+            [&] {
+              return to == std::vector<token_t>{1, 2, 3};
+            }) > 5);
+
+  io::token_encoder encoder(tokens, 4);
+  to.clear();
+  encoder.encode(text, to);
+  const std::vector<token_t> first = to;
+  to.clear();
+  const long before = allocations;
+  encoder.encode(text, to);
+  CHECK(allocations == before);
+  CHECK(to == first);
+  CHECK(tokens.decode(to) == text);
 }
 
 }  // namespace mtp::test::io_allocations_cases

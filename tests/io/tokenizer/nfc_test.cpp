@@ -41,7 +41,9 @@ TEST_CASE("nfc: of all characters it is what Python's unicodedata says") {
   const nfc_normalizer nfc;
   std::uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a
   const auto add = [&](const std::string& text) {
-    for (const unsigned char byte : nfc(text)) hash = (hash ^ byte) * 0x100000001b3u;
+    for (const char byte : nfc(text)) {
+      hash = (hash ^ static_cast<unsigned char>(byte)) * 0x100000001b3u;
+    }
   };
   for (char32_t value = 0; value < 0x30000; ++value) {
     if (value >= 0xd800 && value < 0xe000) continue;

@@ -61,7 +61,7 @@ TEST_CASE("pair_merger: rows of any length become what the simplest code makes o
     }
     const io::detail::merge_table table = table_of(all);
     io::pair_merger merger;
-    for (const std::size_t length : {0, 1, 2, 3, 7, 31, 47, 48, 49, 50, 97, 300}) {
+    for (const std::size_t length : {0u, 1u, 2u, 3u, 7u, 31u, 47u, 48u, 49u, 50u, 97u, 300u}) {
       CAPTURE(length);
       for (int run = 0; run < 20; ++run) {
         std::vector<token_t> tokens(length);

@@ -151,6 +151,14 @@ TEST_CASE("tokenizer: models that contradict themselves are refused") {
                  "added token 0: its text is not that of token 258"));
   CHECK(contains(refused([](tokenizer_model& m) { m.added.push_back(m.added[0]); }),
                  "added token 1: token 258 comes twice"));
+  CHECK(contains(refused([](tokenizer_model& m) {
+                   m.added.push_back({.id = 257, .content = "abc", .special = true});
+                 }),
+                 "merge 1: expected an ordinary token, got the special token 257"));
+  CHECK(contains(refused([](tokenizer_model& m) {
+                   m.added.push_back({.id = 'a', .content = "a", .special = true});
+                 }),
+                 "special token 97: expected a text of more than one byte"));
   CHECK(contains(refused([](tokenizer_model& m) { m.suffix = {400}; }), "got 400"));
 }
 

@@ -24,10 +24,12 @@ TEST_CASE("unicode: characters have the classes of the Unicode Character Databas
   CHECK(classes.of('_') == character_class::punctuation);
   CHECK(classes.of('$') == character_class::symbol);
   CHECK(classes.of(0x1f44d) == character_class::symbol);
-  for (const char32_t value : {0x9, 0xa, 0xb, 0xc, 0xd, 0x20, 0x85, 0xa0, 0x2028, 0x3000}) {
+  for (const char32_t value :
+       {0x9u, 0xau, 0xbu, 0xcu, 0xdu, 0x20u, 0x85u, 0xa0u, 0x2028u, 0x3000u}) {
     CHECK(classes.of(value) == character_class::space);
   }
-  for (const char32_t value : {0x0, 0x1f, 0x7f, 0xad, 0x200b, 0xfeff, 0xe000, 0x378, 0x10ffff}) {
+  for (const char32_t value :
+       {0x0u, 0x1fu, 0x7fu, 0xadu, 0x200bu, 0xfeffu, 0xe000u, 0x378u, 0x10ffffu}) {
     CHECK(classes.of(value) == character_class::other);
   }
   CHECK(classes.of(no_character) == character_class::other);

@@ -59,18 +59,14 @@ class piece_scanner {
   static constexpr set spaces = set_of(character_class::space);
   static constexpr set others = set_of(character_class::other);
   static constexpr set all = letters | marks | numbers | punctuation | symbols | spaces | others;
-  static constexpr set line_ends = 1u << 7;
-
   struct seen {
     set is_in = 0;  // none at the end of the text
     std::uint32_t bytes = 0;
   };
 
   seen at(std::size_t place) const {
-    if (place >= text_.size()) return {};
-    const character next = character_at(text_, place);
-    const bool ends_line = next.value == '\r' || next.value == '\n';
-    return {set_of(classes_.of(next.value)) | (ends_line ? line_ends : 0u), next.bytes};
+    const auto [sets, bytes] = classes_.sets_at(text_, place);
+    return {sets, bytes};
   }
 
   bool has(std::size_t place, char byte) const {

@@ -46,8 +46,9 @@ enum class special_output {
 class tokenizer {
  public:
   /// Checks the whole model. `where` begins the messages, such as the name of a file. Throws
-  /// mtp::error if a token has the bytes of another, if a merge or an added token has
-  /// other bytes than its token, and if a pair or an added token comes twice.
+  /// mtp::error if a token has the bytes of another, if a merge or an added token has other bytes
+  /// than its token, if a pair or an added token comes twice, and if a merge or a byte makes a
+  /// special token.
   explicit tokenizer(tokenizer_model model, std::string where = "tokenizer");
 
   /// What it was made of.
@@ -329,6 +330,23 @@ inline void tokenizer::check_added() {
     auto& matchers = each.normalized ? in_normalized_ : in_text_;
     if (!each.special) matchers[0].add(text, each);
     matchers[1].add(text, each);
+  }
+  // What merges and bytes make of a text is no special token.
+  for (std::size_t i = 0; i < model_.merges.size(); ++i) {
+    const token_t result = model_.merges[i].result;
+    check(roles_[static_cast<std::size_t>(result)] != role::special,
+          where_,
+          "merge ",
+          i,
+          ": expected an ordinary token, got the special token ",
+          result);
+  }
+  for (const token_t token : bytes_) {
+    check(token < 0 || roles_[static_cast<std::size_t>(token)] != role::special,
+          where_,
+          "special token ",
+          token,
+          ": expected a text of more than one byte");
   }
 }
 

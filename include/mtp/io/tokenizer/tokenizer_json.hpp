@@ -67,6 +67,7 @@ class tokenizer_json_reader {
     const auto decoder = file_.find("decoder");
     if (!decoder) file_.refuse("expected the decoder ByteLevel, got none");
     read_decoder(*decoder);
+    if (file_.at("model").flag("byte_fallback")) check_byte_fallback(file_.at("model"), model);
     return model;
   }
 
@@ -132,9 +133,7 @@ class tokenizer_json_reader {
         result.add_merge(pair.at(std::size_t{0}).string(), pair.at(1).string());
       }
     }
-    tokenizer_model model = result.take();
-    if (part.flag("byte_fallback")) check_byte_fallback(part, model);
-    return model;
+    return result.take();
   }
 
   /// With a token for each byte nothing falls back.

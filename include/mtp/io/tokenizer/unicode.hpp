@@ -2,11 +2,13 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "mtp/core/config.hpp"
@@ -129,9 +131,25 @@ class code_point_table {
   std::vector<std::uint8_t> values_;
 };
 
+/// Stands beside the classes in a set: \r and \n.
+inline constexpr std::uint32_t line_ends = 1u << 7;
+
 /// The classes of all characters.
 class unicode_classes {
  public:
+  unicode_classes() {
+    for (char32_t value = 0; value < ascii_.size(); ++value) ascii_[value] = set_of_value(value);
+  }
+
+  /// The sets that a character is in, and its bytes; none at the end of the text.
+  std::pair<std::uint32_t, std::uint32_t> sets_at(std::string_view text, std::size_t at) const {
+    if (at >= text.size()) return {0, 0};
+    const auto first = static_cast<unsigned char>(text[at]);
+    if (first < ascii_.size()) return {ascii_[first], 1};
+    const character next = character_at(text, at);
+    return {set_of_value(next.value), next.bytes};
+  }
+
   /// The class.
   character_class of(char32_t value) const {
     return static_cast<character_class>(table_[value] & 7u);
@@ -140,7 +158,12 @@ class unicode_classes {
   bool is_word(char32_t value) const { return (table_[value] & 8u) != 0; }
 
  private:
+  std::uint32_t set_of_value(char32_t value) const {
+    return set_of(of(value)) | (value == '\r' || value == '\n' ? line_ends : 0u);
+  }
+
   code_point_table table_{class_runs, 4};
+  std::array<std::uint32_t, 128> ascii_{};
 };
 
 }  // namespace mtp::inline MTP_ABI::io::detail
