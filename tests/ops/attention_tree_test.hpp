@@ -135,13 +135,17 @@ TEST_CASE_TEMPLATE_DEFINE("each row of a tree has the bits and the values of its
                           paths) {
   using B = typename Case::backend;
   using S = typename Case::scalar;
-  index_t number = 0;
+  index_t number = 0, tree_number = 0;
   for (const parent_list& parents : trees()) {
+    const index_t which = tree_number++;
     const auto R = static_cast<index_t>(parents.size());
     // Around the ends of panels, which positions of keys are stored in.
     const bool host = backend_traits<B>::is_host_memory;
     for (const index_t base :
          host ? std::vector<index_t>{0, 1, 7, 15, 16, 30, 63} : std::vector<index_t>{0, 121}) {
+      if (!host && (which % 3 != 1 || (base > 0 && which != 4))) {
+        continue;  // to save time
+      }
       const head_sizes sizes =
           host ? heads_of(number) : device_heads[static_cast<std::size_t>(number) % 4];
       CAPTURE(R);
