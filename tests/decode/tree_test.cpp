@@ -358,6 +358,30 @@ TEST_CASE("each of many sequences with trees and without gets what it would get 
   check(second);
 }
 
+TEST_CASE("requests with trees go on from a snapshot, with as many slots or others") {
+  writer<parallel> w;
+  for (const int cycles : {1, 4, 9}) {
+    batch_generator<parallel, cpu> first(w.context, w.model, 3), second(w.context, w.model, 2);
+    const std::vector<options_type> options = all_options();
+    for (std::size_t i = 0; i < 5; ++i) {
+      auto own = options[i];
+      own.tree = shapes()[i];
+      first.submit(random_tokens(9, V, i), own);
+    }
+    for (int i = 0; i < cycles; ++i) {
+      first.run_cycle();
+    }
+    second.restore(first.snapshot());
+    first.run();
+    second.run();
+    for (index_t number = 0; number < 5; ++number) {
+      const auto expected = first.take(number), actual = second.take(number);
+      CHECK(actual.tokens == expected.tokens);
+      CHECK(same_bits(actual.log_probabilities, expected.log_probabilities));
+    }
+  }
+}
+
 TEST_CASE("what takes no trees refuses them by name and stays usable") {
   const tokens_type prompt = random_tokens(5, V, 1);
   const auto refused = [&](auto& w, const char* what, options_type options) {

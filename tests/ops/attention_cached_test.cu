@@ -85,28 +85,6 @@ TEST_CASE("a recorded step of attention follows positions that change on the dev
   }
 }
 
-TEST_CASE("trees of drafts are refused by name") {
-  staged_context context = testing<staged>::make_context();
-  sequences<float, staged> a(1, 3, {2, 1, 16});
-  test_cache<float, staged> cache(a, 8);
-  const std::vector<float> before = cache.elements();
-  auto out = a.like_queries();
-  auto positions = positions_at<staged>(0, 3), parents = positions_at<staged>(-1, 3);
-  const row_run run{0, 3, parents.view().data()};
-  CHECK(rejects("attention_cached_forward", [&] {
-    attention_cached_forward(context,
-                             out.view(),
-                             cache.view(),
-                             a.q.view(),
-                             a.k.view(),
-                             a.v.view(),
-                             positions.view(),
-                             {&run, 1});
-  }));
-  CHECK(same_bits(cache.elements(), before));
-  CHECK(out.untouched());
-}
-
 #if defined(MTP_CUDA_EMULATION)
 
 TEST_CASE(

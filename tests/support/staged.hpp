@@ -11,10 +11,13 @@
 #include <map>
 #include <new>
 #include <set>
+#include <span>
 #include <utility>
+#include <vector>
 
 #include "mtp/backend/cuda.cuh"
 #include "mtp/ops/sequence.hpp"
+#include "mtp/ops/tree.hpp"
 
 namespace mtp::test {
 
@@ -156,7 +159,16 @@ class staged_context : public cuda_context {
              translate(rule.reals, used),
              translate(rule.stop_tokens, used),
              translate(rule.bias, used)},
-            text.slot};
+            text.slot,
+            {translate(text.tree.parents, used), translate(text.tree.path, used)}};
+  }
+  static std::vector<row_run> translate(const std::span<const row_run>& runs,
+                                        staged_memory::pieces& used) {
+    std::vector<row_run> all(runs.begin(), runs.end());
+    for (row_run& run : all) {
+      run.parents = staged_memory::all().on_device(run.parents, used);
+    }
+    return all;
   }
 
  private:
@@ -273,6 +285,10 @@ struct staged_ops : private backend_traits<cuda>::ops {
   MTP_STAGED_OPERATION(load_rows)
   MTP_STAGED_OPERATION(append_drafts)
   MTP_STAGED_OPERATION(accept_drafts)
+  MTP_STAGED_OPERATION(grow_tree)
+  MTP_STAGED_OPERATION(accept_tree)
+  MTP_STAGED_OPERATION(keep_path)
+  MTP_STAGED_OPERATION(exclude_tokens)
   MTP_STAGED_OPERATION(choose_tokens)
   MTP_STAGED_OPERATION(token_log_probabilities)
   MTP_STAGED_OPERATION(best_tokens)

@@ -34,6 +34,7 @@
 #include "mtp/backend/cuda/sequence.cuh"
 #include "mtp/backend/cuda/softmax.cuh"
 #include "mtp/backend/cuda/swiglu.cuh"
+#include "mtp/backend/cuda/tree.cuh"
 #include "mtp/core/backend.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -64,6 +65,7 @@ struct backend_traits<cuda> {
                cuda_detail::cuda_optimizer_ops,
                cuda_detail::cuda_random_ops,
                cuda_detail::cuda_sequence_ops,
+               cuda_detail::cuda_tree_ops,
                cuda_detail::cuda_choose_tokens_ops,
                cuda_detail::cuda_reject_drafts_ops,
                cuda_detail::cuda_best_tokens_ops {};
@@ -77,6 +79,8 @@ struct backend_traits<cuda> {
   static constexpr bool is_host_memory = false;
   /// Rows of a prompt in a pass.
   static constexpr index_t prefill_rows = 256;
+  /// Operations take trees of drafts.
+  static constexpr bool decodes_trees = true;
   /// Number of rows up to which operations of decoding give a row the same bits in any company.
   static constexpr index_t invariant_rows = cuda_detail::invariant_rows;
   /// Cycles submitted before the first one is read.

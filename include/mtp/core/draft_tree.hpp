@@ -1,8 +1,6 @@
 // The shape of a tree of drafts.
 #pragma once
 
-#include <array>
-#include <cstddef>
 #include <cstdint>
 #include <initializer_list>
 
@@ -84,9 +82,9 @@ class draft_tree {
   /// Whether parents and ranks are chosen in each cycle.
   MTP_HOST_DEVICE constexpr bool is_dynamic() const { return dynamic_; }
   /// The row in front of row r; -1 for the first one.
-  MTP_HOST_DEVICE constexpr index_t parent(index_t r) const { return parents_[at(r)]; }
+  MTP_HOST_DEVICE constexpr index_t parent(index_t r) const { return parents_[r]; }
   /// The rank of row r's token.
-  MTP_HOST_DEVICE constexpr index_t rank(index_t r) const { return ranks_[at(r)]; }
+  MTP_HOST_DEVICE constexpr index_t rank(index_t r) const { return ranks_[r]; }
   /// How many positions row r stands behind the first one.
   MTP_HOST_DEVICE constexpr index_t depth(index_t r) const {
     index_t depth = 0;
@@ -128,8 +126,6 @@ class draft_tree {
   friend constexpr bool operator==(const draft_tree&, const draft_tree&) = default;
 
  private:
-  MTP_HOST_DEVICE static constexpr std::size_t at(index_t r) { return static_cast<std::size_t>(r); }
-
   static constexpr draft_tree root() {
     draft_tree tree;
     tree.rows_ = 1;
@@ -137,8 +133,8 @@ class draft_tree {
     return tree;
   }
   constexpr void set(index_t r, index_t parent, index_t rank) {
-    parents_[at(r)] = static_cast<std::int8_t>(parent);
-    ranks_[at(r)] = static_cast<std::int8_t>(rank);
+    parents_[r] = static_cast<std::int8_t>(parent);
+    ranks_[r] = static_cast<std::int8_t>(rank);
     width_ = static_cast<std::int8_t>(r > 0 && rank + 1 > width_ ? rank + 1 : index_t{width_});
   }
   /// The row of that rank behind row `front`, which is added if there is none.
@@ -164,7 +160,8 @@ class draft_tree {
     }
   }
 
-  std::array<std::int8_t, static_cast<std::size_t>(max_tree_rows)> parents_{}, ranks_{};
+  std::int8_t parents_[max_tree_rows] = {};  // arrays that kernels read, too
+  std::int8_t ranks_[max_tree_rows] = {};
   std::int8_t rows_ = 0, width_ = 0;
   bool dynamic_ = false;
 };

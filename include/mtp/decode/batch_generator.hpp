@@ -81,6 +81,7 @@ class batch_generator {
                              Config.max_position_embeddings,
                              Config.prediction.depth,
                              no_trees<Config, Backend, S>);
+    cycle_.sequences().check_tree_rows(options.tree.rows());
     const request_number number = next_;
     request& made = requests_[number];
     made.prompt.assign(prompt.begin(), prompt.end());
@@ -195,6 +196,9 @@ class batch_generator {
     check(next_ == 0, "batch_generator::restore: requests have been submitted already");
     detail::check_snapshot(
         snapshot, Config.vocab_size, Config.max_position_embeddings, no_trees<Config, Backend, S>);
+    for (const auto& each : snapshot.requests) {
+      cycle_.sequences().check_tree_rows(each.options.tree.rows());
+    }
     std::map<request_number, request> restored;
     std::deque<request_number> waiting;
     for (auto& each : snapshot.requests) {

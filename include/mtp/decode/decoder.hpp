@@ -109,6 +109,9 @@ class decoder {
         "decoder: the context and the model must outlive the decoder, so they need names");
   }
 
+  /// Throws mtp::error for trees of more rows than the backend can verify in all slots.
+  void check_tree_rows(index_t rows) const { memory::check_tree_rows(slots(), rows); }
+
   /// Takes memory for verifying trees of `rows` rows of every sequence, unless there is enough.
   /// What was submitted has ended when it returns. Throws mtp::error where memory is used up, and
   /// for more rows in all than have the bits of single ones.

@@ -89,19 +89,26 @@ struct decoder_memory : logit_rows<Config, Backend, S> {
     return {rows, caches, head_type::make(arena, slots)};
   }
 
+  /// Throws mtp::error for more rows in all than the backend gives the bits of single ones.
+  static void check_tree_rows(index_t slots, index_t each) {
+    if constexpr (requires { backend_traits<Backend>::invariant_rows; }) {
+      check(slots * each <= backend_traits<Backend>::invariant_rows,
+            "decoder: expected trees of at most ",
+            backend_traits<Backend>::invariant_rows / slots,
+            " rows in each of ",
+            slots,
+            " slots, got ",
+            each);
+    }
+  }
+
   /// Replaces rows and logits by more, with memory for the places of rows of trees: `each` rows of
   /// each sequence, or those of a chain if they are more. Returns the memory. Throws mtp::error as
   /// decoder::reserve_rows.
   buffer<std::byte, Backend> widened(context<Backend>& context, index_t slots, index_t each) {
     using limits = row_limits<Config, Backend>;
     const index_t all = slots * (std::max)(each, index_t{limits::verification});
-    if constexpr (requires { backend_traits<Backend>::invariant_rows; }) {
-      check(all <= backend_traits<Backend>::invariant_rows,
-            "decoder::reserve_rows: expected at most ",
-            backend_traits<Backend>::invariant_rows,
-            " rows of trees in all slots, got ",
-            all);
-    }
+    check_tree_rows(slots, each);
     const index_t most = (std::max)(all, limits::trunk_rows(slots));
     const auto make_in = [&](auto& arena) {
       auto made = base::make(arena, most, all);

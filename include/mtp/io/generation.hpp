@@ -192,8 +192,8 @@ void save_generation(const std::filesystem::path& path,
 /// Goes on where save_generation was called: each request gets the tokens and log-probabilities, to
 /// the bit, that it would have got there, whatever the number of slots. `batch` is as it was made,
 /// with the same model. Callbacks are given again: callbacks(number, options) may set them for each
-/// unfinished request, must set the mask of one that had a mask, and what else it changes has no
-/// effect. They are told of tokens that are
+/// unfinished request and the tree of its drafts, which is not saved, must set the mask of one that
+/// had a mask, and what else it changes has no effect. They are told of tokens that are
 /// still to come. A request that failed throws mtp::error with the message that it had. Throws
 /// mtp::error, with nothing changed, for a file that is damaged or makes no sense, and for one of
 /// another configuration or other parameters, which it names; what `callbacks` throws passes
@@ -237,10 +237,12 @@ void load_generation(const std::filesystem::path& path,
       request.options.on_token = std::move(options.on_token);
       request.options.on_logits = std::move(options.on_logits);
       request.options.sampling.mask = std::move(options.sampling.mask);
+      request.options.tree = options.tree;
     }
   }
   told([&] {
-    mtp::detail::check_snapshot(snapshot, Config.vocab_size, Config.max_position_embeddings);
+    mtp::detail::check_snapshot(
+        snapshot, Config.vocab_size, Config.max_position_embeddings, no_trees<Config, Backend, S>);
   });
   told([&] { batch.restore(std::move(snapshot)); });
 }

@@ -33,16 +33,21 @@ struct growing_tree {
   index_t ranks[max_tree_rows] = {};      ///< of each row
   index_t rows = 1;                       ///< so far
 
-  /// Adds a row. score(depth, rank) is the logarithm of the candidate's probability, NaN for none.
-  /// depth, rank < their limits.
-  template <class Score>
-  MTP_HOST_DEVICE void add(index_t depth_limit, index_t rank_limit, const Score& score) {
+  /// Adds a row, by what grow_tree is given.
+  MTP_HOST_DEVICE void add(const token_t* candidates,
+                           index_t candidates_row,
+                           const double* log_probabilities,
+                           index_t log_probabilities_row,
+                           index_t depth_limit,
+                           index_t rank_limit) {
     index_t best = -1;
     double best_score = 0;
     for (index_t r = 0; r < rows; ++r) {
       if (depths[r] < depth_limit && children_[r] < rank_limit) {
-        const double own = scores_[r] + score(depths[r], children_[r]);
-        if (own == own && (best < 0 || own > best_score)) {
+        const index_t d = depths[r], rank = children_[r];
+        const double own = scores_[r] + log_probabilities[d * log_probabilities_row + rank];
+        if (candidates[d * candidates_row + rank] >= 0 && own == own &&
+            (best < 0 || own > best_score)) {
           best = r;
           best_score = own;
         }

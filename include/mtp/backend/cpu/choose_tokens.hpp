@@ -63,7 +63,9 @@ class choice_of_row {
              i < rule.prompt_length ? detail::occurs_in_prompt : detail::occurs_behind_prompt);
       }
       for (index_t r = tree_row; in_tree && r > 0; r = sequence.tree.parents(r)) {
-        mark(sequence.tokens(before - 1 + r), detail::occurs_behind_prompt);
+        if (before - 1 + r < sequence.tokens.extent(0)) {
+          mark(sequence.tokens(before - 1 + r), detail::occurs_behind_prompt);
+        }
       }
       for (index_t v = 0; v < V_; ++v) {
         x_[v] = marks_[v] != 0 ? detail::penalized(x_[v], rule, marks_[v]) : x_[v];

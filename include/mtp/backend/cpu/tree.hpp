@@ -19,16 +19,16 @@ struct cpu_tree_ops {
                         matrix_view<const double, cpu> log_probabilities,
                         const draft_tree& shape) {
     const index_t base = sequence.state(sequence_count) - 1;
-    const index_t W = (std::min)(shape.width(), candidates.extent(1));
-    const auto score = [&](index_t d, index_t rank) {
-      return candidates(d, rank) < 0 ? std::numeric_limits<double>::quiet_NaN()
-                                     : log_probabilities(d, rank);
-    };
     detail::growing_tree grown;
     sequence.tree.parents(0) = -1;
     for (index_t r = 1; r < shape.rows(); ++r) {
       if (shape.is_dynamic()) {
-        grown.add(candidates.extent(0), W, score);
+        grown.add(candidates.data(),
+                  candidates.stride(0),
+                  log_probabilities.data(),
+                  log_probabilities.stride(0),
+                  candidates.extent(0),
+                  shape.width());
       }
       const index_t rank = shape.is_dynamic() ? grown.ranks[r] : shape.rank(r);
       const index_t depth = shape.is_dynamic() ? grown.depths[r] : shape.depth(r);

@@ -60,6 +60,7 @@ struct attention_decode_arguments {
   float2* terms = nullptr;      // [splits, M, H], largest score before scaling, sum of exponentials
   rotation_table<float> table;  // null: nothing is rotated
   const index_t* positions = nullptr;  // [M]
+  const index_t* parents = nullptr;    // [M], where the rows are a tree
   int M = 0, H = 0, G = 0, E = 0;
   int capacity = 0;
   float exponent_scale = 0;  // 1/sqrt(E) for powers of two
@@ -67,7 +68,7 @@ struct attention_decode_arguments {
 };
 
 /// What a lane holds of 16 rows: rows g and g + 8 with g = lane / 4. Row i stands for query head
-/// i % (H / G) of its group in row i / (H / G) of those given.
+/// i % (H / G) of its group in row i / (H / G) of the `count` given, from row `m0` on.
 template <int E>
 struct query_fragment {
   std::uint32_t q[E / 16][4] = {};
@@ -76,7 +77,9 @@ struct query_fragment {
   __device__ __forceinline__ query_fragment(const attention_decode_arguments& a,
                                             int row0,
                                             int g,
-                                            int first,  // position of the first row
+                                            int m0,
+                                            int count,
+                                            int first,  // position of the first of them
                                             int key0,
                                             int lane) {
     const int group = a.H / a.G, column = lane % 4 * 2;
@@ -85,9 +88,9 @@ struct query_fragment {
       const int row = row0 + lane / 4 + 8 * r, m = row / group;
       const int position = first + m;
       last[0][r] = -1;
-      if (m < a.M && position >= 0 && position < a.capacity) {
+      if (m < count && position >= 0 && position < a.capacity) {
         last[0][r] = position - key0;
-        const bf16* const from = a.q.at(m, g * group + row % group) + column;
+        const bf16* const from = a.q.at(m0 + m, g * group + row % group) + column;
         const float* const angles = a.table.at(position, column);
 #pragma unroll
         for (int j = 0; j < E / 16; ++j) {
@@ -113,13 +116,15 @@ struct query_fragment {
 
 /// Positions 128 split .. of head g. First it writes the new rows among them into the cache; nobody
 /// else reads these from there. Reads 4 E bytes for each position and is bound by memory: all of it
-/// is on its way before anything is computed. Ends with a barrier.
-template <int E>
+/// is on its way before anything is computed. Ends with a barrier. In a tree, only row `tree_row`
+/// is computed, behind the rows that lead to it, and nothing is written into the cache.
+template <int E, bool Tree>
 __device__ __forceinline__ void decode_split(const attention_decode_arguments& a,
                                              int g,
                                              int split,
                                              int first,  // position of the first row
-                                             int end) {  // of what rows see
+                                             int end,    // of what rows see
+                                             int tree_row) {
   using policy = attention_decode_policy;
   using tile = head_tile<E>;
   constexpr int keys = policy::keys, warps = policy::warps, rows = policy::rows;
@@ -149,11 +154,17 @@ __device__ __forceinline__ void decode_split(const attention_decode_arguments& a
     bf16* const key_row = key_tile + row * tile::stride;
     bf16* const value_row = value_tile + row * tile::stride;
     if (position < end) {
-      load_turned<E, Packed>(low, high, a.k.at(position - first, g), chunk, a.table.at(position));
-      store_turned<E, Packed>(a.keys.at(position, g), chunk, low, high);
+      const index_t from =
+          Tree ? row_of_path(a.parents, tree_row, end - 1 - position) : index_t{position - first};
+      load_turned<E, Packed>(low, high, a.k.at(from, g), chunk, a.table.at(position));
+      if constexpr (!Tree) {
+        store_turned<E, Packed>(a.keys.at(position, g), chunk, low, high);
+      }
       store_turned<E, true>(key_row, chunk, low, high);
-      load_turned<E, Packed>(low, high, a.v.at(position - first, g), chunk, nullptr);
-      store_turned<E, Packed>(a.values.at(position, g), chunk, low, high);
+      load_turned<E, Packed>(low, high, a.v.at(from, g), chunk, nullptr);
+      if constexpr (!Tree) {
+        store_turned<E, Packed>(a.values.at(position, g), chunk, low, high);
+      }
       store_turned<E, true>(value_row, chunk, low, high);
       for (int i = 0; i < 8; ++i) {
         found = found || has_nonfinite(low.elements[i].bits() |
@@ -175,10 +186,11 @@ __device__ __forceinline__ void decode_split(const attention_decode_arguments& a
   }
   const bool strange = __any_sync(all_lanes, found) != 0;
 
-  const int group = a.H / a.G, count = a.M * group;
+  const int group = a.H / a.G, rows_here = Tree ? 1 : a.M, count = rows_here * group;
+  const int m0 = Tree ? tree_row : 0;
 #pragma unroll 1
   for (int row0 = 0; row0 < count; row0 += rows) {
-    const query_fragment<E> own(a, row0, g, first, key0, lane);
+    const query_fragment<E> own(a, row0, g, m0, rows_here, Tree ? end - 1 : first, key0, lane);
     copy_async_wait<1>();
     __syncwarp();
     float s[keys / 8][4] = {};
@@ -264,7 +276,7 @@ __device__ __forceinline__ void decode_split(const attention_decode_arguments& a
       for (int i = static_cast<int>(threadIdx.x); i < summed * E / 4; i += policy::threads) {
         const int row = i / (E / 4), e = i % (E / 4) * 4;
         const int m = (first_row + row) / group;
-        if (m >= a.M) {
+        if (m >= rows_here) {
           break;
         }
         const float2* const own_terms = terms + r * summed + row;
@@ -286,8 +298,8 @@ __device__ __forceinline__ void decode_split(const attention_decode_arguments& a
           sum.w = std::fma(weight, part.w, sum.w);
           total = std::fma(weight, term.y, total);
         }
-        const index_t to_row =
-            (static_cast<index_t>(split) * a.M + m) * a.H + g * group + (first_row + row) % group;
+        const index_t to_row = (static_cast<index_t>(split) * a.M + m0 + m) * a.H + g * group +
+                               (first_row + row) % group;
         *reinterpret_cast<float4*>(a.sums + to_row * E + e) = sum;
         if (e == 0) {
           a.terms[to_row] = {largest, total};
@@ -311,68 +323,25 @@ __global__ void __launch_bounds__(attention_decode_policy::threads, 2)
 #pragma unroll 1
   for (int split = static_cast<int>(blockIdx.y); split * attention_decode_policy::split < end;
        split += step) {
-    decode_split<E>(a, g, split, first, end);
+    decode_split<E, false>(a, g, split, first, end, 0);
   }
 }
 
-/// Block (h, m) adds up what the splits up to the position of row m found for head h: warp w takes
-/// splits w, w + 4, .., and the warps are added in order.
-template <class S>
-__global__ void __launch_bounds__(attention_decode_policy::threads)
-    attention_combine_kernel(const attention_decode_arguments a) {
+/// Block (g, i, m) does so for row m of a tree alone: what stands in front of the tree is read
+/// again for each row, mostly from the cache of the multiprocessors.
+template <int E>
+__global__ void __launch_bounds__(attention_decode_policy::threads, 2)
+    attention_decode_tree_kernel(const attention_decode_arguments a) {
   allow_next_kernel();
   wait_for_previous_kernels();
-  using policy = attention_decode_policy;
-  constexpr int warps = policy::warps, widest = policy::widest, kept = widest / warp_size;
-  float* const sums = dynamic_shared<float>();  // [warps, widest]
-  float* const totals = sums + warps * widest;  // [warps]
-  const int warp = static_cast<int>(threadIdx.x / warp_size);
-  const int lane = static_cast<int>(threadIdx.x % warp_size);
-  const index_t h = blockIdx.x, m = blockIdx.y;
-  const index_t position = a.positions[m];
-  const bool outside = position < 0 || position >= a.capacity;
-  const int splits = outside ? 0 : static_cast<int>(position / policy::split) + 1;
-  const index_t rows = static_cast<index_t>(a.M) * a.H, row = m * a.H + h;
-  const float nothing = minus_infinity();
-  float largest = nothing;
-  for (int i = lane; i < splits; i += warp_size) {
-    largest = fmaxf(largest, a.terms[i * rows + row].x);
-  }
-#pragma unroll
-  for (int distance = warp_size / 2; distance > 0; distance /= 2) {
-    largest = fmaxf(largest, __shfl_xor_sync(all_lanes, largest, distance));
-  }
-  const float shift = largest == nothing ? 0.0f : largest * a.exponent_scale;
-  float sum[kept] = {}, total = 0;
-#pragma unroll 4
-  for (int i = warp; i < splits; i += warps) {
-    const float2 term = a.terms[i * rows + row];
-    const float weight = exp2_approximate(std::fma(term.x, a.exponent_scale, -shift));
-    total = std::fma(weight, term.y, total);
-#pragma unroll
-    for (int j = 0; j < kept; ++j) {
-      const int e = j * warp_size + lane;
-      if (e < a.E) {
-        sum[j] = std::fma(weight, a.sums[(i * rows + row) * a.E + e], sum[j]);
-      }
-    }
-  }
-#pragma unroll
-  for (int j = 0; j < kept; ++j) {
-    sums[warp * widest + j * warp_size + lane] = sum[j];
-  }
-  if (lane == 0) {
-    totals[warp] = total;
-  }
-  __syncthreads();
-  const int e = static_cast<int>(threadIdx.x);
-  if (e < a.E) {
-    float result = 0, all = 0;
-    for (int w = 0; w < warps; ++w) {
-      result += sums[w * widest + e];
-      all += totals[w];
-    }
-    a.out.at(m, h)[e] = narrow<S>(outside ? 0.0f : result / all);
+  const int g = static_cast<int>(blockIdx.x), step = static_cast<int>(gridDim.y);
+  const int m = static_cast<int>(blockIdx.z), first = first_position(a.positions);
+  const int position = first_position(a.positions + m);
+  const int end = position >= 0 && position < a.capacity ? position + 1 : 0;
+#pragma unroll 1
+  for (int split = static_cast<int>(blockIdx.y); split * attention_decode_policy::split < end;
+       split += step) {
+    decode_split<E, true>(a, g, split, first, end, m);
   }
 }
 

@@ -140,7 +140,8 @@ class attention_launcher {
                  table_.data == nullptr ? rotated : own(rotated),
                  own(k),
                  own(v),
-                 positions + first);
+                 positions + first,
+                 run.parents);
       first += run.rows;
     }
   }
@@ -153,44 +154,43 @@ class attention_launcher {
                   heads<S> rotated,
                   heads<const S> k,
                   heads<const S> v,
-                  const index_t* positions) const {
+                  const index_t* positions,
+                  const index_t* parents) const {
     if (q.empty()) {
       return;
     }
     const index_t M = q.extent(0), G = k.extent(1), E = q.extent(2), capacity = cache.capacity;
     const cache_heads<S> to{
         {cache.data, E, capacity * E}, {cache.data + G * capacity * E, E, capacity * E}, capacity};
+    constexpr index_t most = attention_decode_policy::max_rows;
+    check(parents == nullptr || M <= most,
+          function_,
+          ": expected a tree of at most ",
+          most,
+          " rows, got ",
+          M);
+    if (parents != nullptr) {  // each row is read from its own place, or from k and v
+      write_cache(to, k, v, positions, true);
+    }
     if constexpr (has_matrices) {
       // More rows go through the kernel for whole sequences.
       if (M <= invariant_rows && Widths::dispatch(E, [&]<int Width>() {
-            in_pieces(M, attention_decode_policy::max_rows, [&](index_t first, index_t count) {
+            in_pieces(M, most, [&](index_t first, index_t count) {
               matrices<Width>().decode(out.slice(0, first, count),
                                        to,
                                        q.slice(0, first, count),
                                        k.slice(0, first, count),
                                        v.slice(0, first, count),
-                                       positions + first);
+                                       positions + first,
+                                       parents);
             });
           })) {
         return;
       }
     }
-    launch(context_,
-           function_,
-           dim3(extent_of(ceil_div(M * G * E, simple_threads), function_)),
-           dim3(simple_threads),
-           0,
-           cache_write_kernel<S>,
-           to.keys,
-           to.values,
-           head_array<const S>(k),
-           head_array<const S>(v),
-           table_,
-           positions,
-           capacity,
-           M,
-           G,
-           E);
+    if (parents == nullptr) {
+      write_cache(to, k, v, positions, false);
+    }
     if constexpr (has_matrices) {
       if (Widths::dispatch(E, [&]<int Width>() {
             matrices<Width>().forward(out, to, q, rotated, G, positions);
@@ -206,8 +206,35 @@ class attention_launcher {
     a.v = {to.values.data, to.values.row, to.values.head};
     a.out = head_array<S>(out);
     a.positions = positions;
+    a.parents = parents;
     a.capacity = capacity;
     launch_simple_forward(a);
+  }
+
+  /// New rows at their positions in a cache, those of a tree side by side.
+  void write_cache(const cache_heads<S>& to,
+                   heads<const S> k,
+                   heads<const S> v,
+                   const index_t* positions,
+                   bool is_tree) const {
+    const index_t M = k.extent(0), G = k.extent(1), E = k.extent(2);
+    launch(context_,
+           function_,
+           dim3(extent_of(ceil_div(M * G * E, simple_threads), function_)),
+           dim3(simple_threads),
+           0,
+           cache_write_kernel<S>,
+           to.keys,
+           to.values,
+           head_array<const S>(k),
+           head_array<const S>(v),
+           table_,
+           positions,
+           is_tree,
+           to.capacity,
+           M,
+           G,
+           E);
   }
 
   template <int E>
@@ -242,7 +269,8 @@ class attention_launcher {
            simple_grid(a.N * a.H),
            dim3(simple_threads),
            simple_shared_bytes<S>(a.E, 1, 1),
-           attention_simple_forward_kernel<S>,
+           a.parents == nullptr ? attention_simple_forward_kernel<S, false>
+                                : attention_simple_forward_kernel<S, true>,
            a);
   }
 

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "mtp/backend/cuda/attention_backward.cuh"
+#include "mtp/backend/cuda/attention_combine.cuh"
 #include "mtp/backend/cuda/attention_decode.cuh"
 #include "mtp/backend/cuda/attention_forward.cuh"
 #include "mtp/backend/cuda/launch.cuh"
@@ -70,7 +71,8 @@ class matrix_attention {
               heads<const bf16> q,
               heads<const bf16> k,
               heads<const bf16> v,
-              const index_t* positions) const {
+              const index_t* positions,
+              const index_t* parents) const {
     using policy = attention_decode_policy;
     const index_t M = q.extent(0), H = q.extent(1), G = k.extent(1);
     const index_t splits = policy::splits(cache.capacity);
@@ -86,6 +88,7 @@ class matrix_attention {
     a.terms = context_.workspace().take<float2>(splits * M * H);    // [splits, M, H]
     a.table = table_;
     a.positions = positions;
+    a.parents = parents;
     a.M = static_cast<int>(M);
     a.H = static_cast<int>(H);
     a.G = static_cast<int>(G);
@@ -93,16 +96,19 @@ class matrix_attention {
     a.capacity = positions_of(cache.capacity);
     a.exponent_scale = scale() * log2_of_e;
     a.packed = packed(out, q, k, v) && in_packs(cache.keys.data, E, E);
-    launch_overlapped(context_,
-                      function_,
-                      {.written = {{cache.keys.data, cache.values.data + G * cache.capacity * E},
-                                   {a.sums, a.sums + splits * M * H * E},
-                                   {a.terms, a.terms + splits * M * H}}},
-                      grid(G, policy::blocks(cache.capacity, G, context_.multiprocessors())),
-                      dim3(policy::threads),
-                      policy::shared_bytes<E>(),
-                      attention_decode_kernel<E>,
-                      a);
+    dim3 blocks = grid(G, policy::blocks(cache.capacity, G, context_.multiprocessors()));
+    blocks.z = parents == nullptr ? 1 : static_cast<unsigned>(M);
+    launch_overlapped(
+        context_,
+        function_,
+        {.written = {{cache.keys.data, cache.values.data + G * cache.capacity * E},
+                     {a.sums, a.sums + splits * M * H * E},
+                     {a.terms, a.terms + splits * M * H}}},
+        blocks,
+        dim3(policy::threads),
+        policy::shared_bytes<E>(),
+        parents == nullptr ? attention_decode_kernel<E> : attention_decode_tree_kernel<E>,
+        a);
     launch_overlapped(context_,
                       function_,
                       {.written = {range_of(out), {}}},

@@ -32,6 +32,7 @@ struct simple_attention_arguments {
   A* statistics = nullptr;      // [N, 2H] stride (statistics_row, 1); may be null
   index_t statistics_row = 0;
   const index_t* positions = nullptr;  // [N] in a cache; null: row t of a sequence stands at t
+  const index_t* parents = nullptr;    // [N] in a cache, where the rows are a tree
   index_t N = 0, T = 0;                // rows, and rows of a sequence
   index_t capacity = 0;                // positions that k and v have
   index_t H = 0, G = 0, E = 0;
@@ -58,13 +59,20 @@ __device__ __forceinline__ A chain(const S* a, const S* b, index_t count) {
   return sum;
 }
 
-/// sums[e] = sums[e] factor + sum over j < count of weights[j] x[n + j, h, e], by a warp. Lanes
+/// Rows one behind the other.
+struct rows_from {
+  index_t first;
+
+  __device__ __forceinline__ index_t operator()(int j) const { return first + j; }
+};
+
+/// sums[e] = sums[e] factor + sum over j < count of weights[j] x[place(j), h, e], by a warp. Lanes
 /// need not wait between calls for the same elements.
-template <class S>
+template <class S, class Place>
 __device__ __forceinline__ void add_rows(accumulate_t<S>* sums,           // [E]
                                          const accumulate_t<S>* weights,  // [32]
                                          const head_array<const S>& x,
-                                         index_t n,
+                                         const Place& place,
                                          index_t h,
                                          int count,
                                          accumulate_t<S> factor,
@@ -72,7 +80,7 @@ __device__ __forceinline__ void add_rows(accumulate_t<S>* sums,           // [E]
   for (index_t e = threadIdx.x % warp_size; e < head_dim; e += warp_size) {
     accumulate_t<S> sum = sums[e] * factor;
     for (int j = 0; j < count; ++j) {
-      sum = std::fma(weights[j], widen(x.at(n + j, h)[e]), sum);
+      sum = std::fma(weights[j], widen(x.at(place(j), h)[e]), sum);
     }
     sums[e] = sum;
   }
@@ -85,8 +93,9 @@ __device__ __forceinline__ void clear_sums(A* sums, index_t count) {
   }
 }
 
-/// Warp n H + h takes query row n of head h.
-template <class S>
+/// Warp n H + h takes query row n of head h. What a row of a tree sees from the tree's beginning on
+/// stands in the cache at the places of the rows that lead to it.
+template <class S, bool Tree>
 __global__ void __launch_bounds__(simple_threads)
     attention_simple_forward_kernel(const simple_attention_arguments<S> a) {
   using A = accumulate_t<S>;
@@ -99,8 +108,15 @@ __global__ void __launch_bounds__(simple_threads)
   const index_t n = task / a.H, h = task % a.H, g = h / (a.H / a.G);
   const index_t sequence = a.positions != nullptr ? 0 : n / a.T * a.T;
   const index_t position = a.positions != nullptr ? a.positions[n] : n - sequence;
-  const bool outside = position < 0 || position >= a.capacity;
+  const index_t base = Tree ? a.positions[0] : 0;
+  const bool outside = position < 0 || position >= a.capacity || (Tree && base + n >= a.capacity);
   const index_t count = outside ? 0 : position + 1;
+  const auto place = [&](index_t seen) {
+    if constexpr (Tree) {
+      return seen < base ? seen : base + row_of_path(a.parents, n, position - seen);
+    }
+    return sequence + seen;
+  };
   A* const sums = dynamic_shared<A>() + warp * (a.E + warp_size);  // [E]
   A* const weights = sums + a.E;                                   // [32]
   const A nothing = -static_cast<A>(__int_as_float(0x7f800000));
@@ -110,7 +126,7 @@ __global__ void __launch_bounds__(simple_threads)
     const auto seen = static_cast<int>(min(count - s, index_t{warp_size}));
     A score = nothing;
     if (lane < seen) {
-      score = chain<A>(a.q.at(n, h), a.k.at(sequence + s + lane, g), a.E) * a.scale;
+      score = chain<A>(a.q.at(n, h), a.k.at(place(s + lane), g), a.E) * a.scale;
     }
     const A before = largest;
     largest = maximum(largest, warp_max(score));
@@ -120,7 +136,8 @@ __global__ void __launch_bounds__(simple_threads)
     total = std::fma(total, factor, warp_sum(weight));
     weights[lane] = weight;
     __syncwarp();
-    add_rows(sums, weights, a.v, sequence + s, g, seen, factor, a.E);
+    add_rows(
+        sums, weights, a.v, [&](int j) { return place(s + j); }, g, seen, factor, a.E);
     __syncwarp();
   }
   const A inverse = A(1) / total;
@@ -184,7 +201,7 @@ __global__ void __launch_bounds__(simple_threads)
       gradients[lane] = simple_pair<S>(a, d, mean, n, h, sequence + s + lane, g).gradient;
     }
     __syncwarp();
-    add_rows(sums, gradients, a.k, sequence + s, g, seen, A(1), a.E);
+    add_rows(sums, gradients, a.k, rows_from{sequence + s}, g, seen, A(1), a.E);
     __syncwarp();
   }
   for (index_t e = lane; e < a.E; e += warp_size) {
@@ -221,8 +238,8 @@ __global__ void __launch_bounds__(simple_threads)
         gradients[lane] = pair.gradient;
       }
       __syncwarp();
-      add_rows(dv, probabilities, d.dout, query, h, seen, A(1), a.E);
-      add_rows(dk, gradients, a.q, query, h, seen, A(1), a.E);
+      add_rows(dv, probabilities, d.dout, rows_from{query}, h, seen, A(1), a.E);
+      add_rows(dk, gradients, a.q, rows_from{query}, h, seen, A(1), a.E);
       __syncwarp();
     }
   }
@@ -242,6 +259,7 @@ __global__ void __launch_bounds__(simple_threads)
                        head_array<const S> v,  // [M, G, E]
                        rotation_table<accumulate_t<S>> table,
                        const index_t* positions,  // [M]
+                       bool is_tree,  // rows stand side by side, whatever their position
                        index_t capacity,
                        index_t M,
                        index_t G,
@@ -252,7 +270,8 @@ __global__ void __launch_bounds__(simple_threads)
   }
   const index_t e = i % E, g = i / E % G, m = i / E / G, half = E / 2;
   const index_t position = positions[m];
-  if (position < 0 || position >= capacity) {
+  const index_t to = is_tree ? positions[0] + m : position;
+  if (position < 0 || position >= capacity || to >= capacity) {
     return;
   }
   S key = k.at(m, g)[e];
@@ -262,8 +281,8 @@ __global__ void __launch_bounds__(simple_threads)
     rotate_pair(low, high, angles[e % half], angles[half + e % half]);
     key = narrow<S>(e < half ? low : high);
   }
-  keys.at(position, g)[e] = key;
-  values.at(position, g)[e] = v.at(m, g)[e];
+  keys.at(to, g)[e] = key;
+  values.at(to, g)[e] = v.at(m, g)[e];
 }
 
 }  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -89,6 +89,14 @@ __device__ __forceinline__ void store_turned(bf16* head,  // [E]
   store_elements<Packed>(head + E / 2, chunk * 8, E / 2, high);
 }
 
+/// The row of a tree that stands `steps` in front of row `row`.
+__device__ __forceinline__ index_t row_of_path(const index_t* parents, index_t row, index_t steps) {
+  for (; steps > 0 && row > 0; --steps) {
+    row = parents[row];
+  }
+  return row;
+}
+
 /// The position of the first row of a sequence: 0, or the first of those given, as far as a cache
 /// can tell.
 __device__ __forceinline__ int first_position(const index_t* positions) {

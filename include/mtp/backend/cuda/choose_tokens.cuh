@@ -13,6 +13,7 @@
 #include "mtp/backend/cuda/largest.cuh"
 #include "mtp/backend/cuda/launch.cuh"
 #include "mtp/backend/cuda/log_softmax.cuh"
+#include "mtp/backend/cuda/sampled_sequence.cuh"
 #include "mtp/core/gumbel_noise.hpp"
 #include "mtp/core/view.hpp"
 #include "mtp/ops/choose_tokens.hpp"
@@ -160,35 +161,14 @@ struct choice_memory {
   largest<double> scores[block_reduction_size];
 };
 
-/// The part of a sequence and its rule that a kernel reads.
-struct sampled_sequence {
-  const token_t* tokens;  // [capacity]
-  index_t capacity;
-  const index_t* state;        // [sequence_states]
-  const index_t* integers;     // [sampling_integers]
-  const double* reals;         // [sampling_reals]
-  const token_t* stop_tokens;  // [room]
-  index_t room;
-  const float* bias;  // [V]
-
-  explicit sampled_sequence(const sequence_view<cuda>& from)
-      : tokens(from.tokens.data()),
-        capacity(from.tokens.extent(0)),
-        state(from.state.data()),
-        integers(from.rule.integers.data()),
-        reals(from.rule.reals.data()),
-        stop_tokens(from.rule.stop_tokens.data()),
-        room(from.rule.stop_tokens.extent(0)),
-        bias(from.rule.bias.data()) {}
-};
-
 /// x = the row with bias and penalties, without excluded stop tokens.
 template <class S, class A>
 __device__ __forceinline__ void adjust_row(const choice_of_row<A>& row,
                                            const S* logits,
                                            const sampled_sequence& sequence,
                                            const mtp::detail::sampling_numbers& rule,
-                                           index_t position) {
+                                           index_t position,
+                                           index_t tree_row = 0) {
   const A nan = static_cast<A>(__uint_as_float(0x7fc00000u));
   const float no_bias = -__uint_as_float(0x7f800000u);
   const bool penalizes = rule.penalizes();
@@ -213,15 +193,21 @@ __device__ __forceinline__ void adjust_row(const choice_of_row<A>& row,
     }
   }
   if (penalizes) {
-    const index_t end = position < sequence.capacity ? position : sequence.capacity;
-    for (index_t i = threadIdx.x; i < end; i += blockDim.x) {
-      const token_t token = sequence.tokens[i];
+    const auto mark = [&](index_t i, std::uint64_t occurs) {
+      const token_t token = i < sequence.capacity ? sequence.tokens[i] : token_t{-1};
       if (token >= 0 && token < row.V) {
-        atomicAdd(
-            row.marks + token,
-            static_cast<whole_number>(i < rule.prompt_length ? mtp::detail::occurs_in_prompt
-                                                             : mtp::detail::occurs_behind_prompt));
+        atomicAdd(row.marks + token, static_cast<whole_number>(occurs));
       }
+    };
+    const bool in_tree = sequence.parents != nullptr;
+    const index_t before = in_tree ? sequence.state[sequence_count] : position;
+    for (index_t i = threadIdx.x; i < before; i += blockDim.x) {
+      mark(i,
+           i < rule.prompt_length ? mtp::detail::occurs_in_prompt
+                                  : mtp::detail::occurs_behind_prompt);
+    }
+    for (index_t r = tree_row; in_tree && threadIdx.x == 0 && r > 0; r = sequence.parents[r]) {
+      mark(before - 1 + r, mtp::detail::occurs_behind_prompt);
     }
   }
   __syncthreads();
@@ -279,9 +265,12 @@ __global__ void __launch_bounds__(Block)
   choice_memory<A>& shared = *dynamic_shared<choice_memory<A>>();
   const index_t m = blockIdx.x;
   const mtp::detail::sampling_numbers rule(sequence.integers, sequence.reals, sequence.room);
-  const index_t position = sequence.state[sequence_count] + offset + m;
+  const index_t ahead = sequence.parents == nullptr
+                            ? offset + m
+                            : mtp::detail::depth_in_tree(sequence.parents, offset + m);
+  const index_t position = sequence.state[sequence_count] + ahead;
   choice_of_row<A> row{x + m * V, marks + m * V, V, shared.sizes};
-  adjust_row(row, logits + m * stride, sequence, rule, position);
+  adjust_row(row, logits + m * stride, sequence, rule, position, offset + m);
 
   const largest<A> first = largest_of(row, shared);
   if (first.at < 0 || rule.temperature == 0) {

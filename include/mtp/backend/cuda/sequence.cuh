@@ -17,10 +17,11 @@ struct sequence_policy {
 /// Thread m writes positions[m] and ids[m].
 template <int Block>
 __global__ void __launch_bounds__(Block)
-    select_rows_kernel(index_t* __restrict__ positions,     // [M]
-                       token_t* __restrict__ ids,           // [M]
-                       const token_t* __restrict__ tokens,  // [capacity]
-                       const index_t* __restrict__ state,   // [sequence_states]
+    select_rows_kernel(index_t* __restrict__ positions,      // [M]
+                       token_t* __restrict__ ids,            // [M]
+                       const token_t* __restrict__ tokens,   // [capacity]
+                       const index_t* __restrict__ state,    // [sequence_states]
+                       const index_t* __restrict__ parents,  // of the rows of a tree; null: none
                        index_t capacity,
                        index_t offset,
                        index_t ahead,
@@ -28,7 +29,9 @@ __global__ void __launch_bounds__(Block)
   const index_t m = static_cast<index_t>(blockIdx.x) * Block + threadIdx.x;
   if (m < M) {
     const index_t position = state[sequence_count] + offset + m, at = position + ahead;
-    positions[m] = position;
+    positions[m] = parents == nullptr ? position
+                                      : state[sequence_count] - 1 +
+                                            mtp::detail::depth_in_tree(parents, offset + 1 + m);
     ids[m] = position >= 0 && at >= 0 && at < capacity ? tokens[at] : token_t{0};
   }
 }
@@ -153,6 +156,7 @@ struct cuda_sequence_ops {
            ids.data(),
            sequence.tokens.data(),
            sequence.state.data(),
+           sequence.tree.parents.data(),
            sequence.tokens.extent(0),
            offset,
            ahead,
