@@ -375,13 +375,11 @@ class batch_generator {
   /// Requests that have ended give back their slots.
   void empty_slots() {
     for (std::size_t i = 0; i < slots_.size(); ++i) {
-      slot_state& slot = *slots_[i];
-      if (slot.owner != nullptr && !slot.progress.going()) {
+      if (slot_state& slot = *slots_[i]; slot.owner != nullptr && !slot.progress.going()) {
         cycle_.sequences().set_length(slot.progress.cached_positions(), static_cast<index_t>(i));
         slot.owner->result = slot.progress.result();
         slot.owner->state = request_state::done;
-        slot.owner->slot = nullptr;
-        slot.owner = nullptr;
+        std::exchange(slot.owner, nullptr)->slot = nullptr;
       }
     }
   }
