@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# scripts/generate with a small checkpoint of transformers and a tokenizer of a few letters: the program is compiled
+# once, drafts or not change nothing, and what is wrong is said.
+set -euo pipefail
+
+cd "${MTP_SOURCE_DIR:?}"
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+export GENERATE_CACHE=$scratch/cache CMAKE_BUILD_TYPE=Debug
+failures=0
+failure() {
+  echo "FAILED: $*" >&2
+  failures=$((failures + 1))
+}
+
+folder="$scratch/a checkpoint"
+cp -r tests/io/pretrained/data/smollm2 "$folder"
+vocab='"<unk>": 0, "<s>": 1, "</s>": 2, "Ġ": 3, "th": 4, "the": 5'
+number=6
+for letter in {a..z}; do
+  vocab+=", \"$letter\": $number"
+  number=$((number + 1))
+done
+special() { echo "{\"id\": $1, \"content\": \"$2\", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, \"special\": true}"; }
+cat >"$folder/tokenizer.json" <<END
+{"version": "1.0", "truncation": null, "padding": null,
+ "added_tokens": [$(special 0 "<unk>"), $(special 1 "<s>"), $(special 2 "</s>")],
+ "normalizer": null,
+ "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+ "post_processor": null,
+ "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+ "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+           "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+           "vocab": {$vocab}, "merges": ["t h", "th e"]}}
+END
+
+# write NAME ARGUMENT...: the text in NAME.out, figures in NAME.err
+write() {
+  local name=$1
+  shift
+  scripts/generate --type f32 --positions 64 "$@" >"$scratch/$name.out" 2>"$scratch/$name.err"
+}
+log() { cat "$scratch"/cache/*/log; }
+
+write first "$folder" "the cat sat" --max-tokens 20 --compare ||
+  failure "the first text: $(cat "$scratch/first.err")"
+grep -q "speed-up .*, identical" "$scratch/first.err" || failure "nothing was compared: $(cat "$scratch/first.err")"
+grep -qE '^[a-z ]*$' "$scratch/first.out" || failure "what is no token was written: $(cat "$scratch/first.out")"
+[[ $(wc -c <"$scratch/first.out") -gt 5 ]] || failure "there is no text"
+log | grep -q "Building CXX" || failure "nothing was compiled"
+
+write second "$folder" "the cat sat" --max-tokens 20 --plain || failure "the second text"
+log | grep -q "Building CXX" && failure "it was compiled again"
+cmp -s "$scratch/first.out" "$scratch/second.out" || failure "the same command wrote another text"
+
+write drawn "$folder" "the cat sat" --max-tokens 20 --temperature 1 --seed 3 || failure "a drawn text"
+cmp -s "$scratch/drawn.out" "$scratch/first.out" && failure "temperature 1 drew the most likely tokens"
+write stopped "$folder" "the cat sat" --max-tokens 20 --stop "$(head -c 3 "$scratch/first.out")" || failure "a stop"
+[[ $(wc -c <"$scratch/stopped.out") == 1 ]] || failure "a stop string was shown"
+
+# refused NAME WORDS ARGUMENT...
+refused() {
+  local name=$1 words=$2
+  shift 2
+  if write "$name" "$@"; then
+    failure "$name was not refused"
+  elif ! grep -qF -e "$words" "$scratch/$name.err"; then
+    failure "$name: expected '$words', got $(cat "$scratch/$name.err")"
+  fi
+}
+refused none "has no config.json" "$scratch/nothing" "the"
+refused byte "expected a token for each byte of the text" "$folder" "THE"
+refused option "--max-tokens" "$folder" "the" --max-tokens many
+refused empty "the prompt is empty" "$folder" ""
+rm "$folder/tokenizer.json"
+refused tokenizer "tokenizer.json" "$folder" "the"
+((failures == 0))
