@@ -10,8 +10,4 @@ TEST_CASE("layers from outside keep their promises under parallel heads") {
   check_layers<own_layers(head_kind::parallel, 2)>();
 }
 
-TEST_CASE("layers from outside keep their promises under independent heads") {
-  check_layers<own_layers(head_kind::independent, 2)>();
-}
-
 }  // namespace mtp::test::examples_own_layer_kind_parallel_cases
