@@ -48,9 +48,20 @@ END {
   print "#include <mtp/mtp.hpp>"
   print cuda ? "#include <mtp/backend/cuda.cuh>" : "#include <mtp/backend/cpu.hpp>"
   printf "%s", all_includes
+  # Pages may be joined in one file, each with a configuration of its own. What instantiates a template of the
+  # library must stand outside of other namespaces.
+  page = name
+  gsub(/[^A-Za-z0-9]/, "_", page)
+  is_global = all ~ /template class mtp::/
+  if (!is_global) {
+    print "namespace " page " {"
+  }
   if (all !~ /model_config config/) {
     print "constexpr mtp::model_config config{"
     print "    .prediction = {.kind = mtp::head_kind::sequential, .depth = 1}};"
   }
   printf "%s", all
+  if (!is_global) {
+    print "}"
+  }
 }

@@ -128,18 +128,19 @@ struct verification {
     token_list drafts_there;
     for (index_t m = 0; m <= n; ++m) {
       p.push_back(law_of(row_of(elements(model_weights.view()), m, V)));
-      if (m < n) {
-        q.push_back(law_of(row_of(elements(head_weights.view()), m, V)));
-        drafts_there.push_back(all[at(count + m)]);
-        const std::size_t d = at(drafts_there.back());
-        if (q.back()[d] <= 0) {
-          q.back().assign(q.back().size(), 0);
-          q.back()[d] = 1;
-        }
+    }
+    index_t there = 0;  // drafts in front of the first that is none
+    for (; there < n && all[at(count + there)] >= 0; ++there) {
+      q.push_back(law_of(row_of(elements(head_weights.view()), there, V)));
+      drafts_there.push_back(all[at(count + there)]);
+      const std::size_t d = at(drafts_there.back());
+      if (q.back()[d] <= 0) {
+        q.back().assign(q.back().size(), 0);
+        q.back()[d] = 1;
       }
     }
     const reference::verified_block block(p, q, drafts_there);
-    index_t kept = n;
+    index_t kept = there;
     while (kept > 0 &&
            reference::uniform_at(rule, count + kept - 1, 0x41, count) >= block.keeps[at(kept)]) {
       --kept;
@@ -147,7 +148,7 @@ struct verification {
     token_list tokens(drafts_there.begin(), drafts_there.begin() + kept);
     for (index_t m = kept; m <= n; ++m) {
       token_law law = p[at(m)];
-      if (m == kept && m < n) {
+      if (m == kept && m < there) {
         long double z = 0;
         const token_law rest = reference::block_residual(p[at(m)], q[at(m)], block.r[at(m)], &z);
         law = z > 0 ? rest : law;
