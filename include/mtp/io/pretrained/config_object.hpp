@@ -31,7 +31,7 @@ class config_object {
     const nlohmann::json* const value = find(name);
     if (value == nullptr) return std::nullopt;
     require(value->is_number_unsigned() &&
-                value->get<std::uint64_t>() - 1 < std::uint64_t{std::numeric_limits<int>::max()},
+                value->get<std::uint64_t>() - 1 < std::uint64_t{(std::numeric_limits<int>::max)()},
             name,
             "expected a whole number from 1 to 2147483647, got ",
             *value);

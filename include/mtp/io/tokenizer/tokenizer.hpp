@@ -161,7 +161,7 @@ class token_encoder {
   using role = tokenizer::role;
 
   void append(std::string_view text, std::vector<token_t>& to, encode_options options) {
-    check(text.size() <= std::numeric_limits<std::int32_t>::max(),
+    check(text.size() <= (std::numeric_limits<std::int32_t>::max)(),
           tokenizer_.where_,
           "encode: expected a text of less than 2^31 bytes, got ",
           text.size());

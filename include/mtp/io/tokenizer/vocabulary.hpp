@@ -53,7 +53,7 @@ class vocabulary {
   /// The next merge, of two tokens whose texts together are a token.
   void add_merge(std::string_view left, std::string_view right) {
     const std::size_t rank = model_.merges.size();
-    check(rank < std::numeric_limits<std::uint32_t>::max(), where_, "there are too many merges");
+    check(rank < (std::numeric_limits<std::uint32_t>::max)(), where_, "there are too many merges");
     const auto id_of = [&](const std::string& text, const char* what) {
       const auto found = ids_.find(text);
       check(found != ids_.end(),
