@@ -132,7 +132,7 @@ TEST_CASE("an index that is not one is refused") {
   refuses(R"({"weight_map": {}})", "expected an object \"weight_map\"");
   refuses(R"({"weight_map": {"a": "x.safetensors", "a": "y.safetensors"}})", "duplicate key 'a'");
   refuses(R"({"weight_map": {"a": "x.safetensors"}} rest)", "is not valid JSON");
-  refuses(std::string("{\"weight_map\": {\"a\": \"x.safetensors\"}}\0x", 42), "a NUL byte");
+  refuses(R"({"weight_map": {"a": "x.safetensors"}})" + std::string(1, '\0') + "x", "a NUL byte");
   refuses("{\"x\": " + std::string(100, '[') + std::string(100, ']') + "}", "more than 32 levels");
   refuses(index_of(R"("a": "gone.safetensors")"), "missing file: gone.safetensors");
 }
