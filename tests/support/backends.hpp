@@ -29,14 +29,19 @@ template <class Backend>
 struct testing;
 
 /// All of `sizes`, or every third where that would take too long: of emulated kernels with
-/// sanitizers, and without optimization. There accesses are looked at; guard zones and poisoned
-/// memory watch all sizes in other builds.
+/// sanitizers, and every fifth without optimization. There accesses are looked at; guard zones and
+/// poisoned memory watch all sizes in other builds.
 template <class Backend, class Sizes>
 auto some_of(const Sizes& sizes) {
+#if defined(MTP_TEST_UNOPTIMIZED)
+  constexpr std::size_t step = 5;
+#else
+  constexpr std::size_t step = 3;
+#endif
   std::vector<std::remove_cvref_t<decltype(*std::begin(sizes))>> chosen;
   std::size_t i = 0;
   for (const auto& each : sizes) {
-    if (testing<Backend>::at_all_sizes || i++ % 3 == 0) {
+    if (testing<Backend>::at_all_sizes || i++ % step == 0) {
       chosen.push_back(each);
     }
   }

@@ -16,7 +16,8 @@ struct tree_policy {
 };
 
 /// One thread: each row of a tree by confidence depends on those before it.
-__global__ inline void __launch_bounds__(1)
+template <int Block>
+__global__ void __launch_bounds__(Block)
     grow_tree_kernel(token_t* __restrict__ tokens,       // [capacity]
                      const index_t* __restrict__ state,  // [sequence_states]
                      index_t* __restrict__ parents,      // [rows]
@@ -47,7 +48,8 @@ __global__ inline void __launch_bounds__(1)
 }
 
 /// One thread goes down the tree.
-__global__ inline void __launch_bounds__(1)
+template <int Block>
+__global__ void __launch_bounds__(Block)
     accept_tree_kernel(token_t* __restrict__ tokens,           // [capacity]
                        index_t* __restrict__ state,            // [sequence_states]
                        const index_t* __restrict__ parents,    // [M]
@@ -129,7 +131,7 @@ struct cuda_tree_ops {
            dim3(1),
            dim3(1),
            0,
-           grow_tree_kernel,
+           grow_tree_kernel<1>,
            sequence.tokens.data(),
            sequence.state.data(),
            sequence.tree.parents.data(),
@@ -151,7 +153,7 @@ struct cuda_tree_ops {
            dim3(1),
            dim3(1),
            0,
-           accept_tree_kernel,
+           accept_tree_kernel<1>,
            sequence.tokens.data(),
            sequence.state.data(),
            sequence.tree.parents.data(),
