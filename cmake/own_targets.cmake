@@ -40,7 +40,7 @@ endif()
 
 add_library(mtp_own INTERFACE)
 target_link_libraries(mtp_own INTERFACE mtp::io mtp_warnings mtp_native)
-# Collecting garbage less often, g++ compiles these files in five sixths of the time, in half as much memory again.
+# Collecting garbage less often, g++ compiles these files in five sixths to nine tenths of the time, in half as much memory again.
 target_compile_options(mtp_own INTERFACE
     "$<$<COMPILE_LANG_AND_ID:CXX,GNU>:SHELL:--param ggc-min-expand=300>"
     "$<$<COMPILE_LANG_AND_ID:CXX,GNU>:SHELL:--param ggc-min-heapsize=1000000>")

@@ -19,12 +19,11 @@ class running_cost {
  public:
   /// Adds a measurement, in seconds.
   void add(double seconds) {
-    estimate_ += known_ ? (seconds - estimate_) / (seconds < estimate_ ? 4 : 64) : seconds;
-    known_ = true;
+    estimate_ += known() ? (seconds - estimate_) / (seconds < estimate_ ? 4 : 64) : seconds;
     measured_ = (std::min)(measured_ + 1, enough);
   }
   /// Whether there was any.
-  bool known() const { return known_; }
+  bool known() const { return measured_ > 0; }
   /// Whether there were so many that some were undisturbed.
   bool reliable() const { return measured_ == enough; }
   /// The cost, in seconds; 0 where nothing was measured.
@@ -34,7 +33,6 @@ class running_cost {
   static constexpr int enough = 16;
 
   double estimate_ = 0;
-  bool known_ = false;
   int measured_ = 0;
 };
 
@@ -115,8 +113,8 @@ class draft_pacer {
     ++cycles_;
   }
 
-  /// What a cycle took: the rows, and of its sequences at least one, those that drafted, and the
-  /// most drafts of one.
+  /// What a cycle of at least one sequence took: it verified M rows, and `drafting` of its
+  /// sequences drafted, none more than n tokens.
   void observe(
       index_t M, index_t n, index_t drafting, const cycle_seconds& seconds, index_t sequences) {
     verify_[static_cast<std::size_t>(M)].add(seconds.verify + seconds.accept);

@@ -25,7 +25,7 @@ namespace mtp::inline MTP_ABI {
 
 /// The tokens of a text, the most frequent first, equally frequent ones by their numbers; at most
 /// `count`, and none that does not occur. Of a text that the model wrote itself they make a better
-/// draft vocabulary than those of other texts (VocabTrim, arXiv 2506.22694, section 4).
+/// draft vocabulary than those of other texts (VocabTrim, arXiv 2506.22694).
 inline std::vector<token_t> frequent_tokens(std::span<const token_t> text, index_t count) {
   std::map<token_t, index_t> occurrences;
   for (const token_t token : text) {
@@ -46,7 +46,7 @@ inline std::vector<token_t> frequent_tokens(std::span<const token_t> text, index
 }
 
 /// The tokens that drafts are chosen from, and copies of their rows of the output matrices (Zhao et
-/// al. 2025, FR-Spec, arXiv 2502.14856, section 3.2). Logits of the other tokens are the lowest
+/// al. 2025, FR-Spec, arXiv 2502.14856). Logits of the other tokens are the lowest
 /// number that there is, so they are never drafted. What is written stays the same.
 template <model_config Config, class Backend, scalar S>
 class draft_vocabulary {
