@@ -54,13 +54,24 @@ struct panels_of {
   }
 };
 
-/// Calls body(0), body(1), ..., with the number as a compile-time constant.
+/// Calls body(0), body(1), ..., body(Count - 1). The body takes an `int` and is inlined always, so
+/// the number is a constant in it at any level of optimization but none: one function for all
+/// calls, where a std::integral_constant would make one for each.
 template <int Count, class Body>
-inline __attribute__((always_inline)) void unroll(Body&& body) {
-  [&]<std::size_t... Index>(std::index_sequence<Index...>) __attribute__((always_inline)) {
-    (body(std::integral_constant<int, static_cast<int>(Index)>{}), ...);
+inline __attribute__((always_inline)) void unroll(const Body& body) {
+  [&]<int... Index>(std::integer_sequence<int, Index...>) __attribute__((always_inline)) {
+    (body(Index), ...);
   }
-  (std::make_index_sequence<static_cast<std::size_t>(Count)>{});
+  (std::make_integer_sequence<int, Count>{});
+}
+
+/// Calls body(row, column) for each of Rows x Columns, in the same way.
+template <int Rows, int Columns, class Body>
+inline __attribute__((always_inline)) void unroll(const Body& body) {
+  [&]<int... Index>(std::integer_sequence<int, Index...>) __attribute__((always_inline)) {
+    (body(Index / Columns, Index % Columns), ...);
+  }
+  (std::make_integer_sequence<int, Rows * Columns>{});
 }
 
 /// The steps of a tile after those that all its rows share. `rectangle`: none. `triangle`: row r
@@ -86,22 +97,17 @@ inline void multiply_tile(index_t inner_size,
   constexpr int columns = Panels * packets;
   for (index_t sub = 0; sub < panel_width<Real>; sub += packets * width) {
     packet<Real> sum[Rows][columns];
-    const auto offset = [&](int column, index_t panel) {
+    const auto offset = [&](int column, index_t panel) __attribute__((always_inline)) {
       return (column / packets) * panel + sub + (column % packets) * width;
     };
-    const auto for_tile = [&]<std::size_t... Index>(std::index_sequence<Index...>, auto&& body)
-        __attribute__((always_inline)) {
-      (body(std::integral_constant<int, static_cast<int>(Index) / columns>{},
-            std::integral_constant<int, static_cast<int>(Index) % columns>{}),
-       ...);
-    };
-    constexpr auto tile = std::make_index_sequence<static_cast<std::size_t>(Rows * columns)>{};
     if (init.data != nullptr) {
-      for_tile(tile, [&](auto r, auto q) {
+      unroll<Rows, columns>([&](int r, int q) __attribute__((always_inline)) {
         sum[r][q] = load<Real>(init.data + r * init.row + offset(q, init.panel));
       });
     } else {
-      for_tile(tile, [&](auto r, auto q) { sum[r][q] = broadcast<Real>(Real{0}); });
+      unroll<Rows, columns>([&](int r, int q) __attribute__((always_inline)) {
+        sum[r][q] = broadcast<Real>(Real{0});
+      });
     }
     const Real* a_step = a.data;
     const index_t a_row = a.row, a_stride = a.step;
@@ -114,7 +120,7 @@ inline void multiply_tile(index_t inner_size,
             (Panels - 1) * b_panel;  // these panels have come: the first steps of the next ones
       }
       packet<Real> right[columns];
-      unroll<columns>([&](auto q) __attribute__((always_inline)) {
+      unroll<columns>([&](int q) __attribute__((always_inline)) {
         if constexpr (Rows < tile_rows) {
           __builtin_prefetch(ahead + offset(q, b_panel));
         }
@@ -123,34 +129,31 @@ inline void multiply_tile(index_t inner_size,
           keep_in_register(right[q]);
         }
       });
-      for_tile(
-          tile, [&](auto r, auto q) __attribute__((always_inline)) {
-            sum[r][q] = multiply_add(broadcast<Real>(a_step[r * a_row]), right[q], sum[r][q]);
-          });
+      unroll<Rows, columns>([&](int r, int q) __attribute__((always_inline)) {
+        sum[r][q] = multiply_add(broadcast<Real>(a_step[r * a_row]), right[q], sum[r][q]);
+      });
       a_step += a_stride;
       b_step += panel_width<Real>;
       ahead += panel_width<Real>;
     }
     if constexpr (Shape == tile_shape::triangle) {
-      unroll<Rows - 1>([&](auto step) __attribute__((always_inline)) {
+      unroll<Rows - 1>([&](int step) __attribute__((always_inline)) {
         packet<Real> right[columns];
-        unroll<columns>([&](auto q) __attribute__((always_inline)) {
+        unroll<columns>([&](int q) __attribute__((always_inline)) {
           right[q] = load<Real>(b_step + offset(q, b_panel));
         });
-        for_tile(
-            tile, [&](auto r, auto q) __attribute__((always_inline)) {
-              if constexpr (std::remove_reference_t<decltype(r)>::value >
-                            std::remove_reference_t<decltype(step)>::value) {
-                sum[r][q] = multiply_add(broadcast<Real>(a_step[r * a_row]), right[q], sum[r][q]);
-              }
-            });
+        unroll<Rows, columns>([&](int r, int q) __attribute__((always_inline)) {
+          if (r > step) {
+            sum[r][q] = multiply_add(broadcast<Real>(a_step[r * a_row]), right[q], sum[r][q]);
+          }
+        });
         a_step += a_stride;
         b_step += panel_width<Real>;
       });
     }
     Real* const c_data = c.data;
     const index_t c_row = c.row, c_panel = c.panel;
-    for_tile(tile, [&](auto r, auto q) {
+    unroll<Rows, columns>([&](int r, int q) __attribute__((always_inline)) {
       store<Real>(c_data + r * c_row + offset(q, c_panel), sum[r][q]);
     });
   }
