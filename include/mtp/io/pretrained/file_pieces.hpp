@@ -40,18 +40,30 @@ struct file_piece {
   /// Elements of the tensor.
   index_t count() const { return rows * columns; }
 
-  /// The element of the parameter, in its row-major order, that is element `at` of the tensor.
-  index_t element(index_t at) const {
-    index_t row = transposed ? at % rows : at / columns;
-    index_t column = transposed ? at / rows : at % columns;
+  /// Rows of the tensor, each of which follows the one before it in the file.
+  index_t file_rows() const { return transposed ? columns : rows; }
+  /// Elements of a row of the tensor.
+  index_t file_columns() const { return transposed ? rows : columns; }
+
+  /// The row of the parameter that is row `row` of the tensor, or its column if it is transposed.
+  index_t parameter_row(index_t row) const {
     if (interleaved > 0) {
       const index_t head = row / interleaved, e = row % interleaved;
       row = head * interleaved + e / 2 + (e % 2) * (interleaved / 2);
     }
-    if (halves_swapped) {
-      column = (column + columns / 2) % columns;
-    }
-    return (first_row + row) * columns + column;
+    return first_row + row;
+  }
+  /// The column of the parameter that is column `column` of the tensor, or its row if it is
+  /// transposed.
+  index_t parameter_column(index_t column) const {
+    return halves_swapped ? (column + columns / 2) % columns : column;
+  }
+
+  /// The element of the parameter, in its row-major order, that is element `at` of the tensor.
+  index_t element(index_t at) const {
+    const index_t row = transposed ? at % rows : at / columns;
+    const index_t column = transposed ? at / rows : at % columns;
+    return parameter_row(row) * columns + parameter_column(column);
   }
 };
 

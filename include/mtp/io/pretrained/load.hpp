@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <filesystem>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "mtp/core/backend.hpp"
 #include "mtp/core/default_environment.hpp"
 #include "mtp/core/error.hpp"
+#include "mtp/io/in_parallel.hpp"
 #include "mtp/io/pretrained/fit.hpp"
 #include "mtp/io/pretrained/tensor_values.hpp"
 #include "mtp/model/language_model.hpp"
@@ -27,23 +29,83 @@ std::vector<named_parameter> parameters_of(const Layout& layout) {
   return all;
 }
 
-/// Writes the values of a piece into `host`, the storage of its parameter.
+/// Rows of a tensor that one thread reads at a time.
+struct row_range {
+  const file_piece* piece;
+  index_t first, count;  // of the tensor's rows
+};
+
+/// The rows of pieces in ranges of about a million elements: enough to outweigh a thread's turn,
+/// and the scales of F8 that each range reads again.
+inline void append_ranges(const file_piece& piece, std::vector<row_range>& ranges) {
+  const index_t step = (index_t{1} << 20) / (std::max<index_t>)(piece.file_columns(), 1) + 1;
+  for (index_t first = 0; first < piece.file_rows(); first += step) {
+    ranges.push_back({&piece, first, (std::min)(step, piece.file_rows() - first)});
+  }
+}
+
+/// Writes the values of rows of a tensor to `storage`, which is that of its parameter.
 template <class S, class Backend>
-void fill(const tensor_files& files, const file_piece& piece, std::vector<S>& host) {
+void fill(const tensor_files& files, const row_range& range, S* storage) {
   using sum_type = accumulate_t<S>;
-  constexpr index_t step = index_t{1} << 16;
+  const file_piece& piece = *range.piece;
   parameter p = piece.place;
   p.offset = 0;
-  const parameter_array<S, Backend> array(host.data(), static_cast<index_t>(host.size()));
+  const parameter_array<S, Backend> array(storage, p.storage);
   tensor_values<sum_type> source(files, *files.find(piece.file));
-  std::vector<sum_type> values(static_cast<std::size_t>((std::min)(step, piece.count())));
-  for (index_t first = 0; first < piece.count(); first += step) {
-    const index_t count = (std::min)(step, piece.count() - first);
-    source.read(first, count, values.data());
-    for (index_t i = 0; i < count; ++i) {
-      const index_t at = piece.element(first + i);
-      S& to = p.is_vector() ? array.vector(p)(at) : array.matrix(p)(at / p.inputs, at % p.inputs);
-      to = static_cast<S>(values[static_cast<std::size_t>(i)]);
+  const index_t width = piece.file_columns();
+  const index_t step = (index_t{1} << 16) / width + 1;  // stays in the cache
+  std::vector<sum_type> values(static_cast<std::size_t>((std::min)(step, range.count) * width));
+  for (index_t done = 0; done < range.count; done += step) {
+    const index_t rows = (std::min)(step, range.count - done);
+    source.read((range.first + done) * width, rows * width, values.data());
+    for (index_t i = 0; i < rows; ++i) {
+      const sum_type* const from = values.data() + i * width;
+      const index_t row = range.first + done + i;
+      if (p.is_vector()) {
+        array.vector(p)(piece.parameter_row(row)) = static_cast<S>(from[0]);
+      } else if (piece.transposed) {
+        const index_t column = piece.parameter_column(row);
+        for (index_t j = 0; j < width; ++j) {
+          array.matrix(p)(piece.parameter_row(j), column) = static_cast<S>(from[j]);
+        }
+      } else {
+        const index_t to = piece.parameter_row(row);
+        for (index_t j = 0; j < width; ++j) {
+          array.matrix(p)(to, piece.parameter_column(j)) = static_cast<S>(from[j]);
+        }
+      }
+    }
+  }
+}
+
+/// Writes the values of pieces, all parts of as many parameters as they name, to the model. All
+/// threads share the work.
+template <class S, class Backend>
+void fill_all(const tensor_files& files,
+              std::span<const file_piece> pieces,
+              const parameter_array<S, Backend>& values) {
+  std::vector<row_range> ranges;
+  if constexpr (backend_traits<Backend>::is_host_memory) {
+    for (const file_piece& piece : pieces) append_ranges(piece, ranges);
+    in_parallel(static_cast<index_t>(ranges.size()), [&](index_t i) {
+      const row_range& range = ranges[static_cast<std::size_t>(i)];
+      fill<S, Backend>(files, range, values.data() + range.piece->place.offset);
+    });
+  } else {  // one parameter after the other, through memory of the host
+    std::vector<S> host;
+    for (std::size_t first = 0, end = 0; first < pieces.size(); first = end) {
+      const parameter& place = pieces[first].place;
+      ranges.clear();
+      for (; end < pieces.size() && pieces[end].name == pieces[first].name; ++end) {
+        append_ranges(pieces[end], ranges);
+      }
+      host.assign(static_cast<std::size_t>(place.storage), S{0});
+      in_parallel(static_cast<index_t>(ranges.size()), [&](index_t i) {
+        fill<S, Backend>(files, ranges[static_cast<std::size_t>(i)], host.data());
+      });
+      backend_traits<Backend>::copy_from_host(
+          values.data() + place.offset, host.data(), host.size() * sizeof(S));
     }
   }
 }
@@ -74,15 +136,16 @@ void check_copy(const tensor_files& files, const std::string& copy, const std::s
 }  // namespace pretrained_detail
 
 /// Reads the parameters of a model from a checkpoint in a family's names: a folder or a file, as
-/// tensor_files finds them. Values of any floating type are rounded to the model's. Needs, beside
-/// the model, memory for its largest parameter and two MiB.
+/// tensor_files finds them. Values of any floating type are rounded to the model's. All threads of
+/// the machine share the work. Needs, beside the model, two MiB for each thread, and for a model
+/// outside of the host's memory that of its largest parameter.
 ///
 /// A checkpoint that has nothing of the head leaves the head's parameters as they are; the report
 /// says so. Tensors that the model has no place for are refused unless `extra` allows them.
 ///
 /// Throws mtp::error, with nothing changed, if tensors are missing, unexpected or do not fit; one
 /// message lists all of them. If a file cannot be read to its end, or memory runs out,
-/// parameters before that point have changed.
+/// some parameters have changed.
 template <model_config Config, class Backend, scalar S>
 [[nodiscard("load_pretrained: the report says whether the head was in the file")]] load_report
 load_pretrained(const std::filesystem::path& path,
@@ -103,19 +166,8 @@ load_pretrained(const std::filesystem::path& path,
     });
     detail::check_copy<accumulate_t<S>>(files, piece.file, original->file);
   }
-  std::vector<S> host;
-  for (std::size_t i = 0; i < pieces.size(); ++i) {
-    const file_piece& piece = pieces[i];
-    if (piece.use != piece_use::stored) continue;
-    if (i == 0 || pieces[i - 1].name != piece.name) {
-      host.assign(static_cast<std::size_t>(piece.place.storage), S{0});
-    }
-    detail::fill<S, Backend>(files, piece, host);
-    if (i + 1 == pieces.size() || pieces[i + 1].name != piece.name) {
-      backend_traits<Backend>::copy_from_host(
-          model.values().data() + piece.place.offset, host.data(), host.size() * sizeof(S));
-    }
-  }
+  std::erase_if(pieces, [](const file_piece& piece) { return piece.use != piece_use::stored; });
+  detail::fill_all<S, Backend>(files, pieces, model.values());
   return report;
 }
 
