@@ -21,6 +21,12 @@ with medusa llama '"medusa_num_heads": 3'
 with meta mistral '"n_future_tokens": 4'
 with mimo qwen2 '"num_nextn_predict_layers": 1'
 sed -i 's/"model_type": "qwen2"/"model_type": "mimo"/' checkpoints/mimo/config.json
+mkdir checkpoints/glm_ocr # the language model is a part of its configuration
+{
+  echo '{"model_type": "glm_ocr", "text_config":'
+  sed 's/"glm4"/"glm_ocr_text"/; /"attention_bias"/d; 1s/{/{ "num_nextn_predict_layers": 1,/' checkpoints/glm4/config.json
+  echo '}'
+} >checkpoints/glm_ocr/config.json
 build_and_run "$@"
 
 # A config.json that changes is read again.

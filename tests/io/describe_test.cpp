@@ -38,10 +38,13 @@ constexpr model_config unusual{.vocab_size = 1031,
                                                               .beta_fast = 17,
                                                               .beta_slow = 3,
                                                               .attention_factor = 1.25f},
+                                             .partial_rotary_factor = 0.5f,
                                              .qkv_bias = true,
-                                             .qk_norm = true},
+                                             .qk_norm = true,
+                                             .post_norm = true},
                                .feed_forward = {.kind = {.name = "mixture"},
                                                 .intermediate_size = 91,
+                                                .post_norm = true,
                                                 .first_k_dense_replace = 1},
                                .prediction = {.kind = head_kind::recurrent,
                                               .depth = 3,
@@ -92,8 +95,12 @@ TEST_CASE("a description says all of a configuration") {
 
 TEST_CASE("what earlier versions did not have is left out where it says nothing") {
   const entries_type plain = io::describe(model_config{});
-  for (const char* name :
-       {"config.attention", "config.feed_forward", "config.first_k_dense_replace"}) {
+  for (const char* name : {"config.attention",
+                           "config.feed_forward",
+                           "config.first_k_dense_replace",
+                           "config.partial_rotary_factor",
+                           "config.attention_post_norm",
+                           "config.feed_forward_post_norm"}) {
     CHECK_FALSE(plain.contains(name));
     CHECK(io::describe(unusual).contains(name));
   }

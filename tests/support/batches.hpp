@@ -31,6 +31,9 @@ constexpr model_config flipped_config(head_kind head, int depth) {
   config.tie_word_embeddings = true;
   config.attention.qkv_bias = true;
   config.attention.qk_norm = true;
+  config.attention.partial_rotary_factor = 0.5f;
+  config.attention.post_norm = true;
+  config.feed_forward.post_norm = true;
   config.prediction.concat = concat_order::embedding_first;
   config.prediction.hidden_tap = norm_tap::pre_norm;
   config.prediction.recycle_tap = norm_tap::pre_norm;

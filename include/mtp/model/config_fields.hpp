@@ -66,6 +66,8 @@ constexpr void visit_fields(Attention& attention, Visitor&& visitor) {
   visitor("rope_theta", attention.rope_theta);
   visitor("qkv_bias", attention.qkv_bias);
   visitor("qk_norm", attention.qk_norm);
+  visitor("partial_rotary_factor", attention.partial_rotary_factor);
+  visitor("attention_post_norm", attention.post_norm);
   visit_fields(attention.rope_scaling, visitor);
 }
 /// The same for the feed-forward layer.
@@ -74,6 +76,7 @@ constexpr void visit_fields(FeedForward& feed_forward, Visitor&& visitor) {
   visitor("feed_forward", feed_forward.kind);
   visitor("intermediate_size", feed_forward.intermediate_size);
   visitor("first_k_dense_replace", feed_forward.first_k_dense_replace);
+  visitor("feed_forward_post_norm", feed_forward.post_norm);
 }
 /// The same for the head.
 template <detail::config_like<prediction_config> Prediction, class Visitor>

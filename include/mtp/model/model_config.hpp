@@ -34,6 +34,10 @@ struct model_config {
     return attention.head_dim > 0 ? attention.head_dim
                                   : hidden_size / attention.num_attention_heads;
   }
+  /// R: how many elements of a head are rotated.
+  constexpr int rotary_dim() const {
+    return static_cast<int>(static_cast<float>(head_dim()) * attention.partial_rotary_factor);
+  }
   /// G, whether given or derived.
   constexpr int num_key_value_heads() const {
     return attention.num_key_value_heads > 0 ? attention.num_key_value_heads
@@ -66,6 +70,11 @@ constexpr bool validate() {
                 "model_config: max_position_embeddings must be positive");
   static_assert(Config.rms_norm_eps > 0, "model_config: rms_norm_eps must be positive");
   static_assert(Config.attention.rope_theta > 0, "model_config: rope_theta must be positive");
+  static_assert(Config.attention.partial_rotary_factor > 0 &&
+                    Config.attention.partial_rotary_factor <= 1 && Config.rotary_dim() > 0 &&
+                    Config.rotary_dim() % 2 == 0,
+                "model_config: partial_rotary_factor must leave an even number of elements of each "
+                "head to rotate, at least two");
   static_assert(detail::validate_rope_scaling<Config.attention.rope_scaling>());
   static_assert(Config.feed_forward.first_k_dense_replace >= 0 &&
                     Config.feed_forward.first_k_dense_replace <=

@@ -32,7 +32,7 @@ struct trunk {
                                                     Backend,
                                                     S,
                                                     attention_of<Config, Backend, S>,
-                                                    swiglu_layer<Config, Backend, S>>>;
+                                                    dense_feed_forward_of<Config, Backend, S>>>;
 
   using matrix = matrix_view<S, Backend>;              ///< rows of activations
   using sum_type = accumulate_t<S>;                    ///< accumulator type

@@ -3,6 +3,8 @@
 #include <cstring>
 #include <mtp_models/deepseek.hpp>
 #include <mtp_models/glassllm.hpp>
+#include <mtp_models/glm4.hpp>
+#include <mtp_models/glm_ocr.hpp>
 #include <mtp_models/llama.hpp>
 #include <mtp_models/medusa.hpp>
 #include <mtp_models/meta.hpp>
@@ -48,6 +50,8 @@ int main() {
   compare("mimo", mimo, mimo_family);
   compare("medusa", medusa, medusa_family);
   compare("meta", meta, meta_family);
+  compare("glm4", glm4, glm4_family);
+  compare("glm_ocr", glm_ocr, glm_ocr_family);
   if (std::strlen(llama_sha256) != 64 || shorter.max_position_embeddings != 16) return 1;
 
   mtp::context<mtp::cpu> context;

@@ -71,6 +71,14 @@ constexpr auto qwen3 = [] {
                                    .beta_slow = 0.5f};
   return config;
 }();
+constexpr auto glm4 = [] {
+  auto config = sizes;
+  config.attention.partial_rotary_factor = 0.5f;
+  config.attention.qkv_bias = true;
+  config.attention.post_norm = true;
+  config.feed_forward.post_norm = true;
+  return config;
+}();
 
 }  // namespace
 
@@ -88,6 +96,11 @@ TEST_CASE("Qwen2 with biases in three shards has the logits of transformers") {
 }
 TEST_CASE("Qwen3 with QK-norm and yarn scaling has the logits of transformers") {
   check_model<qwen3>("qwen3", 2 + 2 * 11);
+}
+
+TEST_CASE(
+    "GLM-4 with half of each head rotated and norms behind layers has the logits of transformers") {
+  check_model<glm4>("glm4", 3 + 2 * 13);
 }
 
 }  // namespace mtp::test::io_pretrained_load_cases

@@ -90,6 +90,45 @@ TEST_CASE("each family has its trunk") {
   CHECK(read(config_of("qwen3")).family == &mtp::io::llama_names);
 }
 
+TEST_CASE("GLM-4 and the language model of GLM-OCR") {
+  auto glm = expected;
+  glm.attention.partial_rotary_factor = 0.5f;
+  glm.attention.post_norm = true;
+  glm.feed_forward.post_norm = true;
+  json config = config_of("glm4");
+  refuses(config, "attention_bias is missing");
+  config["attention_bias"] = false;
+  CHECK(read(config).config == glm);
+  CHECK(read(config).family == &mtp::io::glm4_names);
+  CHECK(read(with(config, "partial_rotary_factor", 0.5)).config == glm);
+  const auto inside = [](double factor) {
+    return json{{"rope_type", "default"}, {"partial_rotary_factor", factor}};
+  };
+  CHECK(read(with(config, "rope_parameters", inside(0.25))).config.rotary_dim() == 6);
+  refuses(with(with(config, "rope_parameters", inside(0.25)), "partial_rotary_factor", 0.5),
+          "partial_rotary_factor differs");
+  refuses(with(config, "partial_rotary_factor", 0.05), "heads are rotated in pairs");
+  refuses(with(config, "partial_rotary_factor", 1.5), "at most 1");
+  refuses(with(config, "medusa_num_heads", 2), "the family has none");
+  auto biased = glm;
+  biased.attention.qkv_bias = true;
+  CHECK(read(with(config, "attention_bias", true)).config == biased);
+
+  json text = with(config_of("glm_ocr_text"), "num_nextn_predict_layers", 1);
+  text["tie_word_embeddings"] = false;
+  text["rope_parameters"] = inside(0.5);
+  text["rope_parameters"]["mrope_section"] = {8, 12, 12};
+  const auto ocr =
+      read({{"model_type", "glm_ocr"}, {"text_config", text}, {"vision_config", json::object()}});
+  glm.tie_word_embeddings = false;
+  glm.prediction.kind = mtp::head_kind::sequential;
+  glm.prediction.depth = 1;
+  glm.prediction.concat = mtp::concat_order::embedding_first;
+  CHECK(ocr.config == glm);
+  CHECK(ocr.family == &mtp::io::glm_ocr_names);
+  refuses({{"model_type", "glm_ocr"}}, "text_config is missing");
+}
+
 TEST_CASE("a missing field has the default of transformers, null counts as missing") {
   json config = config_of("llama");
   for (const char* field : {"num_key_value_heads",
@@ -293,6 +332,12 @@ TEST_CASE("a configuration is written so that it is read again") {
     CHECK(again.family == &family);
     return again.config;
   };
+  auto glm = expected;
+  glm.attention.partial_rotary_factor = 0.25f;
+  glm.attention.qkv_bias = true;
+  glm.attention.post_norm = true;
+  glm.feed_forward.post_norm = true;
+  CHECK(round(glm, mtp::io::glm4_names) == glm);
   const mtp::model_config& plain = expected;
   auto qwen2 = expected, qwen3 = expected, scaled = expected;
   qwen2.attention.qkv_bias = true;

@@ -185,6 +185,16 @@ constexpr auto qwen3 = [] {
   config.attention.qk_norm = true;
   return config;
 }();
+constexpr auto glm = [] {
+  auto config = sizes(mtp::head_kind::sequential, 1);
+  config.attention.head_dim = 8;  // 4 of 8 elements are rotated: each of the four parts has two
+  config.attention.partial_rotary_factor = 0.5f;
+  config.attention.qkv_bias = true;
+  config.attention.post_norm = true;
+  config.feed_forward.post_norm = true;
+  config.prediction.concat = mtp::concat_order::embedding_first;
+  return config;
+}();
 constexpr auto sequential = sizes(mtp::head_kind::sequential, 2);  // hidden_first
 constexpr auto tied_sequential = [] {
   auto config = sequential;
@@ -217,6 +227,7 @@ TEST_CASE("heads of each family: every tensor matters, and is written as it was 
   CHECK(check_family<sequential>(mtp::io::deepseek_names) == 2 * 2 + 2);
   CHECK(check_family<tied_sequential>(mtp::io::deepseek_names) == 2 * 2 + 1);
   CHECK(check_family<recurrent>(mtp::io::mimo_names) == 0);
+  CHECK(check_family<glm>(mtp::io::glm_ocr_names) == 2 + 2);
   CHECK(check_family<medusa>(mtp::io::medusa_names) == 0);
   CHECK(check_family<parallel>(mtp::io::meta_names) == 0);
 }
@@ -248,6 +259,15 @@ TEST_CASE("tensors have the names of the family's own programs") {
     }
   }
   CHECK(saved_names<medusa>(mtp::io::medusa_names) == names);
+
+  const auto ocr = saved_names<glm>(mtp::io::glm_ocr_names);
+  CHECK(ocr.size() == 3 + 3 * 13 + 6);
+  for (const char* name : {"model.language_model.embed_tokens.weight",
+                           "model.language_model.layers.1.post_mlp_layernorm.weight",
+                           "model.language_model.layers.2.mlp.gate_up_proj.weight",
+                           "model.language_model.layers.2.eh_proj.weight"}) {
+    CHECK(ocr.contains(name));
+  }
 
   const auto meta = saved_names<parallel>(mtp::io::meta_names);
   CHECK(meta.size() == 3 + 4 * 9);
@@ -302,6 +322,26 @@ TEST_CASE("halves of the projection, and pairs of rotated rows, go where the fam
       }
     }
   }
+}
+
+TEST_CASE("rotated elements come first in the heads of a file, the others behind them") {
+  // Element e of a head of the file, E = 8, R = 4: pairs are 4 apart here, side by side in GLM's
+  // files, 2 apart in those of other programs.
+  mtp::io::file_piece piece;
+  piece.rows = 16;
+  piece.columns = 1;
+  piece.head_rows = 8;
+  piece.rotary_rows = 4;
+  const auto rows = [&] {
+    std::vector<index_t> all;
+    for (index_t e = 8; e < 16; ++e) all.push_back(piece.parameter_row(e) - 8);
+    return all;
+  };
+  CHECK(rows() == std::vector<index_t>{0, 1, 4, 5, 2, 3, 6, 7});
+  piece.interleaved = true;
+  CHECK(rows() == std::vector<index_t>{0, 4, 1, 5, 2, 3, 6, 7});
+  piece.rotary_rows = 8;
+  CHECK(rows() == std::vector<index_t>{0, 4, 1, 5, 2, 6, 3, 7});
 }
 
 TEST_CASE("shards hold what one file does") {

@@ -50,6 +50,8 @@ inline written_type type_of(const model_config& config, const family_names& fami
   check(!attention.qkv_bias || !attention.qk_norm,
         "config_json: no known family has both qkv_bias and qk_norm");
   if (&family == &mimo_names) return {"mimo", "MiMoForCausalLM"};
+  if (&family == &glm4_names) return {"glm4", "Glm4ForCausalLM"};
+  if (&family == &glm_ocr_names) return {"glm_ocr_text", "GlmOcrTextModel"};
   if (attention.qkv_bias) return {"qwen2", "Qwen2ForCausalLM"};
   if (attention.qk_norm) return {"qwen3", "Qwen3ForCausalLM"};
   return {"llama", "LlamaForCausalLM"};
@@ -81,6 +83,10 @@ inline nlohmann::json config_json(const model_config& config,
                       {"rms_norm_eps", detail::shortest(all.rms_norm_eps)},
                       {"rope_theta", detail::shortest(all.attention.rope_theta)},
                       {"tie_word_embeddings", all.tie_word_embeddings}};
+  if (&family == &glm4_names) json["attention_bias"] = all.attention.qkv_bias;
+  if (&family == &glm4_names || &family == &glm_ocr_names) {
+    json["partial_rotary_factor"] = detail::shortest(all.attention.partial_rotary_factor);
+  }
   if (all.attention.rope_scaling.kind != rope_scaling_kind::none) {
     json["rope_scaling"] = detail::rope_json(all.attention);
   }

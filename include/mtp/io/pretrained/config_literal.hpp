@@ -81,8 +81,10 @@ inline initializer_list initializers(const attention_config& c) {
       .add("head_dim", c.head_dim, 0)
       .add("rope_theta", c.rope_theta, usual.rope_theta)
       .add("rope_scaling", initializers(c.rope_scaling))
+      .add("partial_rotary_factor", c.partial_rotary_factor, usual.partial_rotary_factor)
       .add("qkv_bias", c.qkv_bias, usual.qkv_bias)
-      .add("qk_norm", c.qk_norm, usual.qk_norm);
+      .add("qk_norm", c.qk_norm, usual.qk_norm)
+      .add("post_norm", c.post_norm, usual.post_norm);
 }
 
 inline initializer_list initializers(const prediction_config& c) {
@@ -115,6 +117,7 @@ inline std::string config_literal(const model_config& config) {
           .add("feed_forward",
                detail::initializer_list()
                    .add("intermediate_size", all.feed_forward.intermediate_size, 0)
+                   .add("post_norm", all.feed_forward.post_norm, usual.feed_forward.post_norm)
                    .add("first_k_dense_replace", all.feed_forward.first_k_dense_replace, 0))
           .add("prediction", detail::initializers(all.prediction))
           .add("tie_word_embeddings", all.tie_word_embeddings, usual.tie_word_embeddings);

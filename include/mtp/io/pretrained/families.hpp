@@ -21,13 +21,30 @@ inline constexpr std::array<name_rule, 14> llama_block{{
     {"self_attn.q_proj.bias", "self_attn.qkv_proj.bias", queries},
     {"self_attn.k_proj.bias", "self_attn.qkv_proj.bias", keys},
     {"self_attn.v_proj.bias", "self_attn.qkv_proj.bias", values},
-    {"self_attn.q_norm.weight", "self_attn.q_norm.weight"},
-    {"self_attn.k_norm.weight", "self_attn.k_norm.weight"},
+    {"self_attn.q_norm.weight", "self_attn.q_norm.weight", head},
+    {"self_attn.k_norm.weight", "self_attn.k_norm.weight", head},
     {"self_attn.o_proj.weight", "self_attn.o_proj.weight"},
     {"post_attention_layernorm.weight", "post_attention_layernorm.weight"},
     {"mlp.gate_proj.weight", "mlp.gate_up_proj.weight", gate},
     {"mlp.up_proj.weight", "mlp.gate_up_proj.weight", up},
     {"mlp.down_proj.weight", "mlp.down_proj.weight"},
+}};
+
+/// A block of GLM-4: with biases or without, and with a norm behind each layer.
+inline constexpr std::array<name_rule, 13> glm4_block{{
+    {"input_layernorm.weight", "input_layernorm.weight"},
+    {"self_attn.q_proj.weight", "self_attn.qkv_proj.weight", queries},
+    {"self_attn.k_proj.weight", "self_attn.qkv_proj.weight", keys},
+    {"self_attn.v_proj.weight", "self_attn.qkv_proj.weight", values},
+    {"self_attn.q_proj.bias", "self_attn.qkv_proj.bias", queries},
+    {"self_attn.k_proj.bias", "self_attn.qkv_proj.bias", keys},
+    {"self_attn.v_proj.bias", "self_attn.qkv_proj.bias", values},
+    {"self_attn.o_proj.weight", "self_attn.o_proj.weight"},
+    {"post_self_attn_layernorm.weight", "post_self_attn_layernorm.weight"},
+    {"post_attention_layernorm.weight", "post_attention_layernorm.weight"},
+    {"mlp.gate_up_proj.weight", "mlp.gate_up_proj.weight"},
+    {"mlp.down_proj.weight", "mlp.down_proj.weight"},
+    {"post_mlp_layernorm.weight", "post_mlp_layernorm.weight"},
 }};
 
 /// A block in the names of Meta's own programs.
@@ -57,6 +74,16 @@ inline constexpr std::array<name_rule, 7> deepseek_rules{{
     {"model.layers.{+}.eh_proj.weight", "mtp.{}.eh_proj.weight", projection},
     {"model.layers.{+}.shared_head.norm.weight", "mtp.{}.norm.weight"},
 }};
+/// The trunk of a model that reads pictures as well.
+inline constexpr std::array<name_rule, 7> glm_ocr_rules{{
+    {"model.language_model.embed_tokens.weight", "embed_tokens.weight"},
+    {"model.language_model.norm.weight", "norm.weight"},
+    {"lm_head.weight", "lm_head.weight"},
+    {"model.language_model.layers.{+}.enorm.weight", "mtp.{}.enorm.weight"},
+    {"model.language_model.layers.{+}.hnorm.weight", "mtp.{}.hnorm.weight"},
+    {"model.language_model.layers.{+}.eh_proj.weight", "mtp.{}.eh_proj.weight", projection},
+    {"model.language_model.layers.{+}.shared_head.norm.weight", "mtp.{}.norm.weight"},
+}};
 inline constexpr std::array<name_rule, 7> mimo_rules{{
     llama_rules[0],
     llama_rules[1],
@@ -83,6 +110,9 @@ inline constexpr std::array<name_rule, 3> meta_rules{{
 inline constexpr std::array<block_rule, 1> llama_blocks{{{"model.layers.{}.", "layers.{}."}}};
 inline constexpr std::array<block_rule, 2> deepseek_blocks{
     {llama_blocks[0], {"model.layers.{+}.", "mtp.{}.block."}}};
+inline constexpr std::array<block_rule, 2> glm_ocr_blocks{
+    {{"model.language_model.layers.{}.", "layers.{}."},
+     {"model.language_model.layers.{+}.", "mtp.{}.block."}}};
 inline constexpr std::array<block_rule, 2> mimo_blocks{
     {llama_blocks[0], {"model.mtp_layers.{}.", "mtp.{}.block."}}};
 inline constexpr std::array<block_rule, 2> meta_blocks{
@@ -95,6 +125,11 @@ inline constexpr std::array<copy_rule, 3> deepseek_copies{{
     llama_copies[0],
     {"model.layers.{+}.embed_tokens.weight", copy_source::embedding},
     {"model.layers.{+}.shared_head.head.weight", copy_source::output},
+}};
+inline constexpr std::array<copy_rule, 3> glm_ocr_copies{{
+    llama_copies[0],
+    {"model.language_model.layers.{+}.embed_tokens.weight", copy_source::embedding},
+    {"model.language_model.layers.{+}.shared_head.head.weight", copy_source::output},
 }};
 inline constexpr std::array<copy_rule, 1> meta_copies{
     {{"output.weight", copy_source::embedding, copy_use::read_only}}};
@@ -121,6 +156,26 @@ inline constexpr family_names deepseek_names{.name = "deepseek_mtp",
                                              .copies = detail::deepseek_copies,
                                              .concat = concat_order::embedding_first,
                                              .ignored = detail::rotary_tables};
+
+/// GLM-4, dense: pairs that are rotated stand side by side. A head has DeepSeek's names.
+inline constexpr family_names glm4_names{.name = "glm4",
+                                         .rules = detail::deepseek_rules,
+                                         .blocks = detail::deepseek_blocks,
+                                         .block = detail::glm4_block,
+                                         .copies = detail::deepseek_copies,
+                                         .pairs = rotary_pairs::interleaved,
+                                         .concat = concat_order::embedding_first,
+                                         .ignored = detail::rotary_tables};
+
+/// The language model of GLM-OCR, without what reads pictures.
+inline constexpr family_names glm_ocr_names{.name = "glm_ocr",
+                                            .rules = detail::glm_ocr_rules,
+                                            .blocks = detail::glm_ocr_blocks,
+                                            .block = detail::glm4_block,
+                                            .copies = detail::glm_ocr_copies,
+                                            .pairs = rotary_pairs::interleaved,
+                                            .concat = concat_order::embedding_first,
+                                            .ignored = detail::rotary_tables};
 
 /// MiMo-7B: Qwen2's trunk and modules beside it, whose projection reads the hidden state first.
 inline constexpr family_names mimo_names{.name = "mimo",

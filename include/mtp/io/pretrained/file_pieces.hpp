@@ -33,7 +33,9 @@ struct file_piece {
   index_t columns = 0;                ///< of the parameter; 1 for a vector
   std::vector<index_t> shape;         ///< of the tensor
   bool transposed = false;            ///< the tensor is [columns, rows]
-  index_t interleaved = 0;            ///< E if pairs of its rows stand side by side, else 0
+  index_t head_rows = 0;              ///< E if its rows are those of heads that are rotated, else 0
+  index_t rotary_rows = 0;            ///< R: of these, the first ones are rotated
+  bool interleaved = false;           ///< pairs stand side by side, not R/2 apart
   bool halves_swapped = false;        ///< its halves of columns are the other way round
   piece_use use = piece_use::stored;  ///< what it is to the checkpoint
 
@@ -47,11 +49,21 @@ struct file_piece {
 
   /// The row of the parameter that is row `row` of the tensor, or its column if it is transposed.
   index_t parameter_row(index_t row) const {
-    if (interleaved > 0) {
-      const index_t head = row / interleaved, e = row % interleaved;
-      row = head * interleaved + e / 2 + (e % 2) * (interleaved / 2);
+    if (head_rows == 0) return first_row + row;
+    return first_row + row / head_rows * head_rows + head_row(row % head_rows);
+  }
+  /// The row of a head of the parameter that is row `e` of a head of the tensor. The parameter has
+  /// pairs E/2 apart, those that are rotated in front; the tensor has all of these, then the
+  /// others.
+  index_t head_row(index_t e) const {
+    const index_t half = head_rows / 2, turned = rotary_rows / 2;
+    if (e < rotary_rows) {
+      const index_t pair = interleaved ? e / 2 : e % turned,
+                    second = interleaved ? e % 2 : e / turned;
+      return pair + second * half;
     }
-    return first_row + row;
+    const index_t rest = e - rotary_rows, kept = half - turned;
+    return turned + rest % kept + rest / kept * half;
   }
   /// The column of the parameter that is column `column` of the tensor, or its row if it is
   /// transposed.
@@ -113,8 +125,14 @@ inline file_piece make_piece(const family_names& family,
   } else {
     piece.shape = {rows, p.inputs};
   }
-  const bool rotated = rule.part == tensor_part::queries || rule.part == tensor_part::keys;
-  piece.interleaved = rotated && family.pairs == rotary_pairs::interleaved ? config.head_dim() : 0;
+  const bool rotated = rule.part == tensor_part::queries || rule.part == tensor_part::keys ||
+                       rule.part == tensor_part::head;
+  piece.interleaved = family.pairs == rotary_pairs::interleaved;
+  piece.rotary_rows = config.rotary_dim();
+  // Pairs of whole heads that are half a head apart are where the parameter has them.
+  if (rotated && (piece.interleaved || piece.rotary_rows < config.head_dim())) {
+    piece.head_rows = config.head_dim();
+  }
   piece.halves_swapped =
       rule.part == tensor_part::projection && family.concat != config.prediction.concat;
   return piece;

@@ -19,6 +19,7 @@ enum class tensor_part {
   queries,     ///< the rows of q of the fused projection, or of its bias
   keys,        ///< those of k
   values,      ///< those of v
+  head,        ///< all of it, the rows of one head of queries or keys
   gate,        ///< the first half of the rows of the fused gate and up projection
   up,          ///< the second half
   projection,  ///< all of it; its halves of columns are in family_names::concat's order

@@ -34,18 +34,24 @@ namespace detail {
 /// What differs among the trunks that are known, by model_type.
 struct trunk_type {
   std::string_view model_type;
-  bool qkv_bias;         ///< without a field for it
-  bool qk_norm;          ///< without a field for it
-  bool needs_head_dim;   ///< its default is not hidden_size / num_attention_heads
-  bool needs_kv_heads;   ///< its default is not num_attention_heads
-  bool window_switched;  ///< sliding_window counts only with use_sliding_window
+  bool qkv_bias;                    ///< without a field for it
+  bool qk_norm;                     ///< without a field for it
+  bool needs_head_dim;              ///< its default is not hidden_size / num_attention_heads
+  bool needs_kv_heads;              ///< its default is not num_attention_heads
+  bool window_switched;             ///< sliding_window counts only with use_sliding_window
+  float partial_rotary_factor = 0;  ///< without a field for it; 0: whole heads, and no field may
+                                    ///< say otherwise
+  bool post_norms = false;          ///< a norm behind each layer
+  bool bias_by_field = false;       ///< attention_bias is qkv_bias
 };
-inline constexpr std::array<trunk_type, 5> trunk_types{{
+inline constexpr std::array<trunk_type, 7> trunk_types{{
     {"llama", false, false, false, false, false},
     {"mistral", false, false, false, true, false},
     {"qwen2", true, false, false, true, true},
     {"qwen3", false, true, true, true, true},
     {"mimo", true, false, false, true, true},
+    {"glm4", false, false, true, true, false, 0.5f, true, true},
+    {"glm_ocr_text", false, false, false, true, false, 1.0f, true},
 }};
 
 /// Throws if a window that is shorter than the sequences is in force in one of the layers.
@@ -74,13 +80,11 @@ inline void check_window(const config_object& from, const trunk_type& type, int 
 inline void check_supported(const config_object& from, const trunk_type& type, int positions) {
   const std::string act = from.text("hidden_act", "silu");
   from.supports(act == "silu", "hidden_act", "only silu is");
-  if (type.model_type != "qwen2" && type.model_type != "mimo") {
+  if (type.model_type != "qwen2" && type.model_type != "mimo" && !type.bias_by_field) {
     from.supports(
         !from.flag("attention_bias", false), "attention_bias", "the output projection has no bias");
   }
   from.supports(!from.flag("mlp_bias", false), "mlp_bias", "feed-forward layers have no bias");
-  const float partial = from.number("partial_rotary_factor").value_or(1.0f);
-  from.supports(partial == 1, "partial_rotary_factor", "whole heads are rotated");
   for (const char* field : {"dual_chunk_attention_config",
                             "attn_logit_softcapping",
                             "final_logit_softcapping",
@@ -104,8 +108,28 @@ inline void check_supported(const config_object& from, const trunk_type& type, i
   }
 }
 
+/// The share of each head that is rotated: partial_rotary_factor, inside of `inner` or beside it.
+inline float read_partial_rotary(const config_object& from,
+                                 const std::optional<config_object>& inner,
+                                 const trunk_type& type) {
+  constexpr const char* name = "partial_rotary_factor";
+  const float outside = from.number(name).value_or(
+      type.partial_rotary_factor > 0 ? type.partial_rotary_factor : 1.0f);
+  const float factor = inner && inner->has(name) ? *inner->number(name) : outside;
+  const config_object& place = inner && inner->has(name) ? *inner : from;
+  check(!from.has(name) || factor == outside,
+        from.where(),
+        ": partial_rotary_factor differs from the one beside the scaling");
+  place.supports(
+      factor == 1 || type.partial_rotary_factor > 0, name, "the family rotates whole heads");
+  place.supports(factor > 0 && factor <= 1, name, "it must be more than 0 and at most 1");
+  return factor;
+}
+
 /// The rotation's base and scaling: rope_theta and rope_scaling, or both in rope_parameters.
-inline void read_rope(const config_object& from, attention_config& attention) {
+inline void read_rope(const config_object& from,
+                      const trunk_type& type,
+                      attention_config& attention) {
   check(!from.has("rope_scaling") || !from.has("rope_parameters"),
         from.where(),
         ": has both rope_scaling and rope_parameters");
@@ -119,16 +143,15 @@ inline void read_rope(const config_object& from, attention_config& attention) {
         ": rope_theta differs from the one in rope_parameters");
   attention.rope_theta = inner;
   check(inner > 0, from.where(), ": rope_theta must be positive");
+  attention.partial_rotary_factor = read_partial_rotary(from, scaling, type);
   if (!scaling) return;
 
-  const float partial = scaling->number("partial_rotary_factor").value_or(1.0f);
-  scaling->supports(partial == 1, "partial_rotary_factor", "whole heads are rotated");
   const char* const name = scaling->has("rope_type") ? "rope_type" : "type";
-  const std::string type = scaling->text(name, "default");
+  const std::string kind = scaling->text(name, "default");
   rope_scaling_config& to = attention.rope_scaling;
-  if (type == "default") return;
+  if (kind == "default") return;
   const auto& names = value_names<rope_scaling_kind>::names;
-  const auto* const found = std::find(names.begin() + 1, names.end(), type);
+  const auto* const found = std::find(names.begin() + 1, names.end(), kind);
   scaling->supports(found != names.end(), name, "only default, linear, llama3 and yarn are");
   to.kind = static_cast<rope_scaling_kind>(found - names.begin());
 
@@ -181,11 +204,14 @@ inline void read_head(const config_object& from, pretrained_config& to) {
   check((modules > 0) + (medusa > 0) + (future > 1) <= 1,
         from.where(),
         ": expected one of num_nextn_predict_layers, medusa_num_heads and n_future_tokens");
-  to.family = &llama_names;
+  const bool glm4 = to.model_type == "glm4", glm_ocr = to.model_type == "glm_ocr_text";
+  to.family = glm4 ? &glm4_names : glm_ocr ? &glm_ocr_names : &llama_names;
   to.why = "model_type is " + to.model_type;
+  from.supports(medusa == 0 || !(glm4 || glm_ocr), "medusa_num_heads", "the family has none");
+  from.supports(future <= 1 || !(glm4 || glm_ocr), "n_future_tokens", "the family has none");
   if (modules > 0) {
     const bool mimo = to.model_type == "mimo";
-    to.family = mimo ? &mimo_names : &deepseek_names;
+    if (!glm4 && !glm_ocr) to.family = mimo ? &mimo_names : &deepseek_names;
     to.why += ", num_nextn_predict_layers is " + std::to_string(modules);
     head.kind = head_kind::sequential;
     head.depth = modules;
@@ -215,6 +241,13 @@ inline void read_head(const config_object& from, pretrained_config& to) {
 /// The configuration that an object describes; `path` of the result is empty. Throws mtp::error as
 /// read_config does.
 inline pretrained_config config_from(const config_object& from) {
+  if (from.text("model_type", "") == "glm_ocr") {  // the part that reads pictures is not used
+    const auto text = from.object("text_config");
+    check(text.has_value(), from.where(), ": text_config is missing");
+    pretrained_config read = config_from(*text);
+    read.config.tie_word_embeddings |= from.flag("tie_word_embeddings", false);
+    return read;
+  }
   pretrained_config read{};
   read.model_type = from.text("model_type", "");
   const auto* const type = std::find_if(
@@ -223,7 +256,7 @@ inline pretrained_config config_from(const config_object& from) {
       });
   from.supports(type != detail::trunk_types.end(),
                 "model_type",
-                "the known ones are llama, mistral, qwen2, qwen3 and mimo");
+                "the known ones are llama, mistral, qwen2, qwen3, mimo, glm4 and glm_ocr");
 
   model_config& to = read.config;
   to.vocab_size = from.needed_count("vocab_size");
@@ -244,6 +277,11 @@ inline pretrained_config config_from(const config_object& from) {
       type->needs_head_dim ? from.needed_count("head_dim") : from.count("head_dim").value_or(0);
   attention.qkv_bias = type->qkv_bias;
   attention.qk_norm = type->qk_norm;
+  attention.post_norm = to.feed_forward.post_norm = type->post_norms;
+  if (type->bias_by_field) {
+    check(from.has("attention_bias"), from.where(), ": attention_bias is missing");
+    attention.qkv_bias = from.flag("attention_bias", false);
+  }
   from.supports(attention.head_dim > 0 || to.hidden_size % attention.num_attention_heads == 0,
                 "num_attention_heads",
                 "it does not divide hidden_size, and head_dim is missing");
@@ -255,16 +293,19 @@ inline pretrained_config config_from(const config_object& from) {
                 "head_dim",
                 "heads are rotated in pairs");
   detail::check_supported(from, *type, to.max_position_embeddings);
-  detail::read_rope(from, attention);
+  detail::read_rope(from, *type, attention);
+  from.supports(to.rotary_dim() >= 2 && to.rotary_dim() % 2 == 0,
+                "partial_rotary_factor",
+                "heads are rotated in pairs");
   detail::read_head(from, read);
   return read;
 }
 
-/// Reads a config.json of Llama (and SmolLM2), Mistral, Qwen2, Qwen3 or MiMo. `path`: the file, or
-/// the folder that holds it. A head is read from num_nextn_predict_layers (DeepSeek's names, or
-/// MiMo's), medusa_num_heads, or n_future_tokens (Meta's). Which hidden state a head reads is not
-/// in any file; DeepSeek's has the default of prediction_config, MiMo-7B's the residual stream, as
-/// docs/mtp.md explains.
+/// Reads a config.json of Llama (and SmolLM2), Mistral, Qwen2, Qwen3, MiMo, GLM-4 or GLM-OCR, whose
+/// language model it describes. `path`: the file, or the folder that holds it. A head is read from
+/// num_nextn_predict_layers (DeepSeek's names, or MiMo's), medusa_num_heads, or n_future_tokens
+/// (Meta's). Which hidden state a head reads is not in any file; DeepSeek's has the default of
+/// prediction_config, MiMo-7B's the residual stream, as docs/mtp.md explains.
 ///
 /// Throws mtp::error that names the field for a model_type that is not known, for a field of a
 /// wrong type, and for a field whose meaning the library lacks, such as a sliding window that is

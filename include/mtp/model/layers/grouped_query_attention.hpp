@@ -22,7 +22,9 @@ namespace mtp::inline MTP_ABI {
 ///     y = residual + W_o attention(rope(q), rope(k), v),      [q ; k ; v] = W_qkv x + b
 ///
 /// with b where config.attention.qkv_bias, and each head of q and k through an RMSNorm of its own
-/// before the rotation where config.attention.qk_norm (Qwen3).
+/// before the rotation where config.attention.qk_norm (Qwen3). Elements e and e + E/2 of a head are
+/// a pair; the first R/2 pairs are rotated, R = config.rotary_dim(), by p * theta^(-2e / R) at
+/// position p.
 template <model_config Config, class Backend, scalar S>
 struct grouped_query_attention {
   static constexpr index_t C = Config.hidden_size;                    ///< width of the stream

@@ -6,6 +6,7 @@
 
 #include "mtp/core/arena.hpp"
 #include "mtp/model/layers/grouped_query_attention.hpp"
+#include "mtp/model/layers/post_norm.hpp"
 #include "mtp/model/layers/swiglu.hpp"
 #include "mtp/model/model_pass.hpp"
 #include "mtp/model/row_pass.hpp"
@@ -14,13 +15,32 @@ namespace mtp::inline MTP_ABI {
 
 /// The attention layer of a configuration.
 template <model_config Config, class Backend, scalar S>
-using attention_of =
-    typename attention_traits<Config.attention.kind>::template layer<Config, Backend, S>;
+using attention_of = with_post_norm<
+    Config.attention.post_norm,
+    Config,
+    Backend,
+    S,
+    typename attention_traits<Config.attention.kind>::template layer<Config, Backend, S>,
+    post_norm_name::attention>;
+
+/// SwiGLU, whatever the kind: the feed-forward layer of first_k_dense_replace's blocks.
+template <model_config Config, class Backend, scalar S>
+using dense_feed_forward_of = with_post_norm<Config.feed_forward.post_norm,
+                                             Config,
+                                             Backend,
+                                             S,
+                                             swiglu_layer<Config, Backend, S>,
+                                             post_norm_name::feed_forward>;
 
 /// The feed-forward layer of a configuration.
 template <model_config Config, class Backend, scalar S>
-using feed_forward_of =
-    typename feed_forward_traits<Config.feed_forward.kind>::template layer<Config, Backend, S>;
+using feed_forward_of = with_post_norm<
+    Config.feed_forward.post_norm,
+    Config,
+    Backend,
+    S,
+    typename feed_forward_traits<Config.feed_forward.kind>::template layer<Config, Backend, S>,
+    post_norm_name::feed_forward>;
 
 namespace detail {
 /// Stands for a visitor of parameters.

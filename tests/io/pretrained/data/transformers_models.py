@@ -55,6 +55,16 @@ CASES = {
         torch.float32,
         "5GB",
     ),
+    "glm4": (
+        transformers.Glm4Config,
+        dict(
+            attention_bias=True,
+            rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.5),
+            pad_token_id=None,
+        ),
+        torch.float32,
+        "5GB",
+    ),
 }
 
 
