@@ -3,7 +3,7 @@
 
     pip install gguf safetensors tokenizers
     scripts/fetch_models smollm2
-    python3 tests/golden/gguf/smollm2.py build/models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+    python3 tests/golden/gguf/smollm2.py build/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
 `stride` of the vocabulary is kept of the logits, which would be large otherwise.
 """
