@@ -42,3 +42,29 @@ floor_of() {
     *) floor=0 ;;
   esac
 }
+
+# build_program LOG SOURCE FOLDER TARGET OPTION...: configures the project SOURCE in FOLDER and builds a program of it;
+# if that fails, ends with the last lines of LOG
+build_program() {
+  local log=$1 source=$2 folder=$3 target=$4
+  shift 4
+  mkdir -p "$folder"
+  if ! { cmake -S "$source" -B "$folder" -G Ninja "$@" && cmake --build "$folder" --target "$target"; } >"$log" 2>&1; then
+    tail -n 30 "$log" >&2
+    fail "the program $target was not built"
+  fi
+}
+
+# convert_gguf CACHE FILE FOLDER OPTION...: makes a checkpoint from a GGUF file, whole or not at all, with a program
+# that is compiled once in CACHE
+convert_gguf() {
+  local cache=$1 file=$2 folder=$3
+  shift 3
+  build_program "$cache/convert_gguf/log" examples/convert_gguf "$cache/convert_gguf" convert_gguf
+  rm -rf "$folder" "$folder.part"
+  if ! "$cache/convert_gguf/convert_gguf" "$file" "$folder.part" "$@"; then
+    rm -rf "$folder.part"
+    fail "$file was not converted"
+  fi
+  mv "$folder.part" "$folder"
+}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# scripts/generate with a small checkpoint of transformers and a tokenizer of a few letters: the program is compiled
-# once, drafts or not change nothing, and what is wrong is said.
+# scripts/generate with a small GGUF file and with the folder that it becomes: the program is compiled once, drafts or
+# not change nothing, and what is wrong is said.
 set -euo pipefail
 
 cd "${MTP_SOURCE_DIR:?}"
@@ -13,26 +13,8 @@ failure() {
   failures=$((failures + 1))
 }
 
+cp tests/golden/gguf/tiny.gguf "$scratch/a model.gguf"
 folder="$scratch/a checkpoint"
-cp -r tests/io/pretrained/data/smollm2 "$folder"
-vocab='"<unk>": 0, "<s>": 1, "</s>": 2, "Ġ": 3, "th": 4, "the": 5'
-number=6
-for letter in {a..z}; do
-  vocab+=", \"$letter\": $number"
-  number=$((number + 1))
-done
-special() { echo "{\"id\": $1, \"content\": \"$2\", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, \"special\": true}"; }
-cat >"$folder/tokenizer.json" <<END
-{"version": "1.0", "truncation": null, "padding": null,
- "added_tokens": [$(special 0 "<unk>"), $(special 1 "<s>"), $(special 2 "</s>")],
- "normalizer": null,
- "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
- "post_processor": null,
- "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
- "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-           "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
-           "vocab": {$vocab}, "merges": ["t h", "th e"]}}
-END
 
 # write NAME ARGUMENT...: the text in NAME.out, figures in NAME.err
 write() {
@@ -40,14 +22,26 @@ write() {
   shift
   scripts/generate --type f32 --positions 64 "$@" >"$scratch/$name.out" 2>"$scratch/$name.err"
 }
-log() { cat "$scratch"/cache/*/log; }
+log() { cat "$scratch"/cache/*-f32-64/log; }
+
+# ---- a GGUF file --------------------------------------------------------------------------------
+# Its text is that of tests/golden/gguf/tiny.py.
+write gguf "$scratch/a model.gguf" "the cat sat" --max-tokens 20 || failure "a GGUF file: $(cat "$scratch/gguf.err")"
+log | grep -q "Building CXX" || failure "nothing was compiled"
+[[ $(cat "$scratch/gguf.out") == yboooyyyyoftxfdxhrwf ]] || failure "the GGUF file wrote $(cat "$scratch/gguf.out")"
+cp -r "$scratch"/cache/gguf-*-f32 "$folder"
+touch "$scratch/cache/converted"
+write gguf_again "$scratch/a model.gguf" "the cat sat" --max-tokens 20 || failure "a GGUF file again"
+cmp -s "$scratch/gguf.out" "$scratch/gguf_again.out" || failure "the same GGUF file wrote another text"
+[[ -z $(find "$scratch"/cache/gguf-* -newer "$scratch/cache/converted") ]] || failure "it was converted again"
+
+# ---- a folder -----------------------------------------------------------------------------------
 
 write first "$folder" "the cat sat" --max-tokens 20 --compare ||
   failure "the first text: $(cat "$scratch/first.err")"
 grep -q "speed-up .*, identical" "$scratch/first.err" || failure "nothing was compared: $(cat "$scratch/first.err")"
 grep -qE '^[a-z ]*$' "$scratch/first.out" || failure "what is no token was written: $(cat "$scratch/first.out")"
 [[ $(wc -c <"$scratch/first.out") -gt 5 ]] || failure "there is no text"
-log | grep -q "Building CXX" || failure "nothing was compiled"
 
 write second "$folder" "the cat sat" --max-tokens 20 --plain || failure "the second text"
 log | grep -q "Building CXX" && failure "it was compiled again"
@@ -68,6 +62,8 @@ refused() {
     failure "$name: expected '$words', got $(cat "$scratch/$name.err")"
   fi
 }
+printf GGUF >"$scratch/cut.gguf"
+refused cut "the file is too small" "$scratch/cut.gguf" "the"
 refused none "has no config.json" "$scratch/nothing" "the"
 refused byte "expected a token for each byte of the text" "$folder" "THE"
 refused option "--max-tokens" "$folder" "the" --max-tokens many
