@@ -31,6 +31,7 @@
 #include "mtp/model/language_model.hpp"
 #include "mtp/model/model_config.hpp"
 #include "mtp/model/transfer.hpp"
+#include "mtp/ops/accept_typical.hpp"
 #include "mtp/ops/attention.hpp"
 #include "mtp/ops/best_tokens.hpp"
 #include "mtp/ops/choose_tokens.hpp"

@@ -53,6 +53,32 @@ TEST_CASE("a tree of paths has each row once, behind its parent") {
   CHECK(tree.width() == 4);
 }
 
+TEST_CASE("the rows of a tree give the tree again, and rows that are none are refused") {
+  for (const draft_tree& tree : {wide, draft_tree::of_paths({{1}, {0, 2}, {0, 0, 3}})}) {
+    numbers parents = parents_of(tree), ranks = ranks_of(tree);
+    parents.erase(parents.begin());
+    ranks.erase(ranks.begin());
+    CHECK(draft_tree::of_rows(parents, ranks) == tree);
+  }
+  const auto refused = [](const char* part, const numbers& parents, const numbers& ranks) {
+    try {
+      draft_tree::of_rows(parents, ranks);
+    } catch (const error& e) {
+      return std::string(e.what()).find(part) != std::string::npos;
+    }
+    return false;
+  };
+  CHECK(refused("as many parents as ranks, at least one, got 0 and 0", {}, {}));
+  CHECK(refused("got 2 and 1", {0, 0}, {0}));
+  CHECK(refused("row 2 to have a parent in [0, 2), got 2", {0, 2}, {0, 0}));
+  CHECK(refused("got -1", {-1}, {0}));
+  CHECK(refused("ranks in [0, 15), got 15", {0}, {15}));
+  CHECK(refused("each row once, got row 2 again", {0, 0}, {1, 1}));
+  numbers parents(16, 0), ranks{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 0};
+  parents.back() = 1;
+  CHECK(refused("at most 16 rows", parents, ranks));
+}
+
 TEST_CASE("the first rows of a tree are a tree") {
   for (index_t rows = 2; rows <= 16; ++rows) {
     const auto some = wide.first(rows);

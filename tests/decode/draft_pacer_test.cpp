@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <functional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "mtp/core/random.hpp"
@@ -240,6 +241,45 @@ TEST_CASE("a new sequence begins with what the others have shown") {
   useless.paced(pacer, 2000);
   const double again = useless.paced(pacer, 100);
   CHECK(again > 0.9 * useless.constant(0, 100));
+}
+
+TEST_CASE("a cost is reliable from the sixteenth measurement on") {
+  running_cost cost;
+  for (int measured = 0; measured < 40; ++measured) {
+    CHECK(cost.reliable() == (measured >= 16));
+    CHECK(cost.known() == (measured >= 1));
+    cost.add(1.0);
+  }
+}
+
+/// The drafts of a pacer whose head is always right, behind passes that cost what is told.
+index_t drafts_behind(const std::vector<std::pair<index_t, double>>& passes, int times) {
+  draft_pacer pacer(1, D);
+  pacer.begin(0);
+  for (int i = 0; i < 65; ++i) {  // every place is right, and no drafts are owed any more
+    std::vector<slot_step> steps{{.slot = 0, .drafts = D}};
+    pacer.choose(
+        steps, [](const slot_step&) { return true; }, [](const slot_step&) { return 0.0; });
+    pacer.observe(slot_step{.slot = 0, .drafts = D}, D);
+  }
+  for (int i = 0; i < times; ++i) {
+    for (const auto& [rows, seconds] : passes) {
+      pacer.observe(rows, rows - 1, 1, {.draft = rows > 1 ? 0.001 : 0, .verify = seconds}, 1);
+    }
+  }
+  std::vector<slot_step> steps{{.slot = 0, .drafts = D}};
+  pacer.choose(
+      steps, [](const slot_step&) { return true; }, [](const slot_step&) { return 0.0; });
+  return steps[0].drafts;
+}
+
+TEST_CASE("more rows cost no less than fewer that were measured often") {
+  // A pass over three rows took no time once. If that were believed, two drafts would be best.
+  const std::vector<std::pair<index_t, double>> lucky{
+      {1, 1.0}, {2, 4.0}, {3, 0.1}, {4, 9.0}, {5, 12.0}};
+  CHECK(drafts_behind(lucky, 16) == 0);
+  // Of few measurements none is taken for undisturbed, so the cheap pass is believed.
+  CHECK(drafts_behind(lucky, 15) == 2);
 }
 
 TEST_CASE("a cost is that of undisturbed moments, and follows a machine that changes") {

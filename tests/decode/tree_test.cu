@@ -42,6 +42,26 @@ std::vector<generate_options<S, cuda>> some_options() {
 
 const draft_tree trees[] = {draft_tree::of_widths({2, 1}), draft_tree::by_confidence(6, 3)};
 
+/// Where no draft can be typical, the text is the exact one; where each is, all are accepted.
+template <model_config Config, class S>
+void check_typical(generator<Config, cuda, S>& generator,
+                   const tokens_type& prompt,
+                   generate_options<S, cuda> options,
+                   const tokens_type& exact) {
+  const draft_tree tree = options.tree;
+  for (const draft_tree& shape : {tree, draft_tree{}}) {
+    options.tree = shape;
+    options.lossy_acceptance = typical_acceptance{.epsilon = 1, .delta = Config.vocab_size + 1};
+    for (int round = 0; round < 2; ++round) {  // recorded, replayed
+      CHECK(generator.generate(prompt, options).tokens == exact);
+    }
+    options.lossy_acceptance = typical_acceptance{.epsilon = 1e-300, .temperature = 1000};
+    const auto& text = generator.generate(prompt, options);
+    CHECK(text.accepted == text.drafted);
+    CHECK(text.tokens != exact);
+  }
+}
+
 template <model_config Config, class S = float>
 void check_text() {
   CAPTURE(std::string(name_of(Config.prediction.kind)));
@@ -80,6 +100,9 @@ void check_text() {
         CHECK(text.tree_cycles > 0);
       }
       CHECK(same_bits(logits_of(options), logits));
+      if (expected.empty()) {
+        check_typical(generator, prompt, options, plain.tokens);
+      }
       batch.submit(prompt, options);
       expected.push_back(plain.tokens);
       options.tree = {};

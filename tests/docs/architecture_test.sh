@@ -35,5 +35,5 @@ refused "an include that the picture does not show" "is not what the headers say
 sed -i 's/accept_drafts/take_drafts/' "$scratch/include/mtp/ops/sequence.hpp"
 refused "a step that has another name" "has no accept_drafts"
 
-sed -i -E '/ops\/(sequence|choose_tokens|best_tokens|reject_drafts|tree).hpp/d' "$scratch"/include/mtp/{decode,model}/*.hpp "$scratch"/include/mtp/model/{heads,layers}/*.hpp
+sed -i -E '/ops\/(sequence|accept_typical|choose_tokens|best_tokens|reject_drafts|tree).hpp/d' "$scratch"/include/mtp/{decode,model}/*.hpp "$scratch"/include/mtp/model/{heads,layers}/*.hpp
 refused "a step that nothing includes" "does not lead to mtp/ops/sequence.hpp"

@@ -16,6 +16,7 @@
 
 #include "mtp/core/cache_view.hpp"
 #include "mtp/core/random.hpp"
+#include "mtp/ops/accept_typical.hpp"
 #include "mtp/ops/best_tokens.hpp"
 #include "mtp/ops/choose_tokens.hpp"
 #include "mtp/ops/concat_order.hpp"
@@ -205,6 +206,9 @@ std::map<std::string, bool> offered() {
        }},
       {"reject_drafts", requires(o x) {
          ops::reject_drafts(x.c, x.tokens, x.in, x.in_whole_rows, x.text, draft_unit::token);
+       }},
+      {"accept_typical", requires(o x) {
+         ops::accept_typical(x.c, x.tokens, x.in, x.text, typical_acceptance{});
        }},
       {"token_log_probabilities", requires(o x) {
          ops::token_log_probabilities(x.c, x.result, x.in, x.in_tokens);

@@ -86,6 +86,9 @@ void check_same(const Generation& actual, const Generation& expected, bool same_
     CHECK(actual.forward_passes == expected.forward_passes);
     CHECK(actual.drafted == expected.drafted);
     CHECK(actual.accepted == expected.accepted);
+    CHECK(actual.tree_cycles == expected.tree_cycles);
+    CHECK(actual.tree_drafts == expected.tree_drafts);
+    CHECK(actual.other_branches == expected.other_branches);
   }
 }
 
@@ -217,6 +220,50 @@ struct forged_file {
 TEST_CASE("generation that is cut at any cycle goes on to the bit, with any number of slots") {
   check_every_cut<config>();
   check_every_cut<flipped_spoken_config(head_kind::parallel, 3)>();
+}
+
+TEST_CASE("generation with trees and typical drafts that is cut goes on to the bit") {
+  constexpr auto parallel = spoken_config(head_kind::parallel, 3);
+  const testing::scratch_directory folder;
+  const auto path = folder / "generation.safetensors";
+  cpu_context context({.threads = 1});
+  language_model<parallel, cpu> model(context, seed{1});
+  prepare(model);
+  std::vector<generate_options<float, cpu>> all(5);
+  all[0].tree = draft_tree::of_widths({3, 2, 1});
+  all[1].tree = draft_tree::by_confidence(9, 3);
+  all[1].sampling = {.temperature = 1, .seed = seed{3}};
+  all[2].lossy_acceptance = typical_acceptance{.delta = 0.05, .temperature = 20};
+  all[3].tree = draft_tree::of_paths({{1}, {0, 2}});
+  all[3].lossy_acceptance = typical_acceptance{.epsilon = 0.01, .delta = 0.1, .temperature = 30};
+  for (const index_t cycles : {1, 3, 7}) {
+    CAPTURE(cycles);
+    batch_of<parallel> first(context, model, 3), second(context, model, 2);
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      all[i].max_new_tokens = 40;
+      all[i].log_probabilities = true;
+      first.submit(random_tokens(5, 19, i), all[i]);
+    }
+    for (index_t i = 0; i < cycles; ++i) {
+      first.run_cycle();
+    }
+    io::save_generation(path, first);
+    io::load_generation(path, second);
+    const auto restored = second.snapshot(), saved = first.snapshot();
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      CHECK(restored.requests[i].options.tree == all[i].tree);
+      CHECK(restored.requests[i].options.lossy_acceptance == all[i].lossy_acceptance);
+      CHECK(restored.requests[i].result.tree_drafts == saved.requests[i].result.tree_drafts);
+    }
+    first.run();
+    second.run();
+    for (index_t i = 0; i < 5; ++i) {
+      CAPTURE(i);
+      const auto expected = first.take(i);
+      CHECK((expected.tree_cycles > 0) == all[static_cast<std::size_t>(i)].tree.exists());
+      check_same(second.take(i), expected, true);
+    }
+  }
 }
 
 TEST_CASE("generation goes on to the bit with other drafts than it began with") {
@@ -415,9 +462,27 @@ TEST_CASE("a file with a right checksum and a wrong content is refused and chang
     file.set(name, values);
     return file;
   };
-  refused("expected the format mtp generation 1, got mtp generation 2",
-          with_entry("format", "mtp generation 2"));
+  refused("expected the format mtp generation 2, got mtp generation 1",
+          with_entry("format", "mtp generation 1"));
   refused("unexpected entry \"more\"", with_entry("more", ""));
+  using whole_numbers = std::vector<std::int64_t>;
+  const auto with_tree = [&](const whole_numbers& parents, const whole_numbers& ranks) {
+    forged_file file = good;
+    file.set("request.0.tree_parents", parents);
+    file.set("request.0.tree_ranks", ranks);
+    return file;
+  };
+  refused("request.0.draft_tree::of_rows: expected row 1 to have a parent", with_tree({1}, {0}));
+  refused("expected as many parents as ranks", with_tree({}, {0}));
+  refused("heads of this kind draft none", with_tree({0, 0}, {0, 1}));
+  refused("tree_by_confidence: expected 2 numbers",
+          with_tensor("request.0.tree_by_confidence", whole_numbers{4}));
+  refused("typical: expected 3 numbers, got 2",
+          with_tensor("request.0.typical", std::vector<double>{0.5, 1}));
+  refused("typical_acceptance::epsilon in (0, 1], got 3",
+          with_tensor("request.0.typical", std::vector<double>{3, 1, 1}));
+  refused("expected no more trees than passes", with_entry("request.0.tree_cycles", "100"));
+  refused("expected no more trees than passes", with_entry("request.0.tree_drafts", "1"));
   refused("unexpected tensor 'more'", with_tensor("more", tokens_type{1}));
   refused("there is no entry \"request.3.number\"", with_entry("generation.requests", "4"));
   refused("unexpected entry \"request.2.", with_entry("generation.requests", "2"));

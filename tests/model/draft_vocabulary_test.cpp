@@ -223,6 +223,26 @@ TEST_CASE("a draft vocabulary that makes no sense is refused, and the one before
   }));
 }
 
+TEST_CASE(
+    "a callback of a batch_generator changes no vocabulary either, and fails its request alone") {
+  constexpr auto config = spoken_config(head_kind::sequential, 2, P);
+  cpu_context context({.threads = 1});
+  const language_model<config, cpu> model(context, seed{4});
+  batch_generator<config, cpu> batch(context, model, 2);
+  generate_options<float, cpu> options{.max_new_tokens = 9};
+  batch.submit(tokens_type{1, 2}, options);
+  options.on_token = [&](token_t) {
+    batch.set_draft_vocabulary(tokens_type{1});
+    return true;
+  };
+  batch.submit(tokens_type{1, 2}, options);
+  batch.run();
+  CHECK(fails_with("batch_generator::set_draft_vocabulary: called from one of",
+                   [&] { batch.take(1); }));
+  CHECK(batch.take(0).tokens.size() == 9);
+  batch.set_draft_vocabulary(tokens_type{1});  // between two cycles it may be
+}
+
 TEST_CASE("frequent tokens come first, equally frequent ones by their numbers") {
   CHECK(frequent_tokens(tokens_type{5, 2, 9, 2, 9, 1}, 10) == tokens_type{2, 9, 1, 5});
   CHECK(frequent_tokens(tokens_type{5, 2, 9, 2, 9, 1}, 3) == tokens_type{2, 9, 1});

@@ -341,6 +341,7 @@ TEST_CASE("each operation supports a call that compiles, and none that is change
   CALL(exclude_tokens, higher, fixed, matrix, in_tokens);
   CALL(choose_tokens, higher, fixed, tokens, in_matrix, text, index_t);
   CALL(draw_drafts, higher, fixed, tokens, whole_rows, in_matrix, text, index_t, draft_unit);
+  CALL(accept_typical, higher, fixed, tokens, in_matrix, text, typical_acceptance);
   CALL(reject_drafts, higher, fixed, tokens, in_matrix, in_whole_rows, text, draft_unit);
   CALL(token_log_probabilities, higher, fixed, number, in_matrix, in_tokens);
   CALL(best_tokens, higher, fixed, token_rows, numbers, in_matrix);

@@ -4,6 +4,7 @@
 // The cases come first.
 #include "decode/score_test.hpp"
 #include "docs/backends_test.hpp"
+#include "ops/accept_typical_test.hpp"
 #include "ops/attention_cached_test.hpp"
 #include "ops/attention_test.hpp"
 #include "ops/best_tokens_test.hpp"

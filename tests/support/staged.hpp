@@ -294,6 +294,7 @@ struct staged_ops : private backend_traits<cuda>::ops {
   MTP_STAGED_OPERATION(best_tokens)
   MTP_STAGED_OPERATION(draw_drafts)
   MTP_STAGED_OPERATION(reject_drafts)
+  MTP_STAGED_OPERATION(accept_typical)
 #undef MTP_STAGED_OPERATION
 };
 

@@ -1,5 +1,6 @@
 // Tokens drawn from logits, drafts that are verified, and the best tokens: a row is sorted.
-// Contracts: mtp/ops/choose_tokens.hpp, mtp/ops/reject_drafts.hpp and mtp/ops/best_tokens.hpp.
+// Contracts: mtp/ops/choose_tokens.hpp, mtp/ops/reject_drafts.hpp, mtp/ops/accept_typical.hpp and
+// mtp/ops/best_tokens.hpp.
 #pragma once
 
 #include <algorithm>
@@ -7,10 +8,12 @@
 #include <cstdint>
 #include <limits>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include "decoding.hpp"
 #include "mtp/core/gumbel_noise.hpp"
+#include "mtp/ops/accept_typical.hpp"
 #include "mtp/ops/best_tokens.hpp"
 #include "mtp/ops/choose_tokens.hpp"
 #include "mtp/ops/reject_drafts.hpp"
@@ -83,6 +86,29 @@ struct choosing_ops {
       }
       predicted(static_cast<index_t>(m)) =
           keeps ? row.draft : token_at(row.bits(mtp::position_bits::residual), law);
+    }
+  }
+
+  static void accept_typical(context&,
+                             tokens predicted,
+                             in_matrix logits,
+                             const sequence& from,
+                             const mtp::typical_acceptance& acceptance) {
+    const index_t V = logits.extent(1), count = from.state(mtp::sequence_count);
+    for (index_t m = 0; m + 1 < logits.extent(0); ++m) {  // a chain: the backend takes no trees
+      const index_t at = count + m;
+      const token_t draft = at < from.tokens.extent(0) ? from.tokens(at) : -1;
+      const auto all =
+          kept_of(candidates_of(&logits(m, 0), V, from, at), from, acceptance.temperature);
+      double sum = 0, entropy = 0, of_draft = 0;
+      for (const candidate& c : all) sum += c.weight;
+      for (const candidate& c : all) {
+        const double p = c.weight / sum;
+        if (p > 0) entropy -= p * std::log(p);
+        if (c.token == draft) of_draft = p;
+      }
+      const double share = acceptance.delta * std::exp(-entropy);
+      if (of_draft > std::min(acceptance.epsilon, share)) predicted(m) = draft;
     }
   }
 
@@ -223,7 +249,11 @@ struct choosing_ops {
 
   /// What is kept of the candidates, each with (x - best) / temperature for x and with its weight.
   static std::vector<candidate> kept_of(std::vector<candidate> all, const sequence& from) {
-    const double temperature = real(from, mtp::sampling_temperature);
+    return kept_of(std::move(all), from, real(from, mtp::sampling_temperature));
+  }
+  static std::vector<candidate> kept_of(std::vector<candidate> all,
+                                        const sequence& from,
+                                        double temperature) {
     const auto k = static_cast<std::size_t>(whole(from, mtp::sampling_top_k));
     if (temperature == 0 && all.size() > 1) all.resize(1);
     if (k > 0 && k < all.size()) all.resize(k);

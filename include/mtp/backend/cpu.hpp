@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "mtp/backend/cpu/abi.hpp"
+#include "mtp/backend/cpu/accept_typical.hpp"
 #include "mtp/backend/cpu/attention.hpp"
 #include "mtp/backend/cpu/best_tokens.hpp"
 #include "mtp/backend/cpu/choose_tokens.hpp"
@@ -61,6 +62,7 @@ struct backend_traits<cpu> : host_backend<cpu_context> {
                cpu_detail::cpu_tree_ops,
                cpu_detail::cpu_choose_tokens_ops,
                cpu_detail::cpu_reject_drafts_ops,
+               cpu_detail::cpu_accept_typical_ops,
                cpu_detail::cpu_best_tokens_ops {};
 
   /// Operations take trees of drafts.

@@ -11,6 +11,7 @@
 
 #include <cstddef>
 
+#include "mtp/backend/cuda/accept_typical.cuh"
 #include "mtp/backend/cuda/attention.cuh"
 #include "mtp/backend/cuda/best_tokens.cuh"
 #include "mtp/backend/cuda/choose_tokens.cuh"
@@ -68,6 +69,7 @@ struct backend_traits<cuda> {
                cuda_detail::cuda_tree_ops,
                cuda_detail::cuda_choose_tokens_ops,
                cuda_detail::cuda_reject_drafts_ops,
+               cuda_detail::cuda_accept_typical_ops,
                cuda_detail::cuda_best_tokens_ops {};
   /// Reports are copied to page-locked memory of the host; an event tells when one is there.
   using mailbox = cuda_detail::mailbox;

@@ -1,8 +1,10 @@
 // The shape of a tree of drafts.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <span>
 
 #include "mtp/core/config.hpp"
 #include "mtp/core/error.hpp"
@@ -50,6 +52,35 @@ class draft_tree {
     }
     draft_tree tree = root();
     tree.spread(0, widths.begin(), widths.end());
+    return tree;
+  }
+
+  /// Rows as parent() and rank() give them: row r + 1 stands behind row parents[r] and is a token
+  /// of the rank ranks[r]. Throws mtp::error for none and more than max_tree_rows rows, for parents
+  /// and ranks that do not fit together, parents that do not come first, ranks outside their range,
+  /// and a row that comes twice.
+  static constexpr draft_tree of_rows(std::span<const index_t> parents,
+                                      std::span<const index_t> ranks) {
+    check(!parents.empty() && parents.size() == ranks.size(),
+          "draft_tree::of_rows: expected as many parents as ranks, at least one, got ",
+          parents.size(),
+          " and ",
+          ranks.size());
+    draft_tree tree = root();
+    for (std::size_t i = 0; i < parents.size(); ++i) {
+      const index_t row = tree.rows();
+      check(parents[i] >= 0 && parents[i] < row,
+            "draft_tree::of_rows: expected row ",
+            row,
+            " to have a parent in [0, ",
+            row,
+            "), got ",
+            parents[i]);
+      check(tree.child(parents[i], ranks[i]) == row,
+            "draft_tree::of_rows: expected each row once, got row ",
+            row,
+            " again");
+    }
     return tree;
   }
 

@@ -220,18 +220,16 @@ class batch_generator {
     next_ = snapshot.next;
   }
 
-  /// As generator::set_draft_vocabulary, for all requests, those at work too.
+  /// As generator::set_draft_vocabulary, for all requests, those at work too. Throws mtp::error
+  /// when it is called from a callback.
   void set_draft_vocabulary(std::span<const token_t> tokens) {
+    check(!at_work_, "batch_generator::set_draft_vocabulary: called from one of its own callbacks");
     cycle_.set_draft_vocabulary(tokens);
   }
 
-  /// Slots.
-  index_t slots() const { return static_cast<index_t>(slots_.size()); }
-  /// Requests that wait for one.
-  index_t waiting() const { return static_cast<index_t>(queue_.size()); }
-
-  /// The caches that generation works on, for inspection.
-  decoder_type& sequences() { return cycle_.sequences(); }
+  index_t slots() const { return static_cast<index_t>(slots_.size()); }    ///< for requests
+  index_t waiting() const { return static_cast<index_t>(queue_.size()); }  ///< without a slot
+  decoder_type& sequences() { return cycle_.sequences(); }                 ///< for inspection
 
  private:
   struct slot_state;

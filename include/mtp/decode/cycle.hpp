@@ -6,7 +6,6 @@
 #include <array>
 #include <chrono>
 #include <cstddef>
-#include <functional>
 #include <memory>
 #include <span>
 #include <type_traits>
@@ -17,10 +16,12 @@
 #include "mtp/decode/decoder.hpp"
 #include "mtp/decode/generation.hpp"
 #include "mtp/decode/recorded_cycles.hpp"
+#include "mtp/decode/sequence_masks.hpp"
 #include "mtp/decode/sequence_memory.hpp"
 #include "mtp/decode/slot_step.hpp"
 #include "mtp/model/draft_vocabulary.hpp"
 #include "mtp/model/pass_rows.hpp"
+#include "mtp/ops/accept_typical.hpp"
 #include "mtp/ops/best_tokens.hpp"
 #include "mtp/ops/choose_tokens.hpp"
 #include "mtp/ops/linear_cross_entropy.hpp"
@@ -44,14 +45,11 @@ class decoding_cycle {
   decoding_cycle(context<Backend>& context, const model_type& model, index_t slots)
       : decoder_(context, model, slots),
         memory_(slots),
+        masks_(context, memory_, slots),
         reports_(context, memory_.report_bytes(), places) {
     for (auto& steps : submitted_steps_) {
       steps.reserve(static_cast<std::size_t>(slots));
     }
-    for (index_t slot = 0; slot < slots; ++slot) {
-      before_choice_.push_back([this, slot](index_t ahead) { send_mask(slot, ahead); });
-    }
-    masks_.resize(static_cast<std::size_t>(slots));
     context.reserve(ops_of<Backend>::template best_tokens_workspace<accumulate_t<S>>(
         1, Config.vocab_size, context.threads()));
     tasks_.reserve(static_cast<std::size_t>(slots));
@@ -73,7 +71,7 @@ class decoding_cycle {
                 index_t common,
                 bool keeps_states) {
     memory_.send_tokens(decoder_.run_context(), slot, prompt, written);
-    masks_[static_cast<std::size_t>(slot)] = {};
+    masks_.clear(slot);
     if (common == 0) {
       decoder_.reset(slot);
       return 0;
@@ -85,11 +83,7 @@ class decoding_cycle {
   void set_rule(index_t slot, const detail::host_sampling_rule& rule, const logit_mask* mask) {
     const bool has_bias = rule.integers[sampling_has_bias] != 0;
     memory_.send_rule(decoder_.run_context(), slot, rule, has_bias);
-    masks_[static_cast<std::size_t>(slot)] = {mask, &rule.bias};
-    if (mask != nullptr) {
-      bias_.resize(rule.bias.size());
-      text_.resize(static_cast<std::size_t>(memory_.capacity));
-    }
+    masks_.set(slot, rule, mask);
   }
   /// Drafts from some tokens alone from now on; none: from all. Waits for the cycles that were
   /// submitted. Throws mtp::error as draft_vocabulary does; nothing has changed then.
@@ -199,26 +193,6 @@ class decoding_cycle {
     return kept ? hidden_states::kept : hidden_states::dropped;
   }
 
-  /// What the host adds to the logits of the sequence in a slot.
-  struct slot_mask {
-    const logit_mask* mask = nullptr;
-    const std::vector<float>* logit_bias = nullptr;  // [V]
-  };
-  bool is_masked(const slot_step& step) const {
-    return masks_[static_cast<std::size_t>(step.slot)].mask != nullptr;
-  }
-  /// Sends what is added to the logits of the token behind a text.
-  void send_mask(index_t slot, std::span<const token_t> text) {
-    const slot_mask& own = masks_[static_cast<std::size_t>(slot)];
-    std::copy(own.logit_bias->begin(), own.logit_bias->end(), bias_.begin());
-    (*own.mask)(text, bias_);
-    memory_.send_bias(decoder_.run_context(), slot, bias_);
-  }
-  /// The same for the token at position count + ahead.
-  void send_mask(index_t slot, index_t ahead) {
-    send_mask(slot, memory_.text(decoder_.run_context(), slot, ahead, text_));
-  }
-
   /// The sequence of a step as its rows see it.
   sequence_view<Backend> sequence_of(const slot_step& step, sequence_view<Backend> own) const {
     return step.tree.exists() ? memory_.in_tree(own, step.tree.rows()) : own;
@@ -230,8 +204,9 @@ class decoding_cycle {
     const auto function = [&] { run(steps); };
     if constexpr (std::is_empty_v<typename traits::recording>) {
       typename traits::recording{}.replay(decoder_.run_context(), function);
-    } else if (std::any_of(
-                   steps.begin(), steps.end(), [&](const auto& step) { return is_masked(step); })) {
+    } else if (std::any_of(steps.begin(), steps.end(), [&](const auto& step) {
+                 return masks_.has(step.slot);
+               })) {
       function();
     } else {
       recorded_.replay(decoder_.run_context(), steps, function);
@@ -314,8 +289,7 @@ class decoding_cycle {
     return task;
   }
   draft_task<Backend> chain_of(const slot_step& step) {
-    const auto* const mask =
-        is_masked(step) ? &before_choice_[static_cast<std::size_t>(step.slot)] : nullptr;
+    const auto* const mask = masks_.before_choice(step.slot);
     switch (step.chooses) {
       case token_choice::by_rejection:
       case token_choice::by_block_rejection:
@@ -346,13 +320,9 @@ class decoding_cycle {
       const auto own = list.part(i, predicted);      // [rows]
       const auto own_logits = list.part(i, logits);  // [rows, V]
       const auto ruled_sequence = sequence_of(steps[i], memory_.ruled(steps[i].slot));
-      if (is_masked(steps[i])) {
+      if (masks_.has(steps[i].slot)) {
         for (index_t row = 0; row < steps[i].rows(); ++row) {
-          if (steps[i].tree.exists()) {
-            send_mask(steps[i].slot, memory_.text_of_row(context, ruled_sequence, row, text_));
-          } else {
-            send_mask(steps[i].slot, row);
-          }
+          masks_.send_for_row(ruled_sequence, row);
           choose_tokens(
               context, own.slice(0, row, 1), own_logits.slice(0, row, 1), ruled_sequence, row);
         }
@@ -368,6 +338,9 @@ class decoding_cycle {
       } else if (ruled) {
         predict(context, own, own_logits);
       }
+      if (steps[i].typical && steps[i].drafts > 0) {
+        accept_typical(context, own, own_logits, ruled_sequence, *steps[i].typical);
+      }
       if (steps[i].log_probabilities) {
         token_log_probabilities(
             context, list.part(i, memory_.log_probabilities()), own_logits, own);
@@ -382,14 +355,11 @@ class decoding_cycle {
   decoder_type decoder_;
   std::unique_ptr<draft_vocabulary<Config, Backend, S>> vocabulary_;  // none: all tokens
   sequence_memory<Config, Backend> memory_;
+  sequence_masks<Config, Backend> masks_;
   typename traits::mailbox reports_;
   std::array<std::vector<slot_step>, places> submitted_steps_;
   std::size_t submitted_ = 0, read_ = 0;
   recorded_cycles<Backend> recorded_;
-  std::vector<slot_mask> masks_;                             // by slot
-  std::vector<std::function<void(index_t)>> before_choice_;  // by slot: send_mask
-  std::vector<float> bias_;                                  // [V], where there is a mask
-  std::vector<token_t> text_;                                // of a sequence, where there is a mask
   std::vector<draft_task<Backend>> tasks_;
   std::vector<sequence_rows<Backend>> rows_;
   cycle_seconds seconds_;

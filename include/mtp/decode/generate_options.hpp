@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "mtp/core/scalar.hpp"
 #include "mtp/core/view.hpp"
 #include "mtp/decode/sampling_options.hpp"
+#include "mtp/ops/accept_typical.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -18,7 +20,8 @@ namespace mtp::inline MTP_ABI {
 enum class decode_mode {
   plain,        ///< one token per forward pass
   speculative,  ///< the head drafts D tokens, one forward pass verifies them; the result is the
-                ///< same, bit for bit, but for draft_verification::rejection and block
+                ///< same, bit for bit, but for draft_verification::rejection and block and
+                ///< lossy_acceptance
 };
 
 /// A token as it is confirmed. A function of a token_t takes it as well.
@@ -33,7 +36,8 @@ struct written_token {
 };
 
 /// How many tokens a head drafts in a cycle. What is written is the same either way; where it would
-/// not be, under draft_verification::rejection and block, adaptive is refused.
+/// not be, under draft_verification::rejection and block and under lossy_acceptance, adaptive is
+/// refused.
 enum class draft_schedule {
   constant,  ///< num_draft_tokens
   adaptive,  ///< up to as many, as long as they pay: see draft_pacer. Where operations do not end
@@ -51,6 +55,9 @@ struct generate_options {
   draft_schedule schedule = draft_schedule::constant;  ///< whether it is always as many
   draft_tree tree{};  ///< several drafts for a position, from heads that draft all positions at
                       ///< once; none: a chain of drafts. The result is the same, bit for bit
+  /// Changes the text: typical drafts are written in place of the most likely tokens, see
+  /// typical_acceptance. None, the default: the text is exact.
+  std::optional<typical_acceptance> lossy_acceptance{};
   index_t max_new_tokens = 128;              ///< generation ends after as many
   index_t min_new_tokens = 0;                ///< generated tokens before which nothing stops it
   std::vector<std::vector<token_t>> stop{};  ///< each ends generation, from min_new_tokens on
@@ -114,6 +121,27 @@ void check_draft_tree(const Options& options, index_t D, const char* no_trees) {
       " rows");
 }
 
+/// Throws mtp::error unless the options' lossy_acceptance goes with the other options and a head of
+/// depth D.
+template <class Options>
+void check_lossy_acceptance(const Options& options, index_t D) {
+  check_typical("generate", *options.lossy_acceptance);
+  const auto need = [](bool holds, const char* expected) {
+    check(holds, "generate: lossy_acceptance accepts drafts that are typical: expected ", expected);
+  };
+  need(options.mode == decode_mode::speculative && D > 0 && options.num_draft_tokens != 0,
+       "drafts, got decode_mode::plain, num_draft_tokens 0 or a head that drafts none");
+  need(options.schedule == draft_schedule::constant,
+       "draft_schedule::constant, because the text depends on the number of drafts, got adaptive");
+  need(
+      options.sampling.temperature == 0,
+      "sampling.temperature 0, because other tokens are the most likely ones (it has a temperature "
+      "of its own)");
+  need(options.sampling.verification == draft_verification::compare,
+       "draft_verification::compare, got rejection or block, which keep the distribution");
+  need(!options.sampling.mask, "no mask, got one");
+}
+
 /// Throws mtp::error unless a prompt can be continued with the options, by a model with a
 /// vocabulary of V tokens and P positions and a head of depth D; no_trees: why it takes no trees.
 template <class S, class Backend>
@@ -154,6 +182,9 @@ void check_generation(std::span<const token_t> prompt,
         "drafts, so expected draft_schedule::constant, got draft_schedule::adaptive");
   if (options.tree.exists()) {
     check_draft_tree(options, D, no_trees);
+  }
+  if (options.lossy_acceptance) {
+    check_lossy_acceptance(options, D);
   }
 }
 

@@ -123,6 +123,7 @@ class generation_progress {
     slot_step step{slot_, drafts ? n : 0, chooses_, options_->log_probabilities, is_speculative()};
     if (step.drafts > 0) {
       step.tree = tree;
+      step.typical = options_->lossy_acceptance;
     }
     return step;
   }
@@ -193,8 +194,9 @@ class generation_progress {
   /// Sends the rule of the options where there is need of one.
   token_choice send_rule(cycle_type& cycle) {
     const sampling_options& sampling = options_->sampling;
-    if (!detail::needs_rule(sampling,
-                            options_->min_new_tokens > 0 && !options_->stop_tokens.empty())) {
+    const bool rules = detail::needs_rule(
+        sampling, options_->min_new_tokens > 0 && !options_->stop_tokens.empty());
+    if (!rules && !options_->lossy_acceptance) {
       return token_choice::most_likely;
     }
     rule_.set(sampling, options_->stop_tokens, prompt_, options_->min_new_tokens);
@@ -205,8 +207,9 @@ class generation_progress {
       return sampling.verification == draft_verification::block ? token_choice::by_block_rejection
                                                                 : token_choice::by_rejection;
     }
-    return sampling.drafts == draft_choice::shared_noise ? token_choice::by_rule
-                                                         : token_choice::by_rule_with_likely_drafts;
+    return rules && sampling.drafts == draft_choice::shared_noise
+               ? token_choice::by_rule
+               : token_choice::by_rule_with_likely_drafts;
   }
 
   void add_best_tokens(cycle_type& cycle, index_t row) {

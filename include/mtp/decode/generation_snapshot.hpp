@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "mtp/core/draft_tree.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/decode/generate_options.hpp"
 #include "mtp/decode/generation.hpp"
@@ -106,6 +107,13 @@ void check_snapshot(const generation_snapshot<S, Backend, Depth>& snapshot,
            "place ",
            k);
     }
+    need(result.tree_cycles >= 0 && result.tree_cycles <= result.forward_passes &&
+             result.other_branches >= 0 && result.other_branches <= result.tree_cycles &&
+             result.tree_drafts >= result.tree_cycles &&
+             result.tree_drafts <= (max_tree_rows - 1) * result.tree_cycles,
+         "expected no more trees than passes, each of 1 to ",
+         max_tree_rows - 1,
+         " drafts, and no more of other branches than trees");
     need(result.forward_passes >= 0 && result.forward_passes <= written + 1,
          "expected at most a pass for each token and one that wrote none, got ",
          result.forward_passes);

@@ -1,8 +1,11 @@
 // What a cycle of decoding does with a sequence, and what it did.
 #pragma once
 
+#include <optional>
+
 #include "mtp/core/draft_tree.hpp"
 #include "mtp/core/scalar.hpp"
+#include "mtp/ops/accept_typical.hpp"
 #include "mtp/ops/reject_drafts.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -24,6 +27,7 @@ struct slot_step {
   bool log_probabilities = false;                    ///< whether predictions get them
   bool keeps_states = false;                         ///< whether the drafter may be asked later on
   draft_tree tree{};                                 ///< of drafts; none: a chain
+  std::optional<typical_acceptance> typical{};       ///< accepts other drafts than those chosen
 
   /// Rows that it verifies.
   constexpr index_t rows() const { return tree.exists() ? tree.rows() : drafts + 1; }

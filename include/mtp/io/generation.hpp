@@ -30,7 +30,7 @@ namespace generation_detail {
 
 using text_map = std::map<std::string, std::string>;
 
-inline constexpr const char* format = "mtp generation 1";
+inline constexpr const char* format = "mtp generation 2";
 
 /// What a model is: its configuration, its element type, and for each parameter the checksum of its
 /// elements in row-major order.
@@ -192,13 +192,12 @@ void save_generation(const std::filesystem::path& path,
 /// Goes on where save_generation was called: each request gets the tokens and log-probabilities, to
 /// the bit, that it would have got there, whatever the number of slots. `batch` is as it was made,
 /// with the same model. Callbacks are given again: callbacks(number, options) may set them for each
-/// unfinished request and the tree of its drafts, which is not saved, must set the mask of one that
-/// had a mask, and what else it changes has no effect. They are told of tokens that are
-/// still to come. A request that failed throws mtp::error with the message that it had. Throws
-/// mtp::error, with nothing changed, for a file that is damaged or makes no sense, and for one of
-/// another configuration or other parameters, which it names; what `callbacks` throws passes
-/// through. Which backend wrote the file does not matter, but bits are those of the one that reads
-/// it.
+/// unfinished request, must set the mask of one that had a mask, and what else it changes has no
+/// effect. They are told of tokens that are still to come. A request that failed throws mtp::error
+/// with the message that it had. Throws mtp::error, with nothing changed, for a file that is
+/// damaged or makes no sense, and for one of another configuration or other parameters, which it
+/// names; what `callbacks` throws passes through. Which backend wrote the file does not matter, but
+/// bits are those of the one that reads it.
 template <model_config Config, class Backend, scalar S, class Callbacks>
 void load_generation(const std::filesystem::path& path,
                      batch_generator<Config, Backend, S>& batch,
@@ -237,7 +236,6 @@ void load_generation(const std::filesystem::path& path,
       request.options.on_token = std::move(options.on_token);
       request.options.on_logits = std::move(options.on_logits);
       request.options.sampling.mask = std::move(options.sampling.mask);
-      request.options.tree = options.tree;
     }
   }
   told([&] {

@@ -10,9 +10,11 @@
 #include <string_view>
 #include <vector>
 
+#include "mtp/core/draft_tree.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/decode/generation_snapshot.hpp"
 #include "mtp/model/config_fields.hpp"
+#include "mtp/ops/accept_typical.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -83,6 +85,9 @@ void visit_numbers(Request& request, const Visitor& visitor) {
   visitor("end", request.result.end);
   visitor("forward_passes", request.result.forward_passes);
   visitor("reused", request.result.reused);
+  visitor("tree_cycles", request.result.tree_cycles);
+  visitor("tree_drafts", request.result.tree_drafts);
+  visitor("other_branches", request.result.other_branches);
 }
 
 /// What a request has of arrays, without those in arrays.
@@ -96,7 +101,10 @@ struct request_arrays {
   std::vector<token_t> best_tokens;
   std::vector<double> best_log_probabilities;
   std::vector<std::int64_t> drafted, accepted, cycles;  // [D], [D], [D + 1]
-  std::vector<std::uint8_t> failure;                    // its bytes
+  std::vector<std::int64_t> tree_parents, tree_ranks;   // of rows 1 .., where rows are fixed
+  std::vector<std::int64_t> tree_by_confidence;         // rows and width, where they are not
+  std::vector<double> typical;        // epsilon, delta, temperature; none: exact acceptance
+  std::vector<std::uint8_t> failure;  // its bytes
 };
 
 /// visitor(name, array) for every array, constant or not.
@@ -115,6 +123,10 @@ void visit_arrays(Arrays& arrays, const Visitor& visitor) {
   visitor("drafted", arrays.drafted);
   visitor("cycles", arrays.cycles);
   visitor("accepted", arrays.accepted);
+  visitor("tree_parents", arrays.tree_parents);
+  visitor("tree_ranks", arrays.tree_ranks);
+  visitor("tree_by_confidence", arrays.tree_by_confidence);
+  visitor("typical", arrays.typical);
   visitor("failure", arrays.failure);
 }
 
@@ -139,8 +151,33 @@ request_arrays arrays_of(const Request& request) {
   arrays.cycles.assign(request.result.cycles.begin(), request.result.cycles.end());
   arrays.drafted.assign(request.result.drafted.begin(), request.result.drafted.end());
   arrays.accepted.assign(request.result.accepted.begin(), request.result.accepted.end());
+  const draft_tree& tree = request.options.tree;
+  if (tree.is_dynamic()) {
+    arrays.tree_by_confidence = {tree.rows(), tree.width()};
+  }
+  for (index_t r = 1; r < tree.rows() && !tree.is_dynamic(); ++r) {
+    arrays.tree_parents.push_back(tree.parent(r));
+    arrays.tree_ranks.push_back(tree.rank(r));
+  }
+  if (const auto& typical = request.options.lossy_acceptance) {
+    arrays.typical = {typical->epsilon, typical->delta, typical->temperature};
+  }
   arrays.failure.assign(request.failure.begin(), request.failure.end());
   return arrays;
+}
+
+/// The tree of a request's drafts. Throws mtp::error for numbers that describe none.
+inline draft_tree tree_of(const request_arrays& arrays) {
+  const std::vector<index_t> parents(arrays.tree_parents.begin(), arrays.tree_parents.end());
+  const std::vector<index_t> ranks(arrays.tree_ranks.begin(), arrays.tree_ranks.end());
+  const auto& shape = arrays.tree_by_confidence;
+  const bool fixed = !parents.empty() || !ranks.empty();
+  check(shape.size() == (shape.empty() ? 0 : 2) && (shape.empty() || !fixed),
+        "tree_by_confidence: expected 2 numbers, or none for a tree of fixed rows, got ",
+        shape.size());
+  return fixed           ? draft_tree::of_rows(parents, ranks)
+         : shape.empty() ? draft_tree()
+                         : draft_tree::by_confidence(shape[0], shape[1]);
 }
 
 /// The inverse. Throws mtp::error, with `where` in front, for lengths that do not fit together.
@@ -183,6 +220,16 @@ void put_arrays(Request& request, const request_arrays& arrays, const std::strin
   for (std::size_t k = 0; k < arrays.drafted.size(); ++k) {
     request.result.drafted[k] = arrays.drafted[k];
     request.result.accepted[k] = arrays.accepted[k];
+  }
+  try {
+    request.options.tree = tree_of(arrays);
+  } catch (const error& e) {
+    fail(where, e.what());
+  }
+  const std::vector<double>& typical = arrays.typical;
+  same_size(typical.empty() ? 0 : 3, typical.size(), "typical");
+  if (!typical.empty()) {
+    request.options.lossy_acceptance = typical_acceptance{typical[0], typical[1], typical[2]};
   }
   request.failure.assign(arrays.failure.begin(), arrays.failure.end());
 }

@@ -365,8 +365,8 @@ struct cuda_choose_tokens_ops {
            tokens.data());
   }
 
-  /// The most bytes of workspace that these, draw_drafts and reject_drafts need for logits [rows,
-  /// V].
+  /// The most bytes of workspace that these, draw_drafts, reject_drafts and accept_typical need for
+  /// logits [rows, V].
   template <scalar S>
   static constexpr index_t choose_tokens_workspace(index_t rows, index_t vocabulary, index_t) {
     return arena_bytes(rows * vocabulary, sizeof(accumulate_t<S>)) +
