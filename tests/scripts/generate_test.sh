@@ -67,6 +67,7 @@ refused cut "the file is too small" "$scratch/cut.gguf" "the"
 refused none "has no config.json" "$scratch/nothing" "the"
 refused byte "expected a token for each byte of the text" "$folder" "THE"
 refused option "--max-tokens" "$folder" "the" --max-tokens many
+refused probe "the checkpoint has no head" --probe "$folder" "the"
 refused empty "the prompt is empty" "$folder" ""
 rm "$folder/tokenizer.json"
 refused tokenizer "tokenizer.json" "$folder" "the"
