@@ -48,6 +48,7 @@ constexpr model_config unusual{.vocab_size = 1031,
                                               .concat = concat_order::embedding_first,
                                               .hidden_tap = norm_tap::pre_norm,
                                               .recycle_tap = norm_tap::pre_norm,
+                                              .chain = chain_input::target_hidden,
                                               .output_norm = output_norm_kind::shared},
                                .tie_word_embeddings = true};
 
@@ -92,8 +93,10 @@ TEST_CASE("a description says all of a configuration") {
 
 TEST_CASE("what earlier versions did not have is left out where it says nothing") {
   const entries_type plain = io::describe(model_config{});
-  for (const char* name :
-       {"config.attention", "config.feed_forward", "config.first_k_dense_replace"}) {
+  for (const char* name : {"config.attention",
+                           "config.feed_forward",
+                           "config.first_k_dense_replace",
+                           "config.chain"}) {
     CHECK_FALSE(plain.contains(name));
     CHECK(io::describe(unusual).contains(name));
   }

@@ -89,7 +89,7 @@ constexpr bool may_be_missing(std::string_view name) {
   const rope_scaling_config scaling;
   visit_fields(scaling, [&](std::string_view field, const auto&) { of_scaling |= field == name; });
   return of_scaling || name == "attention" || name == "feed_forward" ||
-         name == "first_k_dense_replace";
+         name == "first_k_dense_replace" || name == "chain";
 }
 
 /// The default value of an entry.
