@@ -51,6 +51,7 @@ constexpr model_config unusual{.vocab_size = 1031,
                                               .concat = concat_order::embedding_first,
                                               .hidden_tap = norm_tap::pre_norm,
                                               .recycle_tap = norm_tap::pre_norm,
+                                              .chain = chain_input::target_hidden,
                                               .output_norm = output_norm_kind::shared},
                                .tie_word_embeddings = true};
 
@@ -100,7 +101,8 @@ TEST_CASE("what earlier versions did not have is left out where it says nothing"
                            "config.first_k_dense_replace",
                            "config.partial_rotary_factor",
                            "config.attention_post_norm",
-                           "config.feed_forward_post_norm"}) {
+                           "config.feed_forward_post_norm",
+                           "config.chain"}) {
     CHECK_FALSE(plain.contains(name));
     CHECK(io::describe(unusual).contains(name));
   }

@@ -17,10 +17,12 @@ namespace {
 
 constexpr int D = 3;
 
-/// Whether the definition of the head kind lets the logits of depth k at position i see token t_j.
-constexpr bool sees_token(head_kind kind, index_t k, index_t i, index_t j) {
-  const bool chained = kind == head_kind::sequential || kind == head_kind::recurrent;
-  return j <= (chained ? i + k : i);
+/// Whether the definition of the head lets the logits of depth k at position i see token t_j.
+constexpr bool sees_token(const prediction_config& head, index_t k, index_t i, index_t j) {
+  const bool modules = head.kind == head_kind::sequential || head.kind == head_kind::recurrent;
+  const bool chained = head.chain == chain_input::previous_output;
+  // Without a chain, rows 0 .. i of depth k have the trunk's hidden states and tokens k .. i + k.
+  return j <= i || (modules && j <= i + k && (chained || j >= k));
 }
 
 std::string at(std::size_t k, index_t b, index_t i) {
@@ -51,8 +53,7 @@ void check_token_dependencies() {
           const bool changed = std::memcmp(&before[k][row],
                                            &after[k][row],
                                            static_cast<std::size_t>(V) * sizeof(double)) != 0;
-          const bool sees =
-              b == 0 && sees_token(Config.prediction.kind, static_cast<index_t>(k), i, j);
+          const bool sees = b == 0 && sees_token(Config.prediction, static_cast<index_t>(k), i, j);
           leaks += changed && !sees ? at(k, b, i) : "";
           misses += sees && !changed ? at(k, b, i) : "";
         }
@@ -117,6 +118,21 @@ TEST_CASE("parameters of depth k of the sequential head reach depths k and beyon
   check_parameter_dependencies<tiny_config(head_kind::sequential, D)>([](const std::string& name) {
     if (starts_with(name, "mtp.0.")) return "123";
     if (starts_with(name, "mtp.1.")) return "23";
+    if (starts_with(name, "mtp.2.")) return "3";
+    return "0123";
+  });
+}
+
+TEST_CASE("parameters of depth k of sequential modules that read the trunk reach depth k alone") {
+  constexpr model_config config = [] {
+    model_config made = tiny_config(head_kind::sequential, D);
+    made.prediction.chain = chain_input::target_hidden;
+    return made;
+  }();
+  check_token_dependencies<config>();
+  check_parameter_dependencies<config>([](const std::string& name) {
+    if (starts_with(name, "mtp.0.")) return "1";
+    if (starts_with(name, "mtp.1.")) return "2";
     if (starts_with(name, "mtp.2.")) return "3";
     return "0123";
   });

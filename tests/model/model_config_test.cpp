@@ -38,6 +38,11 @@ TEST_CASE("configurations are equal if all their fields are") {
     other.prediction.recycle_tap = norm_tap::pre_norm;
     return other;
   }());
+  static_assert(one != [] {
+    model_config other = with_head(head_kind::sequential, 2);
+    other.prediction.chain = chain_input::target_hidden;
+    return other;
+  }());
 }
 
 /// The head of a configuration that is a template argument, as a program reads it while it runs.

@@ -90,7 +90,7 @@ constexpr bool may_be_missing(std::string_view name) {
   visit_fields(scaling, [&](std::string_view field, const auto&) { of_scaling |= field == name; });
   return of_scaling || name == "attention" || name == "feed_forward" ||
          name == "first_k_dense_replace" || name == "partial_rotary_factor" ||
-         name == "attention_post_norm" || name == "feed_forward_post_norm";
+         name == "attention_post_norm" || name == "feed_forward_post_norm" || name == "chain";
 }
 
 /// The default value of an entry.

@@ -25,6 +25,12 @@ template <>
 struct value_names<norm_tap> {
   static constexpr std::array<std::string_view, 2> names{"pre_norm", "post_norm"};  ///< in order
 };
+/// Names of chain_input.
+template <>
+struct value_names<chain_input> {
+  static constexpr std::array<std::string_view, 2> names{"previous_output",
+                                                         "target_hidden"};  ///< in order
+};
 /// Names of output_norm_kind.
 template <>
 struct value_names<output_norm_kind> {
@@ -86,6 +92,7 @@ constexpr void visit_fields(Prediction& prediction, Visitor&& visitor) {
   visitor("concat", prediction.concat);
   visitor("hidden_tap", prediction.hidden_tap);
   visitor("recycle_tap", prediction.recycle_tap);
+  visitor("chain", prediction.chain);
   visitor("output_norm", prediction.output_norm);
 }
 /// The same for a whole configuration.

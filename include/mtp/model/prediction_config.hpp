@@ -12,6 +12,12 @@ enum class norm_tap {
   post_norm,  ///< the input of the output matrix
 };
 
+/// The hidden states that modules behind the first one read.
+enum class chain_input {
+  previous_output,  ///< what the module in front of it gives
+  target_hidden,    ///< the trunk's, as the first one does
+};
+
 /// The norm between the stream of a depth and the output matrix.
 enum class output_norm_kind {
   per_depth,  ///< one for each depth
@@ -29,6 +35,8 @@ struct prediction_config {
       norm_tap::post_norm;  ///< the trunk's hidden state that heads read; not for parallel
   norm_tap recycle_tap =
       norm_tap::post_norm;  ///< what depth k + 1 reads of depth k: sequential, recurrent
+  chain_input chain = chain_input::previous_output;  ///< what depth k + 1 reads, and whether
+                                                     ///< recycle_tap counts: sequential, recurrent
   output_norm_kind output_norm = output_norm_kind::per_depth;  ///< sequential, recurrent, parallel
 
   /// Whether the head predicts tokens for the model to verify.

@@ -122,9 +122,9 @@ constexpr bool same_modules(prediction_config a, const prediction_config& b) {
 
 /// Copies a model with a sequential or recurrent head to one that drafts further: its module m gets
 /// module m mod M of the M modules of `from`. A head that was trained for one token goes on with
-/// what it gave itself, as DeepSeek-V3's does in released engines; recycle_tap says what that is,
-/// and need not be that of `from`. Drafts are worse there than where the head was trained, and the
-/// text is the same. Bits and rounding as in copy_parameters.
+/// what it gave itself, as DeepSeek-V3's does in released engines; chain and recycle_tap say what
+/// that is, and need not be those of `from`. Drafts are worse there than where the head was
+/// trained, and the text is the same. Bits and rounding as in copy_parameters.
 template <model_config ToConfig, class To, scalar T, model_config FromConfig, class From, scalar F>
 void copy_recycled(language_model<ToConfig, To, T>& to,
                    const language_model<FromConfig, From, F>& from) {
@@ -137,9 +137,10 @@ void copy_recycled(language_model<ToConfig, To, T>& to,
       [] {
         prediction_config head = ToConfig.prediction;
         head.recycle_tap = FromConfig.prediction.recycle_tap;
+        head.chain = FromConfig.prediction.chain;
         return detail::same_modules(head, FromConfig.prediction);
       }(),
-      "copy_recycled: the heads may differ in kind, depth and recycle_tap only");
+      "copy_recycled: the heads may differ in kind, depth, recycle_tap and chain only");
   copy_trunk(to, from);
   const auto& to_modules = to.head_layout().parts;
   const auto& from_modules = from.head_layout().parts;

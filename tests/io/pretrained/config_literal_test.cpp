@@ -58,6 +58,7 @@ CONFIG_AND_SOURCE(largest,
                                   .concat = mtp::concat_order::embedding_first,
                                   .hidden_tap = mtp::norm_tap::pre_norm,
                                   .recycle_tap = mtp::norm_tap::pre_norm,
+                                  .chain = mtp::chain_input::target_hidden,
                                   .output_norm = mtp::output_norm_kind::shared},
                    .tie_word_embeddings = true});
 

@@ -29,6 +29,8 @@ std::string source_of(const Value& value) {
     return "mtp::concat_order::" + text;
   } else if constexpr (std::is_same_v<Value, norm_tap>) {
     return "mtp::norm_tap::" + text;
+  } else if constexpr (std::is_same_v<Value, chain_input>) {
+    return "mtp::chain_input::" + text;
   } else if constexpr (std::is_same_v<Value, output_norm_kind>) {
     return "mtp::output_norm_kind::" + text;
   } else if constexpr (std::is_same_v<Value, rope_scaling_kind>) {
@@ -95,6 +97,7 @@ inline initializer_list initializers(const prediction_config& c) {
       .add("concat", c.concat, usual.concat)
       .add("hidden_tap", c.hidden_tap, usual.hidden_tap)
       .add("recycle_tap", c.recycle_tap, usual.recycle_tap)
+      .add("chain", c.chain, usual.chain)
       .add("output_norm", c.output_norm, usual.output_norm);
 }
 

@@ -18,7 +18,9 @@ namespace mtp::inline MTP_ABI {
 
 /// The stream of depth k at position i is computed from that of depth k - 1 and the true token
 /// t_{i+k}; it predicts t_{i+k+1}. Every depth attends causally over its own stream. Depth k uses
-/// module (k - 1) mod (number of modules): with one module this is the recurrent head.
+/// module (k - 1) mod (number of modules): with one module this is the recurrent head. With
+/// chain_input::target_hidden every depth reads the trunk's hidden state in place of the stream of
+/// depth k - 1, so that no depth rests on another.
 template <model_config Config, class Backend, scalar S>
 struct sequential_head {
   /// Depth of the configuration.
@@ -29,6 +31,9 @@ struct sequential_head {
   static constexpr bool taps_before_norm = Config.prediction.hidden_tap == norm_tap::pre_norm;
   /// Whether depth k + 1 is given the stream of depth k rather than its norm.
   static constexpr bool recycles_before_norm = Config.prediction.recycle_tap == norm_tap::pre_norm;
+
+  /// Whether depth k + 1 is given anything of depth k.
+  static constexpr bool chained = Config.prediction.chain == chain_input::previous_output;
 
   using matrix = matrix_view<S, Backend>;              ///< rows of activations
   using pass_type = model_pass<Config, Backend, S>;    ///< what a pass carries
@@ -138,7 +143,7 @@ struct sequential_head {
       return stack.slice(0, static_cast<index_t>(k) * N, static_cast<index_t>(count) * N);
     };
     const auto input_of = [&](std::size_t k) -> matrix {
-      if (k == 1) {
+      if (k == 1 || !chained) {
         return trunk_type::tapped(stream, rows(a.hidden, 0));
       }
       return recycles_before_norm ? a.depth[k - 2].stream : rows(a.hidden, k - 1);
@@ -169,7 +174,7 @@ struct sequential_head {
       const auto& kept = a.depth[k - 1];
       const parameter& norm = norm_of(at, trunk, k);
       const auto dnormed = rows(a.dhidden, k);
-      const bool carried = k < D;
+      const bool carried = chained && k < D;
       if (carried && !recycles_before_norm) {
         add(context, dnormed, dnormed, a.carry);
       }
@@ -192,16 +197,17 @@ struct sequential_head {
                             input_of(k),
                             k,
                             reaches);
+      if (reaches && (k == 1 || !chained)) {  // what the trunk gets of this depth
+        if constexpr (!taps_before_norm) {
+          add(context, rows(a.dhidden, 0), rows(a.dhidden, 0), a.carry);
+        } else if (chained || k == D) {
+          copy(context, dstream, a.carry);
+        } else {
+          add(context, dstream, dstream, a.carry);
+        }
+      }
     }
-    if (!reaches) {
-      return false;
-    }
-    if constexpr (taps_before_norm) {
-      copy(context, dstream, a.carry);
-    } else {
-      add(context, rows(a.dhidden, 0), rows(a.dhidden, 0), a.carry);
-    }
-    return taps_before_norm;
+    return reaches && taps_before_norm;
   }
 
   /// Drafts the next tokens of sequences.

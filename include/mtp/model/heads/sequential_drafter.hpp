@@ -49,8 +49,8 @@ class sequential_drafter {
     made.logits_ = {arena.template take<accumulate_t<S>>(slots * V), {slots, V}};
     made.predicted_ = {arena.template take<token_t>(slots), dims<1>{slots}};
     made.caches_ = run_caches<block_type>::make(arena, Config.prediction.depth, slots);
-    for (auto& ring : made.rings_) {
-      ring = ring_type::make(arena, slots, limits::ring, C);
+    for (std::size_t k = 0; k < rings; ++k) {
+      made.rings_[k] = ring_type::make(arena, slots, limits::ring, C);
     }
     return made;
   }
@@ -148,6 +148,7 @@ class sequential_drafter {
   using block_type = typename trunk<Config, Backend, S>::block_type;
   using module_type = mtp_module<Config, Backend, S>;
   using limits = row_limits<Config, Backend>;
+  static constexpr std::size_t rings = Head::chained ? D : 1;  // inputs of depths
   using progress_type = draft_progress<Config, Backend, block_type::rewindable>;
 
   progress_type& progress_of(std::size_t k, index_t slot) {
@@ -168,7 +169,7 @@ class sequential_drafter {
     const auto part = [&](const auto& all) { return all.slice(0, 0, list.rows()); };
     const auto& at = model.head_layout().of(k);
     rows.select(context, tasks, list, static_cast<index_t>(k));
-    rings_[k - 1].load(context, list, part(input_), rows.positions);
+    rings_[Head::chained ? k - 1 : 0].load(context, list, part(input_), rows.positions);
     const auto pass = rows.pass(context, model, list.runs());
     const matrix projected = part(projected_);  // [rows, C]
     module_type::combine(pass,
@@ -186,7 +187,7 @@ class sequential_drafter {
                        rows.stream,
                        projected);
     rows.norm(pass, Head::norm_of(model.head_layout(), model.trunk_layout(), k), rows.stream);
-    if (k < D) {
+    if (k < rings) {
       rings_[k].store(
           context, list, Head::recycles_before_norm ? rows.stream : rows.normed, rows.positions);
     }
@@ -201,7 +202,7 @@ class sequential_drafter {
   matrix_view<accumulate_t<S>, Backend> logits_{nullptr, {0, 0}};             // [slots, V]
   vector_view<token_t, Backend> predicted_{nullptr, dims<1>{0}};              // [slots]
   run_caches<block_type> caches_;                                             // one for each depth
-  std::array<ring_type, D> rings_{};                                // what depth k + 1 reads, at k
+  std::array<ring_type, rings> rings_{};                            // what depth k + 1 reads, at k
   std::array<std::array<progress_type, max_slots>, D> progress_{};  // depth k at k - 1
 };
 
