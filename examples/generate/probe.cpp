@@ -59,8 +59,11 @@ std::string name_of(mtp::concat_order order) {
   return std::string(mtp::value_names<mtp::concat_order>::names[static_cast<std::size_t>(order)]);
 }
 
-constexpr mtp::model_config reading(mtp::norm_tap tap, mtp::norm_tap recycle) {
+constexpr mtp::model_config reading(mtp::norm_tap tap,
+                                    mtp::norm_tap recycle,
+                                    mtp::chain_input chain) {
   mtp::model_config config = plain;
+  config.prediction.chain = chain;
   config.prediction.hidden_tap = tap;
   config.prediction.recycle_tap = recycle;
   return config;
@@ -68,9 +71,9 @@ constexpr mtp::model_config reading(mtp::norm_tap tap, mtp::norm_tap recycle) {
 
 /// The text and the acceptance of one reading; `order`: of the halves of the projection in the
 /// files.
-template <mtp::norm_tap Tap, mtp::norm_tap Recycle>
+template <mtp::norm_tap Tap, mtp::norm_tap Recycle, mtp::chain_input Chain>
 outcome measure(const request_type& request, const tokens_type& prompt, mtp::concat_order order) {
-  constexpr mtp::model_config config = reading(Tap, Recycle);
+  constexpr mtp::model_config config = reading(Tap, Recycle, Chain);
   mtp::context<mtp::cpu> context({.threads = request.threads});
   mtp::language_model<config, mtp::cpu, scalar> model(context, mtp::seed{1});
   mtp::io::family_names family = mtp_models::checkpoint_family;
@@ -86,7 +89,7 @@ outcome measure(const request_type& request, const tokens_type& prompt, mtp::con
       mtp::draft_schedule::constant;  // all that the head drafts, whether they pay or not
   const auto& made = generator.generate(prompt, how);
   outcome found{name_of(Tap),
-                name_of(Recycle),
+                Chain == mtp::chain_input::target_hidden ? "the trunk's" : name_of(Recycle),
                 has_modules ? name_of(order) : "-",
                 config == plain && as_family_says,
                 made.tokens,
@@ -104,12 +107,15 @@ int run(const request_type& request) {
   std::vector<outcome> all;
   if constexpr (plain.prediction.drafts() && plain.prediction.kind != mtp::head_kind::parallel) {
     using enum mtp::norm_tap;
+    using enum mtp::chain_input;
     const auto add = [&](mtp::concat_order order) {
-      all.push_back(measure<post_norm, post_norm>(request, prompt, order));
-      all.push_back(measure<pre_norm, pre_norm>(request, prompt, order));
+      all.push_back(measure<post_norm, post_norm, previous_output>(request, prompt, order));
+      all.push_back(measure<pre_norm, pre_norm, previous_output>(request, prompt, order));
       if constexpr (has_modules) {
-        all.push_back(measure<post_norm, pre_norm>(request, prompt, order));
-        all.push_back(measure<pre_norm, post_norm>(request, prompt, order));
+        all.push_back(measure<post_norm, pre_norm, previous_output>(request, prompt, order));
+        all.push_back(measure<pre_norm, post_norm, previous_output>(request, prompt, order));
+        all.push_back(measure<post_norm, post_norm, target_hidden>(request, prompt, order));
+        all.push_back(measure<pre_norm, post_norm, target_hidden>(request, prompt, order));
       }
     };
     add(mtp::concat_order::embedding_first);
@@ -123,7 +129,8 @@ int run(const request_type& request) {
         return a.tokens_per_pass < b.tokens_per_pass;
       });
   std::printf(
-      "| head reads | hands on | halves in files | accepted at depth 1, 2, .. | tokens per pass | "
+      "| a head reads | the next one | halves in files | accepted at depth 1, 2, .. | tokens per "
+      "pass | "
       "|\n");
   std::printf("|---|---|---|---|---|---|\n");
   for (const outcome& each : all) {
