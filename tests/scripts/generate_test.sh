@@ -4,6 +4,8 @@
 set -euo pipefail
 
 cd "${MTP_SOURCE_DIR:?}"
+# shellcheck source-path=SCRIPTDIR source=letters_tokenizer.sh
+source tests/scripts/letters_tokenizer.sh
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 export GENERATE_CACHE=$scratch/cache CMAKE_BUILD_TYPE=Debug
@@ -15,24 +17,7 @@ failure() {
 
 folder="$scratch/a checkpoint"
 cp -r tests/io/pretrained/data/smollm2 "$folder"
-vocab='"<unk>": 0, "<s>": 1, "</s>": 2, "Ġ": 3, "th": 4, "the": 5'
-number=6
-for letter in {a..z}; do
-  vocab+=", \"$letter\": $number"
-  number=$((number + 1))
-done
-special() { echo "{\"id\": $1, \"content\": \"$2\", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, \"special\": true}"; }
-cat >"$folder/tokenizer.json" <<END
-{"version": "1.0", "truncation": null, "padding": null,
- "added_tokens": [$(special 0 "<unk>"), $(special 1 "<s>"), $(special 2 "</s>")],
- "normalizer": null,
- "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
- "post_processor": null,
- "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
- "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-           "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
-           "vocab": {$vocab}, "merges": ["t h", "th e"]}}
-END
+letters_tokenizer >"$folder/tokenizer.json"
 
 # write NAME ARGUMENT...: the text in NAME.out, figures in NAME.err
 write() {
