@@ -96,7 +96,10 @@ class head_training {
       if (step % options_.every == 0 || done >= 1) {
         const mtp::index_t since =
             step % options_.every == 0 ? options_.every : step % options_.every;
-        progress_type now{step, seconds(), step > 0 ? lost / static_cast<double>(since) : 0};
+        progress_type now;
+        now.step = step;
+        now.seconds = seconds();
+        now.loss = step > 0 ? lost / static_cast<double>(since) : 0;
         now.held_out = validate();
         now.best = step == 0 || now.held_out.tokens_per_pass() > best.held_out.tokens_per_pass();
         without_progress = now.best ? 0 : without_progress + 1;

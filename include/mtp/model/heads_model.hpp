@@ -78,7 +78,7 @@ void copy_block(Context& context, const Array& values, const Block& to, const Bl
   });
 }
 
-/// A module's projection (=) the identity of the hidden state, zero of the embedding.
+/// The half of a module's projection that reads the hidden state (=) the identity.
 template <class S, class Backend>
 void project_hidden_state(parameter_array<S, Backend> values,
                           const parameter& projection,
@@ -88,7 +88,7 @@ void project_hidden_state(parameter_array<S, Backend> values,
   const index_t C = projection.outputs;
   const index_t begin = order == concat_order::hidden_first ? 0 : C;
   for (index_t n = 0; n < C; ++n) {
-    for (index_t k = 0; k < 2 * C; ++k) {
+    for (index_t k = begin; k < begin + C; ++k) {
       host[static_cast<std::size_t>(backend_traits<Backend>::template weight_offset<S>(
           n, k, C, 2 * C))] = static_cast<S>(k - begin == n ? 1.0f : 0.0f);
     }
@@ -101,7 +101,8 @@ void project_hidden_state(parameter_array<S, Backend> values,
 
 /// Starts a head from the end of its trunk, which is what a few minutes of training need: every
 /// block is the trunk's last, every norm in front of the output matrix the trunk's, every output
-/// matrix of its own the trunk's, and the projection of a module passes the hidden state on.
+/// matrix of its own the trunk's, and the projection of a module passes the hidden state on; what
+/// it adds of the embedding stays as it is.
 template <model_config Config, class Backend, scalar S>
 void start_from_trunk(context<Backend>& context, language_model<Config, Backend, S>& model) {
   constexpr head_kind kind = Config.prediction.kind;
