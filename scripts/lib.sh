@@ -68,3 +68,26 @@ convert_gguf() {
   fi
   mv "$folder.part" "$folder"
 }
+
+# build_for EXAMPLE TARGET FOLDER SETTINGS OPTION...: builds a program of examples/EXAMPLE for the checkpoint in FOLDER,
+# unless it was built with the same config.json and SETTINGS, a name for the OPTIONs of CMake. $program is its path.
+build_for() {
+  local example=$1 target=$2 folder=$3 settings=$4 key build
+  shift 4
+  [[ -e $folder/config.json ]] || fail "$folder has no config.json"
+  scripts/setup >&2
+  key=$(sha256sum "$folder/config.json" | head -c 16)
+  build=${GENERATE_CACHE:-build/$example}/$key-$settings
+  build_program "$build/log" "examples/$example" "$build" "$target" "-DCHECKPOINT=$folder" "$@"
+  # shellcheck disable=SC2034  # used by those who source this file
+  program=$(realpath "$build/$target")
+}
+
+# absolute FOLDER PATH: a path that was given in FOLDER
+absolute() {
+  if [[ $2 == /* ]]; then
+    echo "$2"
+  else
+    realpath -m --relative-base=/ "$1/$2"
+  fi
+}

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "draft_tokens.hpp"
 #include "end_tokens.hpp"
 #include "mtp/backend/cpu.hpp"
 #include "mtp/decode/generate.hpp"
@@ -106,6 +107,9 @@ int run(const generate_request& request) {
   model_type model(context, mtp::seed{1});
   load(request.folder, model);
   generator_type generator(context, model);
+  if constexpr (config.prediction.drafts()) {
+    generator.set_draft_vocabulary(read_draft_tokens(request.folder));
+  }
   options_type how = options_of(request, tokens);
   how.mode = request.plain ? mtp::decode_mode::plain : mtp::decode_mode::speculative;
   double rate = 0, plain_rate = 0;

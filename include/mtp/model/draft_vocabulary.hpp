@@ -60,11 +60,12 @@ class draft_vocabulary {
   /// vocabulary and tokens that are given twice.
   draft_vocabulary(const model_type& model, std::span<const token_t> tokens, index_t rows)
       : size_(static_cast<index_t>(tokens.size())),
+        tokens_(tokens.begin(), tokens.end()),
         positions_(size_),
         part_(rows * size_),
         whole_(rows * Config.vocab_size) {
-    std::vector<index_t> sorted(tokens.begin(), tokens.end());  // [R]
-    std::sort(sorted.begin(), sorted.end());
+    std::sort(tokens_.begin(), tokens_.end());
+    const std::vector<index_t> sorted(tokens_.begin(), tokens_.end());  // [R]
     check(!sorted.empty(), "draft_vocabulary: expected at least one token");
     check(sorted.front() >= 0 && sorted.back() < Config.vocab_size,
           "draft_vocabulary: expected tokens in [0, ",
@@ -93,6 +94,12 @@ class draft_vocabulary {
 
   /// Tokens.
   index_t size() const { return size_; }
+  /// The tokens, ascending.  [R]
+  std::span<const token_t> tokens() const { return tokens_; }
+  /// Their rows of an output matrix, in that order.  [R, C]
+  weight_view<const S, Backend> rows(const parameter& output) const {
+    return {weights_.at(output.offset).data(), size_, Config.hidden_size};
+  }
 
   /// The logits of rows [J, C] under a part of an output matrix, at most as many as the constructor
   /// was told; they live until the next call.  [J, V]
@@ -100,11 +107,7 @@ class draft_vocabulary {
     const index_t J = rows.extent(0), V = Config.vocab_size;
     const logits_type part(part_.data(), {J, size_});  // [J, R]
     const logits_type whole(whole_.data(), {J, V});    // [J, V]
-    linear_forward(context,
-                   part,
-                   rows,
-                   weight_view<const S, Backend>(
-                       weights_.at(output.offset).data(), size_, Config.hidden_size));
+    linear_forward(context, part, rows, this->rows(output));
     for (index_t j = 0; j < J; ++j) {
       store_rows(context,
                  logits_type(whole_.data() + j * V, {V, 1}),
@@ -145,6 +148,7 @@ class draft_vocabulary {
   }
 
   index_t size_;                                   // R
+  std::vector<token_t> tokens_;                    // ascending  [R]
   buffer<index_t, Backend> positions_;             // of the tokens among all  [R]
   buffer<accumulate_t<S>, Backend> part_;          // [rows, R]
   buffer<accumulate_t<S>, Backend> whole_;         // [rows, V]
