@@ -88,6 +88,6 @@ absolute() {
   if [[ $2 == /* ]]; then
     echo "$2"
   else
-    realpath -m --relative-base=/ "$1/$2"
+    echo "$1/$2"
   fi
 }

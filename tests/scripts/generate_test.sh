@@ -47,6 +47,11 @@ write second "$folder" "the cat sat" --max-tokens 20 --plain || failure "the sec
 log | grep -q "Building CXX" && failure "it was compiled again"
 cmp -s "$scratch/first.out" "$scratch/second.out" || failure "the same command wrote another text"
 
+# A folder's name is one of the caller's place.
+(cd "$scratch" && "$MTP_SOURCE_DIR/scripts/generate" --type f32 --positions 64 "a checkpoint" "the cat sat" \
+  --max-tokens 20 >relative.out 2>relative.err) || failure "a relative path: $(cat "$scratch/relative.err")"
+cmp -s "$scratch/first.out" "$scratch/relative.out" || failure "a relative path gave another text"
+
 write drawn "$folder" "the cat sat" --max-tokens 20 --temperature 1 --seed 3 || failure "a drawn text"
 cmp -s "$scratch/drawn.out" "$scratch/first.out" && failure "temperature 1 drew the most likely tokens"
 write stopped "$folder" "the cat sat" --max-tokens 20 --stop "$(head -c 3 "$scratch/first.out")" || failure "a stop"
