@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "chat_prompt.hpp"
 #include "draft_tokens.hpp"
 #include "end_tokens.hpp"
 #include "mtp/backend/cpu.hpp"
@@ -102,7 +103,8 @@ tokens_type write(generator_type& generator,
 int run(const generate_request& request) {
   const mtp::io::tokenizer tokens = mtp::io::read_tokenizer(request.folder / "tokenizer.json");
   const tokens_type prompt =
-      tokens.encode(request.prompt, {.parse_special = request.parse_special});
+      request.chat ? chat_prompt(request, tokens)
+                   : tokens.encode(request.prompt, {.parse_special = request.parse_special});
   mtp::context<mtp::cpu> context({.threads = request.threads});
   model_type model(context, mtp::seed{1});
   load(request.folder, model);

@@ -24,6 +24,9 @@ struct generate_request {
   bool plain = false;
   bool compare = false;
   bool parse_special = false;
+  bool chat = false;
+  std::string system;
+  std::string values = "{}";
   int threads = 0;
 };
 
@@ -52,6 +55,10 @@ inline generate_request parse_options(CLI::App& app, int argc, char** argv) {
   app.add_flag("--plain", request.plain, "Without drafts: the same text");
   app.add_flag("--compare", request.compare, "Writes with drafts and without, and compares");
   app.add_flag("--special", request.parse_special, "Special tokens of the prompt are tokens");
+  app.add_flag("--chat", request.chat, "The prompt is a message; the answer is written");
+  app.add_option("--system", request.system, "With --chat: the message in front of it");
+  app.add_option("--values", request.values, "With --chat: an object of values for the template")
+      ->capture_default_str();
   app.add_option("--threads", request.threads, "0: all cores")->capture_default_str();
   app.parse(argc, argv);
   return request;

@@ -35,6 +35,15 @@ write gguf_again "$scratch/a model.gguf" "the cat sat" --max-tokens 20 || failur
 cmp -s "$scratch/gguf.out" "$scratch/gguf_again.out" || failure "the same GGUF file wrote another text"
 [[ -z $(find "$scratch"/cache/gguf-* -newer "$scratch/cache/converted") ]] || failure "it was converted again"
 
+# ---- a chat -------------------------------------------------------------------------------------
+# Its template puts a message between <s> and </s>; those of a message itself would be letters, which have no tokens.
+write chat "$scratch/a model.gguf" "the cat" --chat --max-tokens 20 || failure "a chat: $(cat "$scratch/chat.err")"
+write special "$scratch/a model.gguf" "<s>the cat</s>" --special --max-tokens 20 || failure "special tokens"
+cmp -s "$scratch/chat.out" "$scratch/special.out" || failure "the chat wrote $(cat "$scratch/chat.out")"
+write system "$scratch/a model.gguf" "cat" --chat --system "the" --max-tokens 20 || failure "a chat with two messages"
+write special "$scratch/a model.gguf" "<s>the</s><s>cat</s>" --special --max-tokens 20 || failure "special tokens"
+cmp -s "$scratch/system.out" "$scratch/special.out" || failure "the longer chat wrote $(cat "$scratch/system.out")"
+
 # ---- a folder -----------------------------------------------------------------------------------
 
 write first "$folder" "the cat sat" --max-tokens 20 --compare ||
@@ -73,7 +82,11 @@ refused none "has no config.json" "$scratch/nothing" "the"
 refused byte "expected a token for each byte of the text" "$folder" "THE"
 refused option "--max-tokens" "$folder" "the" --max-tokens many
 refused probe "the checkpoint has no head" --probe "$folder" "the"
+refused mark "expected a token for each byte of the text" "$folder" "the </s>" --chat
+refused values "--values" "$folder" "the" --chat --values "{"
 refused empty "the prompt is empty" "$folder" ""
+rm "$folder/tokenizer_config.json"
+refused template "has no chat template" "$folder" "the" --chat
 rm "$folder/tokenizer.json"
 refused tokenizer "tokenizer.json" "$folder" "the"
 ((failures == 0))

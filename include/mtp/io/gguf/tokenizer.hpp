@@ -90,7 +90,7 @@ inline bool is_utf8(std::string_view text) {
 
 }  // namespace detail
 
-/// The token that an entry such as "bos" names: tokenizer.ggml.<name>_token_id. Throws mtp::error
+/// The token of an entry: for "bos" that of tokenizer.ggml.bos_token_id. Throws mtp::error
 /// if it is not below `end`.
 inline std::optional<token_t> gguf_token(const gguf_metadata& from,
                                          std::string_view name,
