@@ -79,6 +79,34 @@ TEST_CASE("the rows of a tree give the tree again, and rows that are none are re
   CHECK(refused("at most 16 rows", parents, ranks));
 }
 
+TEST_CASE("the rows of a tree in the order of their depths are the same rows") {
+  const auto tree = draft_tree::of_widths({2, 2, 1}).by_depth();
+  CHECK(parents_of(tree) == numbers{-1, 0, 0, 1, 1, 2, 2, 3, 4, 5, 6});
+  CHECK(ranks_of(tree) == numbers{0, 0, 1, 0, 1, 0, 1, 0, 0, 0, 0});
+  CHECK(tree.by_depth() == tree);
+  CHECK(tree.width() == 2);
+  const auto paths = draft_tree::of_paths({{2, 0, 1}, {0}, {1, 1}}).by_depth();
+  CHECK(parents_of(paths) == numbers{-1, 0, 0, 0, 1, 3, 4});
+  CHECK(ranks_of(paths) == numbers{0, 2, 0, 1, 0, 1, 1});
+  CHECK(paths.rows_up_to(0) == 1);
+  CHECK(paths.rows_up_to(1) == 4);
+  CHECK(paths.rows_up_to(2) == 6);
+  CHECK(paths.rows_up_to(9) == 7);
+  CHECK(draft_tree{}.by_depth() == draft_tree{});
+  CHECK(draft_tree::by_confidence(5).by_depth() == draft_tree::by_confidence(5));
+}
+
+TEST_CASE("the first branch of a tree goes on with the first child") {
+  for (index_t depth = 0; depth <= 3; ++depth) {
+    CHECK(wide.row_of_first_branch(depth) == depth);
+  }
+  CHECK(wide.row_of_first_branch(4) == -1);
+  CHECK(wide.by_depth().row_of_first_branch(1) == 1);
+  CHECK(wide.by_depth().row_of_first_branch(2) == 4);
+  CHECK(wide.by_depth().row_of_first_branch(3) == 10);
+  CHECK(draft_tree::of_paths({{2}, {0, 0}}).row_of_first_branch(2) == -1);
+}
+
 TEST_CASE("the first rows of a tree are a tree") {
   for (index_t rows = 2; rows <= 16; ++rows) {
     const auto some = wide.first(rows);

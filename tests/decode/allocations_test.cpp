@@ -55,7 +55,8 @@ void check_silent() {
           options.stop_tokens = {};
         }
         if (no_trees<Config, cpu, float> == nullptr && temperature > 0) {
-          options.tree = draft_tree::by_confidence(7);
+          options.tree = drafter_grows_trees<Config, cpu, float> ? draft_tree::of_widths({3, 1})
+                                                                 : draft_tree::by_confidence(7);
         }
         generator.generate(prompt, options);
         const index_t before_streamed = streamed;

@@ -40,7 +40,14 @@ std::vector<generate_options<S, cuda>> some_options() {
   return options;
 }
 
-const draft_tree trees[] = {draft_tree::of_widths({2, 1}), draft_tree::by_confidence(6, 3)};
+/// Two of those that a head takes.
+template <model_config Config, class S>
+draft_tree tree_of(std::size_t i) {
+  const bool grows = drafter_grows_trees<Config, cuda, S>;
+  return i % 2 == 0 ? draft_tree::of_widths({2, 1})
+         : grows    ? draft_tree::of_paths({{1, 2}, {0, 0}, {1, 0}})
+                    : draft_tree::by_confidence(6, 3);
+}
 
 /// Where no draft can be typical, the text is the exact one; where each is, all are accepted.
 template <model_config Config, class S>
@@ -91,7 +98,7 @@ void check_text() {
       const auto logits = logits_of(options);
       const generation<Config.prediction.depth> plain = generator.generate(prompt, options);
       options.mode = decode_mode::speculative;
-      options.tree = trees[expected.size() / 2 % 2];
+      options.tree = tree_of<Config, S>(expected.size() / 2);
       for (int round = 0; round < 2; ++round) {  // recorded, replayed
         const auto& text = generator.generate(prompt, options);
         CHECK(text.tokens == plain.tokens);
@@ -124,6 +131,10 @@ TEST_CASE("trees of parallel drafts give the text of plain decoding") {
 
 TEST_CASE("trees of independent drafts give the text of plain decoding") {
   check_text<short_config(head_kind::independent)>();
+}
+
+TEST_CASE("trees of sequential drafts give the text of plain decoding") {
+  check_text<short_config(head_kind::sequential)>();
 }
 
 TEST_CASE("trees for more rows than keep their bits are refused by name") {

@@ -474,7 +474,9 @@ TEST_CASE("a file with a right checksum and a wrong content is refused and chang
   };
   refused("request.0.draft_tree::of_rows: expected row 1 to have a parent", with_tree({1}, {0}));
   refused("expected as many parents as ranks", with_tree({}, {0}));
-  refused("heads of this kind draft none", with_tree({0, 0}, {0, 1}));
+  refused("expected a tree of at most 2 positions", with_tree({0, 1, 2}, {0, 0, 0}));
+  refused("heads of this kind draft trees depth by depth",
+          with_tensor("request.0.tree_by_confidence", whole_numbers{5, 2}));
   refused("tree_by_confidence: expected 2 numbers",
           with_tensor("request.0.tree_by_confidence", whole_numbers{4}));
   refused("typical: expected 3 numbers, got 2",

@@ -407,6 +407,14 @@ TEST_CASE_TEMPLATE_DEFINE("rows of a tree are chosen from as their paths alone",
       CHECK(positions.view()(r) == count - 1 + depth);
       CHECK(ids.view()(r) == all[at(count - 1 + r)]);
     }
+    // Rows of a stream whose tokens stand two positions further on.
+    guarded<index_t, 1, B> behind(dims<1>{M - 1});
+    guarded<token_t, 1, B> same(dims<1>{M - 1});
+    select_rows(context, behind.view(), same.view(), sequence, -2, 2);
+    for (index_t r = 1; r < M; ++r) {
+      CHECK(behind.view()(r - 1) == positions.view()(r) - 2);
+      CHECK(same.view()(r - 1) == ids.view()(r));
+    }
     CHECK(text.untouched());
   }
 }

@@ -153,6 +153,41 @@ class draft_tree {
     return tree;
   }
 
+  /// The same rows in the order of their depths, those of a depth in the order that they had. A
+  /// dynamic tree is left as it is.
+  constexpr draft_tree by_depth() const {
+    if (dynamic_ || !exists()) {
+      return *this;
+    }
+    draft_tree tree = root();
+    index_t number[max_tree_rows] = {};  // that a row gets
+    for (index_t level = 1; level <= depth(); ++level) {
+      for (index_t r = 1; r < rows(); ++r) {
+        if (depth(r) == level) {
+          number[r] = tree.child(number[parent(r)], rank(r));
+        }
+      }
+    }
+    return tree;
+  }
+  /// How many rows stand at most `deepest` positions behind the first one; not of a dynamic tree.
+  constexpr index_t rows_up_to(index_t deepest) const {
+    index_t count = 0;
+    for (index_t r = 0; r < rows(); ++r) {
+      count += depth(r) <= deepest ? 1 : 0;
+    }
+    return count;
+  }
+  /// The row at a depth of the first branch: from row 0 on, always the first child; -1 where it
+  /// ends before. Not of a dynamic tree.
+  constexpr index_t row_of_first_branch(index_t at_depth) const {
+    index_t row = 0;
+    for (index_t r = 1; r < rows() && depth(row) < at_depth; ++r) {
+      row = parent(r) == row ? r : row;
+    }
+    return depth(row) == at_depth ? row : -1;
+  }
+
   /// Equal shapes.
   friend constexpr bool operator==(const draft_tree&, const draft_tree&) = default;
 

@@ -80,7 +80,7 @@ class batch_generator {
                              Config.vocab_size,
                              Config.max_position_embeddings,
                              Config.prediction.depth,
-                             no_trees<Config, Backend, S>);
+                             refusals_of_trees<Config, Backend, S>);
     cycle_.sequences().check_tree_rows(options.tree.rows());
     const request_number number = next_;
     request& made = requests_[number];
@@ -194,8 +194,10 @@ class batch_generator {
   /// has changed then.
   void restore(snapshot_type snapshot) {
     check(next_ == 0, "batch_generator::restore: requests have been submitted already");
-    detail::check_snapshot(
-        snapshot, Config.vocab_size, Config.max_position_embeddings, no_trees<Config, Backend, S>);
+    detail::check_snapshot(snapshot,
+                           Config.vocab_size,
+                           Config.max_position_embeddings,
+                           refusals_of_trees<Config, Backend, S>);
     for (const auto& each : snapshot.requests) {
       cycle_.sequences().check_tree_rows(each.options.tree.rows());
     }

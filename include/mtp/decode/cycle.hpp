@@ -53,6 +53,7 @@ class decoding_cycle {
     context.reserve(ops_of<Backend>::template best_tokens_workspace<accumulate_t<S>>(
         1, Config.vocab_size, context.threads()));
     tasks_.reserve(static_cast<std::size_t>(slots));
+    tree_tasks_.reserve(static_cast<std::size_t>(slots));
     rows_.reserve(static_cast<std::size_t>(slots));
   }
 
@@ -187,6 +188,7 @@ class decoding_cycle {
   using traits = backend_traits<Backend>;
   using clock = std::chrono::steady_clock;
   static constexpr bool has_trees = no_trees<Config, Backend, S> == nullptr;
+  static constexpr bool grows_trees = has_trees && drafter_grows_trees<Config, Backend, S>;
   static constexpr std::size_t places = static_cast<std::size_t>(traits::cycles_ahead) + 1;
 
   static hidden_states states_of(bool kept) {
@@ -217,16 +219,7 @@ class decoding_cycle {
     auto& context = decoder_.run_context();
     const auto start = clock::now();
     if constexpr (Config.prediction.drafts()) {
-      tasks_.clear();
-      for (const slot_step& step : steps) {
-        if (step.drafts > 0) {
-          tasks_.push_back(task_of(step));
-        }
-      }
-      if (!tasks_.empty()) {
-        decoder_.drafter().draft(context, drafting(), std::span<const draft_task<Backend>>(tasks_));
-      }
-      grow_trees(steps);
+      draft(steps);
     }
     const auto drafted = clock::now();
     rows_.clear();
@@ -261,6 +254,29 @@ class decoding_cycle {
     }
   }
 
+  void draft(std::span<const slot_step> steps) {
+    using tasks_type = std::span<const draft_task<Backend>>;
+    auto& context = decoder_.run_context();
+    tasks_.clear();
+    tree_tasks_.clear();
+    for (const slot_step& step : steps) {
+      if (step.drafts > 0) {
+        (grows_trees && step.tree.exists() ? tree_tasks_ : tasks_).push_back(task_of(step));
+      }
+    }
+    if (!tasks_.empty()) {
+      decoder_.drafter().draft(context, drafting(), tasks_type(tasks_));
+    }
+    if constexpr (grows_trees) {
+      if (!tree_tasks_.empty()) {
+        decoder_.drafter().draft_trees(
+            context, drafting(), tasks_type(tree_tasks_), decoder_.logits());
+      }
+    } else {
+      grow_trees(steps);
+    }
+  }
+
   /// Puts the drafts of trees where their rows are looked up.
   void grow_trees(std::span<const slot_step> steps) {
     if constexpr (has_trees) {
@@ -285,11 +301,15 @@ class decoding_cycle {
       task.candidates = memory_.candidate_tokens(step.slot, step.drafts, width);
       task.candidate_log_probabilities =
           memory_.candidate_log_probabilities(step.slot, step.drafts, width);
+      if constexpr (grows_trees) {
+        task.sequence = sequence_of(step, task.sequence);
+        task.shape = step.tree;
+      }
     }
     return task;
   }
   draft_task<Backend> chain_of(const slot_step& step) {
-    const auto* const mask = masks_.before_choice(step.slot);
+    const auto* const mask = masks_.before_choice(step.slot, grows_trees && step.tree.exists());
     switch (step.chooses) {
       case token_choice::by_rejection:
       case token_choice::by_block_rejection:
@@ -360,7 +380,7 @@ class decoding_cycle {
   std::array<std::vector<slot_step>, places> submitted_steps_;
   std::size_t submitted_ = 0, read_ = 0;
   recorded_cycles<Backend> recorded_;
-  std::vector<draft_task<Backend>> tasks_;
+  std::vector<draft_task<Backend>> tasks_, tree_tasks_;
   std::vector<sequence_rows<Backend>> rows_;
   cycle_seconds seconds_;
 };

@@ -9,6 +9,7 @@
 #include "mtp/core/error.hpp"
 #include "mtp/core/tensor.hpp"
 #include "mtp/core/view.hpp"
+#include "mtp/decode/generate_options.hpp"
 #include "mtp/model/decode_rows.hpp"
 #include "mtp/model/draft_tokens.hpp"
 #include "mtp/model/heads/head.hpp"
@@ -68,6 +69,20 @@ inline constexpr const char* no_trees = [] {
   };
   return drafts ? static_cast<const char*>(nullptr) : "heads of this kind draft none";
 }();
+
+/// Whether the drafter puts the drafts of trees into the sequence itself, depth by depth.
+template <model_config Config, class Backend, scalar S>
+inline constexpr bool drafter_grows_trees = requires {
+  requires head_of<Config, Backend, S>::drafter::grows_trees;
+};
+
+/// Which trees are refused, and why; null where they are not.
+template <model_config Config, class Backend, scalar S>
+inline constexpr tree_refusals refusals_of_trees{
+    no_trees<Config, Backend, S>,
+    drafter_grows_trees<Config, Backend, S>
+        ? "heads of this kind draft trees depth by depth, before they know all candidates"
+        : nullptr};
 
 /// All that a decoder works in: the rows of a pass with their logits, the caches of the trunk, and
 /// what the head keeps.

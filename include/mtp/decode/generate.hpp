@@ -140,7 +140,7 @@ auto generator<Config, Backend, S>::generate(std::span<const token_t> prompt,
                            Config.vocab_size,
                            Config.max_position_embeddings,
                            Config.prediction.depth,
-                           no_trees<Config, Backend, S>);
+                           refusals_of_trees<Config, Backend, S>);
   const auto start = clock::now();
   cycle_.drop();
   progress_.start(

@@ -53,8 +53,8 @@ struct generate_options {
   decode_mode mode = decode_mode::speculative;  ///< a head that drafts nothing decodes plainly
   index_t num_draft_tokens = -1;  ///< drafted in a cycle, up to the model's depth; -1: the depth
   draft_schedule schedule = draft_schedule::constant;  ///< whether it is always as many
-  draft_tree tree{};  ///< several drafts for a position, from heads that draft all positions at
-                      ///< once; none: a chain of drafts. The result is the same, bit for bit
+  draft_tree tree{};  ///< several drafts for a position; of sequential and recurrent heads those of
+                      ///< fixed rows; none: a chain. The result is the same, bit for bit
   /// Changes the text: typical drafts are written in place of the most likely tokens, see
   /// typical_acceptance. None, the default: the text is exact.
   std::optional<typical_acceptance> lossy_acceptance{};
@@ -72,6 +72,12 @@ struct generate_options {
   /// Called with the position of each token and the logits [V] that it was chosen from, in the
   /// backend's memory.
   std::function<void(index_t, vector_view<const accumulate_t<S>, Backend>)> on_logits{};
+};
+
+/// Why trees of drafts are refused; null: they are not.
+struct tree_refusals {
+  const char* all = nullptr;            ///< of any shape
+  const char* by_confidence = nullptr;  ///< those of draft_tree::by_confidence
 };
 
 namespace detail {
@@ -94,14 +100,18 @@ inline void check_tokens(std::span<const token_t> tokens, const char* what, inde
 
 /// Throws mtp::error unless the options' tree goes with the other options and a head of depth D.
 template <class Options>
-void check_draft_tree(const Options& options, index_t D, const char* no_trees) {
+void check_draft_tree(const Options& options, index_t D, const tree_refusals& refusals) {
   const index_t rows = options.tree.rows();
-  check(no_trees == nullptr,
+  check(refusals.all == nullptr,
         "generate: expected drafts without a tree, because ",
-        no_trees,
+        refusals.all,
         ", got a tree of ",
         rows,
         " rows");
+  check(!options.tree.is_dynamic() || refusals.by_confidence == nullptr,
+        "generate: expected a tree of fixed rows, because ",
+        refusals.by_confidence,
+        ", got draft_tree::by_confidence");
   check(options.tree.is_dynamic() || options.tree.depth() <= D,
         "generate: expected a tree of at most ",
         D,
@@ -143,14 +153,14 @@ void check_lossy_acceptance(const Options& options, index_t D) {
 }
 
 /// Throws mtp::error unless a prompt can be continued with the options, by a model with a
-/// vocabulary of V tokens and P positions and a head of depth D; no_trees: why it takes no trees.
+/// vocabulary of V tokens and P positions and a head of depth D; refusals: of trees.
 template <class S, class Backend>
 void check_generation(std::span<const token_t> prompt,
                       const generate_options<S, Backend>& options,
                       index_t V,
                       index_t P,
                       index_t D,
-                      const char* no_trees) {
+                      const tree_refusals& refusals) {
   const auto length = static_cast<index_t>(prompt.size());
   check(length > 0, "generate: the prompt is empty");
   check(
@@ -181,7 +191,7 @@ void check_generation(std::span<const token_t> prompt,
         "generate: with draft_verification::rejection and block the text depends on the number of "
         "drafts, so expected draft_schedule::constant, got draft_schedule::adaptive");
   if (options.tree.exists()) {
-    check_draft_tree(options, D, no_trees);
+    check_draft_tree(options, D, refusals);
   }
   if (options.lossy_acceptance) {
     check_lossy_acceptance(options, D);

@@ -112,13 +112,17 @@ class generation_progress {
     if (count_ >= P) {
       end(end_reason::context);
     }
-    const draft_tree tree = options_->tree.first(P - count_ + 1);  // rows that fit
+    constexpr bool grows = drafter_grows_trees<Config, Backend, S>;
+    const draft_tree tree =
+        (grows ? options_->tree.by_depth() : options_->tree).first(P - count_ + 1);  // what fits
     const index_t n = options_->tree.exists()          ? (std::min)(tree.depth(), D)
                       : options_->num_draft_tokens < 0 ? D
                                                        : options_->num_draft_tokens;
     // Whether there are two tokens follows from the steps, not from how many of them the host has
     // read: under rejection the text depends on the drafts of each cycle.
-    const bool drafts = is_speculative() && least_count_ >= 2 && count_ + n <= P;
+    // Each depth of a tree that grows by depth begins at a confirmed row of its own.
+    const index_t least = grows && tree.exists() ? n + 1 : 2;
+    const bool drafts = is_speculative() && least_count_ >= least && count_ + n <= P;
     ++least_count_;
     slot_step step{slot_, drafts ? n : 0, chooses_, options_->log_probabilities, is_speculative()};
     if (step.drafts > 0) {
@@ -143,7 +147,10 @@ class generation_progress {
     if (step.tree.exists()) {
       ++result_.tree_cycles;
       result_.tree_drafts += step.tree.rows() - 1;
-      result_.other_branches += outcome.row(outcome.accepted) == outcome.accepted ? 0 : 1;
+      const index_t first = step.tree.is_dynamic()
+                                ? outcome.accepted
+                                : step.tree.row_of_first_branch(outcome.accepted);
+      result_.other_branches += outcome.row(outcome.accepted) == first ? 0 : 1;
     }
     for (index_t j = 0; going_ && j <= outcome.accepted; ++j) {
       const index_t row = outcome.row(j);

@@ -54,12 +54,12 @@ inline std::string message_of(const std::exception_ptr& thrown) {
 }
 
 /// Throws mtp::error unless a generator of a model with a vocabulary of V tokens, P positions and a
-/// head of the snapshot's depth can go on from it; no_trees: why it takes no trees.
+/// head of the snapshot's depth can go on from it; refusals: of trees.
 template <class S, class Backend, int Depth>
 void check_snapshot(const generation_snapshot<S, Backend, Depth>& snapshot,
                     index_t V,
                     index_t P,
-                    const char* no_trees) {
+                    const tree_refusals& refusals) {
   check(snapshot.next >= 0,
         "batch_generator::restore: expected a number of the next request, got ",
         snapshot.next);
@@ -73,7 +73,7 @@ void check_snapshot(const generation_snapshot<S, Backend, Depth>& snapshot,
          snapshot.next);
     least = request.number + 1;
     try {
-      check_generation(request.prompt, request.options, V, P, Depth, no_trees);
+      check_generation(request.prompt, request.options, V, P, Depth, refusals);
       check_tokens(request.result.tokens, "generated token", V);
     } catch (const error& e) {
       need(false, e.what());

@@ -25,6 +25,9 @@ class sequence_masks {
       : context_(&context), memory_(&memory), masks_(static_cast<std::size_t>(slots)) {
     for (index_t slot = 0; slot < slots; ++slot) {
       before_choice_.push_back([this, slot](index_t ahead) { send(slot, ahead); });
+      before_row_.push_back([this, slot](index_t row) {
+        send_for_row(memory_->in_tree(memory_->sequence(slot), memory_type::most_rows), row);
+      });
     }
   }
 
@@ -45,9 +48,10 @@ class sequence_masks {
   /// Whether the sequence in a slot has a mask.
   bool has(index_t slot) const { return masks_[static_cast<std::size_t>(slot)].mask != nullptr; }
 
-  /// For draft_task::before_choice; null without a mask.
-  const std::function<void(index_t)>* before_choice(index_t slot) const {
-    return has(slot) ? &before_choice_[static_cast<std::size_t>(slot)] : nullptr;
+  /// For draft_task::before_choice, of a chain or of rows of a tree; null without a mask.
+  const std::function<void(index_t)>* before_choice(index_t slot, bool of_rows) const {
+    const auto& all = of_rows ? before_row_ : before_choice_;
+    return has(slot) ? &all[static_cast<std::size_t>(slot)] : nullptr;
   }
 
   /// Sends what is added to the logits of the token at position count + ahead.
@@ -80,6 +84,7 @@ class sequence_masks {
   memory_type* memory_;
   std::vector<slot_mask> masks_;                             // by slot
   std::vector<std::function<void(index_t)>> before_choice_;  // by slot
+  std::vector<std::function<void(index_t)>> before_row_;     // by slot
   std::vector<float> bias_;                                  // [V], where there is a mask
   std::vector<token_t> text_;                                // of a sequence, where there is a mask
 };

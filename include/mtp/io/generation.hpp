@@ -239,8 +239,10 @@ void load_generation(const std::filesystem::path& path,
     }
   }
   told([&] {
-    mtp::detail::check_snapshot(
-        snapshot, Config.vocab_size, Config.max_position_embeddings, no_trees<Config, Backend, S>);
+    mtp::detail::check_snapshot(snapshot,
+                                Config.vocab_size,
+                                Config.max_position_embeddings,
+                                refusals_of_trees<Config, Backend, S>);
   });
   told([&] { batch.restore(std::move(snapshot)); });
 }

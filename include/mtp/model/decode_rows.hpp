@@ -76,28 +76,23 @@ class decode_rows {
 
   /// Looks up which rows these are: for each run of `list`, rows of the sequence that the element
   /// of `sequences` beside it names; ids become the tokens `ahead` positions further on. A list
-  /// with trees wants memory of its own for places: row r of a tree has place count - 1 + r.
+  /// with trees wants memory of its own for places: row r of a tree has place count - 1 - ahead +
+  /// r.
   template <class Sequences>
   void select(context<Backend>& context,
               const Sequences& sequences,
               const pass_rows& list,
               index_t ahead) const {
     for (std::size_t i = 0; i < list.runs().size(); ++i) {
-      select_rows(context,
-                  list.part(i, positions),
-                  list.part(i, ids),
-                  sequences[i].sequence,
-                  list.range(i).offset,
-                  ahead);
+      const auto look_up = [&](const auto& to, const auto& sequence) {
+        select_rows(
+            context, list.part(i, to), list.part(i, ids), sequence, list.range(i).offset, ahead);
+      };
+      auto by_place = sequences[i].sequence;
+      by_place.tree = {};
+      look_up(positions, list.runs()[i].parents == nullptr ? by_place : sequences[i].sequence);
       if (list.has_trees()) {
-        auto by_place = sequences[i].sequence;
-        by_place.tree = {};
-        select_rows(context,
-                    list.part(i, places),
-                    list.part(i, ids),
-                    by_place,
-                    list.range(i).offset,
-                    ahead);
+        look_up(places, by_place);
       }
     }
   }

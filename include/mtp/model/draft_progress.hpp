@@ -66,6 +66,18 @@ class draft_progress {
     }
   }
 
+  /// The rows to run of depth k for a draft of a tree, all of which rest on confirmed tokens: the
+  /// last of them, at position count - 1 - k, is the first row of the tree.
+  row_range for_tree(const sequence_view<Backend>& sequence, index_t k) {
+    if constexpr (backend_traits<Backend>::is_host_memory) {
+      const index_t count = sequence.state(sequence_count);
+      rewind(count, k + 1);
+      return up_to(count - k, count);
+    } else {
+      return {-Config.prediction.depth - 1 - k, Config.prediction.depth + 1};
+    }
+  }
+
  private:
   index_t valid_ = 0;
   index_t longest_ = 0;  // that valid_ has been since reset

@@ -54,34 +54,48 @@ matrix_view<accumulate_t<S>, Backend> draft_logits(context<Backend>& context,
   }
 }
 
-/// The best tokens of one row of logits, for the position count + ahead of a task's sequence: those
-/// of the largest logits, or, where the sequence has a rule, those that the rule chooses one after
-/// the other, each without those before it, with the noise of that position (Kool, van Hoof and
-/// Welling 2019, arXiv 1903.06059: drawn without replacement). The best one becomes a draft, so
-/// that penalties on the next position see it.  row [1, V] is used up.
+/// Element w of the one row of x, as a list.
+template <class Element, class Backend>
+vector_view<Element, Backend> as_list(const matrix_view<Element, Backend>& x, index_t w) {
+  return {x.data() + w, dims<1>{1}};
+}
+
+/// The best tokens of one row of logits of a task's sequence, with their log-probabilities: those
+/// of the largest logits, or, where the sequence has a rule, those that the rule chooses for
+/// choose_tokens' offset `at` one after the other, each without those before it, with the noise of
+/// that position (Kool, van Hoof and Welling 2019, arXiv 1903.06059: drawn without replacement).
+/// tokens, log_probabilities [1, W]; row [1, V] is used up.
+template <class A, class Backend>
+void choose_candidates(context<Backend>& context,
+                       const draft_task<Backend>& task,
+                       matrix_view<token_t, Backend> tokens,
+                       matrix_view<double, Backend> log_probabilities,
+                       matrix_view<A, Backend> row,
+                       index_t at) {
+  if (!task.sequence.rule.exists()) {
+    best_tokens(context, tokens, log_probabilities, row);
+  } else {
+    if (task.before_choice != nullptr) {
+      (*task.before_choice)(at);
+    }
+    for (index_t w = 0; w < tokens.extent(1); ++w) {
+      choose_tokens(context, as_list(tokens, w), row, task.sequence, at);
+      token_log_probabilities(context, as_list(log_probabilities, w), row, as_list(tokens, w));
+      exclude_tokens(context, row, as_list(tokens, w));
+    }
+  }
+}
+
+/// The candidates of the position count + ahead. The best one becomes a draft, so that penalties on
+/// the next position see it.  row [1, V] is used up.
 template <class A, class Backend>
 void draft_candidates(context<Backend>& context,
                       const draft_task<Backend>& task,
                       matrix_view<A, Backend> row,
                       index_t ahead) {
-  const auto tokens = task.candidates.slice(0, ahead, 1);                              // [1, W]
-  const auto log_probabilities = task.candidate_log_probabilities.slice(0, ahead, 1);  // [1, W]
-  const auto as_list = [](const auto& x, index_t w) {
-    return vector_view<typename std::remove_cvref_t<decltype(x)>::element_type, Backend>(
-        x.data() + w, dims<1>{1});
-  };
-  if (!task.sequence.rule.exists()) {
-    best_tokens(context, tokens, log_probabilities, row);
-  } else {
-    if (task.before_choice != nullptr) {
-      (*task.before_choice)(ahead);
-    }
-    for (index_t w = 0; w < tokens.extent(1); ++w) {
-      choose_tokens(context, as_list(tokens, w), row, task.sequence, ahead);
-      token_log_probabilities(context, as_list(log_probabilities, w), row, as_list(tokens, w));
-      exclude_tokens(context, row, as_list(tokens, w));
-    }
-  }
+  const auto tokens = task.candidates.slice(0, ahead, 1);  // [1, W]
+  choose_candidates(
+      context, task, tokens, task.candidate_log_probabilities.slice(0, ahead, 1), row, ahead);
   append_drafts(context, task.sequence, as_list(tokens, 0), ahead);
 }
 

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "mtp/core/cache_view.hpp"
+#include "mtp/core/draft_tree.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/core/scalar.hpp"
 #include "mtp/core/view.hpp"
@@ -39,8 +40,9 @@ template <class Backend>
 struct draft_task {
   sequence_view<Backend> sequence;  ///< whose
   index_t depth = 0;                ///< how many, at least 1
-  /// Where there is one, called before the rule chooses the token at position count + ahead: what
-  /// stands in front of it is in the sequence's memory, and the rule's bias may be changed.
+  /// Where there is one, called before the rule chooses the token at position count + ahead, or,
+  /// with a shape, the one behind row `ahead` of the tree: what stands in front of it is in the
+  /// sequence's memory, and the rule's bias may be changed.
   const std::function<void(index_t ahead)>* before_choice = nullptr;
   /// Where the weights go that drafts are drawn from, if they are to be verified by rejection, see
   /// reject_drafts; none: drafts are chosen as the model's tokens are.  [depth, V]
@@ -50,6 +52,8 @@ struct draft_task {
   /// their probabilities, see grow_tree; none: a chain.  [depth, W]
   matrix_view<token_t, Backend> candidates{nullptr, dims<2>{0, 0}};
   matrix_view<double, Backend> candidate_log_probabilities{nullptr, dims<2>{0, 0}};  ///< of these
+  draft_tree
+      shape{};  ///< of the tree, for drafters that put its drafts into the sequence themselves
 
   /// Whether a tree is drafted.
   bool drafts_tree() const { return candidates.data() != nullptr; }

@@ -91,8 +91,8 @@ MTP_HOST_DEVICE index_t depth_in_tree(const Parents& parents, index_t r) {
 
 /// positions[m] = count + offset + m,  ids[m] = tokens[positions[m] + ahead]        m < M
 ///
-/// Where the sequence has a tree, row m is row offset + 1 + m of it, and positions[m] = count - 1 +
-/// its depth; ids as above, by place.
+/// Where the sequence has a tree, row m is row offset + ahead + 1 + m of it, and positions[m] =
+/// count - 1 - ahead + its depth; ids as above, by place.
 ///
 /// positions, ids [M]; count is the number of confirmed tokens. A row whose position is negative or
 /// whose token lies outside the capacity gets id 0; operations that know positions leave out rows
@@ -109,13 +109,14 @@ void select_rows(context<Backend>& context,
   detail::check_rows("select_rows", "ids", ids);
   detail::check_rows("select_rows", "positions", positions);
   check(!sequence.tree.exists() ||
-            (offset >= -1 && offset + 1 + positions.extent(0) <= sequence.tree.parents.extent(0)),
+            (offset + ahead >= -1 &&
+             offset + ahead + 1 + positions.extent(0) <= sequence.tree.parents.extent(0)),
         "select_rows: expected rows of a tree of ",
         sequence.tree.parents.extent(0),
         ", got ",
         positions.extent(0),
         " from row ",
-        offset + 1,
+        offset + ahead + 1,
         " on");
   MTP_DISPATCH(select_rows, context, positions, ids, sequence, offset, ahead);
 }

@@ -18,10 +18,11 @@ struct cpu_sequence_ops {
                           index_t ahead) {
     for (index_t m = 0; m < positions.extent(0); ++m) {
       const index_t position = sequence.state(sequence_count) + offset + m, at = position + ahead;
-      positions(m) = sequence.tree.exists()
-                         ? sequence.state(sequence_count) - 1 +
-                               detail::depth_in_tree(sequence.tree.parents.data(), offset + 1 + m)
-                         : position;
+      positions(m) =
+          sequence.tree.exists()
+              ? sequence.state(sequence_count) - 1 - ahead +
+                    detail::depth_in_tree(sequence.tree.parents.data(), offset + ahead + 1 + m)
+              : position;
       ids(m) = position >= 0 && at >= 0 && at < sequence.tokens.extent(0) ? sequence.tokens(at)
                                                                           : token_t{0};
     }

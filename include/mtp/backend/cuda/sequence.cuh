@@ -29,9 +29,10 @@ __global__ void __launch_bounds__(Block)
   const index_t m = static_cast<index_t>(blockIdx.x) * Block + threadIdx.x;
   if (m < M) {
     const index_t position = state[sequence_count] + offset + m, at = position + ahead;
-    positions[m] = parents == nullptr ? position
-                                      : state[sequence_count] - 1 +
-                                            mtp::detail::depth_in_tree(parents, offset + 1 + m);
+    positions[m] = parents == nullptr
+                       ? position
+                       : state[sequence_count] - 1 - ahead +
+                             mtp::detail::depth_in_tree(parents, offset + ahead + 1 + m);
     ids[m] = position >= 0 && at >= 0 && at < capacity ? tokens[at] : token_t{0};
   }
 }

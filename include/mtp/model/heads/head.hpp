@@ -73,7 +73,9 @@ concept drafts_if_asked =
 /// - `drafter`: for decoding the sequences of `slots` slots, with make(arena, slots),
 ///   workspace(slots, threads), reset, rewind, keep and copy_slot; where the kind drafts, also with
 ///   ring, advance and draft, as independent.hpp has them. draft leaves the choice of tokens to
-///   draft_tokens, which follows the rule of each sequence.
+///   draft_tokens, which follows the rule of each sequence. With `takes_trees`, draft_tokens finds
+///   the candidates of trees; with `grows_trees` as well, trees are drafted by draft_trees, as
+///   sequential_drafter.hpp has it.
 template <class Head, model_config Config, class Backend, class S>
 concept prediction_head = detail::reads_normed_rows<Head, Config, Backend, S> &&
     detail::drafts_if_asked<Head, Config, Backend, S> &&
