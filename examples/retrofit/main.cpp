@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -37,25 +38,39 @@ using model_type = mtp::language_model<config, mtp::cpu, scalar>;
 using small_type = mtp::language_model<mtp::heads_config(config), mtp::cpu, float>;
 using training_type = head_training<mtp::heads_config(config)>;
 
-/// The texts in a random order, tokenized, with an end token behind each; at most `request.tokens`.
+/// Parts of a document of about `bytes`, which end at the ends of lines where there are any.
+void add_pieces(std::vector<std::string>& pieces, std::string_view document, std::size_t bytes) {
+  while (!document.empty()) {
+    const std::size_t end = document.find('\n', (std::min)(bytes, document.size()) - 1);
+    const bool far = end == std::string_view::npos || end > 2 * bytes;
+    const std::size_t size = far ? (std::min)(2 * bytes, document.size()) : end + 1;
+    pieces.emplace_back(document.substr(0, size));
+    document.remove_prefix(size);
+  }
+}
+
+/// Pieces of the texts in a random order, tokenized, with an end token behind each; at most
+/// `request.tokens`. Pieces, because one long document could be all of a short run.
 std::vector<mtp::token_t> read_texts(const retrofit_request& request,
                                      const mtp::io::tokenizer& tokenizer) {
-  std::vector<std::string> documents;
+  constexpr std::size_t piece_bytes = 8192;
+  std::vector<std::string> pieces;
   for (const auto& path : request.texts) {
     const corpus read = load_corpus(path);
+    const std::string_view all(reinterpret_cast<const char*>(read.bytes.data()), read.bytes.size());
     for (std::size_t i = 0; i < read.document_starts.size(); ++i) {
-      const auto begin = read.bytes.begin() + read.document_starts[i];
+      const auto begin = static_cast<std::size_t>(read.document_starts[i]);
       const auto end = i + 1 < read.document_starts.size()
-                           ? read.bytes.begin() + read.document_starts[i + 1]
-                           : read.bytes.end();
-      documents.emplace_back(begin, end);
+                           ? static_cast<std::size_t>(read.document_starts[i + 1])
+                           : all.size();
+      add_pieces(pieces, all.substr(begin, end - begin), piece_bytes);
     }
   }
   const auto ends = end_tokens(request.folder);
   std::vector<mtp::token_t> tokens;
-  for (const std::size_t i : shuffled(documents.size(), request.seed, 0)) {
+  for (const std::size_t i : shuffled(pieces.size(), request.seed, 0)) {
     if (static_cast<long>(tokens.size()) >= request.tokens) break;
-    const auto more = tokenizer.encode(documents[i]);
+    const auto more = tokenizer.encode(pieces[i]);
     tokens.insert(tokens.end(), more.begin(), more.end());
     if (!ends.empty()) tokens.push_back(ends.front());
   }

@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <doctest/doctest.h>
@@ -139,6 +140,18 @@ TEST_CASE("a file with any byte changed is refused") {
     }
     put(path, good);
   }
+}
+
+TEST_CASE("blocks in another order are refused, each with its own checksum") {
+  const scratch_directory scratch;
+  const auto path = written(scratch, 3);
+  std::string swapped = content(path);
+  std::swap_ranges(
+      swapped.begin() + data, swapped.begin() + data + 24, swapped.begin() + data + 24);
+  std::swap_ranges(
+      swapped.begin() + table, swapped.begin() + table + 16, swapped.begin() + table + 16);
+  put(path, swapped);
+  CHECK(contains(refusal_of(path), "is damaged in block 0"));
 }
 
 TEST_CASE("a file that is cut or too long is refused") {

@@ -2,6 +2,7 @@
 #include "mtp/loss/heads_loss.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <doctest/doctest.h>
 #include <span>
@@ -236,6 +237,43 @@ TEST_CASE("drafts are compared with what the trunk chooses, along the chain") {
   CHECK(sum.total == doctest::Approx(report.total));
   CHECK(sum.depths[2].chained == 2 * chained[2]);
   CHECK(sum.tokens_per_pass() == doctest::Approx(tokens));
+}
+
+TEST_CASE("each depth is pulled towards the trunk's distribution of the token that it drafts") {
+  constexpr auto config = tiny_config(head_kind::sequential, 2);
+  alone<config> tested(random_batch(config, B, T, 9));
+  heads_loss<config, cpu, double> loss(tested.subject.context, B, T, nullptr, true);
+  tested.options.distils = true;
+  const auto logits = tested.subject.logits(tested.batch);  // each [N, V]
+  const auto softmax = [&](std::size_t k, index_t n) {
+    std::vector<double> p(logits[k].begin() + n * config.vocab_size,
+                          logits[k].begin() + (n + 1) * config.vocab_size);
+    double sum = 0;
+    for (double& value : p) sum += value = std::exp(value);
+    for (double& value : p) value /= sum;
+    return p;
+  };
+  const auto report = tested.losses(loss);
+  for (index_t k = 1; k <= 2; ++k) {
+    double overlap = 0, divergence = 0;
+    index_t count = 0;
+    for (index_t n = 0; n < B * T; ++n) {
+      if (n % T + k >= T) continue;  // the trunk has no row there
+      ++count;
+      const auto p = softmax(0, n + k), q = softmax(static_cast<std::size_t>(k), n);
+      for (std::size_t v = 0; v < p.size(); ++v) {
+        overlap += std::min(p[v], q[v]);
+        divergence += p[v] * std::log(p[v] / q[v]);
+      }
+    }
+    const auto& depth = report.depths[static_cast<std::size_t>(k)];
+    const double share = tested.options.shares[static_cast<std::size_t>(k)];
+    const auto rows = static_cast<double>(count);
+    CHECK(depth.scored == count);
+    CHECK(depth.overlap == doctest::Approx(overlap / rows));
+    CHECK(depth.loss ==
+          doctest::Approx(share * divergence / rows + (1 - share) * (1 - overlap / rows)));
+  }
 }
 
 TEST_CASE("what a head alone cannot be trained with is refused") {
