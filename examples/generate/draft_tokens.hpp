@@ -10,7 +10,7 @@
 #include "mtp/core/error.hpp"
 #include "mtp/core/scalar.hpp"
 #include "mtp/io/file.hpp"
-#include "mtp/io/pretrained/json_file.hpp"
+#include "mtp/io/json_file.hpp"
 
 namespace example {
 

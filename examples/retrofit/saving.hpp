@@ -10,9 +10,9 @@
 #include "generate/draft_tokens.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/io/file.hpp"
+#include "mtp/io/json_file.hpp"
 #include "mtp/io/pretrained/check_config.hpp"
 #include "mtp/io/pretrained/families.hpp"
-#include "mtp/io/pretrained/json_file.hpp"
 #include "mtp/io/pretrained/save.hpp"
 
 namespace example {

@@ -125,15 +125,16 @@ TEST_CASE("an index that is not one is refused") {
     put(scratch / index_name, text);
     check_says(refused(scratch.path()), part);
   };
-  refuses("", "is not valid JSON");
+  refuses("", "not valid JSON");
   refuses("[]", "expected an object, got array");
   refuses("{}", "expected an object \"weight_map\"");
   refuses(R"({"weight_map": []})", "expected an object \"weight_map\"");
   refuses(R"({"weight_map": {}})", "expected an object \"weight_map\"");
   refuses(R"({"weight_map": {"a": "x.safetensors", "a": "y.safetensors"}})", "duplicate key 'a'");
-  refuses(R"({"weight_map": {"a": "x.safetensors"}} rest)", "is not valid JSON");
+  refuses(R"({"weight_map": {"a": "x.safetensors"}} rest)", "not valid JSON");
   refuses(R"({"weight_map": {"a": "x.safetensors"}})" + std::string(1, '\0') + "x", "a NUL byte");
-  refuses("{\"x\": " + std::string(100, '[') + std::string(100, ']') + "}", "more than 32 levels");
+  refuses("{\"x\": " + std::string(100, '[') + std::string(100, ']') + "}",
+          "nesting of less than 32");
   refuses(index_of(R"("a": "gone.safetensors")"), "missing file: gone.safetensors");
 }
 

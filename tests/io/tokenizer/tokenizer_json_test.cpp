@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "io/scratch.hpp"
+#include "mtp/io/strict_json.hpp"
 #include "mtp/io/tokenizer/save_tokenizer.hpp"
-#include "mtp/io/tokenizer/strict_json.hpp"
 #include "mtp/io/tokenizer/tokenizer_files.hpp"
 #include "support/places.hpp"
 

@@ -12,9 +12,9 @@
 #include <system_error>
 
 #include "mtp/core/error.hpp"
+#include "mtp/io/json_file.hpp"
 #include "mtp/io/pretrained/config_object.hpp"
 #include "mtp/io/pretrained/families.hpp"
-#include "mtp/io/pretrained/json_file.hpp"
 #include "mtp/model/config_fields.hpp"
 #include "mtp/model/model_config.hpp"
 

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "mtp/core/error.hpp"
-#include "mtp/io/pretrained/json_file.hpp"
+#include "mtp/io/json_file.hpp"
 #include "mtp/io/safetensors_reader.hpp"
 
 namespace mtp::inline MTP_ABI::io {

@@ -14,7 +14,7 @@
 
 #include "mtp/core/error.hpp"
 #include "mtp/core/scalar.hpp"
-#include "mtp/io/pretrained/json_file.hpp"
+#include "mtp/io/json_file.hpp"
 #include "mtp/io/tokenizer/chat/chat_text.hpp"
 #include "mtp/io/tokenizer/chat/evaluator.hpp"
 #include "mtp/io/tokenizer/chat/parser.hpp"

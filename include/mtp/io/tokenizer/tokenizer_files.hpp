@@ -15,7 +15,8 @@
 #include <vector>
 
 #include "mtp/core/error.hpp"
-#include "mtp/io/tokenizer/strict_json.hpp"
+#include "mtp/io/strict_json.hpp"
+#include "mtp/io/tokenizer/json_place.hpp"
 #include "mtp/io/tokenizer/tokenizer.hpp"
 #include "mtp/io/tokenizer/tokenizer_json.hpp"
 #include "mtp/io/tokenizer/vocabulary.hpp"

@@ -14,8 +14,9 @@
 
 #include "mtp/core/error.hpp"
 #include "mtp/io/file.hpp"
+#include "mtp/io/strict_json.hpp"
+#include "mtp/io/tokenizer/json_place.hpp"
 #include "mtp/io/tokenizer/known_patterns.hpp"
-#include "mtp/io/tokenizer/strict_json.hpp"
 #include "mtp/io/tokenizer/tokenizer.hpp"
 #include "mtp/io/tokenizer/vocabulary.hpp"
 
