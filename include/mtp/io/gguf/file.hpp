@@ -257,7 +257,7 @@ inline void gguf_file::read(const gguf_tensor& tensor,
   std::vector<float> values;
   while (count > 0) {
     const index_t before = first % row.block;  // elements of the first block that are not wanted
-    const index_t some = (std::min)(most - before, count);
+    const index_t some = (std::min)(most, count);
     const index_t blocks = ceil_div(before + some, row.block);
     bytes.resize(static_cast<std::size_t>(blocks * row.bytes));
     values.resize(static_cast<std::size_t>(blocks * row.block));

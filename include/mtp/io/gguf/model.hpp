@@ -139,6 +139,10 @@ class gguf_model_reader {
     to.vocab_size = count("vocab_size", static_cast<int>(table->shape[0]));
     to.hidden_size = needed("embedding_length");
     to.num_hidden_layers = needed("block_count");
+    // Otherwise a list of names would be made that no file has.
+    supports(to.num_hidden_layers <= static_cast<index_t>(file_.tensors().size()),
+             "block_count",
+             "the file has fewer tensors than blocks");
     to.max_position_embeddings = needed("context_length");
     to.rms_norm_eps = positive("attention.layer_norm_rms_epsilon", 0);
     to.feed_forward.intermediate_size = needed("feed_forward_length");
