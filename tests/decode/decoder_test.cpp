@@ -155,6 +155,10 @@ TEST_CASE("a step refuses wrong numbers of tokens and changes nothing") {
                    [&] { r.sequence.hidden_of(std::vector<token_t>(65, 0)); }));
   CHECK(fails_with("decoder::hidden_of: expected 1 to 64 tokens, got 0",
                    [&] { r.sequence.hidden_of({}); }));
+  const std::vector<token_t> some(33, 0);
+  const std::vector<std::span<const token_t>> two{some, some};  // the decoder has one slot
+  CHECK(fails_with("decoder: expected 1 to 64 tokens in at most 1 slots, got 66 in 2",
+                   [&] { r.sequence.hidden_of_pieces(two); }));
   CHECK(r.sequence.length() == 40);
   CHECK(same_bits(cached(r.sequence), caches));
   CHECK(same_bits(r.next(), r.fresh(41)));

@@ -128,7 +128,7 @@ void check_company() {
   constexpr int P = Config.max_position_embeddings;
   subject<B, S, Config> of;
   std::vector<token_list> texts;
-  for (const index_t length : {2, 67, 5, P, 64, 65, 3}) {
+  for (const index_t length : {2, 67, 5, 9, 3, 30, 30, P, 64, 65, 3}) {
     texts.push_back(some_tokens(std::min<index_t>(length, P), Config.vocab_size, texts.size() + 9));
   }
   std::vector<scored_sequence> alone;
@@ -136,10 +136,11 @@ void check_company() {
     scorer<Config, B, S> scorer(of.run_context, of.model, 3);
     alone.push_back(scorer.score(text));
   }
-  scorer<Config, B, S> scorer(of.run_context, of.model, 3);
+  scorer<Config, B, S> one_by_one(of.run_context, of.model, 3),
+      together(of.run_context, of.model, 3, 4);
   sequence_list list(texts.begin(), texts.end());
-  for (int round = 0; round < 2; ++round) {
-    const auto& scored = scorer.score(list);
+  for (int round = 0; round < 4; ++round) {
+    const auto& scored = (round < 2 ? one_by_one : together).score(list);
     REQUIRE(scored.size() == texts.size());
     double sum = 0, counted = 0;
     for (std::size_t n = 0; n < texts.size(); ++n) {
@@ -157,6 +158,27 @@ void check_company() {
     std::reverse(alone.begin(), alone.end());
     std::reverse(texts.begin(), texts.end());  // moves no token
   }
+  // Hidden states are those of single sequences, and lie where a shared pass has them.
+  const auto hidden_of = [&](auto& scorer, index_t* shared) {
+    std::vector<S> all;
+    const S* first = nullptr;
+    scorer.score(
+        list, {.on_hidden = [&](const hidden_piece<S, B>& piece) {
+          first = first == nullptr ? piece.normed.data() : first;
+          *shared += piece.normed.data() == first ? 0 : 1;
+          for (const auto& rows : {piece.normed, piece.stream}) {
+            const std::size_t at = all.size();
+            all.resize(at + static_cast<std::size_t>(rows.count()));
+            backend_traits<B>::download(
+                of.run_context, all.data() + at, rows.data(), (all.size() - at) * sizeof(S));
+          }
+        }});
+    return all;
+  };
+  index_t none_shared = 0, shared = 0;
+  CHECK(same_bits(hidden_of(together, &shared), hidden_of(one_by_one, &none_shared)));
+  CHECK(shared > 0);
+  CHECK(none_shared == 0);
 }
 
 /// Hidden states that a scorer hands out.

@@ -23,6 +23,16 @@ class cached_lengths {
   /// Positions of the one in a slot. Throws mtp::error for a slot that is not there.
   index_t length(index_t slot) const { return lengths_[number(slot)].length; }
 
+  /// Throws mtp::error unless M more positions fit behind those of a slot into P.
+  void check_room(index_t slot, index_t M, index_t P) const {
+    check(M <= P - length(slot),
+          "decoder: ",
+          M,
+          " tokens at position ",
+          length(slot),
+          " do not fit into max_position_embeddings ",
+          P);
+  }
   /// A new sequence.
   void reset(index_t slot) { lengths_[number(slot)] = {}; }
   /// What slot `to` holds (=) what slot `from` does.

@@ -206,14 +206,14 @@ class decoder {
           max_logit_rows,
           " tokens, got ",
           M);
-    return logits_of(run_tokens(tokens, states, row_output::logits).normed);
+    return logits_of(run_tokens(pieces_type(&tokens, 1), states, row_output::logits).normed);
   }
 
   /// Runs the trunk over a piece of a prompt of at most max_step_rows tokens of slot 0, without
   /// logits. Throws as step.
   void prefill(std::span<const token_t> tokens, hidden_states states) {
     check_piece("decoder::prefill", tokens);
-    run_tokens(tokens, states, row_output::none);
+    run_tokens(pieces_type(&tokens, 1), states, row_output::none);
   }
 
   /// What the trunk makes of rows, before the output matrix.
@@ -226,7 +226,12 @@ class decoder {
   /// hidden states, which live until the next step. A drafting head keeps none. Throws as step.
   hidden_rows hidden_of(std::span<const token_t> tokens) {
     check_piece("decoder::hidden_of", tokens);
-    const rows_type rows = run_tokens(tokens, hidden_states::dropped, row_output::logits);
+    return hidden_of_pieces(pieces_type(&tokens, 1));
+  }
+  /// The same for pieces of the sequences in slots 0, 1, .., of at most max_step_rows tokens in
+  /// all: their rows stand one behind the other.
+  hidden_rows hidden_of_pieces(std::span<const std::span<const token_t>> pieces) {
+    const rows_type rows = run_tokens(pieces, hidden_states::dropped, row_output::logits);
     return {rows.stream, rows.normed};
   }
 
@@ -278,6 +283,7 @@ class decoder {
  private:
   using memory = decoder_memory<Config, Backend, S>;
   using rows_type = typename memory::rows_type;
+  using pieces_type = std::span<const std::span<const token_t>>;  // by slot, from slot 0 on
 
   static index_t checked(index_t slots) {
     check(slots >= 1 && slots <= possible_slots,
@@ -299,26 +305,47 @@ class decoder {
   }
 
   /// The rows of tokens that the host gives, behind those that are cached, through the trunk.
-  rows_type run_tokens(std::span<const token_t> tokens, hidden_states states, row_output output) {
-    const auto M = static_cast<index_t>(tokens.size());
-    const rows_type rows = place(tokens);
+  rows_type run_tokens(pieces_type pieces, hidden_states states, row_output output) {
     pass_rows list;
-    list.add(0, {0, M});
+    for (std::size_t i = 0; i < pieces.size(); ++i) {
+      list.add(static_cast<index_t>(i), {0, static_cast<index_t>(pieces[i].size())});
+    }
+    check(list.rows() >= 1 && list.rows() <= max_step_rows &&
+              static_cast<index_t>(pieces.size()) <= slots(),
+          "decoder: expected 1 to ",
+          max_step_rows,
+          " tokens in at most ",
+          slots(),
+          " slots, got ",
+          list.rows(),
+          " in ",
+          pieces.size());
+    for (const row_run& piece : list.runs()) {
+      check_place(piece.slot, pieces[static_cast<std::size_t>(piece.slot)]);
+    }
+    const auto rows = memory_.rows.first(list.rows());
+    using traits = backend_traits<Backend>;
+    for (std::size_t i = 0, row = 0; i < pieces.size(); row += pieces[i++].size()) {
+      for (std::size_t m = 0; m < pieces[i].size(); ++m) {
+        host_positions_[row + m] = length(static_cast<index_t>(i)) + static_cast<index_t>(m);
+      }
+      traits::upload(
+          *context_, rows.ids.data() + row, pieces[i].data(), pieces[i].size() * sizeof(token_t));
+    }
+    traits::upload(*context_,
+                   rows.positions.data(),
+                   host_positions_.data(),
+                   static_cast<std::size_t>(list.rows()) * sizeof(index_t));
     run(rows, list, states, output);
-    lengths_.set("decoder", 0, length() + M);
+    for (const row_run& piece : list.runs()) {
+      lengths_.set("decoder", piece.slot, length(piece.slot) + piece.rows);
+    }
     return rows;
   }
 
-  /// Rows for tokens that the host gives, at the positions behind those that are cached.
-  rows_type place(std::span<const token_t> tokens) {
-    const auto M = static_cast<index_t>(tokens.size());
-    check(M <= Config.max_position_embeddings - length(),
-          "decoder: ",
-          M,
-          " tokens at position ",
-          length(),
-          " do not fit into max_position_embeddings ",
-          Config.max_position_embeddings);
+  /// Throws mtp::error unless tokens fit behind those that are cached in a slot.
+  void check_place(index_t slot, std::span<const token_t> tokens) const {
+    lengths_.check_room(slot, static_cast<index_t>(tokens.size()), Config.max_position_embeddings);
     for (std::size_t m = 0; m < tokens.size(); ++m) {
       check(tokens[m] >= 0 && tokens[m] < Config.vocab_size,
             "decoder: token ",
@@ -328,14 +355,7 @@ class decoder {
             " does not lie in [0, ",
             Config.vocab_size,
             ")");
-      host_positions_[m] = length() + static_cast<index_t>(m);
     }
-    const auto rows = memory_.rows.first(M);
-    using traits = backend_traits<Backend>;
-    traits::upload(*context_, rows.ids.data(), tokens.data(), tokens.size() * sizeof(token_t));
-    traits::upload(
-        *context_, rows.positions.data(), host_positions_.data(), tokens.size() * sizeof(index_t));
-    return rows;
   }
 
   logits_type logits_of(matrix normed) {

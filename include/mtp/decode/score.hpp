@@ -23,7 +23,8 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// Scores sequences with a model, those of a list one after the other:
+/// Scores sequences with a model, those of a list one after the other, or, with several slots,
+/// short ones that follow each other in the list in one pass of the trunk:
 ///
 ///     log_probabilities[i] = log p(t[i] | t[0] .. t[i - 1])    i = 1 .. T - 1
 ///     perplexity           = exp(-mean of these)
@@ -61,8 +62,8 @@ class scorer {
       (index_t{1} << 24) / (Config.vocab_size * index_t{sizeof(logit_type)}), 1, step_rows);
 
   /// Bytes of the backend's memory that a scorer takes, with `best` best tokens for each position.
-  static constexpr index_t memory_bytes(index_t best) {
-    return decoder_type::memory_bytes() + own_bytes(best);
+  static constexpr index_t memory_bytes(index_t best, index_t slots = 1) {
+    return decoder_type::memory_bytes(slots) + own_bytes(best);
   }
   /// The most bytes of workspace that its operations need.
   static constexpr index_t workspace_bytes(index_t threads) {
@@ -72,20 +73,23 @@ class scorer {
                            logit_rows, Config.vocab_size, threads)});
   }
 
-  /// `best`: likeliest tokens that are given for each position. Context and model must outlive the
-  /// scorer. Throws mtp::error unless `best` lies in [0, V], and where memory is used up.
-  scorer(context<Backend>& context, const model_type& model, index_t best = 0)
-      : decoder_(context, model), storage_(checked_bytes(best)), memory_([&] {
+  /// `best`: likeliest tokens that are given for each position. `slots`: sequences that share a
+  /// pass at most, as long as they have step_rows rows in all; each slot has caches of its own.
+  /// Context and model must outlive the scorer. Throws mtp::error unless `best` lies in [0, V], for
+  /// a number of slots that decoder refuses, and where memory is used up.
+  scorer(context<Backend>& context, const model_type& model, index_t best = 0, index_t slots = 1)
+      : decoder_(context, model, slots), storage_(checked_bytes(best)), memory_([&] {
           arena whole(storage_.data(), storage_.count());
           return memory::make(whole, best);
         }()) {
     context.reserve(workspace_bytes(context.threads()));
+    pieces_.reserve(static_cast<std::size_t>(slots));
   }
 
   /// Refuses temporaries, which would not outlive the scorer.
   template <class Context, class Model>
   requires(detail::temporary<Context, context<Backend>> || detail::temporary<Model, model_type>)
-      scorer(Context&&, Model&&, index_t = 0)
+      scorer(Context&&, Model&&, index_t = 0, index_t = 1)
       : scorer(detail::refused<context<Backend>&>(), detail::refused<const model_type&>()) {
     static_assert(detail::never<Context>,
                   "scorer: the context and the model must outlive the scorer, so they need names");
@@ -102,8 +106,14 @@ class scorer {
     const detail::turn working(at_work_, "score: called from a callback of the same scorer");
     detail::check_scoring(sequences, options, Config.vocab_size, P);
     results_.resize(sequences.size());
-    for (std::size_t n = 0; n < sequences.size(); ++n) {
-      score_one(static_cast<index_t>(n), sequences[n], options, results_[n]);
+    for (std::size_t n = 0; n < sequences.size();) {
+      const std::size_t together = fitting(sequences.subspan(n), options);
+      if (together > 1) {
+        score_together(n, sequences.subspan(n, together), options);
+      } else {
+        score_one(static_cast<index_t>(n), sequences[n], options, results_[n]);
+      }
+      n += (std::max<std::size_t>)(together, 1);
     }
     return results_;
   }
@@ -180,6 +190,9 @@ class scorer {
       score_window({number, first, known, end}, tokens, options, result);
       known = end;
     }
+    add_up(result);
+  }
+  static void add_up(scored_sequence& result) {
     result.sum = detail::in_default_environment([&] {
       double sum = 0;
       for (std::size_t i = 1; i < result.log_probabilities.size(); ++i) {
@@ -187,6 +200,64 @@ class scorer {
       }
       return sum;
     });
+  }
+
+  /// Rows that a sequence of one window has: the last token's is wanted for its hidden states.
+  static index_t rows_of(std::span<const token_t> tokens, const options_type& options) {
+    return static_cast<index_t>(tokens.size()) - (options.on_hidden ? 0 : 1);
+  }
+  /// How many sequences of a list, from the first on, fit into one pass.
+  std::size_t fitting(std::span<const std::span<const token_t>> sequences,
+                      const options_type& options) const {
+    const auto most = (std::min)(sequences.size(), static_cast<std::size_t>(decoder_.slots()));
+    std::size_t count = 0;
+    for (index_t rows = 0; count < most; ++count) {
+      rows += rows_of(sequences[count], options);
+      if (rows > (std::min)(step_rows, P)) {
+        break;
+      }
+    }
+    return count;
+  }
+  /// Scores sequences that fit into one pass; `first` is the number of the first one.
+  void score_together(std::size_t first,
+                      std::span<const std::span<const token_t>> sequences,
+                      const options_type& options) {
+    pieces_.clear();
+    for (std::size_t i = 0; i < sequences.size(); ++i) {
+      const auto count = static_cast<std::size_t>(rows_of(sequences[i], options));
+      begin(results_[first + i], static_cast<index_t>(sequences[i].size()));
+      decoder_.reset(static_cast<index_t>(i));
+      pieces_.push_back(sequences[i].first(count));
+    }
+    const auto all = decoder_.hidden_of_pieces(pieces_);
+    index_t row = 0;
+    for (std::size_t i = 0; i < sequences.size(); ++i) {
+      const auto count = static_cast<index_t>(pieces_[i].size());
+      const auto normed = all.normed.slice(0, row, count);
+      if (options.on_hidden) {
+        options.on_hidden(
+            {static_cast<index_t>(first + i), 0, normed, all.stream.slice(0, row, count)});
+      }
+      score_behind(normed, 0, sequences[i], results_[first + i]);
+      add_up(results_[first + i]);
+      row += count;
+    }
+  }
+
+  /// What rows [M, C], of which the first is that of token `from`, give the tokens behind them.
+  void score_behind(matrix_view<S, Backend> rows,
+                    index_t from,
+                    std::span<const token_t> tokens,
+                    scored_sequence& result) {
+    const index_t last = (std::min)(from + rows.extent(0), static_cast<index_t>(tokens.size()) - 1);
+    for (index_t m = from; m < last; m += logit_rows) {
+      const index_t M = (std::min)(logit_rows, last - m);
+      score_rows(rows.slice(0, m - from, M),
+                 tokens.subspan(static_cast<std::size_t>(m + 1), static_cast<std::size_t>(M)),
+                 result,
+                 static_cast<std::size_t>(m + 1));
+    }
   }
 
   /// Tokens [first, end) of a sequence, of which those before `known` stood in a window before.
@@ -217,14 +288,11 @@ class scorer {
                              rows.normed.slice(0, seen, count - seen),
                              rows.stream.slice(0, seen, count - seen)});
         }
-        const index_t last = (std::min)(at + count, w.end - 1);
-        for (index_t m = (std::max)(scored, at); m < last; m += logit_rows) {
-          const index_t M = (std::min)(logit_rows, last - m);
-          score_rows(rows.normed.slice(0, m - at, M),
-                     tokens.subspan(static_cast<std::size_t>(m + 1), static_cast<std::size_t>(M)),
-                     result,
-                     static_cast<std::size_t>(m + 1));
-        }
+        const index_t from = (std::max)(scored, at);
+        score_behind(rows.normed.slice(0, from - at, at + count - from),
+                     from,
+                     tokens.first(static_cast<std::size_t>(w.end)),
+                     result);
       }
       at += count;
     }
@@ -270,6 +338,8 @@ class scorer {
   buffer<std::byte, Backend> storage_;
   memory memory_;
   std::vector<scored_sequence> results_;
+  std::vector<std::span<const token_t>>
+      pieces_;  // of a pass over several; room for one in each slot
   bool at_work_ = false;
 };
 
