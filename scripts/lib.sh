@@ -43,33 +43,14 @@ floor_of() {
   esac
 }
 
-# build_for PROGRAM FOLDER SETTINGS OPTION...: builds the program examples/PROGRAM for the checkpoint in FOLDER, unless
-# it was built with the same config.json and SETTINGS, a name for the OPTIONs of CMake. $program is its path.
-build_for() {
-  local name=$1 folder=$2 settings=$3 key build log
-  shift 3
-  [[ -e $folder/config.json ]] || fail "$folder has no config.json"
-  scripts/setup >&2
-  key=$(sha256sum "$folder/config.json" | head -c 16)
-  build=${GENERATE_CACHE:-build/$name}/$key-$settings
-  log=$build/log
-  mkdir -p "$build"
-  if ! {
-    cmake -S "examples/$name" -B "$build" -G Ninja "-DCHECKPOINT=$folder" "$@" &&
-      cmake --build "$build" --target "$name"
-  } >"$log" 2>&1; then
+# build_program LOG SOURCE FOLDER TARGET OPTION...: configures the project SOURCE in FOLDER and builds a program of it;
+# if that fails, ends with the last lines of LOG
+build_program() {
+  local log=$1 source=$2 folder=$3 target=$4
+  shift 4
+  mkdir -p "$folder"
+  if ! { cmake -S "$source" -B "$folder" -G Ninja "$@" && cmake --build "$folder" --target "$target"; } >"$log" 2>&1; then
     tail -n 30 "$log" >&2
-    fail "the program for $folder was not built"
-  fi
-  # shellcheck disable=SC2034  # used by those who source this file
-  program=$(realpath "$build/$name")
-}
-
-# absolute FOLDER PATH: a path that was given in FOLDER
-absolute() {
-  if [[ $2 == /* ]]; then
-    echo "$2"
-  else
-    realpath -m --relative-base=/ "$1/$2"
+    fail "the program $target was not built"
   fi
 }
