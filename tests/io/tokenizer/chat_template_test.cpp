@@ -1,8 +1,10 @@
 #include "mtp/io/tokenizer/chat_template.hpp"
 
 #include <cstddef>
+#include <cstdint>
 #include <doctest/doctest.h>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -282,6 +284,10 @@ TEST_CASE("roles that could be marks and names that are taken are refused") {
   chat_options options;
   options.more = {{"messages", 1}};
   CHECK(contains(refusal([&] { source.render({}, options); }), "the name messages is taken"));
+  options.more = {{"most", std::uint64_t{1} << 63},
+                  {"least", std::numeric_limits<std::int64_t>::min()}};
+  CHECK(chat_template("{{ most }} {{ least }}").render({}, options).bytes() ==
+        "9.223372036854776e+18 -9223372036854775808");
   options.more = nlohmann::ordered_json::array();
   CHECK(contains(refusal([&] { source.render({}, options); }), "expected an object of more names"));
 }
@@ -314,6 +320,8 @@ TEST_CASE("a folder's template is read with the texts of its tokens") {
   std::filesystem::remove(scratch / "chat_template.jinja");
   put(scratch / "tokenizer_config.json",
       R"({"chat_template": [{"name": "tool_use", "template": "b"}]})");
+  CHECK(contains(refusal(text), "expected a text, or a list with a default"));
+  put(scratch / "tokenizer_config.json", R"({"chat_template": [{"name": 1, "template": "b"}, 2]})");
   CHECK(contains(refusal(text), "expected a text, or a list with a default"));
   put(scratch / "tokenizer_config.json", R"({"bos_token": 1, "chat_template": "a"})");
   CHECK(contains(refusal(text), "bos_token: expected a text"));

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -35,6 +36,7 @@ inline jinja::value outside_value(const nlohmann::ordered_json& json, int depth 
   check(depth < max_json_depth, "chat_template: more than ", max_json_depth, " levels");
   if (json.is_string()) return chat_text(json.get<std::string>(), true);
   if (json.is_boolean()) return json.get<bool>();
+  if (json.is_number_unsigned() && json.get<std::uint64_t>() >> 63 != 0) return json.get<double>();
   if (json.is_number_integer()) return json.get<std::int64_t>();
   if (json.is_number()) return json.get<double>();
   if (json.is_array()) {
@@ -136,8 +138,8 @@ inline std::optional<chat_template> read_chat_template(const std::filesystem::pa
   const nlohmann::json* source = &*found;
   if (source->is_array()) {  // several with names
     for (const auto& each : *found) {
-      const bool is_default = each.is_object() && each.value("name", "") == "default";
-      if (is_default && each.contains("template")) source = &each.at("template");
+      const bool has_both = each.is_object() && each.contains("name") && each.contains("template");
+      if (has_both && each.at("name") == "default") source = &each.at("template");
     }
   }
   check(source->is_string(), where, ": chat_template: expected a text, or a list with a default");
