@@ -21,18 +21,9 @@ constexpr int P = 96, V = 19;
 constexpr auto sequential = spoken_config(head_kind::sequential, 3, P);
 constexpr auto parallel = spoken_config(head_kind::parallel, 3, P);
 
-/// A model whose head is often near what the model says.
 template <model_config Config>
-struct writer {
-  cpu_context context{{.threads = 2}};
-  language_model<Config, cpu> model{context, seed{1}};
-  mtp::generator<Config, cpu> generator{context, model};
-
-  explicit writer(double head_noise = 0.5) {
-    make_perfect(model);
-    add_noise(model, 0.4);
-    add_head_noise(model, head_noise, 50);
-  }
+struct writer : noisy_writer<Config> {
+  explicit writer(double head_noise = 0.5) : noisy_writer<Config>(0.4, head_noise) {}
 };
 
 const tokens_type usual_prompt = random_tokens(11, V, 4);

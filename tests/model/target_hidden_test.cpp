@@ -152,19 +152,6 @@ constexpr model_config decoding_config(bool flipped) {
   return config;
 }
 
-template <model_config Config>
-struct writer {
-  cpu_context context{{.threads = 2}};
-  language_model<Config, cpu> model{context, seed{1}};
-  mtp::generator<Config, cpu> generator{context, model};
-
-  writer() {
-    make_perfect(model);
-    add_noise(model, 0.1);
-    add_head_noise(model, 0.3, 50);
-  }
-};
-
 }  // namespace
 
 TEST_CASE("loss and gradients of modules that read the trunk are those of plain loops") {
@@ -226,7 +213,7 @@ TEST_CASE("drafts of modules that read the trunk are those of plain loops") {
 }
 
 TEST_CASE("modules that read the trunk draft, and the text is that of plain decoding") {
-  const auto check = []<model_config Config>(writer<Config>& w) {
+  const auto check = []<model_config Config>(noisy_writer<Config>& w) {
     const tokens_type prompt = random_tokens(7, 19, 3);
     for (const double temperature : {0.0, 1.0}) {
       generate_options<float, cpu> options{.max_new_tokens = 90,
@@ -253,14 +240,14 @@ TEST_CASE("modules that read the trunk draft, and the text is that of plain deco
       }
     }
   };
-  writer<decoding_config(false)> first;
+  noisy_writer<decoding_config(false)> first(0.1, 0.3);
   check(first);
-  writer<decoding_config(true)> second;
+  noisy_writer<decoding_config(true)> second(0.1, 0.3);
   check(second);
 }
 
 TEST_CASE("caches of modules that read the trunk are those of a fresh prompt") {
-  writer<decoding_config(false)> w;
+  noisy_writer<decoding_config(false)> w(0.1, 0.3);
   const tokens_type prompt = random_tokens(12, 19, 3);
   generate_options<float, cpu> options{.max_new_tokens = 80};
   std::vector<bool> drafted;

@@ -201,6 +201,21 @@ std::vector<token_t> make_perfect(language_model<Config, cpu, S>& model) {
   return next;
 }
 
+/// A model in which some drafts are accepted: a perfect one with noise in all parameters, and more in
+/// those of the head.
+template <model_config Config>
+struct noisy_writer {
+  cpu_context context{{.threads = 2}};
+  language_model<Config, cpu> model{context, seed{1}};
+  mtp::generator<Config, cpu> generator{context, model};
+
+  noisy_writer(double noise, double head_noise) {
+    make_perfect(model);
+    add_noise(model, noise);
+    add_head_noise(model, head_noise, 50);
+  }
+};
+
 /// What one call of generate gave.
 template <class S, int Depth>
 struct transcript {
