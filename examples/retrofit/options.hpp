@@ -19,7 +19,7 @@ struct retrofit_request {
   long vocabulary = 8192;
   double minutes = 30;
   long steps = 0;
-  double rate = 5e-4;
+  double rate = 1.5e-3;
   double weight_decay = 0.01;
   double beta = 0.8;
   std::string loss = "distillation";

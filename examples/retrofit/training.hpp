@@ -26,7 +26,7 @@ struct training_options {
   mtp::index_t batch = 4;
   double minutes = 0;      // 0: no limit
   mtp::index_t steps = 0;  // 0: no limit
-  double rate = 5e-4;
+  double rate = 1.5e-3;
   double weight_decay = 0.01;
   double beta = 0.8;
   bool distils = true;
