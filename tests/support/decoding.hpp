@@ -201,8 +201,8 @@ std::vector<token_t> make_perfect(language_model<Config, cpu, S>& model) {
   return next;
 }
 
-/// A model in which some drafts are accepted: a perfect one with noise in all parameters, and more in
-/// those of the head.
+/// A model in which some drafts are accepted: a perfect one with noise in all parameters, and more
+/// in those of the head.
 template <model_config Config>
 struct noisy_writer {
   cpu_context context{{.threads = 2}};
