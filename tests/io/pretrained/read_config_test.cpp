@@ -338,6 +338,10 @@ TEST_CASE("a configuration is written so that it is read again") {
   glm.attention.post_norm = true;
   glm.feed_forward.post_norm = true;
   CHECK(round(glm, mtp::io::glm4_names) == glm);
+  // Numbers are as short as in other programs' files.
+  const json written = mtp::io::config_json(expected, mtp::io::llama_names, "float32");
+  CHECK(written.at("rms_norm_eps").dump() == "1e-05");
+  CHECK(written.at("rope_theta").dump() == "50000.0");
   const mtp::model_config& plain = expected;
   auto qwen2 = expected, qwen3 = expected, scaled = expected;
   qwen2.attention.qkv_bias = true;

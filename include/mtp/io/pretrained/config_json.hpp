@@ -1,6 +1,8 @@
 // A configuration as the config.json that other programs read.
 #pragma once
 
+#include <array>
+#include <charconv>
 #include <cstddef>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -17,7 +19,11 @@ namespace detail {
 
 /// A float as the shortest decimal number that reads back to it, so that files have 1e-05.
 inline double shortest(float value) {
-  return nlohmann::json::parse(nlohmann::json(value).dump()).get<double>();
+  std::array<char, 32> digits;
+  const char* const end = std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr;
+  double read = 0;
+  std::from_chars(digits.data(), end, read);
+  return read;
 }
 
 inline nlohmann::json rope_json(const attention_config& attention) {
