@@ -13,9 +13,9 @@ using options_type = generate_options<float, host_memory>;
 
 std::string refusal(const std::vector<token_t>& prompt,
                     const options_type& options,
-                    const char* no_trees = nullptr) {
+                    const tree_refusals& refusals = {}) {
   try {
-    mtp::detail::check_generation(std::span<const token_t>(prompt), options, 10, 3, 2, no_trees);
+    mtp::detail::check_generation(std::span<const token_t>(prompt), options, 10, 3, 2, refusals);
     return {};
   } catch (const error& problem) {
     return problem.what();

@@ -24,7 +24,7 @@ namespace mtp::fuzz::folder_harness {
 /// A configuration that was accepted is one of a model.
 inline void check_config(const std::string& text) {
   accepted([&] {
-    const nlohmann::json json = io::detail::parse_object(text, "here");
+    const nlohmann::json json = io::detail::parse_object(text, "here: ");
     const model_config config = io::config_from({json, "here"}).config;
     const attention_config& attention = config.attention;
     promise(config.vocab_size > 0 && config.hidden_size > 0 && config.num_hidden_layers > 0 &&

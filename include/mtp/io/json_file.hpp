@@ -37,12 +37,9 @@ inline std::string read_small_file(const std::filesystem::path& path) {
 }  // namespace detail
 
 /// The object in a JSON file. Throws mtp::error for a file that cannot be read or is larger than
-/// 64 MB, and for a text that is not one object or that parse_strictly refuses.
+/// 64 MB, and for a text that parse_object refuses.
 inline nlohmann::json read_json(const std::filesystem::path& path) {
-  const std::string where = "mtp::io: '" + path.string() + "': ";
-  nlohmann::json object = detail::parse_strictly(detail::read_small_file(path), where);
-  check(object.is_object(), where, "expected an object, got ", object.type_name());
-  return object;
+  return detail::parse_object(detail::read_small_file(path), "mtp::io: '" + path.string() + "': ");
 }
 
 }  // namespace mtp::inline MTP_ABI::io
