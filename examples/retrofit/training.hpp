@@ -22,7 +22,7 @@
 
 namespace example {
 
-struct training_options {
+struct head_training_options {
   mtp::index_t batch = 4;
   double minutes = 0;      // 0: no limit
   mtp::index_t steps = 0;  // 0: no limit
@@ -38,7 +38,7 @@ struct training_options {
 
 /// What a validation found.
 template <int Depth>
-struct progress {
+struct head_progress {
   mtp::index_t step = 0;
   double seconds = 0;                 // since training began
   double loss = 0;                    // of the steps since the last validation
@@ -54,7 +54,7 @@ class head_training {
   using model_type = mtp::language_model<Config, mtp::cpu, float>;
   using vocabulary_type = mtp::draft_vocabulary<Config, mtp::cpu, float>;
   using loss_type = mtp::heads_loss<Config, mtp::cpu, float>;
-  using progress_type = progress<depth>;
+  using progress_type = head_progress<depth>;
 
   /// The vocabulary may be null: all tokens. Everything that is passed must outlive the object.
   head_training(mtp::context<mtp::cpu>& context,
@@ -62,7 +62,7 @@ class head_training {
                 const windows& text,
                 std::span<const mtp::bf16> states,
                 vocabulary_type* vocabulary,
-                const training_options& options)
+                const head_training_options& options)
       : context_(context),
         model_(model),
         text_(text),
@@ -232,7 +232,7 @@ class head_training {
   model_type& model_;
   const windows& text_;
   std::span<const mtp::bf16> states_;
-  training_options options_;
+  head_training_options options_;
   loss_type loss_;
   mtp::adamw<Config, mtp::cpu, float> optimizer_;
   mtp::buffer<float, mtp::cpu> gradients_;

@@ -122,7 +122,7 @@ TEST_CASE("a trained model gets a head that it accepts drafts of, and writes the
     how.max_new_tokens = 60;
     how.sampling.temperature = temperature;
     const auto sum = compare(generator, std::span<const tokens_type>(prompts), how);
-    CAPTURE(text_of(sum));
+    CAPTURE(example::text_of(sum));
     CHECK(sum.identical);
     CHECK(sum.tokens == 4 * 60);
     CHECK(sum.tokens_per_pass() > 1.1);

@@ -613,6 +613,7 @@ constexpr model_config other_meaning = [] {
   other.attention.num_key_value_heads = 4;
   other.attention.head_dim = 2;
   other.attention.rope_theta = 1e6f;
+  other.attention.partial_rotary_factor = 1;
   other.rms_norm_eps = 1e-6f;
   other.attention.qk_norm = false;
   other.prediction.concat = concat_order::hidden_first;
@@ -632,6 +633,7 @@ TEST_CASE("load_parameters lists the fields that give the parameters another mea
                                  "config.num_key_value_heads: expected 4, got 2",
                                  "config.head_dim: expected 2, got 4",
                                  "config.rope_theta: expected ",
+                                 "config.partial_rotary_factor: expected 1, got 0.5",
                                  "config.rms_norm_eps: expected ",
                                  "config.concat: expected hidden_first, got embedding_first",
                                  "config.hidden_tap: expected post_norm, got pre_norm",

@@ -31,7 +31,7 @@ std::string refused(const std::string& source) {
   return refusal([&] { made(source); });
 }
 
-#define CHECK_REFUSED(source, part)                                    \
+#define CHECK_TEMPLATE_REFUSED(source, part)                           \
   do {                                                                 \
     const std::string text_ = refused(source);                         \
     CHECK_MESSAGE(contains(text_, part), "the text is '", text_, "'"); \
@@ -86,96 +86,100 @@ TEST_CASE("chats are those of Python's Jinja") {
 // ---- what Jinja has and this does not -----------------------------------------------------------
 
 TEST_CASE("what a template lacks here is refused by its name and line") {
-  CHECK_REFUSED("a\n{% macro f(x) %}{% endmacro %}", "line 2: {% macro %} is not supported");
-  CHECK_REFUSED("{% include 'x' %}", "{% include %} is not supported");
-  CHECK_REFUSED("{% raw %}{% endraw %}", "{% raw %} is not supported");
-  CHECK_REFUSED("{{ 2 ** 3 }}", "the operator ** is not supported");
-  CHECK_REFUSED("{{ 1 < 2 < 3 }}", "chains of comparisons are not supported");
-  CHECK_REFUSED("{% for x in [] recursive %}{% endfor %}", "recursive loops are not supported");
-  CHECK_REFUSED("\n\n{{ [1]|sum }}", "line 3: the filter 'sum' is not supported");
-  CHECK_REFUSED("{{ 1 is prime }}", "the test 'prime' is not supported");
-  CHECK_REFUSED("{{ 'a'.zfill(3) }}", "has no supported method 'zfill'");
-  CHECK_REFUSED("{{ strftime_now('%d') }}", "the function 'strftime_now' is not supported");
-  CHECK_REFUSED("{{ 'x'|tojson(sort_keys=true) }}", "the argument sort_keys is not supported");
-  CHECK_REFUSED("{{ '\\101' }}", "octal escapes are not supported");
-  CHECK_REFUSED("{{ '\xc3\xa4'|upper }}", "for ASCII alone");
-  CHECK_REFUSED("{{ {'a': 1} }}", "expected a text or a number to write, got a mapping");
-  CHECK_REFUSED("{{ 'a'(1) }}", "only functions with a name can be called");
+  CHECK_TEMPLATE_REFUSED("a\n{% macro f(x) %}{% endmacro %}",
+                         "line 2: {% macro %} is not supported");
+  CHECK_TEMPLATE_REFUSED("{% include 'x' %}", "{% include %} is not supported");
+  CHECK_TEMPLATE_REFUSED("{% raw %}{% endraw %}", "{% raw %} is not supported");
+  CHECK_TEMPLATE_REFUSED("{{ 2 ** 3 }}", "the operator ** is not supported");
+  CHECK_TEMPLATE_REFUSED("{{ 1 < 2 < 3 }}", "chains of comparisons are not supported");
+  CHECK_TEMPLATE_REFUSED("{% for x in [] recursive %}{% endfor %}",
+                         "recursive loops are not supported");
+  CHECK_TEMPLATE_REFUSED("\n\n{{ [1]|sum }}", "line 3: the filter 'sum' is not supported");
+  CHECK_TEMPLATE_REFUSED("{{ 1 is prime }}", "the test 'prime' is not supported");
+  CHECK_TEMPLATE_REFUSED("{{ 'a'.zfill(3) }}", "has no supported method 'zfill'");
+  CHECK_TEMPLATE_REFUSED("{{ strftime_now('%d') }}",
+                         "the function 'strftime_now' is not supported");
+  CHECK_TEMPLATE_REFUSED("{{ 'x'|tojson(sort_keys=true) }}",
+                         "the argument sort_keys is not supported");
+  CHECK_TEMPLATE_REFUSED("{{ '\\101' }}", "octal escapes are not supported");
+  CHECK_TEMPLATE_REFUSED("{{ '\xc3\xa4'|upper }}", "for ASCII alone");
+  CHECK_TEMPLATE_REFUSED("{{ {'a': 1} }}", "expected a text or a number to write, got a mapping");
+  CHECK_TEMPLATE_REFUSED("{{ 'a'(1) }}", "only functions with a name can be called");
 }
 
 TEST_CASE("what is no template is refused with its line") {
-  CHECK_REFUSED("a\n{% if true %}", "expected {% endif %}, got the end of the template");
-  CHECK_REFUSED("{% endif %}", "{% endif %} is not supported");
-  CHECK_REFUSED("{% for x [] %}{% endfor %}", "expected 'in', got '['");
-  CHECK_REFUSED("{{ 1", "expected '}}', got the end of the template");
-  CHECK_REFUSED("{{ 1 %}", "'}' closes nothing");
-  CHECK_REFUSED("{{ (1 }}", "'}' closes nothing");
-  CHECK_REFUSED("{{ }}", "expected an expression, got the end of the tag");
-  CHECK_REFUSED("{{ 1) }}", "')' closes nothing");
-  CHECK_REFUSED("{{ 'a }}", "a text that begins on line 1 has no end");
-  CHECK_REFUSED("{# a", "a comment has no end");
-  CHECK_REFUSED("{{ ? }}", "expected an expression, got '?'");
-  CHECK_REFUSED("{{ 1 2 }}", "expected '}}', got '2'");
-  CHECK_REFUSED("{{ '\\ud800' }}", "is no character");
-  CHECK_REFUSED("{{ '\\xg0' }}", "expected 2 digits");
-  CHECK_REFUSED("{{ 99999999999999999999 }}", "at most 18 digits");
-  CHECK_REFUSED("{{ 1e5 }}", "expected a number");
-  CHECK_REFUSED("{{ a[] }}", "expected an index");
-  CHECK_REFUSED("{% break %}", "stands outside of a loop");
-  CHECK_REFUSED("{% set a, b %}", "expected '='");
-  CHECK_REFUSED("{{ f(a=1, 2) }}", "stands behind one with a name");
-  CHECK_REFUSED("{{ " + std::string(1000, '(') + std::string(1000, ')') + " }}",
-                "nesting of at most 100");
-  CHECK_REFUSED("{{ " + std::string(1000, '-') + "1 }}", "nesting of at most 100");
+  CHECK_TEMPLATE_REFUSED("a\n{% if true %}", "expected {% endif %}, got the end of the template");
+  CHECK_TEMPLATE_REFUSED("{% endif %}", "{% endif %} is not supported");
+  CHECK_TEMPLATE_REFUSED("{% for x [] %}{% endfor %}", "expected 'in', got '['");
+  CHECK_TEMPLATE_REFUSED("{{ 1", "expected '}}', got the end of the template");
+  CHECK_TEMPLATE_REFUSED("{{ 1 %}", "'}' closes nothing");
+  CHECK_TEMPLATE_REFUSED("{{ (1 }}", "'}' closes nothing");
+  CHECK_TEMPLATE_REFUSED("{{ }}", "expected an expression, got the end of the tag");
+  CHECK_TEMPLATE_REFUSED("{{ 1) }}", "')' closes nothing");
+  CHECK_TEMPLATE_REFUSED("{{ 'a }}", "a text that begins on line 1 has no end");
+  CHECK_TEMPLATE_REFUSED("{# a", "a comment has no end");
+  CHECK_TEMPLATE_REFUSED("{{ ? }}", "expected an expression, got '?'");
+  CHECK_TEMPLATE_REFUSED("{{ 1 2 }}", "expected '}}', got '2'");
+  CHECK_TEMPLATE_REFUSED("{{ '\\ud800' }}", "is no character");
+  CHECK_TEMPLATE_REFUSED("{{ '\\xg0' }}", "expected 2 digits");
+  CHECK_TEMPLATE_REFUSED("{{ 99999999999999999999 }}", "at most 18 digits");
+  CHECK_TEMPLATE_REFUSED("{{ 1e5 }}", "expected a number");
+  CHECK_TEMPLATE_REFUSED("{{ a[] }}", "expected an index");
+  CHECK_TEMPLATE_REFUSED("{% break %}", "stands outside of a loop");
+  CHECK_TEMPLATE_REFUSED("{% set a, b %}", "expected '='");
+  CHECK_TEMPLATE_REFUSED("{{ f(a=1, 2) }}", "stands behind one with a name");
+  CHECK_TEMPLATE_REFUSED("{{ " + std::string(1000, '(') + std::string(1000, ')') + " }}",
+                         "nesting of at most 100");
+  CHECK_TEMPLATE_REFUSED("{{ " + std::string(1000, '-') + "1 }}", "nesting of at most 100");
   std::string deep, nots;
   for (int i = 0; i < 1000; ++i) {
     deep += "{% if a %}";
     nots += "not ";
   }
-  CHECK_REFUSED(deep, "nesting of at most 100");
-  CHECK_REFUSED("{{ " + nots + "a }}", "nesting of at most 100");
+  CHECK_TEMPLATE_REFUSED(deep, "nesting of at most 100");
+  CHECK_TEMPLATE_REFUSED("{{ " + nots + "a }}", "nesting of at most 100");
   for (const std::string link :
        {"+a", ".a", "[0]", "|a", " is a", " if a", " and a"}) {  // a tree on one side
     std::string chain = "a";
     for (int i = 0; i < 100'000; ++i) chain += link;
-    CHECK_REFUSED("{{ " + chain + " }}", "nesting of at most 400");
+    CHECK_TEMPLATE_REFUSED("{{ " + chain + " }}", "nesting of at most 400");
   }
-  CHECK_REFUSED(std::string((1 << 20) + 1, 'a'), "expected at most 1048576 bytes");
+  CHECK_TEMPLATE_REFUSED(std::string((1 << 20) + 1, 'a'), "expected at most 1048576 bytes");
 }
 
 TEST_CASE("what Python refuses while a template runs is refused with the line") {
-  CHECK_REFUSED("\n{{ a.b }}", "line 2: 'a' is undefined, so it has no member 'b'");
-  CHECK_REFUSED("{{ a['b'] }}", "'a' is undefined");
-  CHECK_REFUSED("{{ 'a' + 1 }}",
-                "expected two numbers, texts or lists for +, got a text and a whole number");
-  CHECK_REFUSED("{{ 1 // 0 }}", "a number is divided by 0");
-  CHECK_REFUSED("{{ 1 < 'a' }}", "expected two numbers or two texts");
-  CHECK_REFUSED("{{ 'a' in 1 }}", "expected a sequence behind 'in'");
-  CHECK_REFUSED("{% for x in none %}{% endfor %}", "expected a sequence, got None");
-  CHECK_REFUSED("{% for a, b in [[1]] %}{% endfor %}", "expected 2 values, got 1");
-  CHECK_REFUSED("{% set a = {} %}{% set a.b = 1 %}",
-                "expected a namespace in front of .b, got a mapping");
-  CHECK_REFUSED("{{ [1][::0] }}", "the step of a slice is 0");
-  CHECK_REFUSED("{{ 'a'.split('') }}", "expected a text that is not empty");
-  CHECK_REFUSED("{{ namespace|tojson }}", "expected a value of JSON, got a function");
-  CHECK_REFUSED("{% set a = 1 %}{{ a() }}", "'a' is no function");
-  CHECK_REFUSED("{{ raise_exception('No.') }}", "the template refuses this: No.");
-  CHECK_REFUSED("{{ 9223372036854775 * 99999 }}", "needs more than 64 bits");
+  CHECK_TEMPLATE_REFUSED("\n{{ a.b }}", "line 2: 'a' is undefined, so it has no member 'b'");
+  CHECK_TEMPLATE_REFUSED("{{ a['b'] }}", "'a' is undefined");
+  CHECK_TEMPLATE_REFUSED(
+      "{{ 'a' + 1 }}", "expected two numbers, texts or lists for +, got a text and a whole number");
+  CHECK_TEMPLATE_REFUSED("{{ 1 // 0 }}", "a number is divided by 0");
+  CHECK_TEMPLATE_REFUSED("{{ 1 < 'a' }}", "expected two numbers or two texts");
+  CHECK_TEMPLATE_REFUSED("{{ 'a' in 1 }}", "expected a sequence behind 'in'");
+  CHECK_TEMPLATE_REFUSED("{% for x in none %}{% endfor %}", "expected a sequence, got None");
+  CHECK_TEMPLATE_REFUSED("{% for a, b in [[1]] %}{% endfor %}", "expected 2 values, got 1");
+  CHECK_TEMPLATE_REFUSED("{% set a = {} %}{% set a.b = 1 %}",
+                         "expected a namespace in front of .b, got a mapping");
+  CHECK_TEMPLATE_REFUSED("{{ [1][::0] }}", "the step of a slice is 0");
+  CHECK_TEMPLATE_REFUSED("{{ 'a'.split('') }}", "expected a text that is not empty");
+  CHECK_TEMPLATE_REFUSED("{{ namespace|tojson }}", "expected a value of JSON, got a function");
+  CHECK_TEMPLATE_REFUSED("{% set a = 1 %}{{ a() }}", "'a' is no function");
+  CHECK_TEMPLATE_REFUSED("{{ raise_exception('No.') }}", "the template refuses this: No.");
+  CHECK_TEMPLATE_REFUSED("{{ 9223372036854775 * 99999 }}", "needs more than 64 bits");
 }
 
 TEST_CASE("a template that would run or grow without end is refused") {
-  CHECK_REFUSED(
+  CHECK_TEMPLATE_REFUSED(
       "{% set r = range(50000) %}{% for a in r %}{% for b in r %}{% endfor %}{% endfor %}",
       "takes more than 2000000 steps");
-  CHECK_REFUSED(
+  CHECK_TEMPLATE_REFUSED(
       "{% set n = namespace(t='aaaaaaaa') %}{% for i in range(60) %}{% set n.t = n.t + n.t %}{% "
       "endfor %}",
       "a text has more than 67108864 bytes");
-  CHECK_REFUSED(
+  CHECK_TEMPLATE_REFUSED(
       "{% set n = namespace(t=[1]) %}{% for i in range(60) %}{% set n.t = n.t + n.t %}{% endfor %}",
       "a list has more than 1048576 elements");
-  CHECK_REFUSED("{{ range(1000000000) }}", "range: expected numbers up to 100000");
-  CHECK_REFUSED(
+  CHECK_TEMPLATE_REFUSED("{{ range(1000000000) }}", "range: expected numbers up to 100000");
+  CHECK_TEMPLATE_REFUSED(
       "{% set n = namespace(t=[1]) %}{% for i in range(70) %}{% set n.t = [n.t] %}{% endfor %}{{ "
       "n.t|tojson }}",
       "nesting of less than 64");
