@@ -38,10 +38,10 @@ struct cpu_accept_typical_ops {
     };
     context.parallel_ranges(M, 1, [&](index_t begin, index_t end, int) {
       for (index_t m = begin; m < end; ++m) {
-        const index_t depth = parents == nullptr ? m : detail::depth_in_tree(parents, m);
+        const index_t ahead = parents == nullptr ? m : detail::depth_in_tree(parents, m);
         std::uint64_t* const weights = marks + m * V;
         choice_of_row<A> row(x + m * V, weights, V);
-        row.adjust(logits.data() + m * logits.stride(0), sequence, rule, base + 1 + depth, m);
+        row.adjust(logits.data() + m * logits.stride(0), sequence, rule, base + 1 + ahead, m);
         const std::uint64_t sum = row.weigh(rule);
         std::uint64_t surprises = 0;
         for (index_t v = 0; v < V; ++v) {
