@@ -104,13 +104,14 @@ TEST_CASE("a part of a GGUF tensor can be read and nothing outside it") {
   const gguf_tensor& tensor = file.tensors()[0];
   std::array<float, 4> part{};
   constexpr index_t most = std::numeric_limits<index_t>::max();
-  for (const auto& [first, count] : {std::pair<index_t, index_t>{0, tensor.count + 1},
-                                     {tensor.count, 1},
-                                     {-1, 1},
-                                     {0, -1},
-                                     {most, 1},
-                                     {1, most}}) {
-    const std::string message = refusal([&] { file.read(tensor, first, count, part.data()); });
+  for (const auto& range : {std::pair<index_t, index_t>{0, tensor.count + 1},
+                            {tensor.count, 1},
+                            {-1, 1},
+                            {0, -1},
+                            {most, 1},
+                            {1, most}}) {
+    const std::string message =
+        refusal([&] { file.read(tensor, range.first, range.second, part.data()); });
     CHECK(contains(message, "cannot read"));
   }
   const gguf_tensor copy = tensor;
