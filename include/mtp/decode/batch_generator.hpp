@@ -229,9 +229,9 @@ class batch_generator {
     cycle_.set_draft_vocabulary(tokens);
   }
 
-  index_t slots() const { return static_cast<index_t>(slots_.size()); }    ///< for requests
-  index_t waiting() const { return static_cast<index_t>(queue_.size()); }  ///< without a slot
-  decoder_type& sequences() { return cycle_.sequences(); }                 ///< for inspection
+  index_t slots() const { return static_cast<index_t>(slots_.size()); }    ///< slots
+  index_t waiting() const { return static_cast<index_t>(queue_.size()); }  ///< requests without one
+  decoder_type& sequences() { return cycle_.sequences(); }  ///< their caches, for inspection
 
  private:
   struct slot_state;
