@@ -34,15 +34,16 @@ namespace detail {
 /// What differs among the trunks that are known, by model_type.
 struct trunk_type {
   std::string_view model_type;
-  bool qkv_bias;                    ///< without a field for it
-  bool qk_norm;                     ///< without a field for it
-  bool needs_head_dim;              ///< its default is not hidden_size / num_attention_heads
-  bool needs_kv_heads;              ///< its default is not num_attention_heads
-  bool window_switched;             ///< sliding_window counts only with use_sliding_window
-  float partial_rotary_factor = 0;  ///< without a field for it; 0: whole heads, and no field may
-                                    ///< say otherwise
-  bool post_norms = false;          ///< a norm behind each layer
-  bool bias_by_field = false;       ///< attention_bias is qkv_bias
+  bool qkv_bias;                      ///< without a field for it
+  bool qk_norm;                       ///< without a field for it
+  bool needs_head_dim;                ///< its default is not hidden_size / num_attention_heads
+  bool needs_kv_heads;                ///< its default is not num_attention_heads
+  bool window_switched;               ///< sliding_window counts only with use_sliding_window
+  float partial_rotary_factor = 0;    ///< without a field for it; 0: whole heads, and no field may
+                                      ///< say otherwise
+  bool post_norms = false;            ///< a norm behind each layer
+  bool bias_by_field = false;         ///< attention_bias is qkv_bias
+  const family_names* own = nullptr;  ///< names of trunk and modules; no other head is known
 };
 inline constexpr std::array<trunk_type, 7> trunk_types{{
     {"llama", false, false, false, false, false},
@@ -50,8 +51,8 @@ inline constexpr std::array<trunk_type, 7> trunk_types{{
     {"qwen2", true, false, false, true, true},
     {"qwen3", false, true, true, true, true},
     {"mimo", true, false, false, true, true},
-    {"glm4", false, false, true, true, false, 0.5f, true, true},
-    {"glm_ocr_text", false, false, false, true, false, 1.0f, true},
+    {"glm4", false, false, true, true, false, 0.5f, true, true, &glm4_names},
+    {"glm_ocr_text", false, false, false, true, false, 1.0f, true, false, &glm_ocr_names},
 }};
 
 /// Throws if a window that is shorter than the sequences is in force in one of the layers.
@@ -192,7 +193,7 @@ inline void read_rope(const config_object& from,
 }
 
 /// Head and names: the trunk alone, or what one of the fields of a head says.
-inline void read_head(const config_object& from, pretrained_config& to) {
+inline void read_head(const config_object& from, const trunk_type& type, pretrained_config& to) {
   prediction_config& head = to.config.prediction;
   const auto positive = [&](const char* field) {
     const nlohmann::json* const value = from.find(field);
@@ -204,14 +205,13 @@ inline void read_head(const config_object& from, pretrained_config& to) {
   check((modules > 0) + (medusa > 0) + (future > 1) <= 1,
         from.where(),
         ": expected one of num_nextn_predict_layers, medusa_num_heads and n_future_tokens");
-  const bool glm4 = to.model_type == "glm4", glm_ocr = to.model_type == "glm_ocr_text";
-  to.family = glm4 ? &glm4_names : glm_ocr ? &glm_ocr_names : &llama_names;
+  to.family = type.own != nullptr ? type.own : &llama_names;
   to.why = "model_type is " + to.model_type;
-  from.supports(medusa == 0 || !(glm4 || glm_ocr), "medusa_num_heads", "the family has none");
-  from.supports(future <= 1 || !(glm4 || glm_ocr), "n_future_tokens", "the family has none");
+  from.supports(medusa == 0 || type.own == nullptr, "medusa_num_heads", "the family has none");
+  from.supports(future <= 1 || type.own == nullptr, "n_future_tokens", "the family has none");
   if (modules > 0) {
     const bool mimo = to.model_type == "mimo";
-    if (!glm4 && !glm_ocr) to.family = mimo ? &mimo_names : &deepseek_names;
+    if (type.own == nullptr) to.family = mimo ? &mimo_names : &deepseek_names;
     to.why += ", num_nextn_predict_layers is " + std::to_string(modules);
     head.kind = head_kind::sequential;
     head.depth = modules;
@@ -297,7 +297,7 @@ inline pretrained_config config_from(const config_object& from) {
   from.supports(to.rotary_dim() >= 2 && to.rotary_dim() % 2 == 0,
                 "partial_rotary_factor",
                 "heads are rotated in pairs");
-  detail::read_head(from, read);
+  detail::read_head(from, *type, read);
   return read;
 }
 
