@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tiny.gguf, a random model with a tensor of every type, and tiny.safetensors, the values of
+"""Writes tiny.gguf, a random model with tensors of several types, and tiny.safetensors, the values of
 one tensor of each. Prints the text behind "the cat sat", which tests/scripts/generate_test.sh expects.
 
     pip install gguf safetensors

@@ -1,5 +1,6 @@
 #include "mtp/io/gguf/file.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -26,7 +27,7 @@ using mtp::index_t;
 
 constexpr std::uint64_t huge = std::numeric_limits<std::uint64_t>::max();
 constexpr std::uint32_t u8 = 0, u32 = 4, i32 = 5, f32 = 6, boolean = 7, string = 8, array = 9;
-constexpr std::uint32_t as_f32 = 0, as_q4_0 = 2, as_q4_1 = 3, as_q4_k = 12;
+constexpr std::uint32_t as_f32 = 0, as_q4_0 = 2, as_q4_1 = 3, as_q4_k = 12, as_iq1_s = 19;
 
 /// The message with which a file of these bytes is refused; "" if it is accepted.
 std::string refused(const std::string& bytes, gguf_options options = {}) {
@@ -58,6 +59,36 @@ std::filesystem::path golden(const std::string& name) {
   return mtp::test::tests_folder() / "golden/gguf" / name;
 }
 
+/// Compares the tensors of a golden file with their values by another program, whole and in parts;
+/// returns their types in alphabetical order.
+std::vector<std::string_view> types_compared(const std::string& name) {
+  const gguf_file file(golden(name + ".gguf"));
+  const safetensors_file expected(golden(name + ".safetensors"));
+  std::vector<std::string_view> types;
+  for (const tensor_info& info : expected.tensors()) {
+    CAPTURE(info.name);
+    const gguf_tensor* const tensor = file.find(info.name);
+    REQUIRE(tensor != nullptr);
+    REQUIRE(tensor->shape == info.shape);
+    types.push_back(gguf_type_name(tensor->type));
+    std::vector<float> wanted(static_cast<std::size_t>(info.count())), found = wanted;
+    expected.read(info, 0, info.count(), std::as_writable_bytes(std::span(wanted)).data());
+    file.read(*tensor, 0, tensor->count, found.data());
+    CHECK(std::memcmp(found.data(), wanted.data(), found.size() * sizeof(float)) == 0);
+
+    // Any part is the same, also one that begins and ends within blocks.
+    for (const auto& [first, count] :
+         {std::pair<index_t, index_t>{1, 1}, {31, 2}, {33, 95}, {tensor->count - 33, 33}}) {
+      if (first < 0 || first + count > tensor->count) continue;
+      std::vector<float> part(static_cast<std::size_t>(count));
+      file.read(*tensor, first, count, part.data());
+      CHECK(std::memcmp(part.data(), wanted.data() + first, part.size() * sizeof(float)) == 0);
+    }
+  }
+  std::sort(types.begin(), types.end());
+  return types;
+}
+
 }  // namespace
 
 // ---- what files hold ----------------------------------------------------------------------------
@@ -75,28 +106,23 @@ TEST_CASE("a GGUF file of another program has its names and metadata and values 
   CHECK(file.find("token_embd.weight")->type == gguf_type::q8_0);
   CHECK(file.find("blk.2.attn_norm.weight") == nullptr);
 
-  const safetensors_file expected(golden("tiny.safetensors"));
-  std::vector<std::string_view> types;
-  for (const tensor_info& info : expected.tensors()) {
-    CAPTURE(info.name);
-    const gguf_tensor* const tensor = file.find(info.name);
-    REQUIRE(tensor != nullptr);
-    REQUIRE(tensor->shape == info.shape);
-    types.push_back(gguf_type_name(tensor->type));
-    std::vector<float> wanted(static_cast<std::size_t>(info.count())), found = wanted;
-    expected.read(info, 0, info.count(), std::as_writable_bytes(std::span(wanted)).data());
-    file.read(*tensor, 0, tensor->count, found.data());
-    CHECK(std::memcmp(found.data(), wanted.data(), found.size() * sizeof(float)) == 0);
+  CHECK(types_compared("tiny") ==
+        std::vector<std::string_view>{"BF16", "F16", "F32", "Q4_0", "Q4_1", "Q8_0"});
+}
 
-    // Any part is the same, also one that begins and ends within blocks.
-    for (const auto& [first, count] : {std::pair<index_t, index_t>{1, 1}, {31, 2}, {33, 95}}) {
-      std::vector<float> part(static_cast<std::size_t>(count));
-      file.read(*tensor, first, count, part.data());
-      CHECK(std::memcmp(part.data(), wanted.data() + first, part.size() * sizeof(float)) == 0);
-    }
-  }
-  std::sort(types.begin(), types.end());
-  CHECK(types == std::vector<std::string_view>{"BF16", "F16", "F32", "Q4_0", "Q4_1", "Q8_0"});
+TEST_CASE("blocks of every quantized type have the values of another program to the bit") {
+  CHECK(types_compared("blocks") == std::vector<std::string_view>{"IQ4_NL",
+                                                                  "IQ4_XS",
+                                                                  "Q2_K",
+                                                                  "Q3_K",
+                                                                  "Q4_0",
+                                                                  "Q4_1",
+                                                                  "Q4_K",
+                                                                  "Q5_0",
+                                                                  "Q5_1",
+                                                                  "Q5_K",
+                                                                  "Q6_K",
+                                                                  "Q8_0"});
 }
 
 TEST_CASE("a part of a GGUF tensor can be read and nothing outside it") {
@@ -377,8 +403,12 @@ TEST_CASE("an alignment of zero or not a power of two is refused") {
 }
 
 TEST_CASE("types of tensors that cannot be read are refused by their names") {
-  CHECK_REFUSED(with_tensors({gguf_description("w", {256}, as_q4_k, 0)}, 160),
-                "tensor 'w': expected F32, F16, BF16, Q8_0, Q4_0 or Q4_1, got Q4_K");
+  CHECK_REFUSED(
+      with_tensors({gguf_description("w", {256}, as_iq1_s, 0)}, 160),
+      "tensor 'w': expected F32, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, "
+      "Q6_K, IQ4_NL, IQ4_XS or BF16, got IQ1_S");
+  CHECK_REFUSED(with_tensors({gguf_description("w", {128}, as_q4_k, 0)}, 96),
+                "tensor 'w': expected rows of a multiple of 256 elements for Q4_K, got 128");
   CHECK_REFUSED(with_tensors({gguf_description("w", {256}, 4, 0)}, 160), "got the unknown type 4");
   CHECK_REFUSED(with_tensors({gguf_description("w", {256}, 0xffffffff, 0)}, 160),
                 "got the unknown type 4294967295");

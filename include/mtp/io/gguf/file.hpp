@@ -217,7 +217,9 @@ inline void gguf_file::read_tensor(cursor& from) {
       row == nullptr ? "the unknown type " + std::to_string(number) : std::string(row->name);
   require(row != nullptr && row->block > 0,
           what,
-          ": expected F32, F16, BF16, Q8_0, Q4_0 or Q4_1, got ",
+          ": expected ",
+          detail::gguf_readable_types(),
+          ", got ",
           type);
   tensor.type = static_cast<gguf_type>(number);
   require(tensor.shape.back() % row->block == 0,

@@ -15,12 +15,21 @@ namespace mtp::inline MTP_ABI::io {
 
 /// The types of tensors that can be read. The value is the type's number in the files.
 enum class gguf_type : std::uint32_t {
-  f32 = 0,    ///< IEEE binary32
-  f16 = 1,    ///< IEEE binary16
-  q4_0 = 2,   ///< blocks of 32: a scale and numbers from -8 to 7
-  q4_1 = 3,   ///< blocks of 32: a scale, an offset, and numbers from 0 to 15
-  q8_0 = 8,   ///< blocks of 32: a scale and numbers from -128 to 127
-  bf16 = 30,  ///< the upper half of an f32
+  f32 = 0,      ///< IEEE binary32
+  f16 = 1,      ///< IEEE binary16
+  q4_0 = 2,     ///< blocks of 32: a scale and numbers from -8 to 7
+  q4_1 = 3,     ///< blocks of 32: a scale, an offset, and numbers from 0 to 15
+  q5_0 = 6,     ///< blocks of 32: a scale and numbers from -16 to 15
+  q5_1 = 7,     ///< blocks of 32: a scale, an offset, and numbers from 0 to 31
+  q8_0 = 8,     ///< blocks of 32: a scale and numbers from -128 to 127
+  q2_k = 10,    ///< blocks of 256: numbers of 2 bits, a scale and an offset for 16
+  q3_k = 11,    ///< blocks of 256: numbers of 3 bits, a scale for 16
+  q4_k = 12,    ///< blocks of 256: numbers of 4 bits, a scale and an offset for 32
+  q5_k = 13,    ///< blocks of 256: numbers of 5 bits, a scale and an offset for 32
+  q6_k = 14,    ///< blocks of 256: numbers of 6 bits, a scale for 16
+  iq4_nl = 20,  ///< blocks of 32: a scale and numbers of a table of 16
+  iq4_xs = 23,  ///< blocks of 256: numbers of a table of 16, a scale for 32
+  bf16 = 30,    ///< the upper half of an f32
 };
 
 /// A tensor of a GGUF file.
@@ -44,15 +53,50 @@ struct gguf_type_row {
 };
 
 /// All types that files in circulation have, so that a refusal can name them.
-inline constexpr std::array<gguf_type_row, 32> gguf_type_rows{
-    {{0, "F32", 1, 4},   {1, "F16", 1, 2}, {2, "Q4_0", 32, 18}, {3, "Q4_1", 32, 20},
-     {6, "Q5_0"},        {7, "Q5_1"},      {8, "Q8_0", 32, 34}, {9, "Q8_1"},
-     {10, "Q2_K"},       {11, "Q3_K"},     {12, "Q4_K"},        {13, "Q5_K"},
-     {14, "Q6_K"},       {15, "Q8_K"},     {16, "IQ2_XXS"},     {17, "IQ2_XS"},
-     {18, "IQ3_XXS"},    {19, "IQ1_S"},    {20, "IQ4_NL"},      {21, "IQ3_S"},
-     {22, "IQ2_S"},      {23, "IQ4_XS"},   {24, "I8"},          {25, "I16"},
-     {26, "I32"},        {27, "I64"},      {28, "F64"},         {29, "IQ1_M"},
-     {30, "BF16", 1, 2}, {34, "TQ1_0"},    {35, "TQ2_0"},       {39, "MXFP4"}}};
+inline constexpr std::array<gguf_type_row, 32> gguf_type_rows{{{0, "F32", 1, 4},
+                                                               {1, "F16", 1, 2},
+                                                               {2, "Q4_0", 32, 18},
+                                                               {3, "Q4_1", 32, 20},
+                                                               {6, "Q5_0", 32, 22},
+                                                               {7, "Q5_1", 32, 24},
+                                                               {8, "Q8_0", 32, 34},
+                                                               {9, "Q8_1"},
+                                                               {10, "Q2_K", 256, 84},
+                                                               {11, "Q3_K", 256, 110},
+                                                               {12, "Q4_K", 256, 144},
+                                                               {13, "Q5_K", 256, 176},
+                                                               {14, "Q6_K", 256, 210},
+                                                               {15, "Q8_K"},
+                                                               {16, "IQ2_XXS"},
+                                                               {17, "IQ2_XS"},
+                                                               {18, "IQ3_XXS"},
+                                                               {19, "IQ1_S"},
+                                                               {20, "IQ4_NL", 32, 18},
+                                                               {21, "IQ3_S"},
+                                                               {22, "IQ2_S"},
+                                                               {23, "IQ4_XS", 256, 136},
+                                                               {24, "I8"},
+                                                               {25, "I16"},
+                                                               {26, "I32"},
+                                                               {27, "I64"},
+                                                               {28, "F64"},
+                                                               {29, "IQ1_M"},
+                                                               {30, "BF16", 1, 2},
+                                                               {34, "TQ1_0"},
+                                                               {35, "TQ2_0"},
+                                                               {39, "MXFP4"}}};
+
+/// The names of all types that can be read, such as "F32, F16 or Q4_0".
+inline std::string gguf_readable_types() {
+  std::string names;
+  const gguf_type_row* last = nullptr;
+  for (const gguf_type_row& each : gguf_type_rows) {
+    if (each.block == 0) continue;
+    if (last != nullptr) names.append(names.empty() ? "" : ", ").append(last->name);
+    last = &each;
+  }
+  return names.append(" or ").append(last->name);
+}
 
 /// The row of a type, or nullptr.
 constexpr const gguf_type_row* gguf_row_of(std::uint32_t number) {
