@@ -93,12 +93,16 @@ class folder_lock {
 
   void write_process() {
     const std::string text = std::to_string(::getpid()) + "\n";
-    const bool is_empty = detail::uninterrupted([&] { return ::ftruncate(file_.get(), 0); }) == 0;
-    const ::ssize_t written = !is_empty ? -1 : detail::uninterrupted([&] {
-      return ::pwrite(file_.get(), text.data(), text.size(), 0);
-    });
-    if (written == static_cast<::ssize_t>(text.size())) return;
-    const int code = written < 0 ? errno : ENOSPC;
+    int code = detail::uninterrupted([&] { return ::ftruncate(file_.get(), 0); }) == 0 ? 0 : errno;
+    for (std::size_t done = 0; code == 0 && done < text.size();) {
+      const ::ssize_t written = detail::uninterrupted([&] {
+        return ::pwrite(
+            file_.get(), text.data() + done, text.size() - done, static_cast<::off_t>(done));
+      });
+      if (written <= 0) code = written < 0 ? errno : ENOSPC;
+      done += written > 0 ? static_cast<std::size_t>(written) : 0;
+    }
+    if (code == 0) return;
     ::unlinkat(folder_.get(), name().c_str(), 0);
     fail_system("write", path_, code);
   }

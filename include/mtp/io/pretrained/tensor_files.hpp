@@ -76,6 +76,9 @@ inline std::vector<std::filesystem::path> safetensors_in(const std::filesystem::
   std::vector<std::filesystem::path> found;
   std::error_code code;
   std::filesystem::directory_iterator entry(folder, code);
+  while (code == std::errc::interrupted) {
+    entry = std::filesystem::directory_iterator(folder, code);
+  }
   for (; !code && entry != std::filesystem::directory_iterator(); entry.increment(code)) {
     const std::string name = entry->path().filename().string();
     if (name.ends_with(".safetensors") && !name.starts_with('.')) found.push_back(entry->path());
