@@ -155,6 +155,9 @@ int main(int argc, char** argv) {
          "--save-every", options.save_every, "steps between checkpoints; 0: only at the end")
       ->check(CLI::Range(0L, 1000000000L))
       ->capture_default_str();
+  app.add_option("--keep", options.keep, "checkpoints that are kept, the latest among them")
+      ->check(CLI::Range(1L, 1000L))
+      ->capture_default_str();
   app.add_option("--new-tokens", options.new_tokens, "bytes to write per prompt")
       ->check(CLI::Range(1L, 511L))
       ->capture_default_str();

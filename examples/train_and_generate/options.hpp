@@ -33,6 +33,7 @@ struct program_options {
   long batch = 4;
   long length = 128;
   long save_every = 500;
+  long keep = 1;
   long new_tokens = 128;
   double temperature = 0.8;          // of the text that is drawn for the report; 0: none is
   std::vector<std::string> prompts;  // empty: from the held-out text

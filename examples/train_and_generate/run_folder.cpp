@@ -3,13 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <filesystem>
 #include <string>
 #include <system_error>
+#include <utility>
 
 #include "mtp/io/file.hpp"
+#include "mtp/io/kept_checkpoints.hpp"
 #include "mtp/io/safetensors_reader.hpp"
 
 namespace example {
@@ -31,7 +32,7 @@ run_folder::run_folder(const program_options& options)
       steps_(options.steps),
       resume_(options.resume),
       overwrite_(options.overwrite) {
-  if (resume_ && !is_there(checkpoint())) {
+  if (resume_ && !is_there(newest_checkpoint())) {
     throw wrong_use(
         fmt::format("--resume: there is no '{}': No such file or directory. Without --resume, a "
                     "new run begins",
@@ -54,13 +55,27 @@ run_folder::run_folder(const program_options& options)
   }
 }
 
-std::array<std::filesystem::path, 4> run_folder::files() const {
-  return {checkpoint(), metrics(), report(), result()};
+std::vector<std::filesystem::path> run_folder::files() const {
+  std::vector<std::filesystem::path> all{checkpoint(), metrics(), report(), result()};
+  for (auto& kept : mtp::io::kept_checkpoints(checkpoint())) {
+    all.push_back(std::move(kept));
+  }
+  return all;
+}
+
+/// The latest, or the newest of those that can be read if it is missing or cut off.
+std::filesystem::path run_folder::newest_checkpoint() const {
+  if (!mtp::io::step_of_checkpoint(checkpoint())) {
+    for (auto& kept : mtp::io::kept_checkpoints(checkpoint())) {
+      if (mtp::io::step_of_checkpoint(kept)) return std::move(kept);
+    }
+  }
+  return checkpoint();
 }
 
 long run_folder::planned_steps() const {
   if (!resume_) return steps_;
-  const mtp::io::safetensors_file file(checkpoint());
+  const mtp::io::safetensors_file file(newest_checkpoint());
   const auto entry = file.metadata().find("run.learning_rate.total_steps");
   if (entry == file.metadata().end()) return steps_;  // not of a run: refused when it is loaded
   const std::string& text = entry->second;

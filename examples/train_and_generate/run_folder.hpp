@@ -1,9 +1,9 @@
 // The folder of a run: what is in it, and who may write to it.
 #pragma once
 
-#include <array>
 #include <filesystem>
 #include <optional>
+#include <vector>
 
 #include "mtp/io/folder_lock.hpp"
 #include "options.hpp"
@@ -32,7 +32,8 @@ class run_folder {
   void begin() const;
 
  private:
-  std::array<std::filesystem::path, 4> files() const;
+  std::vector<std::filesystem::path> files() const;
+  std::filesystem::path newest_checkpoint() const;
 
   std::filesystem::path path_;
   long steps_;

@@ -1,12 +1,15 @@
 // The training half of the program.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <utility>
 #include <vector>
 
-#include "mtp/io/checkpoint.hpp"
+#include "mtp/io/kept_checkpoints.hpp"
 #include "mtp/mtp.hpp"
 #include "options.hpp"
 #include "outcome.hpp"
@@ -58,10 +61,16 @@ training_outcome train(const program_options& options,
                        Trainer& trainer) {
   using clock = std::chrono::steady_clock;
   constexpr mtp::index_t some_windows = 16;  // enough for a curve, and little time
-  const auto save = [&] { mtp::io::save_checkpoint(folder.checkpoint(), trainer); };
+  const auto save = [&] { mtp::io::save_and_keep(folder.checkpoint(), trainer, options.keep); };
   const auto going = [] { return stop_requested == 0; };
   if (options.resume) {
-    mtp::io::load_checkpoint(folder.checkpoint(), trainer);
+    const auto found = mtp::io::load_newest_checkpoint(folder.checkpoint(), trainer);
+    for (const auto& reason : found.refused) {
+      fmt::print(stderr, "{}\n", reason);
+    }
+    if (!found.refused.empty()) {
+      fmt::print(stderr, "resuming from {}\n", found.path.string());
+    }
   }
   folder.begin();
   training_outcome outcome;

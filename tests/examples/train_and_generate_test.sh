@@ -79,14 +79,15 @@ expect_each_step_once() { # expect_each_step_once WHAT OUT
     fail "$1: metrics.csv differs from that of an uninterrupted run"
 }
 
-interrupt() { # interrupt SIGNAL OUT ARGUMENT...: sends it after the first checkpoint; sets `status`
+awaited=checkpoint.safetensors
+interrupt() { # interrupt SIGNAL OUT ARGUMENT...: sends it once the file awaited is there; sets `status`
   local signal=$1 out=$2
   shift 2
   "$program" --text "$text" --head "$head" --depth "$depth" --steps "$steps" \
     --batch 2 --length 32 --save-every 1 --out "$out" "$@" >"$scratch/stdout" 2>"$scratch/stderr" &
   child=$!
   local tries=0
-  while [[ ! -e $out/checkpoint.safetensors ]] && kill -0 "$child" 2>"$scratch/ignored" &&
+  while ! compgen -G "$out/$awaited" >"$scratch/ignored" && kill -0 "$child" 2>"$scratch/ignored" &&
     ((tries++ < 3000)); do
     sleep 0.01
   done
@@ -133,6 +134,16 @@ interrupt KILL "$scratch/killed" --threads 1
 expect_success "a killed run, resumed" "$scratch/killed" --resume --threads 2 --new-tokens 1
 expect_same_checkpoint "kill -9 and --resume" "$scratch/killed"
 expect_each_step_once "kill -9 and --resume" "$scratch/killed"
+
+# The latest checkpoint of a killed run is damaged: an earlier one goes on.
+awaited='checkpoint.step-*.safetensors' interrupt KILL "$scratch/kept" --threads 1 --keep 2
+printf 'damage' >"$scratch/kept/checkpoint.safetensors"
+expect_success "a run with a damaged checkpoint, resumed" "$scratch/kept" --resume --threads 1 --keep 1 --new-tokens 1
+grep -q "checkpoint.safetensors" "$scratch/stderr" || fail "--keep 2: stderr does not name what is damaged"
+grep -q "resuming from .*checkpoint.step-" "$scratch/stderr" || fail "--keep 2: stderr does not name the earlier one"
+expect_same_checkpoint "an earlier checkpoint and --resume" "$scratch/kept"
+expect_each_step_once "an earlier checkpoint and --resume" "$scratch/kept"
+[[ $(find "$scratch/kept" -type f | wc -l) == 4 ]] || fail "--keep 1: files: $(ls -A "$scratch/kept")"
 
 interrupt INT "$scratch/stopped" --threads 1
 ((status == 130)) || fail "SIGINT: exit status $status"
@@ -257,7 +268,7 @@ if grep -q ">Drawn<" "$scratch/beside/report.html"; then fail "--temperature 0: 
 # ---- what is refused ----------------------------------------------------------------------------
 "$program" --help >"$scratch/stdout" || fail "--help: exit status $?"
 for option in text backend head depth steps seed threads resume overwrite out batch length learning-rate lambda \
-  save-every new-tokens temperature compare prompt; do
+  save-every keep new-tokens temperature compare prompt; do
   grep -q -e "--$option\b" "$scratch/stdout" || fail "--help does not list --$option"
 done
 

@@ -15,7 +15,7 @@
 #include "mtp/io/file.hpp"
 #include "mtp/io/folder_lock.hpp"
 #include "mtp/io/hidden_states.hpp"
-#include "mtp/io/json_file.hpp"
+#include "mtp/io/kept_checkpoints.hpp"
 #include "mtp/io/pretrained/families.hpp"
 #include "mtp/io/pretrained/load.hpp"
 #include "mtp/io/pretrained/save.hpp"
@@ -101,7 +101,7 @@ TEST_CASE("a checkpoint is the old one or the new one whichever system call fail
   run.advance(1);
   save_checkpoint(scratch / "run", run.training);
   const std::string old = content(scratch / "run");
-  run.advance(1);
+  run.advance(2);
   const run_state before = run.state();
   save_checkpoint(scratch / "new", run.training);
   const std::string wanted = content(scratch / "new");
@@ -115,6 +115,35 @@ TEST_CASE("a checkpoint is the old one or the new one whichever system call fail
                                           CHECK(scratch.entries() == 1);
                                         });
   CHECK(calls > 12);
+}
+
+TEST_CASE("the checkpoint that is replaced can be kept whichever system call fails") {
+  const scratch_directory scratch;
+  const auto latest = scratch / "run", kept = kept_checkpoint(latest, 1);
+  small_run<config> run, old;
+  old.advance(1);
+  run.advance(2);
+  const auto begin = [&] {
+    std::filesystem::remove(kept);
+    save_checkpoint(latest, old.training);
+  };
+  begin();
+  const long calls = fault_at_each_call([&] { save_and_keep(latest, run.training, 2); },
+                                        [&](bool threw) {
+                                          const auto step = step_of_checkpoint(latest);
+                                          CHECK((step == 2 || (threw && step == 1)));
+                                          small_run<config> loaded;
+                                          load_checkpoint(latest, loaded.training);
+                                          if (std::filesystem::exists(kept)) {
+                                            load_checkpoint(kept, loaded.training);
+                                            CHECK(loaded.training.state().step == 1);
+                                          } else {
+                                            CHECK((threw || faults > 0));
+                                          }
+                                          begin();
+                                          CHECK(scratch.entries() == 1);
+                                        });
+  CHECK(calls > 20);
 }
 
 TEST_CASE("a run goes on as it was whichever system call fails while a checkpoint is loaded") {

@@ -87,6 +87,16 @@ TEST_CASE("the latest is saved at intervals") {
   CHECK(saved == std::vector<std::int64_t>{0, 0, 2, 2, 4, 4});
 }
 
+TEST_CASE("the checkpoints before the latest are kept if the loop is asked to") {
+  const scratch_directory scratch;
+  usual_run run, loaded;
+  const auto path = scratch / "run";
+  train(run.training, {.steps = 7, .checkpoint = path, .save_every = 2, .keep = 3});
+  CHECK(kept_checkpoints(path) == std::vector{kept_checkpoint(path, 6), kept_checkpoint(path, 4)});
+  CHECK(load_newest_checkpoint(path, loaded.training).path == path);
+  CHECK(loaded.training.state().step == 7);
+}
+
 /// A run whose rate is first good and then far too high, so that its best step is not its last.
 usual_setup spoilt() {
   usual_setup setup;
@@ -193,6 +203,7 @@ TEST_CASE("loops that make no sense are refused before the first step") {
   CHECK(message(run, {.steps = 1, .save_every = -2}).find("got 1, 0 and -2") != std::string::npos);
   CHECK(message(run, {.steps = 1, .validation_windows = 0}) ==
         "train: expected a positive number of validation_windows, got 0");
+  CHECK(message(run, {.steps = 1, .keep = 0}) == "train: expected keep of at least 1, got 0");
   CHECK(message(run, {.steps = 1, .save_every = 2}) ==
         "train: save_every is 2, but there is no checkpoint to save to");
   CHECK(message(nothing_held_out, {.steps = 1, .validate_every = 2}) ==

@@ -169,6 +169,11 @@ int renameat(int from_folder, const char* from, int to_folder, const char* to) n
       EIO, false, -1, [&] { return next(from_folder, from, to_folder, to); });
 }
 
+int linkat(int from_folder, const char* from, int to_folder, const char* to, int flags) noexcept {
+  static auto* const next = in_the_library<int(int, const char*, int, const char*, int)>("linkat");
+  return faulty(EPERM, false, -1, [&] { return next(from_folder, from, to_folder, to, flags); });
+}
+
 int unlinkat(int folder, const char* name, int flags) noexcept {
   static auto* const next = in_the_library<int(int, const char*, int)>("unlinkat");
   return faulty(EIO, false, -1, [&] { return next(folder, name, flags); });

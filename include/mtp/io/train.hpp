@@ -13,6 +13,7 @@
 
 #include "mtp/core/error.hpp"
 #include "mtp/io/checkpoint.hpp"
+#include "mtp/io/kept_checkpoints.hpp"
 #include "mtp/io/safetensors.hpp"
 #include "mtp/train/trainer.hpp"
 
@@ -31,6 +32,7 @@ struct train_loop {
   index_t validation_windows = 16;     ///< the most held-out windows of a validation
   std::filesystem::path checkpoint{};  ///< the latest; empty: nothing is saved
   std::int64_t save_every = 0;         ///< steps from one save to the next; 0: only at the end
+  index_t keep = 1;                    ///< the latest checkpoints, as save_and_keep counts them
 };
 
 /// The argument of the callback of train.
@@ -97,7 +99,8 @@ void restore_best(train_outcome& outcome, Trainer& run, const train_loop& loop) 
 ///                                           : mtp::io::after_step::go_on;
 ///     });
 ///
-/// To resume, load the latest checkpoint before the call. The best checkpoint then stays until a
+/// To resume, load the latest checkpoint before the call, or with load_newest_checkpoint the newest
+/// one that is whole. The best checkpoint then stays until a
 /// better one replaces it; it must be of the same run and the same number of windows. A run from
 /// step 0 overwrites both. If all steps are done already, nothing happens.
 ///
@@ -126,6 +129,7 @@ train_outcome train(trainer<Config, Backend, S, Element>& run,
         "train: validate_every is ",
         loop.validate_every,
         ", but the dataset holds nothing out");
+  check(loop.keep >= 1, "train: expected keep of at least 1, got ", loop.keep);
   check(loop.save_every == 0 || !loop.checkpoint.empty(),
         "train: save_every is ",
         loop.save_every,
@@ -160,7 +164,7 @@ train_outcome train(trainer<Config, Backend, S, Element>& run,
       outcome.stopped = callback(static_cast<const report_type&>(report)) == after_step::stop;
     }
     if (saves && (outcome.stopped || run.state().step >= loop.steps || due(loop.save_every))) {
-      save_checkpoint(loop.checkpoint, run);
+      save_and_keep(loop.checkpoint, run, loop.keep);
     }
   }
   outcome.steps = run.state().step;

@@ -1,0 +1,147 @@
+// Earlier checkpoints of a run beside the latest one, for the day when the latest is damaged.
+#pragma once
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "mtp/core/error.hpp"
+#include "mtp/io/checkpoint.hpp"
+#include "mtp/io/file.hpp"
+#include "mtp/io/safetensors.hpp"
+
+namespace mtp::inline MTP_ABI::io {
+
+/// The name under which the checkpoint of a step is kept next to the latest one:
+/// "run.step-120.safetensors" next to "run.safetensors".
+inline std::filesystem::path kept_checkpoint(const std::filesystem::path& latest,
+                                             std::int64_t step) {
+  auto name = latest.stem();
+  name += ".step-" + checkpoint_detail::to_text(step);
+  name += latest.extension();
+  return latest.parent_path() / name;
+}
+
+namespace checkpoint_detail {
+
+/// The kept checkpoints next to `latest` by their steps, the newest first. Other files, and a
+/// folder that cannot be read, have none.
+inline std::map<std::int64_t, std::filesystem::path, std::greater<>> kept_by_step(
+    const std::filesystem::path& latest) {
+  std::map<std::int64_t, std::filesystem::path, std::greater<>> kept;
+  const auto folder = latest.has_parent_path() ? latest.parent_path() : ".";
+  const std::string mark = latest.stem().string() + ".step-";
+  std::error_code code;
+  std::filesystem::directory_iterator entry(folder, code);
+  for (; !code && entry != std::filesystem::directory_iterator(); entry.increment(code)) {
+    const auto path = latest.parent_path() / entry->path().filename();
+    const std::string name = entry->path().filename().string();
+    std::int64_t step = -1;
+    if (name.starts_with(mark)) {
+      std::from_chars(name.data() + mark.size(), name.data() + name.size(), step);
+    }
+    if (step >= 0 && path == kept_checkpoint(latest, step)) kept.emplace(step, path);
+  }
+  return kept;
+}
+
+/// Gives the file the second name as well, or makes a copy where the file system cannot do that.
+inline void link_or_copy(const std::filesystem::path& from, const std::filesystem::path& to) {
+  std::error_code ignored;
+  std::filesystem::remove(to, ignored);
+  if (::linkat(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), AT_SYMLINK_FOLLOW) == 0) return;
+  const input_file file(from);
+  atomic_file copy(to);
+  std::vector<std::byte> bytes(std::size_t{1} << 20);
+  for (std::uint64_t offset = 0; offset < file.size();) {
+    bytes.resize(
+        static_cast<std::size_t>((std::min<std::uint64_t>)(bytes.size(), file.size() - offset)));
+    file.read_exactly(offset, bytes);
+    copy.write(bytes);
+    offset += bytes.size();
+  }
+  copy.commit();
+}
+
+}  // namespace checkpoint_detail
+
+/// The step of a checkpoint; none if it cannot be read.
+inline std::optional<std::int64_t> step_of_checkpoint(const std::filesystem::path& path) {
+  try {
+    return checkpoint_detail::read_count(safetensors_file(path), path, "state.step");
+  } catch (const error&) {
+    return std::nullopt;
+  }
+}
+
+/// The kept checkpoints next to `latest`, the newest first.
+inline std::vector<std::filesystem::path> kept_checkpoints(const std::filesystem::path& latest) {
+  std::vector<std::filesystem::path> paths;
+  for (const auto& [step, path] : checkpoint_detail::kept_by_step(latest)) paths.push_back(path);
+  return paths;
+}
+
+/// save_checkpoint(latest, run), with `count` checkpoints in all: the one that is replaced stays
+/// under the name of its step, and the oldest go. Checkpoints of this step and of later ones, which
+/// an earlier attempt has left, go as well. A latest one that cannot be read is not kept. Throws
+/// mtp::error for a count below 1, and if writing fails: the latest checkpoint and the kept ones
+/// are then unchanged, but for one that has a second name already.
+template <class Trainer>
+void save_and_keep(const std::filesystem::path& latest, Trainer& run, index_t count) {
+  check(count >= 1, "save_and_keep: expected a count of at least 1, got ", count);
+  const auto before = step_of_checkpoint(latest);
+  if (count > 1 && before && *before < run.state().step) {
+    checkpoint_detail::link_or_copy(latest, kept_checkpoint(latest, *before));
+  }
+  save_checkpoint(latest, run);
+  index_t newer = 1;  // the latest
+  for (const auto& [step, path] : checkpoint_detail::kept_by_step(latest)) {
+    std::error_code ignored;  // it goes with the next one
+    if (step >= run.state().step || newer >= count) {
+      std::filesystem::remove(path, ignored);
+    } else {
+      ++newer;
+    }
+  }
+}
+
+/// The result of load_newest_checkpoint.
+struct newest_checkpoint {
+  std::filesystem::path path;        ///< what was loaded
+  std::vector<std::string> refused;  ///< why each newer one was not
+};
+
+/// load_checkpoint of the newest one that can be loaded: `latest`, or else one that save_and_keep
+/// has kept. Throws mtp::error, with nothing changed, if there is none, with the reason of each.
+template <class Trainer>
+newest_checkpoint load_newest_checkpoint(const std::filesystem::path& latest, Trainer& run) {
+  newest_checkpoint found;
+  std::vector<std::filesystem::path> paths = kept_checkpoints(latest);
+  paths.insert(paths.begin(), latest);
+  for (auto& path : paths) {
+    try {
+      load_checkpoint(path, run);
+      found.path = std::move(path);
+      return found;
+    } catch (const error& reason) {
+      found.refused.emplace_back(reason.what());
+    }
+  }
+  std::string reasons = found.refused.front();
+  for (std::size_t i = 1; i < found.refused.size(); ++i) reasons += "\n" + found.refused[i];
+  fail(reasons);
+}
+
+}  // namespace mtp::inline MTP_ABI::io
