@@ -20,12 +20,13 @@
 #include "mtp/io/pretrained/load.hpp"
 #include "mtp/io/tokenizer.hpp"
 #include "options.hpp"
+#include "repeated.hpp"
 
 namespace {
 
 using namespace example;
 
-constexpr mtp::model_config config = mtp_models::checkpoint;
+constexpr mtp::model_config config = repeated(mtp_models::checkpoint, GENERATE_DEPTH);
 using scalar = GENERATE_SCALAR;
 using model_type = mtp::language_model<config, mtp::cpu, scalar>;
 using generator_type = mtp::generator<config, mtp::cpu, scalar>;
@@ -34,7 +35,7 @@ using tokens_type = std::vector<mtp::token_t>;
 
 /// Says on standard error what the checkpoint lacks and has too much of.
 void load(const std::filesystem::path& folder, model_type& model) {
-  mtp::io::check_config(folder, config);
+  mtp::io::check_config(folder, mtp_models::checkpoint);
   const auto report = mtp::io::load_pretrained(
       folder, model, mtp_models::checkpoint_family, mtp::io::extra_tensors::left_out);
   for (const std::string& name : report.left_out) {

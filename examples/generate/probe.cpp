@@ -17,22 +17,17 @@
 #include "mtp/io/pretrained/check_config.hpp"
 #include "mtp/io/pretrained/load.hpp"
 #include "mtp/io/tokenizer.hpp"
+#include "repeated.hpp"
 
 namespace {
 
 using scalar = GENERATE_SCALAR;
 using tokens_type = std::vector<mtp::token_t>;
 
-/// A checkpoint with one module drafts a second token with it again, so that what it hands on
-/// counts.
-constexpr mtp::model_config drafting(mtp::model_config config) {
-  if (config.prediction.kind == mtp::head_kind::sequential && config.prediction.depth == 1) {
-    config.prediction.kind = mtp::head_kind::recurrent;
-    config.prediction.depth = 2;
-  }
-  return config;
-}
-constexpr mtp::model_config plain = drafting(mtp_models::checkpoint);
+// A checkpoint with one module drafts a second token with it again, so that what it hands on
+// counts.
+constexpr mtp::model_config plain =
+    example::repeated(mtp_models::checkpoint, GENERATE_DEPTH > 2 ? GENERATE_DEPTH : 2);
 constexpr bool has_modules = plain.prediction.kind == mtp::head_kind::sequential ||
                              plain.prediction.kind == mtp::head_kind::recurrent;
 
