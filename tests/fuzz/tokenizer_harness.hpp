@@ -48,7 +48,7 @@ inline bool is_lossless(const io::tokenizer_model& model) {
   for (const io::added_token& each : model.added) {
     takes_space = takes_space || each.lstrip || each.rstrip;
   }
-  return !takes_space && model.normalizer == io::text_normalizer::none;
+  return !takes_space && model.normalizer == io::text_normalizer::none && !model.characters;
 }
 
 /// A tokenizer that was accepted keeps what it promises, whatever is in it.

@@ -13,7 +13,8 @@ merges cross every border a pre-tokenizer may draw, and writes to tests/golden/t
     small.tiktoken    the same vocabulary as ranks; cl100k.ids has tiktoken's tokens
     trained_on.txt    a text, and in trained.txt the merges of 400 tokens trained on it
 
-The vocabulary stands in model.json; a <name>.json has "@model" in its place.
+The vocabulary stands in model.json; a <name>.json has "@model" in its place. prepend, metaspace, always and bare
+are tokenizers whose merges begin with characters, with the vocabulary of characters.json.
 """
 
 import base64
@@ -143,6 +144,24 @@ TEXTS = [
     "<|end|><|en<|end|>",
 ]
 
+# Of characters: normalizer, pre-tokenizer, and whether decoding drops the first space. Llama 2 before and after
+# its "legacy" flag, and Gemma.
+MARK = "\u2581"
+TO_MARK = {"type": "Replace", "pattern": {"String": " "}, "content": MARK}
+PREPEND = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": MARK}, TO_MARK]}
+
+
+def metaspace(scheme):
+    return {"type": "Metaspace", "replacement": MARK, "prepend_scheme": scheme, "split": False}
+
+
+CHARACTERS = {
+    "prepend": (PREPEND, None, True),
+    "metaspace": (None, metaspace("first"), True),
+    "always": (None, metaspace("always"), True),
+    "bare": (TO_MARK, None, False),
+}
+
 ADDED = [
     ("<|end|>", {"special": True}),
     ("<tag>", {"normalized": True}),
@@ -222,6 +241,68 @@ def main():
         write_ids(name, lambda text: tokenizer.encode(text).ids)
         file["model"] = "@ignore_merges" if name == "llama3" else "@model"
         write(name + ".json", file, separators=(",", ":"))
+
+    def write_characters():
+        trained = tokenizers.Tokenizer(tokenizers.models.BPE())
+        trained.normalizer = tokenizers.normalizers.Replace(" ", MARK)
+        trainer = tokenizers.trainers.BpeTrainer(
+            vocab_size=240, min_frequency=1, limit_alphabet=120, max_token_length=6, show_progress=False
+        )
+        trained.train_from_iterator(TRAINED_ON.splitlines(keepends=True) + plain * 2, trainer)
+        learned = json.loads(trained.to_str())["model"]
+        fixed = ["<unk>", "<s>", "</s>"] + [f"<0x{byte:02X}>" for byte in range(256)]
+        vocab = {text: i for i, text in enumerate(fixed + sorted(learned["vocab"], key=learned["vocab"].get))}
+        model = {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": "<unk>",
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": True,
+            "byte_fallback": True,
+            "ignore_merges": False,
+            "vocab": vocab,
+            "merges": learned["merges"],
+        }
+        write("characters.json", model, separators=(",", ":"))
+        flags = dict.fromkeys(["single_word", "lstrip", "rstrip", "normalized", "special"], False)
+        added = [{"id": i, "content": text, **flags, "special": True} for i, text in enumerate(fixed[:3])]
+        added.append({"id": len(vocab), "content": "<|end|>", **flags, "special": True})
+        added.append({"id": len(vocab) + 1, "content": "<tag>", **flags, "normalized": True})
+        for name, (normalizer, pretokenizer, strips) in CHARACTERS.items():
+            to_space = {"type": "Replace", "pattern": {"String": MARK}, "content": " "}
+            decoders = [to_space, {"type": "ByteFallback"}, {"type": "Fuse"}]
+            if strips:
+                decoders.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
+            file = {
+                "version": "1.0",
+                "truncation": None,
+                "padding": None,
+                "added_tokens": added,
+                "normalizer": normalizer,
+                "pre_tokenizer": pretokenizer,
+                "post_processor": {
+                    "type": "TemplateProcessing",
+                    "single": [
+                        {"SpecialToken": {"id": "<s>", "type_id": 0}},
+                        {"Sequence": {"id": "A", "type_id": 0}},
+                    ],
+                    "pair": [{"Sequence": {"id": "A", "type_id": 0}}],
+                    "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}},
+                },
+                "decoder": {"type": "Sequence", "decoders": decoders},
+                "model": model,
+            }
+            tokenizer = tokenizers.Tokenizer.from_str(json.dumps(file))
+            write_ids(name, lambda text: tokenizer.encode(text).ids)
+            with open(os.path.join(FOLDER, name + ".decoded.json"), "w", encoding="utf-8") as decoded:
+                ids = [tokenizer.encode(text, add_special_tokens=False).ids for text in TEXTS]
+                json.dump([tokenizer.decode(each, skip_special_tokens=False) for each in ids], decoded, indent=0)
+                decoded.write("\n")
+            file["model"] = "@characters"
+            write(name + ".json", file, separators=(",", ":"))
+
+    write_characters()
 
     # GPT-2's table: bytes that Latin-1 shows stand for themselves, the others for U+0100 and on.
     shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]

@@ -42,6 +42,9 @@ std::string file_of(const std::string& name) {
   const std::string file = content(golden(name + ".json"));
   const std::string model = content(golden("model.json"));
   if (contains(file, "\"@model\"")) return replaced(file, "\"@model\"", model);
+  if (contains(file, "\"@characters\"")) {
+    return replaced(file, "\"@characters\"", content(golden("characters.json")));
+  }
   return replaced(file,
                   "\"@ignore_merges\"",
                   replaced(model, "\"ignore_merges\":false", "\"ignore_merges\":true"));
@@ -51,8 +54,8 @@ tokenizer read(const std::string& file) {
   return tokenizer(io::parse_tokenizer_json(file, "here"), "here");
 }
 
-std::vector<std::string> texts() {
-  return io::detail::parse_strictly(content(golden("texts.json")), "texts: ")
+std::vector<std::string> texts(const std::string& file = "texts.json") {
+  return io::detail::parse_strictly(content(golden(file)), "texts: ")
       .get<std::vector<std::string>>();
 }
 
@@ -96,6 +99,12 @@ void check_equal(const tokenizer_model& a, const tokenizer_model& b) {
   CHECK(a.pieces == b.pieces);
   CHECK(a.normalizer == b.normalizer);
   CHECK(a.ignore_merges == b.ignore_merges);
+  REQUIRE(a.characters.has_value() == b.characters.has_value());
+  if (a.characters) {
+    CHECK(a.characters->bytes == b.characters->bytes);
+    CHECK(a.characters->space == b.characters->space);
+    CHECK(a.characters->drops_space == b.characters->drops_space);
+  }
   CHECK(a.prefix == b.prefix);
   CHECK(a.suffix == b.suffix);
   REQUIRE(a.added.size() == b.added.size());
@@ -110,8 +119,14 @@ void check_equal(const tokenizer_model& a, const tokenizer_model& b) {
   }
 }
 
-const std::vector<std::string> names{
+const std::vector<std::string> byte_level_names{
     "none", "gpt2", "smollm", "llama3", "qwen2", "qwen3_5", "deepseek_v3"};
+const std::vector<std::string> character_names{"prepend", "metaspace", "always", "bare"};
+const std::vector<std::string> names = [] {
+  std::vector<std::string> all = byte_level_names;
+  all.insert(all.end(), character_names.begin(), character_names.end());
+  return all;
+}();
 
 }  // namespace
 
@@ -127,6 +142,33 @@ TEST_CASE("read_tokenizer: tokens are those of the package tokenizers") {
       CHECK(t.encode(all[i], {.parse_special = true}) == expected[i]);
     }
   }
+}
+
+TEST_CASE("read_tokenizer: a text of characters is that of the package tokenizers") {
+  const std::vector<std::string> all = texts();
+  for (const std::string& name : character_names) {
+    CAPTURE(name);
+    const tokenizer t = read(file_of(name));
+    const std::vector<std::string> expected = texts(name + ".decoded.json");
+    REQUIRE(expected.size() == all.size());
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      CAPTURE(all[i]);
+      // The package shows the space with which a normalizer makes it look for an added token.
+      if (contains(all[i], "<tag>") && name == "prepend") continue;
+      const auto ids = t.encode(all[i], {.parse_special = true, .add_special_tokens = false});
+      CHECK(t.decode(ids) == expected[i]);
+    }
+  }
+}
+
+TEST_CASE("read_tokenizer: bytes that are no characters come back from a tokenizer of characters") {
+  const tokenizer t = read(file_of("prepend"));
+  const std::string bytes("\xff a\xc3 \xe2\x96 \0\xf0\x9f", 11);
+  CHECK(t.decode(t.encode(bytes)) == "<s> " + bytes);
+  CHECK(t.decode(t.encode(bytes), io::special_output::dropped) == bytes);
+  CHECK(read(file_of("bare")).encode("a\u2581") == read(file_of("bare")).encode("a "));
+  CHECK(t.token_of(3 + 'A') == "A");
+  CHECK(t.id_of("A") != 3 + 'A');
 }
 
 TEST_CASE("read_tiktoken: tokens are those of the package tiktoken") {
@@ -334,6 +376,25 @@ TEST_CASE("read_tokenizer: what the library does not do is refused by its name")
                   {"\"invert\":false", "\"invert\":true", "expected false, got true"},
                   {"\"ids\":[500]", "\"ids\":[506]", "expected a number below 506, got 506"},
                   {"{\"Sequence\":{\"id\":\"A\"", "{\"Sequence\":{\"id\":\"B\"", "the text A"}});
+  check_refusals(
+      "prepend",
+      {{"\"prepend\":\"\\u2581\"", "\"prepend\":\"_\"", "prepend: expected '\u2581', got '_'"},
+       {"{\"type\":\"Prepend\",\"prepend\":\"\\u2581\"}", "{\"type\":\"NFKC\"}", "got 'NFKC'"},
+       {"\"content\":\"\\u2581\"", "\"content\":\"_\"", "expected the content '\u2581', got '_'"},
+       {"{\"String\":\" \"}", "{\"String\":\"x\"}", "expected the pattern ' ', got 'x'"},
+       {"{\"type\":\"Fuse\"},", "", "expected Replace, ByteFallback, Fuse and possibly Strip"},
+       {"\"start\":1", "\"start\":2", "expected one space at the start and none at the end"},
+       {"\"byte_fallback\":true", "\"byte_fallback\":false", "byte_fallback: expected true"},
+       {"\"<0x0A>\":13", "\"<0x0a>\":13", "expected a token for each byte, got none for 10"},
+       {"\"pre_tokenizer\":null",
+        "\"pre_tokenizer\":{\"type\":\"Metaspace\"}",
+        "expected none, or Metaspace without a normalizer, got 'Metaspace'"}});
+  check_refusals("metaspace",
+                 {{"\"split\":false", "\"split\":true", "split: expected false, got true"},
+                  {",\"split\":false", "", "split: expected false, got true"},
+                  {"\"first\"", "\"last\"", "expected first, always or never, got 'last'"},
+                  {"\"replacement\":\"\\u2581\"", "\"replacement\":\"_\"", "got '_'"},
+                  {"\"Metaspace\"", "\"Whitespace\"", "got 'Whitespace'"}});
   check_refusals("smollm",
                  {{"\"individual_digits\":true", "\"individual_digits\":false", "'Digits'"}});
 }

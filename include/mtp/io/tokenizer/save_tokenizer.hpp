@@ -44,7 +44,12 @@ class tokenizer_json_writer {
  public:
   explicit tokenizer_json_writer(const tokenizer_model& model) : model_(model) {
     constexpr byte_level bytes;
-    for (const std::string& each : model.tokens) texts_.push_back(bytes.shown(each));
+    for (const std::string& each : model.tokens) {
+      texts_.push_back(model.characters ? marked(each) : bytes.shown(each));
+    }
+    for (std::size_t byte = 0; model.characters && byte < model.characters->bytes.size(); ++byte) {
+      texts_[static_cast<std::size_t>(model.characters->bytes[byte])] = vocabulary::byte_text(byte);
+    }
     is_added_.resize(model.tokens.size());
     for (const added_token& each : model.added) {
       texts_[static_cast<std::size_t>(each.id)] = each.content;
@@ -55,14 +60,16 @@ class tokenizer_json_writer {
   std::string file() const {
     const bool has_template = !model_.prefix.empty() || !model_.suffix.empty();
     return R"({"version":"1.0","truncation":null,"padding":null,"added_tokens":[)" +
-           added_tokens() + R"(],"normalizer":)" +
-           (model_.normalizer == text_normalizer::nfc ? R"({"type":"NFC"})" : "null") +
-           R"(,"pre_tokenizer":)" + pre_tokenizer() + R"(,"post_processor":)" +
-           (has_template ? template_part() : byte_level_part(false)) + R"(,"decoder":)" +
-           byte_level_part(true) +
+           added_tokens() + R"(],"normalizer":)" + normalizer() + R"(,"pre_tokenizer":)" +
+           (model_.characters ? metaspace() : pre_tokenizer()) + R"(,"post_processor":)" +
+           (has_template        ? template_part()
+            : model_.characters ? "null"
+                                : byte_level_part(false)) +
+           R"(,"decoder":)" + (model_.characters ? character_decoder() : byte_level_part(true)) +
            R"(,"model":{"type":"BPE","dropout":null,"unk_token":null,)"
            R"("continuing_subword_prefix":null,"end_of_word_suffix":null,"fuse_unk":false,)"
-           R"("byte_fallback":false,"ignore_merges":)" +
+           R"("byte_fallback":)" +
+           flag(model_.characters.has_value()) + R"(,"ignore_merges":)" +
            flag(model_.ignore_merges) + R"(,"vocab":{)" + vocab() + R"(},"merges":[)" + merges() +
            "]}}\n";
   }
@@ -74,6 +81,48 @@ class tokenizer_json_writer {
   static void add(std::string& all, const std::string& element) {
     if (!all.empty()) all += ',';
     all += element;
+  }
+
+  /// A text with U+2581 for spaces.
+  static std::string marked(std::string_view text) {
+    std::string result;
+    for (const char byte : text) {
+      result += byte == ' ' ? vocabulary::space_mark : std::string_view(&byte, 1);
+    }
+    return result;
+  }
+
+  static std::string replace_part(std::string_view from, std::string_view to) {
+    return R"({"type":"Replace","pattern":{"String":)" + json_string(from) + R"(},"content":)" +
+           json_string(to) + "}";
+  }
+
+  std::string normalizer() const {
+    if (!model_.characters) {
+      return model_.normalizer == text_normalizer::nfc ? R"({"type":"NFC"})" : "null";
+    }
+    const std::string replace = replace_part(" ", vocabulary::space_mark);
+    if (model_.characters->space == leading_space::none) return replace;
+    if (model_.characters->space != leading_space::each) return "null";
+    return R"({"type":"Sequence","normalizers":[{"type":"Prepend","prepend":)" +
+           json_string(vocabulary::space_mark) + "}," + replace + "]}";
+  }
+
+  /// Where the normalizer does not say it.
+  std::string metaspace() const {
+    const leading_space space = model_.characters->space;
+    if (space == leading_space::none || space == leading_space::each) return "null";
+    return R"({"type":"Metaspace","replacement":)" + json_string(vocabulary::space_mark) +
+           R"(,"prepend_scheme":")" +
+           (space == leading_space::first_if_missing ? "first" : "always") + R"(","split":false})";
+  }
+
+  std::string character_decoder() const {
+    return R"({"type":"Sequence","decoders":[)" + replace_part(vocabulary::space_mark, " ") +
+           R"(,{"type":"ByteFallback"},{"type":"Fuse"})" +
+           (model_.characters->drops_space
+                ? R"(,{"type":"Strip","content":" ","start":1,"stop":0}]})"
+                : "]}");
   }
 
   static std::string byte_level_part(bool use_regex) {

@@ -4,7 +4,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <optional>
 #include <span>
 #include <string>
@@ -18,9 +17,9 @@
 #include "mtp/io/tokenizer/added_tokens.hpp"
 #include "mtp/io/tokenizer/merge_table.hpp"
 #include "mtp/io/tokenizer/nfc.hpp"
-#include "mtp/io/tokenizer/pair_merger.hpp"
 #include "mtp/io/tokenizer/pieces.hpp"
 #include "mtp/io/tokenizer/tokenizer_model.hpp"
+#include "mtp/io/tokenizer/vocabulary.hpp"
 
 namespace mtp::inline MTP_ABI::io {
 
@@ -39,10 +38,11 @@ enum class special_output {
   kept,     ///< their text is shown
 };
 
-/// A byte-level tokenizer with byte-pair merges (Sennrich, Haddow and Birch 2016). A text is
-/// normalized, added tokens are taken out of it, the rest is cut into pieces, and the bytes of each
-/// piece are merged. Any bytes are a text: without a normalizer, and without added tokens that take
-/// white space, decode(encode(text)) is the text. It never changes, so threads can share it.
+/// A tokenizer with byte-pair merges (Sennrich, Haddow and Birch 2016). A text is normalized, added
+/// tokens are taken out of it, the rest is cut into pieces, and the bytes of each piece are merged,
+/// or its characters. Any bytes are a text: without a normalizer, without added tokens that take
+/// white space, and byte-level, decode(encode(text)) is the text. It never changes, so threads can
+/// share it.
 class tokenizer {
  public:
   /// Checks the whole model. `where` begins the messages, such as the name of a file. Throws
@@ -80,11 +80,13 @@ class tokenizer {
     return roles_[static_cast<std::size_t>(token)] == role::special;
   }
 
-  /// The tokens of a text. Throws mtp::error if a byte has no token, and for texts of 2^31 bytes
+  /// The tokens of a text. With character_rules, U+2581 counts as a space, which its files write
+  /// so. Throws mtp::error if a byte has no token, and for texts of 2^31 bytes
   /// and more. Many texts are faster with a token_encoder.
   std::vector<token_t> encode(std::string_view text, encode_options options = {}) const;
 
-  /// The bytes of tokens, one after another. Throws mtp::error with the place of what is no token.
+  /// The bytes of tokens, one after another; what character_rules drop is dropped. Throws
+  /// mtp::error with the place of what is no token.
   std::string decode(std::span<const token_t> tokens,
                      special_output shown = special_output::kept) const {
     std::string text;
@@ -101,6 +103,9 @@ class tokenizer {
       if (shown == special_output::kept || roles_[place] != role::special)
         text += model_.tokens[place];
     }
+    if (model_.characters && model_.characters->drops_space && text.starts_with(' ')) {
+      text.erase(0, 1);
+    }
     return text;
   }
 
@@ -113,7 +118,17 @@ class tokenizer {
     return token >= 0 && token < vocab_size() &&
            !model_.tokens[static_cast<std::size_t>(token)].empty();
   }
+  std::vector<bool> fallback_tokens() const;
   void check_tokens();
+  /// Whether spaces are put in front of what is left between all added tokens, otherwise by the
+  /// normalizer in front of it.
+  bool has_metaspace() const {
+    return model_.characters && (model_.characters->space == leading_space::first_if_missing ||
+                                 model_.characters->space == leading_space::each_if_missing);
+  }
+  bool has_normalizer() const { return nfc_ || (model_.characters && !has_metaspace()); }
+  std::string normalized(std::string_view part) const;
+  std::string spaced(std::string_view part, bool is_first) const;
   void check_merges();
   void check_added();
 
@@ -136,95 +151,6 @@ class tokenizer {
   std::array<detail::added_matcher, 2> in_text_, in_normalized_;
 };
 
-/// Encodes many texts with one tokenizer: remembers words, and allocates nothing for a piece. One
-/// for each thread.
-class token_encoder {
- public:
-  /// The tokenizer must outlive it. The cache has 2^`cache_bits` words of 64 bytes.
-  explicit token_encoder(const tokenizer& tokens, int cache_bits = 14)
-      : tokenizer_(tokens), words_(cache_bits) {}
-  /// A tokenizer must outlive it, so none may be a temporary.
-  explicit token_encoder(const tokenizer&&, int = 14) = delete;
-
-  /// Appends the tokens of a text. Throws as tokenizer::encode does; `to` is then as before.
-  void encode(std::string_view text, std::vector<token_t>& to, encode_options options = {}) {
-    const std::size_t before = to.size();
-    try {
-      append(text, to, options);
-    } catch (...) {
-      to.resize(before);
-      throw;
-    }
-  }
-
- private:
-  using role = tokenizer::role;
-
-  void append(std::string_view text, std::vector<token_t>& to, encode_options options) {
-    check(text.size() <= (std::numeric_limits<std::int32_t>::max)(),
-          tokenizer_.where_,
-          "encode: expected a text of less than 2^31 bytes, got ",
-          text.size());
-    const tokenizer_model& model = tokenizer_.model_;
-    if (options.add_special_tokens) to.insert(to.end(), model.prefix.begin(), model.prefix.end());
-    const std::size_t which = options.parse_special ? 1 : 0;
-    const auto found = [&](token_t token) { to.push_back(token); };
-    const auto in_normalized = [&](std::string_view gap) {
-      tokenizer_.in_normalized_[which].split(
-          gap, tokenizer_.classes_, [&](std::string_view rest) { append_pieces(rest, to); }, found);
-    };
-    tokenizer_.in_text_[which].split(
-        text,
-        tokenizer_.classes_,
-        [&](std::string_view gap) {
-          if (tokenizer_.nfc_) {
-            in_normalized((*tokenizer_.nfc_)(gap));
-          } else {
-            in_normalized(gap);
-          }
-        },
-        found);
-    if (options.add_special_tokens) to.insert(to.end(), model.suffix.begin(), model.suffix.end());
-  }
-
-  void append_pieces(std::string_view text, std::vector<token_t>& to) {
-    detail::piece_scanner(tokenizer_.model_.pieces, tokenizer_.classes_)
-        .for_each(text, [&](std::string_view piece) {
-          std::span<const token_t> tokens = words_.find(piece);
-          if (tokens.empty()) {
-            tokens = tokens_of(piece);
-            words_.put(piece, tokens);
-          }
-          to.insert(to.end(), tokens.begin(), tokens.end());
-        });
-  }
-
-  std::span<const token_t> tokens_of(std::string_view piece) {
-    row_.clear();
-    if (tokenizer_.model_.ignore_merges) {
-      const std::optional<token_t> whole = tokenizer_.id_of(piece);
-      if (whole && tokenizer_.roles_[static_cast<std::size_t>(*whole)] == role::ordinary) {
-        row_.push_back(*whole);
-        return row_;
-      }
-    }
-    for (const char byte : piece) {
-      const token_t token = tokenizer_.bytes_[static_cast<unsigned char>(byte)];
-      check(token >= 0,
-            tokenizer_.where_,
-            "encode: expected a token for each byte of the text, got none for byte ",
-            static_cast<int>(static_cast<unsigned char>(byte)));
-      row_.push_back(token);
-    }
-    return merger_.merge(tokenizer_.merges_, row_);
-  }
-
-  const tokenizer& tokenizer_;
-  word_cache words_;
-  pair_merger merger_;
-  std::vector<token_t> row_;
-};
-
 // ---- implementation -----------------------------------------------------------------------------
 
 inline tokenizer::tokenizer(tokenizer_model model, std::string where)
@@ -238,6 +164,51 @@ inline tokenizer::tokenizer(tokenizer_model model, std::string where)
   }
 }
 
+/// Whether each token stands for a byte of a character that is no token.
+inline std::vector<bool> tokenizer::fallback_tokens() const {
+  std::vector<bool> is_fallback(model_.tokens.size());
+  if (!model_.characters) return is_fallback;
+  check(model_.pieces == pretokenizer::none && !nfc_,
+        where_,
+        "expected no pre-tokenizer and no normalizer where merges begin with characters");
+  const std::vector<token_t>& bytes = model_.characters->bytes;
+  check(bytes.size() == bytes_.size(), where_, "expected 256 tokens of bytes, got ", bytes.size());
+  for (std::size_t byte = 0; byte < bytes.size(); ++byte) {
+    check(contains(bytes[byte]) && token_of(bytes[byte]) == std::string(1, static_cast<char>(byte)),
+          where_,
+          "token ",
+          bytes[byte],
+          ": expected the token of byte ",
+          byte);
+    is_fallback[static_cast<std::size_t>(bytes[byte])] = true;
+  }
+  return is_fallback;
+}
+
+/// A part of a text in which added tokens are looked for once more.
+inline std::string tokenizer::normalized(std::string_view part) const {
+  return nfc_ ? (*nfc_)(part) : spaced(part, false);
+}
+
+/// A part with a space for each U+2581, and with one in front of it where the rule says so.
+inline std::string tokenizer::spaced(std::string_view part, bool is_first) const {
+  constexpr std::string_view mark = detail::vocabulary::space_mark;
+  std::string text;
+  text.reserve(part.size() + 1);
+  for (std::size_t at = 0; at < part.size();) {
+    const bool is_mark = part.substr(at).starts_with(mark);
+    text += is_mark ? ' ' : part[at];
+    at += is_mark ? mark.size() : 1;
+  }
+  const leading_space rule = model_.characters->space;
+  const bool is_missing = rule == leading_space::each || text.front() != ' ';
+  if (rule != leading_space::none && is_missing &&
+      (is_first || rule != leading_space::first_if_missing)) {
+    text.insert(text.begin(), ' ');
+  }
+  return text;
+}
+
 inline void tokenizer::check_tokens() {
   constexpr std::size_t most = std::size_t{1} << 24;
   check(!model_.tokens.empty() && model_.tokens.size() <= most,
@@ -247,12 +218,13 @@ inline void tokenizer::check_tokens() {
         " tokens, got ",
         model_.tokens.size());
   bytes_.fill(-1);
+  const std::vector<bool> is_fallback = fallback_tokens();
   roles_.resize(model_.tokens.size());
   ids_.reserve(model_.tokens.size());
   for (std::size_t i = 0; i < model_.tokens.size(); ++i) {
     const std::string& bytes = model_.tokens[i];
     const auto id = static_cast<token_t>(i);
-    if (bytes.empty()) continue;
+    if (bytes.empty() || is_fallback[i]) continue;
     const auto [place, is_new] = ids_.emplace(bytes, id);
     check(is_new, where_, "token ", id, ": has the bytes of token ", place->second);
     if (bytes.size() == 1) bytes_[static_cast<unsigned char>(bytes[0])] = id;
@@ -325,8 +297,8 @@ inline void tokenizer::check_added() {
           each.id,
           " comes twice");
     roles_[static_cast<std::size_t>(each.id)] = each.special ? role::special : role::added;
-    const bool is_changed = each.normalized && nfc_;
-    const std::string text = is_changed ? (*nfc_)(each.content) : each.content;
+    const bool is_changed = each.normalized && has_normalizer();
+    const std::string text = is_changed ? normalized(each.content) : each.content;
     auto& matchers = each.normalized ? in_normalized_ : in_text_;
     if (!each.special) matchers[0].add(text, each);
     matchers[1].add(text, each);
@@ -341,7 +313,11 @@ inline void tokenizer::check_added() {
           ": expected an ordinary token, got the special token ",
           result);
   }
-  for (const token_t token : bytes_) {
+  std::vector<token_t> bytes(bytes_.begin(), bytes_.end());
+  if (model_.characters) {
+    bytes.insert(bytes.end(), model_.characters->bytes.begin(), model_.characters->bytes.end());
+  }
+  for (const token_t token : bytes) {
     check(token < 0 || roles_[static_cast<std::size_t>(token)] != role::special,
           where_,
           "special token ",
@@ -350,11 +326,7 @@ inline void tokenizer::check_added() {
   }
 }
 
-inline std::vector<token_t> tokenizer::encode(std::string_view text, encode_options options) const {
-  constexpr int few = 6;
-  std::vector<token_t> tokens;
-  token_encoder(*this, few).encode(text, tokens, options);
-  return tokens;
-}
-
 }  // namespace mtp::inline MTP_ABI::io
+
+// What encode is made of.
+#include "mtp/io/tokenizer/token_encoder.hpp"

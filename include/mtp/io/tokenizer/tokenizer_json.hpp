@@ -60,13 +60,19 @@ class tokenizer_json_reader {
     if (const auto version = file_.find("version"); version && version->string() != "1.0") {
       version->refuse("expected '1.0', got '", version->string(), "'");
     }
-    tokenizer_model model = read_vocabulary(where);
+    const auto decoder = file_.find("decoder");
+    if (!decoder) file_.refuse("expected a decoder, got none");
+    const bool has_characters = falls_back(*decoder);
+    tokenizer_model model = read_vocabulary(where, has_characters);
     model.ignore_merges = file_.at("model").flag("ignore_merges");
+    if (const auto part = file_.find("post_processor")) read_post_processor(*part, model);
+    if (has_characters) {
+      read_character_rules(*decoder, *model.characters);
+      model.pieces = pretokenizer::none;
+      return model;
+    }
     if (const auto part = file_.find("normalizer")) read_normalizer(*part, model);
     read_pretokenizer(model);
-    if (const auto part = file_.find("post_processor")) read_post_processor(*part, model);
-    const auto decoder = file_.find("decoder");
-    if (!decoder) file_.refuse("expected the decoder ByteLevel, got none");
     read_decoder(*decoder);
     if (file_.at("model").flag("byte_fallback")) check_byte_fallback(file_.at("model"), model);
     return model;
@@ -81,7 +87,15 @@ class tokenizer_json_reader {
     return part.at(name).elements();
   }
 
-  tokenizer_model read_vocabulary(const std::string& where) {
+  /// Whether a decoder makes bytes of tokens such as "<0x0A>".
+  static bool falls_back(const json_place& decoder) {
+    for (const json_place& each : parts_of(decoder, "decoders")) {
+      if (type_of(each) == "ByteFallback") return true;
+    }
+    return false;
+  }
+
+  tokenizer_model read_vocabulary(const std::string& where, bool has_characters) {
     constexpr std::array<std::string_view, 11> keys{"type",
                                                     "dropout",
                                                     "unk_token",
@@ -134,7 +148,84 @@ class tokenizer_json_reader {
         result.add_merge(pair.at(std::size_t{0}).string(), pair.at(1).string());
       }
     }
-    return result.take();
+    if (!has_characters) return result.take();
+    if (!part.flag("byte_fallback")) part.refuse("byte_fallback: expected true, got false");
+    return result.take_characters();
+  }
+
+  /// A Replace of one text by another.
+  static void expect_replace(const json_place& part, std::string_view from, std::string_view to) {
+    const std::string pattern = part.at("pattern").at("String").string();
+    if (pattern != from) part.refuse("expected the pattern '", from, "', got '", pattern, "'");
+    const std::string content = part.at("content").string();
+    if (content != to) part.refuse("expected the content '", to, "', got '", content, "'");
+  }
+
+  /// Spaces, which such files write as U+2581: where they are put and where they are dropped.
+  void read_character_rules(const json_place& decoder, character_rules& rules) const {
+    constexpr std::string_view mark = vocabulary::space_mark;
+    bool is_replaced = false;
+    if (const auto normalizer = file_.find("normalizer")) {
+      for (const json_place& each : parts_of(*normalizer, "normalizers")) {
+        const std::string type = type_of(each);
+        if (type == "Prepend" && !is_replaced && rules.space == leading_space::none) {
+          const std::string text = each.at("prepend").string();
+          if (text != mark) each.refuse("prepend: expected '", mark, "', got '", text, "'");
+          rules.space = leading_space::each;
+        } else if (type == "Replace" && !is_replaced) {
+          expect_replace(each, " ", mark);
+          is_replaced = true;
+        } else {
+          each.refuse("expected Prepend, then Replace, got '", type, "'");
+        }
+      }
+    }
+    if (const auto part = file_.find("pre_tokenizer")) {
+      if (is_replaced || type_of(*part) != "Metaspace") {
+        part->refuse(
+            "expected none, or Metaspace without a normalizer, got '", type_of(*part), "'");
+      }
+      read_metaspace(*part, rules);
+      is_replaced = true;
+    }
+    if (!is_replaced) file_.refuse("expected a normalizer with Replace, or Metaspace, got neither");
+    read_character_decoder(decoder, rules);
+  }
+
+  static void read_metaspace(const json_place& part, character_rules& rules) {
+    const std::string replacement = part.at("replacement").string();
+    if (replacement != vocabulary::space_mark) {
+      part.refuse("replacement: expected '", vocabulary::space_mark, "', got '", replacement, "'");
+    }
+    const auto split = part.find("split");
+    if (!split || split->boolean()) part.refuse("split: expected false, got true");
+    const std::string scheme = part.at("prepend_scheme").string();
+    if (scheme == "first") {
+      rules.space = leading_space::first_if_missing;
+    } else if (scheme == "always") {
+      rules.space = leading_space::each_if_missing;
+    } else if (scheme != "never") {
+      part.refuse("prepend_scheme: expected first, always or never, got '", scheme, "'");
+    }
+  }
+
+  static void read_character_decoder(const json_place& decoder, character_rules& rules) {
+    const std::vector<json_place> parts = parts_of(decoder, "decoders");
+    const auto is = [&](std::size_t i, const char* type) {
+      return i < parts.size() && type_of(parts[i]) == type;
+    };
+    if (!is(0, "Replace") || !is(1, "ByteFallback") || !is(2, "Fuse") ||
+        parts.size() > (is(3, "Strip") ? 4 : 3)) {
+      decoder.refuse("expected Replace, ByteFallback, Fuse and possibly Strip");
+    }
+    expect_replace(parts[0], vocabulary::space_mark, " ");
+    if (parts.size() == 3) return;
+    const json_place& strip = parts[3];
+    if (strip.at("content").string() != " " || strip.at("start").json() != 1 ||
+        strip.at("stop").json() != 0) {
+      strip.refuse("expected one space at the start and none at the end");
+    }
+    rules.drops_space = true;
   }
 
   /// With a token for each byte nothing falls back.
@@ -281,7 +372,8 @@ inline tokenizer_model parse_tokenizer_json(std::string_view text, const std::st
 }
 
 /// Reads a tokenizer.json with a byte-level BPE: the pre-tokenizers of `pretokenizer`, the
-/// normalizer NFC or none, added tokens, a template for one text. Throws mtp::error with the file,
+/// normalizer NFC or none; or with a BPE of characters with byte_fallback, as Llama 2, Mistral and
+/// Gemma have it. Added tokens, a template for one text. Throws mtp::error with the file,
 /// the place in it, what was expected and what came, also for all that this library does not do.
 inline tokenizer read_tokenizer(const std::filesystem::path& path) {
   const std::string where = "tokenizer: '" + path.string() + "'";

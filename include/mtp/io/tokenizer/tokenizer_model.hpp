@@ -1,6 +1,7 @@
 // All that a tokenizer is: what files of tokenizers are read into and written from.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,24 @@ enum class text_normalizer {
   nfc,   ///< Normalization Form C of Unicode 15.0
 };
 
-/// A byte-level tokenizer as data.
+/// Where a tokenizer puts a space that the text does not have. A part is what lies between added
+/// tokens, and none gets a space if it is empty.
+enum class leading_space {
+  none,              ///< nowhere
+  first_if_missing,  ///< in front of the text, unless it begins with one (Metaspace, "first")
+  each_if_missing,   ///< in front of each part that begins with none (Metaspace, "always")
+  each,              ///< in front of each part (Prepend)
+};
+
+/// How a tokenizer differs from byte-level ones whose merges begin with characters, as
+/// SentencePiece's do (Kudo and Richardson 2018, arXiv 1808.06226).
+struct character_rules {
+  std::vector<token_t> bytes;  ///< 256: of each byte of a character that is no token
+  leading_space space = leading_space::none;
+  bool drops_space = false;  ///< decoding drops a space that begins the text
+};
+
+/// A tokenizer as data.
 struct tokenizer_model {
   std::vector<std::string> tokens;  ///< the bytes of each token, by its number; none: no token
   std::vector<token_merge> merges;  ///< pairs that become tokens, in any order
@@ -27,6 +45,7 @@ struct tokenizer_model {
   bool ignore_merges = false;   ///< a piece that is a token stays one, whatever the merges say
   std::vector<token_t> prefix;  ///< what encoding puts in front of a text, such as its beginning
   std::vector<token_t> suffix;  ///< what it puts behind a text
+  std::optional<character_rules> characters = {};  ///< none: byte-level
 };
 
 }  // namespace mtp::inline MTP_ABI::io

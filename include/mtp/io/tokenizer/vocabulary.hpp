@@ -89,23 +89,58 @@ class vocabulary {
     add_merge(pair.substr(0, space), pair.substr(space + 1));
   }
 
-  /// The bytes of all tokens, and the merges. Throws mtp::error if a number has no token.
+  /// The tokens and merges of a byte-level vocabulary. Throws mtp::error if a number has no token.
   tokenizer_model take() {
+    constexpr byte_level bytes;
+    return take([&](const std::string& text) {
+      // What has other characters stands for itself: special tokens in the vocabulary.
+      return bytes.bytes(text).value_or(text);
+    });
+  }
+
+  /// The same where U+2581 stands for a space, and "<0x0A>" for a byte. Throws mtp::error also if a
+  /// byte has no token.
+  tokenizer_model take_characters() {
+    character_rules rules;
+    for (std::size_t byte = 0; byte < 256; ++byte) {
+      const auto found = ids_.find(byte_text(byte));
+      check(found != ids_.end(), where_, "expected a token for each byte, got none for ", byte);
+      rules.bytes.push_back(found->second);
+    }
+    model_.characters = std::move(rules);
+    tokenizer_model made = take([](std::string text) {
+      for (std::size_t at = 0; (at = text.find(space_mark, at)) != std::string::npos; ++at) {
+        text.replace(at, space_mark.size(), " ");
+      }
+      return text;
+    });
+    for (std::size_t byte = 0; byte < 256; ++byte) {
+      made.tokens[static_cast<std::size_t>(made.characters->bytes[byte])] =
+          std::string(1, static_cast<char>(byte));
+    }
+    return made;
+  }
+
+  /// How such a vocabulary writes a space, and a byte.
+  static constexpr std::string_view space_mark = "\u2581";
+  static std::string byte_text(std::size_t byte) {
+    constexpr std::string_view digits = "0123456789ABCDEF";
+    return std::string("<0x") + digits[byte / 16] + digits[byte % 16] + '>';
+  }
+
+ private:
+  template <class Bytes>
+  tokenizer_model take(const Bytes& bytes_of) {
     for (std::size_t i = 0; i < count_; ++i) {
       check(texts_[i].has_value(), where_, "id ", i, " has no token, of ", count_, " tokens");
     }
-    constexpr byte_level bytes;
-    for (std::size_t i = 0; i < count_; ++i) {
-      // What has other characters stands for itself: special tokens in the vocabulary.
-      model_.tokens.push_back(bytes.bytes(*texts_[i]).value_or(*texts_[i]));
-    }
+    for (std::size_t i = 0; i < count_; ++i) model_.tokens.push_back(bytes_of(*texts_[i]));
     for (const added_token& each : model_.added) {
       model_.tokens[static_cast<std::size_t>(each.id)] = each.content;
     }
     return std::move(model_);
   }
 
- private:
   std::string where_;
   std::vector<std::optional<std::string>> texts_;  // by number
   std::unordered_map<std::string, token_t> ids_;
