@@ -62,6 +62,24 @@ inline void store(Real* to, const packet<Real>& value) {
   Eigen::internal::pstoreu(to, value);
 }
 
+/// Rounds like bf16(float), lane by lane.
+template <std::same_as<float> Real>
+inline void store(bf16* to, const packet<Real>& value) {
+  using bits [[gnu::vector_size(sizeof(packet<float>))]] = std::uint32_t;
+  const auto whole = __builtin_bit_cast(bits, value);
+  const bits rounded = whole + 0x7fffu + ((whole >> 16) & 1u);
+  // Comparisons give lanes of ones.
+  const auto is_nan = __builtin_bit_cast(bits, (whole & 0x7fffffffu) > 0x7f800000u);
+  const bits upper = ((rounded & ~is_nan) | ((whole | 0x400000u) & is_nan)) >> 16;
+#if defined(EIGEN_VECTORIZE_AVX512)
+  const __m256i stored = _mm512_cvtepi32_epi16(__builtin_bit_cast(__m512i, upper));
+#else
+  using upper_bits [[gnu::vector_size(sizeof(packet<float>) / 2)]] = std::uint16_t;
+  const auto stored = __builtin_convertvector(upper, upper_bits);
+#endif
+  std::memcpy(static_cast<void*>(to), &stored, sizeof(stored));
+}
+
 template <real Real>
 inline packet<Real> broadcast(Real value) {
   return Eigen::internal::pset1<packet<Real>>(value);
@@ -126,6 +144,19 @@ inline packet<Real> square_root(const packet<Real>& a) {
   const auto normal = select_less(a, smallest, smallest, select_less(a, infinity, a, smallest));
   const auto root = Eigen::internal::psqrt(normal);
   return select_less(a, smallest, broadcast<Real>(Real{0}), select_less(a, infinity, root, a));
+}
+
+/// to[i] = from[i], rounded or widened, for i < count.
+template <scalar To, scalar From>
+inline void convert_row(To* to, const From* from, index_t count) {
+  using Real = accumulate_t<To>;
+  index_t i = 0;
+  for (; i + lanes<Real> <= count; i += lanes<Real>) {
+    store<Real>(to + i, load<Real>(from + i));
+  }
+  for (; i < count; ++i) {
+    to[i] = To(Real(from[i]));
+  }
 }
 
 /// Sum over the lanes, in an order that depends only on the packet type.
