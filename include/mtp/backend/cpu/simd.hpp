@@ -62,7 +62,18 @@ inline void store(Real* to, const packet<Real>& value) {
   Eigen::internal::pstoreu(to, value);
 }
 
-/// Rounds like bf16(float), lane by lane.
+/// Rounds and stores; bf16 below.
+template <real Real, storage_scalar S>
+requires(std::same_as<accumulate_t<S>, Real> &&
+         !std::same_as<S, bf16>) inline void store(S* to, const packet<Real>& value) {
+  Real values[static_cast<std::size_t>(lanes<Real>)];
+  store<Real>(values, value);
+  for (const Real each : values) {
+    *to++ = S(each);
+  }
+}
+
+/// The same for bf16, rounded like bf16(float).
 template <std::same_as<float> Real>
 inline void store(bf16* to, const packet<Real>& value) {
   using bits [[gnu::vector_size(sizeof(packet<float>))]] = std::uint32_t;
@@ -191,30 +202,30 @@ inline packet<Real> exponential(const packet<Real>& a) {
 /// element: results do not depend on alignment or position.
 ///
 /// load(pointer) reads a packet at pointer + offset (zeros beyond the row); store(pointer, packet)
-/// writes.
+/// writes. Elements are of Real or of a storage type, which is widened and rounded.
 template <real Real, class Body>
 inline void for_each_packet(index_t count, Body&& body) {
   constexpr index_t width = lanes<Real>;
   index_t i = 0;
   for (; i + width <= count; i += width) {
-    body([i](const Real* row) { return load<Real>(row + i); },
-         [i](Real* row, const packet<Real>& value) { store<Real>(row + i, value); });
+    body([i](const auto* row) { return load<Real>(row + i); },
+         [i](auto* row, const packet<Real>& value) { store<Real>(row + i, value); });
   }
   if (i < count) {
     const auto rest = static_cast<std::size_t>(count - i);
     body(
-        [i, rest](const Real* row) {
+        [i, rest](const auto* row) {
           Real padded[static_cast<std::size_t>(lanes<Real>)] = {};
           for (std::size_t l = 0; l < rest; ++l) {
-            padded[l] = row[i + static_cast<index_t>(l)];
+            padded[l] = static_cast<Real>(row[i + static_cast<index_t>(l)]);
           }
           return load<Real>(padded);
         },
-        [i, rest](Real* row, const packet<Real>& value) {
+        [i, rest]<class Element>(Element* row, const packet<Real>& value) {
           Real padded[static_cast<std::size_t>(lanes<Real>)];
           store<Real>(padded, value);
           for (std::size_t l = 0; l < rest; ++l) {
-            row[i + static_cast<index_t>(l)] = padded[l];
+            row[i + static_cast<index_t>(l)] = static_cast<Element>(padded[l]);
           }
         });
   }
