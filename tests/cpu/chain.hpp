@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "mtp/core/scalar.hpp"
@@ -21,6 +22,25 @@ Real multiply_add(Real a, Real b, Real sum) {
   const volatile Real rounded = a * b;
   return sum + rounded;
 #endif
+}
+
+/// sum + a(0) b(0) + .. + a(count - 1) b(count - 1), in the order of the products of rows of Left.
+/// The numbers are not so small that an instruction for bf16 makes them zeros.
+template <class Left, class Real, class A, class B>
+Real chain(Real sum, index_t count, const A& a, const B& b) {
+  if constexpr (std::is_same_v<Left, bf16>) {
+    for (index_t k = 0; k < count; k += 2) {
+      if (k + 1 < count) {
+        sum = multiply_add<Real>(a(k + 1), b(k + 1), sum);
+      }
+      sum = multiply_add<Real>(a(k), b(k), sum);
+    }
+  } else {
+    for (index_t k = 0; k < count; ++k) {
+      sum = multiply_add<Real>(a(k), b(k), sum);
+    }
+  }
+  return sum;
 }
 
 /// `count` elements of a stream of random numbers.

@@ -33,9 +33,10 @@ struct shape {
 
 /// Elements of C or its gaps that are wrong after the rows and panels were multiplied in blocks of
 /// these sizes.
-template <class Real, class Weight>
+template <class Left, class Weight, class Result>
 index_t wrong_elements(const shape& s, index_t row_step, index_t panel_step) {
-  constexpr index_t width = panel_width<Real>;
+  using Real = accumulate_t<Left>;
+  constexpr index_t width = panel_width<Left>;
   const index_t panels = ceil_div(s.columns, width);
   const index_t gap = 3;
 
@@ -43,8 +44,8 @@ index_t wrong_elements(const shape& s, index_t row_step, index_t panel_step) {
   const bool by_rows = s.a == layout_of_a::rows;
   const index_t a_row = by_rows ? s.inner + gap : 1;
   const index_t a_step = by_rows ? 1 : s.rows + gap;
-  std::vector<Real> a(static_cast<std::size_t>((s.rows + gap) * (s.inner + gap)), poison<Real>());
-  const auto a_values = elements<Real>(s.rows * s.inner, 1);
+  std::vector<Left> a(static_cast<std::size_t>((s.rows + gap) * (s.inner + gap)), poison<Left>());
+  const auto a_values = elements<Left>(s.rows * s.inner, 1);
   const auto a_at = [&](index_t i, index_t p) {
     return a_values[static_cast<std::size_t>(i * s.inner + p)];
   };
@@ -70,13 +71,13 @@ index_t wrong_elements(const shape& s, index_t row_step, index_t panel_step) {
   const index_t c_row = rows_of_c ? s.columns + gap : width;
   const index_t c_panel = rows_of_c ? width : s.rows * width;
   const auto c_size = static_cast<std::size_t>(s.rows * (panels * width + gap));
-  std::vector<Real> c(c_size, poison<Real>());
-  const auto init = elements<Real>(static_cast<index_t>(c_size), 3);
+  std::vector<Result> c(c_size, poison<Result>());
+  const auto init = elements<Result>(static_cast<index_t>(c_size), 3);
   const auto place = [&](index_t i, index_t j) {
     return static_cast<std::size_t>(i * c_row + j / width * c_panel + j % width);
   };
 
-  product<Real, Weight> p;
+  product<Left, Weight, Result> p;
   p.rows = s.rows;
   p.columns = s.columns;
   p.inner_size = s.inner;
@@ -89,7 +90,9 @@ index_t wrong_elements(const shape& s, index_t row_step, index_t panel_step) {
     p.init = {init.data(), c_row, c_panel};
   }
   p.copies_rows = s.copies_rows;
-  std::vector<Real> scratch(static_cast<std::size_t>(product_scratch<Real>), poison<Real>());
+  std::vector<Left> scratch(static_cast<std::size_t>(product_scratch<Left>), poison<Left>());
+  std::vector<Real> sums(static_cast<std::size_t>(product_sums<Left, Result>(s.inner)),
+                         poison<Real>());
   for (index_t i = 0; i < s.rows; i += row_step) {
     for (index_t j = 0; j < panels; j += panel_step) {
       multiply_block(p,
@@ -97,7 +100,8 @@ index_t wrong_elements(const shape& s, index_t row_step, index_t panel_step) {
                      (std::min)(i + row_step, s.rows),
                      j,
                      (std::min)(j + panel_step, panels),
-                     p.packs_a() || p.packs_b() ? scratch.data() : nullptr);
+                     p.packs_a() || p.packs_b() ? scratch.data() : nullptr,
+                     sums.data());
     }
   }
 
@@ -105,29 +109,37 @@ index_t wrong_elements(const shape& s, index_t row_step, index_t panel_step) {
   std::vector<bool> covered(c_size, false);
   for (index_t i = 0; i < s.rows; ++i) {
     for (index_t j = 0; j < s.columns; ++j) {
-      Real sum = s.init == init_of::matrix ? init[place(i, j)] : Real{0};
-      for (index_t k = 0; k < s.inner; ++k) {
-        sum = cpu_products::multiply_add(a_at(i, k), b_at(k, j), sum);
-      }
+      const Real start = s.init == init_of::matrix ? static_cast<Real>(init[place(i, j)]) : Real{0};
+      const auto sum = static_cast<Result>(cpu_products::chain<Left>(
+          start,
+          s.inner,
+          [&](index_t k) { return static_cast<Real>(a_at(i, k)); },
+          [&](index_t k) { return b_at(k, j); }));
       wrong += same(c[place(i, j)], sum) ? 0 : 1;
       covered[place(i, j)] = true;
     }
   }
   for (std::size_t n = 0; n < c_size; ++n) {
-    wrong += covered[n] || same(c[n], poison<Real>()) ? 0 : 1;
+    wrong += covered[n] || same(c[n], poison<Result>()) ? 0 : 1;
   }
   return wrong;
 }
 
 /// Whole, and in blocks that share no border with a tile.
-template <class Real, class Weight = Real>
+template <class Left, class Weight = Left, class Result = accumulate_t<Left>>
 index_t wrong(const shape& s) {
-  return wrong_elements<Real, Weight>(s, (std::max<index_t>)(s.rows, 1), 1000) +
-         wrong_elements<Real, Weight>(s, 5, 2);
+  return wrong_elements<Left, Weight, Result>(s, (std::max<index_t>)(s.rows, 1), 1000) +
+         wrong_elements<Left, Weight, Result>(s, 5, 2);
+}
+
+/// The same of bf16, with results in f32 and rounded.
+index_t wrong_bf16(const shape& s) {
+  return wrong<bf16, bf16, float>(s) + wrong<bf16, bf16, bf16>(s);
 }
 
 constexpr index_t f64_block = block_inner_size<double>;
 constexpr index_t f32_block = block_inner_size<float>;
+constexpr index_t bf16_block = inner_size_of_rows<bf16>;
 
 TEST_CASE("every element is one chain, for few rows, many rows and every tail") {
   for (index_t rows = 1; rows <= 2 * tile_rows + 1; ++rows) {
@@ -137,6 +149,10 @@ TEST_CASE("every element is one chain, for few rows, many rows and every tail") 
         CAPTURE(columns);
         CHECK(wrong<double>({.rows = rows, .columns = columns, .inner = 7, .init = init}) == 0);
         CHECK(wrong<float>({.rows = rows, .columns = 2 * columns, .inner = 3, .init = init}) == 0);
+        for (const index_t inner : {1, 6, 7}) {
+          CHECK(wrong_bf16({.rows = rows, .columns = 2 * columns, .inner = inner, .init = init}) ==
+                0);
+        }
       }
     }
   }
@@ -149,6 +165,9 @@ TEST_CASE("a chain goes on across the blocks of the inner size") {
       CHECK(wrong<double>(
                 {.rows = rows, .columns = 21, .inner = 2 * f64_block + 3, .init = init}) == 0);
       CHECK(wrong<float>({.rows = rows, .columns = 35, .inner = f32_block + 1, .init = init}) == 0);
+      for (const index_t inner : {bf16_block - 1, bf16_block + 3}) {
+        CHECK(wrong_bf16({.rows = rows, .columns = 165, .inner = inner, .init = init}) == 0);
+      }
     }
   }
 }
@@ -168,6 +187,12 @@ TEST_CASE("packed or as they lie, A and B give the same chains") {
                         .b = b,
                         .copies_rows = true};
           CHECK(wrong<double>(s) == 0);
+          shape pairs = s;
+          for (const index_t inner : {index_t{6}, block_inner_size<bf16> + 5}) {
+            pairs.inner = inner;
+            pairs.columns = 2 * columns;
+            CHECK(wrong_bf16(pairs) == 0);
+          }
         }
       }
     }
@@ -180,10 +205,11 @@ TEST_CASE("C may lie in panels, and the tail of the last one stays as it was") {
     const shape s{.rows = rows, .columns = 53, .inner = 9, .c = layout_of_c::panels};
     CHECK(wrong<double>(s) == 0);
     CHECK(wrong<float>(s) == 0);
+    CHECK(wrong_bf16(s) == 0);
   }
 }
 
-TEST_CASE("weights of bf16 are widened and the chain is one of f32") {
+TEST_CASE("weights of bf16 are widened for rows of f32, and the chain is one of f32") {
   for (const index_t rows : {1, 5, 14}) {
     CAPTURE(rows);
     const shape s{.rows = rows, .columns = 77, .inner = 11, .init = init_of::matrix};
@@ -195,6 +221,7 @@ TEST_CASE("without steps the product is what it starts from") {
   for (const index_t rows : {1, 2, 31}) {
     for (const init_of init : {init_of::zero, init_of::matrix}) {
       CHECK(wrong<double>({.rows = rows, .columns = 18, .inner = 0, .init = init}) == 0);
+      CHECK(wrong_bf16({.rows = rows, .columns = 18, .inner = 0, .init = init}) == 0);
     }
   }
 }

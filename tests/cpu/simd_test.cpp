@@ -2,7 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <vector>
 
@@ -36,6 +38,30 @@ TEST_CASE("a packet of bf16 is widened exactly, lane by lane") {
     CHECK(to[i] == static_cast<float>(from[i]));
   }
   CHECK(std::signbit(to[0]));
+}
+
+TEST_CASE("a row is rounded to bf16 as each of its elements is, and widened exactly") {
+  std::vector<float> from;
+  for (const std::uint32_t upper : {0u, 1u, 0x7fu, 0x80u, 0x3f80u, 0x3f81u, 0x7f7fu, 0x7f80u}) {
+    for (const std::uint32_t lower : {0u, 1u, 0x7fffu, 0x8000u, 0x8001u, 0xffffu}) {
+      for (const std::uint32_t sign : {0u, 0x80000000u}) {
+        from.push_back(std::bit_cast<float>(sign | upper << 16 | lower));  // NaN among the last
+      }
+    }
+  }
+  for (const std::size_t count : {from.size(), from.size() - 5, std::size_t{0}}) {
+    std::vector<bf16> to(from.size(), bf16(7));
+    convert_row(to.data(), from.data(), static_cast<index_t>(count));
+    std::vector<float> wide(from.size(), 7);
+    convert_row(wide.data(), to.data(), static_cast<index_t>(count));
+    for (std::size_t i = 0; i < from.size(); ++i) {
+      const bf16 expected = i < count ? bf16(from[i]) : bf16(7);
+      CAPTURE(i);
+      CHECK(to[i].bits() == expected.bits());
+      CHECK(std::bit_cast<std::uint32_t>(wide[i]) ==
+            std::bit_cast<std::uint32_t>(static_cast<float>(expected)));
+    }
+  }
 }
 
 TEST_CASE("the square root is right for 0, subnormal numbers, infinity and NaN as well") {

@@ -18,23 +18,27 @@ TEST_CASE("weights of neighbouring outputs lie side by side, panel after panel")
   static_assert(weight_offset<float>(width, 2, width + 1, inputs) == width * (inputs + 2));
 }
 
-TEST_CASE("a transposed weight has each element in its place, and zeros as padding") {
+TEST_CASE_TEMPLATE("a transposed weight has each element in its place, and zeros as padding",
+                   S,
+                   double,
+                   bf16) {
   cpu_context context({.threads = 2});
+  const auto size = [](index_t count) { return static_cast<std::size_t>(count); };
   for (const index_t outputs : {1, 31, 32, 33, 70}) {
     for (const index_t inputs : {1, 5, 64, 65}) {
       CAPTURE(outputs);
       CAPTURE(inputs);
-      std::vector<double> from(static_cast<std::size_t>(weight_storage<double>(outputs, inputs)));
-      std::vector<double> expected(
-          static_cast<std::size_t>(weight_storage<double>(inputs, outputs)));
+      std::vector<S> from(size(weight_storage<S>(outputs, inputs)), S(0));
+      std::vector<S> expected(size(weight_storage<S>(inputs, outputs)), S(0));
       for (index_t n = 0; n < outputs; ++n) {
         for (index_t k = 0; k < inputs; ++k) {
-          const auto number = static_cast<double>(n * inputs + k + 1);
-          from[static_cast<std::size_t>(weight_offset<double>(n, k, outputs, inputs))] = number;
-          expected[static_cast<std::size_t>(weight_offset<double>(k, n, inputs, outputs))] = number;
+          // Numbers of 8 bits, which differ among neighbours.
+          const auto number = static_cast<S>(static_cast<float>((n * inputs + k) % 251 + 1));
+          from[size(weight_offset<S>(n, k, outputs, inputs))] = number;
+          expected[size(weight_offset<S>(k, n, inputs, outputs))] = number;
         }
       }
-      std::vector<double> to(expected.size(), -1);
+      std::vector<S> to(expected.size(), S(-1));
       transpose_weight(context, to.data(), from.data(), outputs, inputs);
       CHECK(to == expected);
     }

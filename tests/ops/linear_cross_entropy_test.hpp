@@ -220,7 +220,7 @@ struct expectation {
         dz_terms(r, v) += p;
         dz_bound(r, v) += p * (probability_error + gamma(static_cast<double>(2 * J) + 4, u)) +
                           4 * total * static_cast<double>(std::numeric_limits<A>::min());
-        if (stores_bf16) {
+        if (rounds_gradients) {
           dz_bound(r, v) = stored_bound<bf16>(dz(r, v), dz_bound(r, v));
         }
       }
@@ -260,7 +260,8 @@ struct expectation {
 
  private:
   static constexpr bool sum_is_scaled = !backend_traits<B>::is_host_memory;
-  static constexpr bool stores_bf16 = std::is_same_v<S, bf16> && sum_is_scaled;
+  static constexpr bool rounds_gradients = std::is_same_v<S, bf16>;  // of logits
+  static constexpr bool stores_bf16 = rounds_gradients && sum_is_scaled;
 
   /// How often a thread's sum can meet a new maximum: once for each 16 bytes that it looks at.
   static double scalings(index_t V) {
@@ -271,7 +272,7 @@ struct expectation {
   /// Of a product of `count` terms, whose factors of bf16 may be off by as much as they are large.
   static void add_product_error(array<2>& errors, index_t count, const array<2>& terms) {
     for (std::size_t i = 0; i < errors.elements.size(); ++i) {
-      const double magnitude = terms.elements[i] + (stores_bf16 ? errors.elements[i] : 0);
+      const double magnitude = terms.elements[i] + (rounds_gradients ? errors.elements[i] : 0);
       errors.elements[i] += dot_bound(count + 1, unit_roundoff<A>, magnitude);
     }
   }

@@ -106,8 +106,8 @@ void linear_add_backward_input(context<Backend>& context,
 /// dW[n, k] += sum over m of dy[m, n] x[m, k]       dW [N, K], dy [M, N], x [M, K]
 ///
 /// dW holds accumulate_t of dy's elements. On the CPU the sum starts from the old value and
-/// runs over m in order; on every backend its order depends on the shapes only. Throws
-/// mtp::error on wrong shapes.
+/// runs over m in order, of bf16 in pairs of rows where products are; on every backend its order
+/// depends on the shapes only. Throws mtp::error on wrong shapes.
 template <class G, class S, detail::matrix_shape Shape, class Backend>
 detail::void_if<detail::sums_of<G, S>> linear_backward_weight(
     context<Backend>& context,

@@ -87,7 +87,8 @@ MTP_HOST_DEVICE A cross_entropy_of(A logit, A largest, A log_sum) {
 ///
 /// Losses are in nats, and 0 where the target is < 0. hidden, dhidden [R, C]; W, dW [V, C];
 /// targets, weights, losses [R, J]; predicted [R]. dW, weights and losses hold accumulate_t of
-/// hidden's elements. Rows are processed in chunks: only the logits of one chunk exist at a time.
+/// hidden's elements. Gradients of bf16 logits may be rounded to bf16 before they are multiplied.
+/// Rows are processed in chunks: only the logits of one chunk exist at a time.
 /// dhidden may be hidden. If dw has no data, dW is not computed. Rows whose weights are all zero
 /// have losses but add nothing to gradients. If a logit is not finite, -inf included, losses and
 /// gradients of its row are NaN. Throws mtp::error on wrong shapes and on targets >= V; if targets

@@ -11,8 +11,15 @@
 #define MTP_CPU_EXPAND(world, major, minor, bytes, vectors) \
   MTP_CPU_JOIN(world, major, minor, bytes, vectors)
 
+/// Whether there is an instruction that multiplies pairs of bf16, VDPBF16PS, for whole packets.
+#if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(EIGEN_VECTORIZE_AVX512)
+#define MTP_CPU_HAS_BF16_PRODUCTS
+#endif
+
 /// The vector instructions that this file may use.
-#if defined(__AVX512F__)
+#if defined(MTP_CPU_HAS_BF16_PRODUCTS)
+#define MTP_CPU_VECTORS avx512_bf16
+#elif defined(__AVX512F__)
 #define MTP_CPU_VECTORS avx512
 #elif defined(__AVX2__) && defined(__FMA__)
 #define MTP_CPU_VECTORS avx2_fma

@@ -46,6 +46,13 @@ inline index_t leading_offset(const View& x, int dimensions, index_t index) {
   return offset;
 }
 
+/// Whether an index of dimension d - 1 follows the `columns` elements of the one before it, which
+/// are contiguous.
+template <class View>
+inline bool follows(const View& x, int d, index_t columns) {
+  return x.stride(View::rank - 1) == 1 && x.stride(d - 1) == columns;
+}
+
 /// A line of elements, `step` apart.
 template <class Element>
 struct line {
@@ -74,9 +81,13 @@ inline void map(cpu_context& context, const Function& function, const Y& y, cons
   if constexpr (Y::rank == 0) {
     *y.data() = function(*x.data()...);
   } else if (!y.empty()) {
-    const bool flat = y.is_contiguous() && (x.is_contiguous() && ...);
-    const index_t columns = flat ? y.count() : y.extent(Y::rank - 1);
-    const index_t rows = flat ? 1 : y.count() / columns;
+    // Dimensions that are contiguous in all views are one.
+    int leading = Y::rank - 1;
+    index_t columns = y.extent(leading);
+    while (leading > 0 && follows(y, leading, columns) && (follows(x, leading, columns) && ...)) {
+      columns *= y.extent(--leading);
+    }
+    const index_t rows = y.count() / columns;
     const index_t pieces = ceil_div(columns, elements_per_task);                // of one row
     const index_t group = (std::max<index_t>)(1, elements_per_task / columns);  // rows in one task
     context.parallel(ceil_div(rows, group) * pieces, [&](index_t task, int) {
@@ -85,8 +96,8 @@ inline void map(cpu_context& context, const Function& function, const Y& y, cons
       const index_t row_end = (std::min)(rows, (task / pieces + 1) * group);
       for (index_t row = task / pieces * group; row < row_end; ++row) {
         const auto line_of = [&]<class View>(const View& view) {
-          const index_t step = flat ? 1 : view.stride(View::rank - 1);
-          const index_t offset = flat ? 0 : leading_offset(view, View::rank - 1, row);
+          const index_t step = view.stride(View::rank - 1);
+          const index_t offset = leading_offset(view, leading, row);
           return line<typename View::element_type>{view.data() + offset + first * step, step};
         };
         map_line<Function, element, typename X::value_type...>(

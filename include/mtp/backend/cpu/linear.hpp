@@ -15,15 +15,15 @@ namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 inline constexpr index_t rows_of_narrow_weights = block_rows;
 
 struct cpu_linear_ops {
-  template <real S, class Weight>
+  template <scalar Y, factor S, class Weight>
   static void linear_forward(cpu_context& context,
-                             matrix_view<S, cpu> y,
+                             matrix_view<Y, cpu> y,
                              matrix_view<const S, cpu> x,
                              weight_view<const Weight, cpu> w) {
     run_product(context, forward_product(y, x, w));
   }
 
-  template <real S, class Weight>
+  template <factor S, class Weight>
   static void linear_bias_forward(cpu_context& context,
                                   matrix_view<S, cpu> y,
                                   matrix_view<const S, cpu> x,
@@ -34,7 +34,7 @@ struct cpu_linear_ops {
     run_product(context, p);
   }
 
-  template <real S, class Weight>
+  template <factor S, class Weight>
   static void linear_add_forward(cpu_context& context,
                                  matrix_view<S, cpu> y,
                                  matrix_view<const S, cpu> x,
@@ -45,7 +45,7 @@ struct cpu_linear_ops {
     run_product(context, p);
   }
 
-  template <real S>
+  template <factor S>
   static void linear_backward_input(cpu_context& context,
                                     matrix_view<S, cpu> dx,
                                     matrix_view<const S, cpu> dy,
@@ -53,7 +53,7 @@ struct cpu_linear_ops {
     backward_input(context, dx, dy, w, {nullptr, 0, 0});
   }
 
-  template <real S>
+  template <factor S>
   static void linear_add_backward_input(cpu_context& context,
                                         matrix_view<S, cpu> dx,
                                         matrix_view<const S, cpu> dy,
@@ -63,9 +63,9 @@ struct cpu_linear_ops {
         context, dx, dy, w, panels_of<const S>::row_major(residual.data(), residual.stride(0)));
   }
 
-  template <real S>
+  template <factor S>
   static void linear_backward_weight(cpu_context& context,
-                                     weight_view<S, cpu> dw,
+                                     weight_view<accumulate_t<S>, cpu> dw,
                                      matrix_view<const S, cpu> dy,
                                      matrix_view<const S, cpu> x) {
     constexpr index_t width = panel_width<S>;
@@ -82,18 +82,18 @@ struct cpu_linear_ops {
     run_product(context, p);
   }
 
-  template <real S>
+  template <scalar S>
   static void linear_backward_bias(cpu_context& context,
-                                   vector_view<S, cpu> dbias,
+                                   vector_view<accumulate_t<S>, cpu> dbias,
                                    matrix_view<const S, cpu> dy) {
     constexpr index_t columns = 64;
     context.parallel_ranges(dy.extent(1), columns, [&](index_t begin, index_t end, int) {
-      S sum[columns];
+      accumulate_t<S> sum[columns];
       std::copy(dbias.data() + begin, dbias.data() + end, sum);
       for (index_t m = 0; m < dy.extent(0); ++m) {
         const S* row = dy.data() + m * dy.stride(0);
         for (index_t n = begin; n < end; ++n) {
-          sum[n - begin] += row[n];
+          sum[n - begin] += widen(row[n]);
         }
       }
       std::copy_n(sum, end - begin, dbias.data() + begin);
@@ -142,26 +142,35 @@ struct cpu_linear_ops {
         context, [&](auto... each) { linear_backward_weight(context, each...); }, views...);
   }
 
-  template <class... Views>
-  requires some_widened<Views...>
-  static void linear_backward_bias(cpu_context& context, Views... views) {
-    run_widened(
-        context, [&](auto... each) { linear_backward_bias(context, each...); }, views...);
-  }
-
   /// x W^T as a product, which reads the panels of W.
-  template <real S, class Weight>
-  static product<S, Weight> forward_product(matrix_view<S, cpu> y,
-                                            matrix_view<const S, cpu> x,
-                                            weight_view<const Weight, cpu> w) {
-    product<S, Weight> p;
+  template <scalar Y, factor S, class Weight>
+  static product<S, Weight, Y> forward_product(matrix_view<Y, cpu> y,
+                                               matrix_view<const S, cpu> x,
+                                               weight_view<const Weight, cpu> w) {
+    product<S, Weight, Y> p;
     p.rows = x.extent(0);
     p.columns = w.outputs;
     p.inner_size = w.inputs;
     p.a = {x.data(), x.stride(0), 1};
     p.b = w.data;
     p.b_panel = w.inputs * panel_width<S>;
-    p.c = panels_of<S>::row_major(y.data(), y.stride(0));
+    p.c = panels_of<Y>::row_major(y.data(), y.stride(0));
+    return p;
+  }
+
+  /// dy W as a product, which reads the panels of the transpose of W.
+  template <factor S>
+  static product<S, S, S> input_gradient_product(matrix_view<S, cpu> dx,
+                                                 matrix_view<const S, cpu> dy,
+                                                 const S* transposed) {
+    product<S, S, S> p;
+    p.rows = dy.extent(0);
+    p.columns = dx.extent(1);
+    p.inner_size = dy.extent(1);
+    p.a = {dy.data(), dy.stride(0), 1};
+    p.b = transposed;
+    p.b_panel = dy.extent(1) * panel_width<S>;
+    p.c = panels_of<S>::row_major(dx.data(), dx.stride(0));
     return p;
   }
 
@@ -172,11 +181,17 @@ struct cpu_linear_ops {
                                             index_t outputs,
                                             index_t inputs,
                                             index_t threads) {
-    // In backward, the weight is transposed, and widened for any number of rows.
-    return arena_bytes(weight_storage<S>(inputs, outputs), sizeof(accumulate_t<S>)) +
-           (rows <= rows_of_narrow_weights ? widened_bytes<S>(weight_storage<S>(outputs, inputs))
-                                           : 0) +
-           linear_forward_workspace<S>(rows, outputs, inputs, threads);
+    if constexpr (factor<S>) {
+      // In backward, the weight is transposed.
+      return arena_bytes(weight_storage<S>(inputs, outputs), sizeof(S)) +
+             product_workspace<S>((std::max)(outputs, inputs), threads);
+    } else {
+      // In backward, it is also widened for any number of rows.
+      using A = accumulate_t<S>;
+      return linear_workspace<A>(rows, outputs, inputs, threads) +
+             widened_bytes<S>(weight_storage<S>(outputs, inputs)) +
+             widened_bytes<S>(rows * inputs) + 2 * widened_bytes<S>(rows * outputs);
+    }
   }
 
   /// The most bytes of workspace that the forward operations need for `rows` rows and such a
@@ -186,10 +201,15 @@ struct cpu_linear_ops {
                                                     index_t outputs,
                                                     index_t inputs,
                                                     index_t threads) {
-    return arena_bytes(threads * product_scratch<accumulate_t<S>>, sizeof(accumulate_t<S>)) +
-           (rows <= rows_of_narrow_weights ? 0
-                                           : widened_bytes<S>(weight_storage<S>(outputs, inputs))) +
-           widened_bytes<S>(rows * inputs) + 2 * widened_bytes<S>(rows * outputs);
+    if constexpr (factor<S>) {
+      return product_workspace<S>(inputs, threads);
+    } else {
+      return product_workspace<accumulate_t<S>>(inputs, threads) +
+             (rows <= rows_of_narrow_weights
+                  ? 0
+                  : widened_bytes<S>(weight_storage<S>(outputs, inputs))) +
+             widened_bytes<S>(rows * inputs) + 2 * widened_bytes<S>(rows * outputs);
+    }
   }
 
  private:
@@ -210,7 +230,7 @@ struct cpu_linear_ops {
         addend...);
   }
 
-  template <real S>
+  template <factor S>
   static void backward_input(cpu_context& context,
                              matrix_view<S, cpu> dx,
                              matrix_view<const S, cpu> dy,
@@ -219,15 +239,8 @@ struct cpu_linear_ops {
     const arena::scope scope(context.workspace());
     S* transposed = context.workspace().template take<S>(weight_storage<S>(w.inputs, w.outputs));
     transpose_weight(context, transposed, w.data, w.outputs, w.inputs);
-    product<S> p;
-    p.rows = dy.extent(0);
-    p.columns = w.inputs;
-    p.inner_size = w.outputs;
-    p.a = {dy.data(), dy.stride(0), 1};
-    p.b = transposed;
-    p.b_panel = w.outputs * panel_width<S>;
+    auto p = input_gradient_product<S>(dx, dy, transposed);
     p.init = init;
-    p.c = panels_of<S>::row_major(dx.data(), dx.stride(0));
     run_product(context, p);
   }
 };

@@ -62,16 +62,16 @@ inline row_statistics<S> inspect_row(const S* logits, index_t V) {
 struct cpu_linear_cross_entropy_ops {
   using targets_view = matrix_view<const token_t, cpu>;
 
-  template <real S>
+  template <factor S>
   static void linear_cross_entropy(cpu_context& context,
-                                   matrix_view<S, cpu> losses,
+                                   matrix_view<accumulate_t<S>, cpu> losses,
                                    vector_view<token_t, cpu> predicted,
                                    matrix_view<S, cpu> dhidden,
-                                   weight_view<S, cpu> dw,
+                                   weight_view<accumulate_t<S>, cpu> dw,
                                    matrix_view<const S, cpu> hidden,
                                    weight_view<const S, cpu> w,
                                    targets_view targets,
-                                   matrix_view<const S, cpu> weights) {
+                                   matrix_view<const accumulate_t<S>, cpu> weights) {
     const arena::scope scope(context.workspace());
     S* const transposed =
         context.workspace().template take<S>(weight_storage<S>(w.inputs, w.outputs));
@@ -83,27 +83,20 @@ struct cpu_linear_cross_entropy_ops {
                    w,
                    targets,
                    &weights,
-                   [&](index_t first, index_t rows, matrix_view<S, cpu> dlogits) {
+                   [&](index_t first, index_t rows, matrix_view<const S, cpu> dlogits) {
                      if (dw.data != nullptr) {
                        cpu_linear_ops::linear_backward_weight<S>(
                            context, dw, dlogits, hidden.slice(0, first, rows));
                      }
-                     product<S> p;
-                     p.rows = rows;
-                     p.columns = w.inputs;
-                     p.inner_size = w.outputs;
-                     p.a = {dlogits.data(), dlogits.stride(0), 1};
-                     p.b = transposed;
-                     p.b_panel = w.outputs * panel_width<S>;
-                     p.c = panels_of<S>::row_major(dhidden.data() + first * dhidden.stride(0),
-                                                   dhidden.stride(0));
-                     run_product(context, p);
+                     run_product(context,
+                                 cpu_linear_ops::input_gradient_product<S>(
+                                     dhidden.slice(0, first, rows), dlogits, transposed));
                    });
   }
 
-  template <real S>
+  template <factor S>
   static void linear_cross_entropy_forward(cpu_context& context,
-                                           matrix_view<S, cpu> losses,
+                                           matrix_view<accumulate_t<S>, cpu> losses,
                                            vector_view<token_t, cpu> predicted,
                                            matrix_view<const S, cpu> hidden,
                                            weight_view<const S, cpu> w,
@@ -115,7 +108,7 @@ struct cpu_linear_cross_entropy_ops {
                       w,
                       targets,
                       nullptr,
-                      [](index_t, index_t, matrix_view<S, cpu>) {});
+                      [](index_t, index_t, matrix_view<const S, cpu>) {});
   }
 
   template <real S>
@@ -157,11 +150,18 @@ struct cpu_linear_cross_entropy_ops {
                                                           index_t vocabulary,
                                                           index_t width,
                                                           index_t threads) {
-    return arena_bytes(linear_cross_entropy_chunk(vocabulary) * vocabulary,
-                       sizeof(accumulate_t<S>)) +
-           cpu_linear_ops::linear_workspace<accumulate_t<S>>(rows, vocabulary, width, threads) +
-           widened_bytes<S>(weight_storage<S>(vocabulary, width)) +
-           2 * widened_bytes<S>(rows * width);
+    const index_t logits = linear_cross_entropy_chunk(vocabulary) * vocabulary;
+    const index_t apart =
+        arena_bytes(logits, sizeof(accumulate_t<S>)) +
+        cpu_linear_ops::linear_workspace<factor_type<S>>(rows, vocabulary, width, threads);
+    if constexpr (real<S>) {
+      return apart;
+    } else if constexpr (factor<S>) {
+      return apart + arena_bytes(logits, sizeof(S));
+    } else {
+      return apart + widened_bytes<S>(weight_storage<S>(vocabulary, width)) +
+             2 * widened_bytes<S>(rows * width);
+    }
   }
 
   /// The most bytes of workspace that predict needs for logits [rows, V].
@@ -171,32 +171,45 @@ struct cpu_linear_cross_entropy_ops {
   }
 
  private:
-  /// Computes the logits of a chunk of rows, their losses, and (with weights) their gradients in
-  /// place; then calls gradient(...).
-  template <real S, class Gradient>
+  /// Computes the logits of a chunk of rows, their losses, and (with weights) their gradients, in
+  /// place and then rounded to S; then calls gradient(...).
+  template <factor S, class Gradient>
   static void for_each_chunk(cpu_context& context,
-                             matrix_view<S, cpu> losses,
+                             matrix_view<accumulate_t<S>, cpu> losses,
                              vector_view<token_t, cpu> predicted,
                              matrix_view<const S, cpu> hidden,
                              weight_view<const S, cpu> w,
                              targets_view targets,
-                             const matrix_view<const S, cpu>* weights,
+                             const matrix_view<const accumulate_t<S>, cpu>* weights,
                              Gradient&& gradient) {
+    using A = accumulate_t<S>;
     const index_t R = hidden.extent(0), V = w.outputs;
     const arena::scope scope(context.workspace());
     const index_t chunk = linear_cross_entropy_chunk(V);
-    S* const memory = context.workspace().template take<S>(chunk * V);
+    A* const memory = context.workspace().template take<A>(chunk * V);
+    S* rounded = nullptr;
+    if constexpr (real<S>) {
+      rounded = memory;
+    } else if (weights != nullptr) {
+      rounded = context.workspace().template take<S>(chunk * V);
+    }
     for (index_t first = 0; first < R; first += chunk) {
       const index_t rows = (std::min)(chunk, R - first);
-      const matrix_view<S, cpu> logits(memory, {rows, V});  // [rows, V]
       run_product(context,
-                  cpu_linear_ops::forward_product<S>(logits, hidden.slice(0, first, rows), w));
+                  cpu_linear_ops::forward_product(
+                      matrix_view<A, cpu>(memory, {rows, V}), hidden.slice(0, first, rows), w));
       context.parallel_ranges(rows, task_rows(4 * V), [&](index_t begin, index_t end, int) {
         for (index_t r = begin; r < end; ++r) {
-          score_row(memory + r * V, V, first + r, losses, predicted, targets, weights);
+          A* const logits = memory + r * V;
+          score_row(logits, V, first + r, losses, predicted, targets, weights);
+          if constexpr (!real<S>) {
+            if (weights != nullptr) {
+              convert_row(rounded + r * V, logits, V);
+            }
+          }
         }
       });
-      gradient(first, rows, logits);
+      gradient(first, rows, matrix_view<const S, cpu>(rounded, {rows, V}));
     }
   }
 

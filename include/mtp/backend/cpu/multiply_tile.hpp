@@ -8,13 +8,10 @@
 #include <utility>
 
 #include "mtp/backend/cpu/simd.hpp"
+#include "mtp/backend/cpu/tile_step.hpp"
 #include "mtp/core/scalar.hpp"
 
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
-
-/// Columns of a panel: 128 bytes of the accumulator type.
-template <scalar Scalar>
-inline constexpr index_t panel_width = 128 / static_cast<index_t>(sizeof(accumulate_t<Scalar>));
 
 /// Packets of a panel that a tile covers at a time.
 template <real Real>
@@ -79,19 +76,23 @@ inline __attribute__((always_inline)) void unroll(const Body& body) {
 /// row, not even by a multiplication with zero.
 enum class tile_shape { rectangle, triangle };
 
-/// `Rows` rows times `Panels` whole panels of C over `inner_size` steps. B is packed: panel q
-/// starts at b + q * b_panel and holds panel_width values per step. init.data may be null: zero.
+/// `Rows` rows times `Panels` whole panels of C. Each element is a chain of `inner_size` links. B
+/// is packed: panel q starts at b + q * b_panel and holds panel_width values per link. init.data
+/// may be null: zero.
 ///
 /// Arguments are passed by reference and read number by number. By value, g++ copies them in pairs
 /// that overlap numbers just written, and each such read waits until the previous tile has reached
 /// the cache: an eighth of the time of a training step.
-template <tile_shape Shape, int Rows, int Panels, real Real, class Weight>
+template <tile_shape Shape, int Rows, int Panels, scalar Left, class Weight, scalar Result>
 inline void multiply_tile(index_t inner_size,
-                          const rows_of<Real>& a,
+                          const rows_of<Left>& a,
                           const Weight* b,
                           index_t b_panel,
-                          const panels_of<const Real>& init,
-                          const panels_of<Real>& c) {
+                          const panels_of<const Result>& init,
+                          const panels_of<Result>& c) {
+  using Real = accumulate_t<Left>;
+  using step = tile_step<Left, Weight>;
+  constexpr index_t b_stride = step::links * panel_width<Left>;  // elements of B in a step
   constexpr index_t width = lanes<Real>;
   constexpr int packets = tile_packets<Real>;
   constexpr int columns = Panels * packets;
@@ -109,52 +110,67 @@ inline void multiply_tile(index_t inner_size,
         sum[r][q] = broadcast<Real>(Real{0});
       });
     }
-    const Real* a_step = a.data;
-    const index_t a_row = a.row, a_stride = a.step;
+    const Left* a_step = a.data;
+    const index_t a_row = a.row, a_stride = a.step * step::links;
     const Weight* b_step = b;
-    const Weight* ahead = b + prefetch_steps * panel_width<Real>;
-    const index_t last_steps = (std::max<index_t>)(inner_size - prefetch_steps, 0);
-    for (index_t p = 0; p < inner_size; ++p) {
+    const Weight* ahead = b + prefetch_steps * b_stride;
+    const index_t steps = inner_size / step::links;
+    const index_t last_steps = (std::max<index_t>)(steps - prefetch_steps, 0);
+    const auto read = [&](int q) __attribute__((always_inline)) {
+      return step::read(b_step + (q / packets) * b_panel, sub + (q % packets) * width);
+    };
+    for (index_t p = 0; p < steps; ++p) {
       if (Rows < tile_rows && p == last_steps) {
         ahead +=
             (Panels - 1) * b_panel;  // these panels have come: the first steps of the next ones
       }
-      packet<Real> right[columns];
+      typename step::right right[columns];
       unroll<columns>([&](int q) __attribute__((always_inline)) {
         if constexpr (Rows < tile_rows) {
-          __builtin_prefetch(ahead + offset(q, b_panel));
+          __builtin_prefetch(ahead + (q / packets) * b_panel +
+                             step::links * (sub + (q % packets) * width));
         }
-        right[q] = load<Real>(b_step + offset(q, b_panel));
-        if constexpr (Rows > 1 && Rows < tile_rows) {
+        right[q] = read(q);
+        if constexpr (Rows > 1 && (Rows < tile_rows || step::links > 1)) {
           keep_in_register(right[q]);
         }
       });
       unroll<Rows, columns>([&](int r, int q) __attribute__((always_inline)) {
-        sum[r][q] = multiply_add(broadcast<Real>(a_step[r * a_row]), right[q], sum[r][q]);
+        step::add(sum[r][q], a_step + r * a_row, right[q]);
       });
       a_step += a_stride;
-      b_step += panel_width<Real>;
-      ahead += panel_width<Real>;
+      b_step += b_stride;
+      ahead += b_stride;
+    }
+    if constexpr (step::links == 2) {
+      if (inner_size % 2 != 0) {
+        unroll<columns>([&](int q) __attribute__((always_inline)) {
+          const auto right =
+              step::read_last(b_step + (q / packets) * b_panel, sub + (q % packets) * width);
+          unroll<Rows>([&](int r) __attribute__((always_inline)) {
+            step::add(sum[r][q], pair_of(a_step[r * a_row]), right);
+          });
+        });
+      }
     }
     if constexpr (Shape == tile_shape::triangle) {
-      unroll<Rows - 1>([&](int step) __attribute__((always_inline)) {
-        packet<Real> right[columns];
-        unroll<columns>([&](int q) __attribute__((always_inline)) {
-          right[q] = load<Real>(b_step + offset(q, b_panel));
-        });
+      static_assert(step::links == 1, "multiply_tile: a row of a triangle ends after any link");
+      unroll<Rows - 1>([&](int extra) __attribute__((always_inline)) {
+        typename step::right right[columns];
+        unroll<columns>([&](int q) __attribute__((always_inline)) { right[q] = read(q); });
         unroll<Rows, columns>([&](int r, int q) __attribute__((always_inline)) {
-          if (r > step) {
-            sum[r][q] = multiply_add(broadcast<Real>(a_step[r * a_row]), right[q], sum[r][q]);
+          if (r > extra) {
+            step::add(sum[r][q], a_step + r * a_row, right[q]);
           }
         });
         a_step += a_stride;
-        b_step += panel_width<Real>;
+        b_step += b_stride;
       });
     }
-    Real* const c_data = c.data;
+    Result* const c_data = c.data;
     const index_t c_row = c.row, c_panel = c.panel;
     unroll<Rows, columns>([&](int r, int q) __attribute__((always_inline)) {
-      store<Real>(c_data + r * c_row + offset(q, c_panel), sum[r][q]);
+      step::write(c_data + r * c_row + offset(q, c_panel), sum[r][q]);
     });
   }
 }
@@ -163,24 +179,25 @@ inline void multiply_tile(index_t inner_size,
 template <int Panels,
           int MaxRows,
           tile_shape Shape = tile_shape::rectangle,
-          real Real,
-          class Weight>
+          scalar Left,
+          class Weight,
+          scalar Result>
 inline void multiply_rows(index_t rows,
                           index_t inner_size,
-                          const rows_of<Real>& a,
+                          const rows_of<Left>& a,
                           const Weight* b,
                           index_t b_panel,
-                          const panels_of<const Real>& init,
-                          const panels_of<Real>& c) {
+                          const panels_of<const Result>& init,
+                          const panels_of<Result>& c) {
   using function = void (*)(index_t,
-                            const rows_of<Real>&,
+                            const rows_of<Left>&,
                             const Weight*,
                             index_t,
-                            const panels_of<const Real>&,
-                            const panels_of<Real>&);
+                            const panels_of<const Result>&,
+                            const panels_of<Result>&);
   static constexpr auto table = []<std::size_t... Row>(std::index_sequence<Row...>) {
     return std::array<function, sizeof...(Row)>{
-        &multiply_tile<Shape, static_cast<int>(Row) + 1, Panels, Real, Weight>...};
+        &multiply_tile<Shape, static_cast<int>(Row) + 1, Panels, Left, Weight, Result>...};
   }
   (std::make_index_sequence<static_cast<std::size_t>(MaxRows)>{});
   table[static_cast<std::size_t>(rows - 1)](inner_size, a, b, b_panel, init, c);

@@ -3,62 +3,48 @@
 
 #include "mtp/backend/cpu/context.hpp"
 #include "mtp/backend/cpu/simd.hpp"
-#include "mtp/backend/cpu/widened.hpp"
 #include "mtp/core/view.hpp"
 
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
 struct cpu_rope_ops {
-  template <real S>
+  template <scalar S>
   static void rope_forward(cpu_context& context,
                            view<S, dims<3>, cpu> x,
-                           matrix_view<const S, cpu> table,
+                           matrix_view<const accumulate_t<S>, cpu> table,
                            index_t length,
                            index_t first) {
-    rotate(context, x, table, length, first, S{1});
+    rotate(context, x, table, length, first, accumulate_t<S>{1});
   }
 
-  template <real S>
+  template <scalar S>
   static void rope_backward(cpu_context& context,
                             view<S, dims<3>, cpu> dx,
-                            matrix_view<const S, cpu> table,
+                            matrix_view<const accumulate_t<S>, cpu> table,
                             index_t length,
                             index_t first) {
-    rotate(context, dx, table, length, first, S{-1});
-  }
-
-  template <class... Views>
-  requires some_widened<Views...>
-  static void rope_forward(cpu_context& context, Views... views) {
-    run_widened(
-        context, [&](auto... each) { rope_forward(context, each...); }, views...);
-  }
-
-  template <class... Views>
-  requires some_widened<Views...>
-  static void rope_backward(cpu_context& context, Views... views) {
-    run_widened(
-        context, [&](auto... each) { rope_backward(context, each...); }, views...);
+    rotate(context, dx, table, length, first, accumulate_t<S>{-1});
   }
 
  private:
-  template <real S>
+  template <scalar S>
   static void rotate(cpu_context& context,
                      view<S, dims<3>, cpu> x,
-                     matrix_view<const S, cpu> table,
+                     matrix_view<const accumulate_t<S>, cpu> table,
                      index_t length,
                      index_t first,
-                     S direction) {
+                     accumulate_t<S> direction) {
     const index_t H = x.extent(1), E = x.extent(2);
-    const auto sign = broadcast<S>(direction);
+    using A = accumulate_t<S>;
+    const auto sign = broadcast<A>(direction);
     context.parallel_ranges(x.extent(0), task_rows(H * E), [&](index_t begin, index_t end, int) {
       for (index_t n = begin; n < end; ++n) {
-        const S* cosine = table.data() + (first + n % length) * table.stride(0);
-        const S* sine = cosine + E / 2;
+        const A* cosine = table.data() + (first + n % length) * table.stride(0);
+        const A* sine = cosine + E / 2;
         for (index_t h = 0; h < H; ++h) {
           S* low = x.data() + n * x.stride(0) + h * x.stride(1);
           S* high = low + E / 2;
-          for_each_packet<S>(E / 2, [&](auto read, auto write) {
+          for_each_packet<A>(E / 2, [&](auto read, auto write) {
             const auto a = read(low);
             const auto b = read(high);
             const auto c = read(cosine);

@@ -15,24 +15,41 @@ inline constexpr index_t serial_work = 1 << 14;
 /// panels.
 inline constexpr index_t panels_worth_copying = 8;
 
+/// The most bytes of workspace that products of rows of S need, for chains of `inner_size` links.
+template <factor S>
+constexpr index_t product_workspace(index_t inner_size, index_t threads) {
+  return arena_bytes(threads * product_scratch<S>, sizeof(S)) +
+         arena_bytes(threads * product_sums<S, S>(inner_size), sizeof(accumulate_t<S>));
+}
+
 /// Runs the product. The division into tasks does not change the result: each element is one chain.
-template <real Real, class Weight>
-inline void run_product(cpu_context& context, product<Real, Weight> p) {
+template <scalar Left, class Weight, scalar Result>
+inline void run_product(cpu_context& context, product<Left, Weight, Result> p) {
   if (p.rows == 0 || p.columns == 0) {
     return;
   }
   const index_t panels = p.panels();
   p.copies_rows =
-      p.rows > tile_rows && panels >= panels_worth_copying && rows_collide<Real>(p.a.row);
+      p.rows > tile_rows && panels >= panels_worth_copying && rows_collide<Left>(p.a.row);
   const bool packs = p.packs_a() || p.packs_b();
   const arena::scope scope(context.workspace());
-  Real* const scratch =
-      packs ? context.workspace().take<Real>(context.threads() * product_scratch<Real>) : nullptr;
-  const auto scratch_of = [&](int thread) {
-    return packs ? scratch + thread * product_scratch<Real> : nullptr;
-  };
+  Left* const scratch =
+      packs ? context.workspace().take<Left>(context.threads() * product_scratch<Left>) : nullptr;
+  const index_t sums_count = product_sums<Left, Result>(p.inner_size);
+  accumulate_t<Left>* const sums =
+      context.workspace().take<accumulate_t<Left>>(context.threads() * sums_count);
+  const auto multiply =
+      [&](index_t row_begin, index_t row_end, index_t panel_begin, index_t panel_end, int thread) {
+        multiply_block(p,
+                       row_begin,
+                       row_end,
+                       panel_begin,
+                       panel_end,
+                       packs ? scratch + thread * product_scratch<Left> : nullptr,
+                       sums + thread * sums_count);
+      };
   if (context.threads() == 1 || p.rows * p.columns * p.inner_size <= serial_work) {
-    multiply_block(p, 0, p.rows, index_t{0}, panels, scratch_of(0));
+    multiply(0, p.rows, 0, panels, 0);
     return;
   }
   const index_t row_step = packs ? packed_rows : p.rows <= tile_rows ? p.rows : block_rows;
@@ -49,12 +66,11 @@ inline void run_product(cpu_context& context, product<Real, Weight> p) {
   context.parallel(row_tasks * panel_tasks, [&](index_t task, int thread) {
     const index_t row = task / panel_tasks * row_step;
     const index_t part = task % panel_tasks;
-    multiply_block(p,
-                   row,
-                   (std::min)(row + row_step, p.rows),
-                   units * part / panel_tasks * unit,
-                   (std::min)(panels, units * (part + 1) / panel_tasks * unit),
-                   scratch_of(thread));
+    multiply(row,
+             (std::min)(row + row_step, p.rows),
+             units * part / panel_tasks * unit,
+             (std::min)(panels, units * (part + 1) / panel_tasks * unit),
+             thread);
   });
 }
 

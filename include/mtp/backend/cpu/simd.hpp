@@ -62,6 +62,35 @@ inline void store(Real* to, const packet<Real>& value) {
   Eigen::internal::pstoreu(to, value);
 }
 
+/// Rounds and stores; bf16 below.
+template <real Real, storage_scalar S>
+requires(std::same_as<accumulate_t<S>, Real> &&
+         !std::same_as<S, bf16>) inline void store(S* to, const packet<Real>& value) {
+  Real values[static_cast<std::size_t>(lanes<Real>)];
+  store<Real>(values, value);
+  for (const Real each : values) {
+    *to++ = S(each);
+  }
+}
+
+/// The same for bf16, rounded like bf16(float).
+template <std::same_as<float> Real>
+inline void store(bf16* to, const packet<Real>& value) {
+  using bits [[gnu::vector_size(sizeof(packet<float>))]] = std::uint32_t;
+  const auto whole = __builtin_bit_cast(bits, value);
+  const bits rounded = whole + 0x7fffu + ((whole >> 16) & 1u);
+  // Comparisons give lanes of ones.
+  const auto is_nan = __builtin_bit_cast(bits, (whole & 0x7fffffffu) > 0x7f800000u);
+  const bits upper = ((rounded & ~is_nan) | ((whole | 0x400000u) & is_nan)) >> 16;
+#if defined(EIGEN_VECTORIZE_AVX512)
+  const __m256i stored = _mm512_cvtepi32_epi16(__builtin_bit_cast(__m512i, upper));
+#else
+  using upper_bits [[gnu::vector_size(sizeof(packet<float>) / 2)]] = std::uint16_t;
+  const auto stored = __builtin_convertvector(upper, upper_bits);
+#endif
+  std::memcpy(static_cast<void*>(to), &stored, sizeof(stored));
+}
+
 template <real Real>
 inline packet<Real> broadcast(Real value) {
   return Eigen::internal::pset1<packet<Real>>(value);
@@ -128,6 +157,19 @@ inline packet<Real> square_root(const packet<Real>& a) {
   return select_less(a, smallest, broadcast<Real>(Real{0}), select_less(a, infinity, root, a));
 }
 
+/// to[i] = from[i], rounded or widened, for i < count.
+template <scalar To, scalar From>
+inline void convert_row(To* to, const From* from, index_t count) {
+  using Real = accumulate_t<To>;
+  index_t i = 0;
+  for (; i + lanes<Real> <= count; i += lanes<Real>) {
+    store<Real>(to + i, load<Real>(from + i));
+  }
+  for (; i < count; ++i) {
+    to[i] = To(Real(from[i]));
+  }
+}
+
 /// Sum over the lanes, in an order that depends only on the packet type.
 template <real Real>
 inline Real sum_of_lanes(const packet<Real>& a) {
@@ -160,30 +202,30 @@ inline packet<Real> exponential(const packet<Real>& a) {
 /// element: results do not depend on alignment or position.
 ///
 /// load(pointer) reads a packet at pointer + offset (zeros beyond the row); store(pointer, packet)
-/// writes.
+/// writes. Elements are of Real or of a storage type, which is widened and rounded.
 template <real Real, class Body>
 inline void for_each_packet(index_t count, Body&& body) {
   constexpr index_t width = lanes<Real>;
   index_t i = 0;
   for (; i + width <= count; i += width) {
-    body([i](const Real* row) { return load<Real>(row + i); },
-         [i](Real* row, const packet<Real>& value) { store<Real>(row + i, value); });
+    body([i](const auto* row) { return load<Real>(row + i); },
+         [i](auto* row, const packet<Real>& value) { store<Real>(row + i, value); });
   }
   if (i < count) {
     const auto rest = static_cast<std::size_t>(count - i);
     body(
-        [i, rest](const Real* row) {
+        [i, rest](const auto* row) {
           Real padded[static_cast<std::size_t>(lanes<Real>)] = {};
           for (std::size_t l = 0; l < rest; ++l) {
-            padded[l] = row[i + static_cast<index_t>(l)];
+            padded[l] = static_cast<Real>(row[i + static_cast<index_t>(l)]);
           }
           return load<Real>(padded);
         },
-        [i, rest](Real* row, const packet<Real>& value) {
+        [i, rest]<class Element>(Element* row, const packet<Real>& value) {
           Real padded[static_cast<std::size_t>(lanes<Real>)];
           store<Real>(padded, value);
           for (std::size_t l = 0; l < rest; ++l) {
-            row[i + static_cast<index_t>(l)] = padded[l];
+            row[i + static_cast<index_t>(l)] = static_cast<Element>(padded[l]);
           }
         });
   }

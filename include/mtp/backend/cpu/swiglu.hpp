@@ -3,13 +3,12 @@
 
 #include "mtp/backend/cpu/context.hpp"
 #include "mtp/backend/cpu/simd.hpp"
-#include "mtp/backend/cpu/widened.hpp"
 #include "mtp/core/view.hpp"
 
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
 struct cpu_swiglu_ops {
-  template <real S>
+  template <scalar S>
   static void swiglu_forward(cpu_context& context,
                              matrix_view<S, cpu> y,
                              matrix_view<const S, cpu> gate_up) {
@@ -18,14 +17,14 @@ struct cpu_swiglu_ops {
       const S* gate = gate_up.data() + n * gate_up.stride(0);
       const S* up = gate + F;
       S* to = y.data() + n * y.stride(0);
-      for_each_packet<S>(F, [&](auto read, auto write) {
+      for_each_packet<accumulate_t<S>>(F, [&](auto read, auto write) {
         const auto g = read(gate);
-        write(to, multiply(multiply(g, sigmoid<S>(g)), read(up)));
+        write(to, multiply(multiply(g, sigmoid<accumulate_t<S>>(g)), read(up)));
       });
     });
   }
 
-  template <real S>
+  template <scalar S>
   static void swiglu_backward(cpu_context& context,
                               matrix_view<S, cpu> d_gate_up,
                               matrix_view<const S, cpu> dy,
@@ -37,74 +36,47 @@ struct cpu_swiglu_ops {
       const S* gradient = dy.data() + n * dy.stride(0);
       S* d_gate = d_gate_up.data() + n * d_gate_up.stride(0);
       S* d_up = d_gate + F;
-      for_each_packet<S>(F, [&](auto read, auto write) {
+      for_each_packet<accumulate_t<S>>(F, [&](auto read, auto write) {
         const auto g = read(gate);
-        const auto s = sigmoid<S>(g);
+        const auto s = sigmoid<accumulate_t<S>>(g);
         const auto d = read(gradient);
         const auto u = read(up);
         write(d_up, multiply(d, multiply(g, s)));
-        write(d_gate, multiply(multiply(d, u), silu_slope<S>(g, s)));
+        write(d_gate, multiply(multiply(d, u), silu_slope<accumulate_t<S>>(g, s)));
       });
     });
   }
 
-  template <real S>
+  template <scalar S>
   static void silu_residual_forward(cpu_context& context,
                                     matrix_view<S, cpu> y,
                                     matrix_view<const S, cpu> x,
                                     matrix_view<const S, cpu> u) {
     const index_t C = y.extent(1);
     for_rows_of(context, y.extent(0), C, [&](index_t n) {
-      for_each_packet<S>(C, [&](auto read, auto write) {
+      for_each_packet<accumulate_t<S>>(C, [&](auto read, auto write) {
         const auto value = read(u.data() + n * u.stride(0));
         write(y.data() + n * y.stride(0),
-              add(read(x.data() + n * x.stride(0)), multiply(value, sigmoid<S>(value))));
+              add(read(x.data() + n * x.stride(0)),
+                  multiply(value, sigmoid<accumulate_t<S>>(value))));
       });
     });
   }
 
-  template <real S>
+  template <scalar S>
   static void silu_residual_backward(cpu_context& context,
                                      matrix_view<S, cpu> du,
                                      matrix_view<const S, cpu> dy,
                                      matrix_view<const S, cpu> u) {
     const index_t C = du.extent(1);
     for_rows_of(context, du.extent(0), C, [&](index_t n) {
-      for_each_packet<S>(C, [&](auto read, auto write) {
+      for_each_packet<accumulate_t<S>>(C, [&](auto read, auto write) {
         const auto value = read(u.data() + n * u.stride(0));
-        write(
-            du.data() + n * du.stride(0),
-            multiply(read(dy.data() + n * dy.stride(0)), silu_slope<S>(value, sigmoid<S>(value))));
+        write(du.data() + n * du.stride(0),
+              multiply(read(dy.data() + n * dy.stride(0)),
+                       silu_slope<accumulate_t<S>>(value, sigmoid<accumulate_t<S>>(value))));
       });
     });
-  }
-
-  template <class... Views>
-  requires some_widened<Views...>
-  static void swiglu_forward(cpu_context& context, Views... views) {
-    run_widened(
-        context, [&](auto... each) { swiglu_forward(context, each...); }, views...);
-  }
-
-  template <class... Views>
-  requires some_widened<Views...>
-  static void swiglu_backward(cpu_context& context, Views... views) {
-    run_widened(
-        context, [&](auto... each) { swiglu_backward(context, each...); }, views...);
-  }
-
-  template <class... Views>
-  requires some_widened<Views...>
-  static void silu_residual_forward(cpu_context& context, Views... views) {
-    run_widened(
-        context, [&](auto... each) { silu_residual_forward(context, each...); }, views...);
-  }
-
-  template <class... Views>
-  requires some_widened<Views...>
-  static void silu_residual_backward(cpu_context& context, Views... views) {
-    run_widened(
-        context, [&](auto... each) { silu_residual_backward(context, each...); }, views...);
   }
 
  private:
