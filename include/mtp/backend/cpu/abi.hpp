@@ -12,7 +12,9 @@
   MTP_CPU_JOIN(world, major, minor, bytes, vectors)
 
 /// The vector instructions that this file may use.
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) && defined(__AVX512VNNI__)
+#define MTP_CPU_VECTORS avx512_vnni
+#elif defined(__AVX512F__)
 #define MTP_CPU_VECTORS avx512
 #elif defined(__AVX2__) && defined(__FMA__)
 #define MTP_CPU_VECTORS avx2_fma

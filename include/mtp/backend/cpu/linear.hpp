@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "mtp/backend/cpu/quantized_linear.hpp"
 #include "mtp/backend/cpu/run_product.hpp"
 #include "mtp/backend/cpu/weight_layout.hpp"
 #include "mtp/backend/cpu/widened.hpp"
@@ -186,10 +187,13 @@ struct cpu_linear_ops {
                                                     index_t outputs,
                                                     index_t inputs,
                                                     index_t threads) {
-    return arena_bytes(threads * product_scratch<accumulate_t<S>>, sizeof(accumulate_t<S>)) +
-           (rows <= rows_of_narrow_weights ? 0
-                                           : widened_bytes<S>(weight_storage<S>(outputs, inputs))) +
-           widened_bytes<S>(rows * inputs) + 2 * widened_bytes<S>(rows * outputs);
+    const index_t of_elements =
+        arena_bytes(threads * product_scratch<accumulate_t<S>>, sizeof(accumulate_t<S>)) +
+        (rows <= rows_of_narrow_weights ? 0
+                                        : widened_bytes<S>(weight_storage<S>(outputs, inputs))) +
+        widened_bytes<S>(rows * inputs) + 2 * widened_bytes<S>(rows * outputs);
+    return (std::max)(of_elements,
+                      cpu_quantized_linear_ops::quantized_linear_workspace(rows, inputs));
   }
 
  private:
