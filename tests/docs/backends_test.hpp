@@ -49,6 +49,7 @@ struct operands {
   view<const S, dims<3>, B> in_h;
   weight_view<const S, B> w;
   weight_view<S, B> own_w;
+  vector_view<std::byte, B> bytes;
   matrix_view<A, B> sums;
   matrix_view<const A, B> in_sums;
   vector_view<A, B> sums_v;
@@ -125,6 +126,8 @@ std::map<std::string, bool> offered() {
          ops::linear_backward_weight(x.c, x.dw, x.in, x.in);
        }},
       {"linear_backward_bias", requires(o x) { ops::linear_backward_bias(x.c, x.sums_v, x.in); }},
+      {"quantize_weight", requires(o x) { ops::quantize_weight(x.c, x.bytes, x.w); }},
+      {"quantized_rows", requires(o x) { ops::quantized_rows(x.c, x.bytes, x.w, x.in_positions); }},
       {"rms_norm_forward", requires(o x) {
          ops::rms_norm_forward(x.c, x.h, x.sums, x.in_h, x.in_v, 1e-5);
        }},
@@ -296,8 +299,9 @@ void check_case(const table& documented, const std::string& backend) {
     CAPTURE(operation);
     REQUIRE(documented.rows.count(operation) == 1);
     CHECK(entry.second == !documented.rows.at(operation)[at].empty());
-    // Trees of drafts are the only thing that a backend may do without.
-    CHECK((entry.second || !decodes_trees<typename Case::backend>));
+    // Trees of drafts and weights in 8 bits are the only things that a backend may do without.
+    CHECK((entry.second || !decodes_trees<typename Case::backend> ||
+           operation.rfind("quantize", 0) == 0));
   }
 }
 

@@ -17,6 +17,8 @@
 #include "mtp/backend/cpu/linear_cross_entropy.hpp"
 #include "mtp/backend/cpu/matmul.hpp"
 #include "mtp/backend/cpu/optimizer.hpp"
+#include "mtp/backend/cpu/quantize.hpp"
+#include "mtp/backend/cpu/quantized_linear.hpp"
 #include "mtp/backend/cpu/random.hpp"
 #include "mtp/backend/cpu/reduce.hpp"
 #include "mtp/backend/cpu/reject_drafts.hpp"
@@ -48,6 +50,8 @@ struct backend_traits<cpu> : host_backend<cpu_context> {
                cpu_detail::cpu_softmax_ops,
                cpu_detail::cpu_matmul_ops,
                cpu_detail::cpu_linear_ops,
+               cpu_detail::cpu_quantize_ops,
+               cpu_detail::cpu_quantized_linear_ops,
                cpu_detail::cpu_rms_norm_ops,
                cpu_detail::cpu_rope_ops,
                cpu_detail::cpu_swiglu_ops,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <concepts>
+#include <cstddef>
 #include <type_traits>
 
 #include "mtp/core/backend.hpp"
@@ -17,18 +18,30 @@ struct weight_view {
   Element* data = nullptr;  ///< storage() elements
   index_t outputs = 0;      ///< rows
   index_t inputs = 0;       ///< columns
+  /// The same weight in 8 bits (ops/quantize.hpp): linear maps read it in place of `data`, which is
+  /// then null unless something else reads the weight. Null: there is none.
+  const std::byte* quantized = nullptr;
 
   /// No weight; as an argument it means "not wanted".
   weight_view() = default;
   /// A weight of `rows` outputs and `columns` inputs at `storage`.
   weight_view(Element* storage, index_t rows, index_t columns)
       : data(storage), outputs(rows), inputs(columns) {}
+  /// A weight in 8 bits at `bytes`, for inference; `storage` may be null.
+  weight_view(Element* storage,
+              index_t rows,
+              index_t columns,
+              const std::byte* bytes) requires(std::is_const_v<Element>)
+      : data(storage), outputs(rows), inputs(columns), quantized(bytes) {}
 
   /// Adds const.
   template <class Other>
   requires(std::convertible_to<Other (*)[], Element (*)[]>)
       weight_view(const weight_view<Other, Backend>& other)
-      : data(other.data), outputs(other.outputs), inputs(other.inputs) {}
+      : data(other.data),
+        outputs(other.outputs),
+        inputs(other.inputs),
+        quantized(other.quantized) {}
 
   /// Elements of storage, padding included.
   index_t storage() const {

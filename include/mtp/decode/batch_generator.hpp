@@ -41,7 +41,7 @@ class batch_generator {
  public:
   using cycle_type = decoding_cycle<Config, Backend, S>;        ///< what runs cycles
   using decoder_type = decoder<Config, Backend, S>;             ///< caches of all slots
-  using model_type = language_model<Config, Backend, S>;        ///< the model that writes
+  using model_type = inference_model<Config, Backend, S>;       ///< the model that writes
   using options_type = generate_options<S, Backend>;            ///< how to generate
   using generation_type = generation<Config.prediction.depth>;  ///< what a request gets
   using snapshot_type =

@@ -37,9 +37,9 @@ namespace mtp::inline MTP_ABI {
 template <model_config Config, class Backend, scalar S>
 class decoding_cycle {
  public:
-  using decoder_type = decoder<Config, Backend, S>;       ///< caches, and the passes of the model
-  using model_type = language_model<Config, Backend, S>;  ///< the model that writes
-  static constexpr index_t D = Config.prediction.depth;   ///< drafts at most
+  using decoder_type = decoder<Config, Backend, S>;        ///< caches, and the passes of the model
+  using model_type = inference_model<Config, Backend, S>;  ///< the model that writes
+  static constexpr index_t D = Config.prediction.depth;    ///< drafts at most
 
   /// Context and model must outlive it. Throws mtp::error as decoder does.
   decoding_cycle(context<Backend>& context, const model_type& model, index_t slots)

@@ -18,7 +18,7 @@
 #include "mtp/model/draft_progress.hpp"
 #include "mtp/model/draft_tokens.hpp"
 #include "mtp/model/heads/head.hpp"
-#include "mtp/model/language_model.hpp"
+#include "mtp/model/inference_model.hpp"
 #include "mtp/model/pass_rows.hpp"
 #include "mtp/model/row_pass.hpp"
 #include "mtp/model/trunk.hpp"
@@ -39,7 +39,7 @@ namespace mtp::inline MTP_ABI {
 template <model_config Config, class Backend, scalar S = float>
 class decoder {
  public:
-  using model_type = language_model<Config, Backend, S>;      ///< the model that decodes
+  using model_type = inference_model<Config, Backend, S>;     ///< the model that decodes
   using trunk_type = trunk<Config, Backend, S>;               ///< its trunk
   using head_type = head_of<Config, Backend, S>;              ///< its head
   using matrix = matrix_view<S, Backend>;                     ///< rows of activations

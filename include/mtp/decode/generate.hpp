@@ -34,9 +34,9 @@ class generator {
   static_assert(validate<Config>());
 
  public:
-  using decoder_type = decoder<Config, Backend, S>;       ///< caches, and the passes of the model
-  using model_type = language_model<Config, Backend, S>;  ///< the model that writes
-  using options_type = generate_options<S, Backend>;      ///< how to generate
+  using decoder_type = decoder<Config, Backend, S>;        ///< caches, and the passes of the model
+  using model_type = inference_model<Config, Backend, S>;  ///< the model that writes
+  using options_type = generate_options<S, Backend>;       ///< how to generate
   using generation_type = generation<Config.prediction.depth>;  ///< what generation gives
   using logit_type = accumulate_t<S>;                           ///< what logits are kept in
 

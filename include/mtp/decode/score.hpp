@@ -50,10 +50,10 @@ class scorer {
   static_assert(validate<Config>());
 
  public:
-  using decoder_type = decoder<Config, Backend, S>;       ///< caches, and the passes of the model
-  using model_type = language_model<Config, Backend, S>;  ///< the model that scores
-  using options_type = score_options<S, Backend>;         ///< how to score
-  using logit_type = accumulate_t<S>;                     ///< what logits are kept in
+  using decoder_type = decoder<Config, Backend, S>;        ///< caches, and the passes of the model
+  using model_type = inference_model<Config, Backend, S>;  ///< the model that scores
+  using options_type = score_options<S, Backend>;          ///< how to score
+  using logit_type = accumulate_t<S>;                      ///< what logits are kept in
 
   /// Rows that a pass of the trunk takes: as many as have the bits of single ones.
   static constexpr index_t step_rows = decoder_type::limits::invariant_step;

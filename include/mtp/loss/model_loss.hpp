@@ -11,6 +11,7 @@
 #include "mtp/core/arena.hpp"
 #include "mtp/core/default_environment.hpp"
 #include "mtp/core/error.hpp"
+#include "mtp/core/refusal.hpp"
 #include "mtp/core/tensor.hpp"
 #include "mtp/core/turn.hpp"
 #include "mtp/core/view.hpp"
@@ -108,6 +109,20 @@ class model_loss {
           " gradients, got ",
           gradients.count());
     return run(context, model, gradients, batch, options, targets_of_step);
+  }
+
+  /// Refuses models that cannot be trained.
+  template <detail::inference_only Model>
+  loss_report<Config.prediction.depth> with_gradients(context<Backend>&,
+                                                      Model&&,
+                                                      gradient_array,
+                                                      const batch_view&,
+                                                      const loss_options<Config.prediction.depth>&,
+                                                      const counts_type* = nullptr) {
+    static_assert(detail::never<Model>,
+                  "model_loss: a quantized_model is for inference and has no gradients; "
+                  "scorer in <mtp/decode/score.hpp> gives its losses");
+    return {};
   }
 
   /// Losses of a batch.

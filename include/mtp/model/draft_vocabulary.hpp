@@ -15,11 +15,13 @@
 #include "mtp/core/tensor.hpp"
 #include "mtp/core/view.hpp"
 #include "mtp/core/weight.hpp"
-#include "mtp/model/language_model.hpp"
+#include "mtp/model/inference_model.hpp"
 #include "mtp/model/parameter.hpp"
 #include "mtp/model/transfer.hpp"
 #include "mtp/ops/linear.hpp"
+#include "mtp/ops/quantize.hpp"
 #include "mtp/ops/sequence.hpp"
+#include "mtp/ops/supported.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -51,7 +53,7 @@ inline std::vector<token_t> frequent_tokens(std::span<const token_t> text, index
 template <model_config Config, class Backend, scalar S>
 class draft_vocabulary {
  public:
-  using model_type = language_model<Config, Backend, S>;      ///< whose output matrices
+  using model_type = inference_model<Config, Backend, S>;     ///< whose output matrices
   using matrix = matrix_view<S, Backend>;                     ///< rows of activations
   using logits_type = matrix_view<accumulate_t<S>, Backend>;  ///< rows of logits
 
@@ -87,7 +89,12 @@ class draft_vocabulary {
           p.offset == trunk.embedding.offset && p.offset != trunk.output.offset;
       if (!p.is_vector() && p.outputs == Config.vocab_size && p.inputs == Config.hidden_size &&
           !only_embeds) {
-        weights_.emplace(p.offset, rows_of(model, p, sorted));
+        const weight_view<const S, Backend> all = model.values().matrix(p);
+        if (all.quantized != nullptr) {
+          quantized_.emplace(p.offset, quantized_rows_of(all));
+        } else {
+          weights_.emplace(p.offset, rows_of(all, sorted));
+        }
       }
     });
   }
@@ -98,7 +105,11 @@ class draft_vocabulary {
   std::span<const token_t> tokens() const { return tokens_; }
   /// Their rows of an output matrix, in that order.  [R, C]
   weight_view<const S, Backend> rows(const parameter& output) const {
-    return {weights_.at(output.offset).data(), size_, Config.hidden_size};
+    const auto elements = weights_.find(output.offset);
+    if (elements == weights_.end()) {
+      return {nullptr, size_, Config.hidden_size, quantized_.at(output.offset).data()};
+    }
+    return {elements->second.data(), size_, Config.hidden_size};
   }
 
   /// The logits of rows [J, C] under a part of an output matrix, at most as many as the constructor
@@ -124,22 +135,21 @@ class draft_vocabulary {
   }
 
   /// The rows of some tokens of an output matrix.
-  static buffer<S, Backend> rows_of(const model_type& model,
-                                    const parameter& p,
+  static buffer<S, Backend> rows_of(const weight_view<const S, Backend>& w,
                                     const std::vector<index_t>& tokens) {
     using traits = backend_traits<Backend>;
-    const index_t C = p.inputs, R = static_cast<index_t>(tokens.size());
-    const index_t from_count = traits::template weight_storage<S>(p.outputs, C);
+    const index_t C = w.inputs, R = static_cast<index_t>(tokens.size());
+    const index_t from_count = traits::template weight_storage<S>(w.outputs, C);
     const index_t to_count = traits::template weight_storage<S>(R, C);
     std::vector<S> from(static_cast<std::size_t>(from_count));
     std::vector<S> to(static_cast<std::size_t>(to_count), static_cast<S>(0.0f));
-    traits::copy_to_host(from.data(), model.values().data() + p.offset, from.size() * sizeof(S));
+    traits::copy_to_host(from.data(), w.data, from.size() * sizeof(S));
     for (index_t r = 0; r < R; ++r) {
       const index_t token = tokens[static_cast<std::size_t>(r)];
       for (index_t c = 0; c < C; ++c) {
         to[static_cast<std::size_t>(traits::template weight_offset<S>(r, c, R, C))] =
             from[static_cast<std::size_t>(
-                traits::template weight_offset<S>(token, c, p.outputs, C))];
+                traits::template weight_offset<S>(token, c, w.outputs, C))];
       }
     }
     buffer<S, Backend> made(to_count);
@@ -147,19 +157,41 @@ class draft_vocabulary {
     return made;
   }
 
-  index_t size_;                                   // R
-  std::vector<token_t> tokens_;                    // ascending  [R]
-  buffer<index_t, Backend> positions_;             // of the tokens among all  [R]
-  buffer<accumulate_t<S>, Backend> part_;          // [rows, R]
-  buffer<accumulate_t<S>, Backend> whole_;         // [rows, V]
-  std::map<index_t, buffer<S, Backend>> weights_;  // by the parameter's offset: each [R, C]
+  /// The same of a matrix in 8 bits; the rows keep their bits.
+  buffer<std::byte, Backend> quantized_rows_of(const weight_view<const S, Backend>& w) const {
+    using bytes_view = vector_view<std::byte, Backend>;
+    using rows_view = vector_view<const index_t, Backend>;
+    buffer<std::byte, Backend> made;
+    if constexpr (supported<op::quantized_rows,
+                            Backend,
+                            bytes_view,
+                            weight_view<const S, Backend>,
+                            rows_view>) {
+      made = buffer<std::byte, Backend>(quantized_weight_bytes<Backend>(size_, w.inputs));
+      auto here = backend_traits<Backend>::calling_thread();
+      quantized_rows(here,
+                     bytes_view(made.data(), dims<1>{made.count()}),
+                     w,
+                     rows_view(positions_.data(), dims<1>{size_}));
+    }
+    return made;
+  }
+
+  index_t size_;                            // R
+  std::vector<token_t> tokens_;             // ascending  [R]
+  buffer<index_t, Backend> positions_;      // of the tokens among all  [R]
+  buffer<accumulate_t<S>, Backend> part_;   // [rows, R]
+  buffer<accumulate_t<S>, Backend> whole_;  // [rows, V]
+  // By the parameter's offset, each [R, C]: elements, and matrices in 8 bits.
+  std::map<index_t, buffer<S, Backend>> weights_;
+  std::map<index_t, buffer<std::byte, Backend>> quantized_;
 };
 
 /// A model as drafters see it, with a part of its vocabulary or with all of it.
 template <model_config Config, class Backend, scalar S>
 class drafting_model {
  public:
-  using model_type = language_model<Config, Backend, S>;         ///< whose head drafts
+  using model_type = inference_model<Config, Backend, S>;        ///< whose head drafts
   using vocabulary_type = draft_vocabulary<Config, Backend, S>;  ///< a part of its vocabulary
   using logits_type = typename vocabulary_type::logits_type;     ///< rows of logits
 

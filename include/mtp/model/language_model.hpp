@@ -9,68 +9,25 @@
 
 #include "mtp/core/default_environment.hpp"
 #include "mtp/core/random.hpp"
-#include "mtp/core/tensor.hpp"
-#include "mtp/core/view.hpp"
-#include "mtp/core/weight.hpp"
-#include "mtp/model/heads/head.hpp"
+#include "mtp/model/inference_model.hpp"
 #include "mtp/model/model_config.hpp"
 #include "mtp/model/parameter.hpp"
-#include "mtp/model/trunk.hpp"
 #include "mtp/ops/elementwise.hpp"
 #include "mtp/ops/random.hpp"
 
 namespace mtp::inline MTP_ABI {
-
-/// Offsets of all parameters of a model, known at compile time: first the trunk's, then the head's.
-template <model_config Config, class Backend, scalar S>
-struct model_layout {
-  typename mtp::trunk<Config, Backend, S>::layout trunk;  ///< parameters of the trunk
-  typename head_of<Config, Backend, S>::layout head;      ///< parameters of the head
-  index_t head_begin;  ///< elements before the first parameter of the head
-  index_t storage;     ///< elements in all, padding included
-
-  /// The layout, which depends only on configuration, backend and element type.
-  static constexpr model_layout make() {
-    parameter_cursor<Backend, S> cursor;
-    const auto trunk = mtp::trunk<Config, Backend, S>::layout::make(cursor);
-    const index_t head_begin = cursor.offset();
-    const auto head = head_of<Config, Backend, S>::layout::make(cursor);
-    return {trunk, head, head_begin, cursor.offset()};
-  }
-
-  /// Calls visitor(name, parameter) for every parameter, by ascending offset.
-  template <class Visitor>
-  void visit(Visitor&& visitor) const {
-    trunk.visit(visitor);
-    head.visit(visitor);
-  }
-};
 
 /// The parameters of a model, and tables that follow from the configuration.
 ///
 ///     mtp::context<mtp::cpu> context;
 ///     mtp::language_model<config, mtp::cpu> model{context, mtp::seed{42}};
 template <model_config Config, class Backend, scalar S = float>
-class language_model {
-  static_assert(backend<Backend>,
-                "language_model: include the backend's header first, e.g. <mtp/backend/cpu.hpp>; "
-                "one of your own must complete backend_traits");
-  static_assert(validate<Config>());
+class language_model : public inference_model<Config, Backend, S> {
+  using base = inference_model<Config, Backend, S>;
 
  public:
-  static constexpr model_config config = Config;         ///< the configuration
-  using backend_type = Backend;                          ///< the backend of the parameters
-  using scalar_type = S;                                 ///< their element type
-  using sum_type = accumulate_t<S>;                      ///< accumulator type
-  using trunk_type = mtp::trunk<Config, Backend, S>;     ///< embedding, blocks, norm
-  using head_type = head_of<Config, Backend, S>;         ///< the head that the configuration names
-  using layout_type = model_layout<Config, Backend, S>;  ///< offsets of all parameters
-  static_assert(prediction_head<head_type, Config, Backend, S>,
-                "language_model: the head that head_traits names lacks something of what "
-                "prediction_head in <mtp/model/heads/head.hpp> asks for");
-
-  /// The layout.
-  static constexpr layout_type layout = layout_type::make();
+  using base::layout;
+  using typename base::sum_type;
 
   /// Random parameters. Matrices are normal with variance 1 / inputs, those that write into the
   /// residual stream smaller by sqrt(2 L); embeddings are normal with variance 1 / C. Norms are
@@ -78,26 +35,9 @@ class language_model {
   /// layout of a backend; fill_normal says how exactly backends agree.
   language_model(context<Backend>& context, seed seed);
 
-  /// Offsets of the trunk's parameters.
-  static constexpr const typename trunk_type::layout& trunk_layout() { return layout.trunk; }
-  /// Offsets of the head's parameters.
-  static constexpr const typename head_type::layout& head_layout() { return layout.head; }
-
-  /// Values of all parameters.
-  parameter_array<const S, Backend> values() const { return {values_.data(), values_.count()}; }
+  using base::values;
   /// Mutable.
-  parameter_array<S, Backend> values() { return {values_.data(), values_.count()}; }
-
-  /// cos and sin of every position: the table of ops/rope.hpp, as wide as the attention layer asks
-  /// for. [P, E]
-  matrix_view<const sum_type, Backend> rope() const { return rope_.view(); }
-
-  /// Number of parameters, without padding.
-  static index_t parameter_count() {
-    index_t count = 0;
-    layout.visit([&](const std::string&, const parameter& p) { count += p.count(); });
-    return count;
-  }
+  parameter_array<S, Backend> values() { return {this->values_.data(), this->values_.count()}; }
 
  private:
   // The memory starts as zero, so biases, matrices without a deviation, and padding stay zero.
@@ -125,10 +65,8 @@ class language_model {
     }
   }
 
-  static constexpr index_t rotary_width = attention_of<Config, Backend, S>::rotary_width;  // E
-
   void fill_rope() {
-    constexpr index_t P = Config.max_position_embeddings, E = rotary_width;
+    constexpr index_t P = Config.max_position_embeddings, E = base::rotary_width;
     constexpr index_t R = E == Config.head_dim() ? Config.rotary_dim() : E;
     std::vector<sum_type> table(static_cast<std::size_t>(P * E));  // [P, E]
     const double magnitude = rope_magnitude(Config.attention.rope_scaling);
@@ -149,16 +87,13 @@ class language_model {
       }
     }
     backend_traits<Backend>::copy_from_host(
-        rope_.data(), table.data(), table.size() * sizeof(sum_type));
+        this->rope_.data(), table.data(), table.size() * sizeof(sum_type));
   }
-
-  buffer<S, Backend> values_;
-  tensor<sum_type, dims<2>, Backend> rope_;  // [P, E]
 };
 
 template <model_config Config, class Backend, scalar S>
 language_model<Config, Backend, S>::language_model(context<Backend>& context, mtp::seed seed)
-    : values_(layout.storage), rope_(dims<2>{Config.max_position_embeddings, rotary_width}) {
+    : base(base::layout.storage) {
   const detail::default_environment scope;
   initialize(context, seed);
   fill_rope();  // waits for the operations submitted, so that any context may use the parameters

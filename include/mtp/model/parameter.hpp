@@ -1,6 +1,10 @@
 // Offsets of a model's parameters in one flat array.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
+#include <span>
+
 #include "mtp/core/backend.hpp"
 #include "mtp/core/scalar.hpp"
 #include "mtp/core/view.hpp"
@@ -76,24 +80,47 @@ class parameter_cursor {
   index_t offset_;
 };
 
+/// Where a parameter of a quantized_model is: in an array of elements, in one of weights in 8 bits
+/// (ops/quantize.hpp), or in both.
+struct parameter_place {
+  index_t offset = 0;      ///< parameter::offset of the parameter
+  index_t elements = -1;   ///< its first element; -1: it has none
+  index_t quantized = -1;  ///< its first byte; -1: it is not quantized
+};
+
 /// Parameters bound to an array: values, gradients, or moments.
 template <class Element, class Backend>
 class parameter_array {
  public:
   /// `count` elements at `data`; model_layout::storage is their number.
   parameter_array(Element* data, index_t count) : data_(data), count_(count) {}
+  /// Elements and weights in 8 bits; the places, in the order of offsets, outlive the array.
+  parameter_array(Element* data,
+                  index_t count,
+                  const std::byte* quantized,
+                  std::span<const parameter_place> places) requires(std::is_const_v<Element>)
+      : data_(data), count_(count), quantized_(quantized), places_(places) {}
 
   /// A parameter that is a matrix.  [p.outputs, p.inputs]
   weight_view<Element, Backend> matrix(const parameter& p) const {
+    if constexpr (std::is_const_v<Element>) {
+      if (!places_.empty()) {
+        const parameter_place& at = place(p);
+        return {elements(p),
+                p.outputs,
+                p.inputs,
+                at.quantized < 0 ? nullptr : quantized_ + at.quantized};
+      }
+    }
     return {data_ + p.offset, p.outputs, p.inputs};
   }
   /// A parameter that is a vector.  [p.outputs]
   vector_view<Element, Backend> vector(const parameter& p) const {
-    return {data_ + p.offset, dims<1>{p.outputs}};
+    return {elements(p), dims<1>{p.outputs}};
   }
   /// All elements of a parameter, with padding. [p.storage]
   vector_view<Element, Backend> storage(const parameter& p) const {
-    return {data_ + p.offset, dims<1>{p.storage}};
+    return {elements(p), dims<1>{p.storage}};
   }
   /// The first element; null means "not wanted".
   Element* data() const { return data_; }
@@ -101,8 +128,25 @@ class parameter_array {
   index_t count() const { return count_; }
 
  private:
+  const parameter_place& place(const parameter& p) const {
+    return *std::lower_bound(
+        places_.begin(), places_.end(), p.offset, [](const parameter_place& at, index_t offset) {
+          return at.offset < offset;
+        });
+  }
+  /// The first element of a parameter; null where it has none.
+  Element* elements(const parameter& p) const {
+    if (places_.empty()) {
+      return data_ + p.offset;
+    }
+    const index_t first = place(p).elements;
+    return first < 0 ? nullptr : data_ + first;
+  }
+
   Element* data_;
   index_t count_;
+  const std::byte* quantized_ = nullptr;
+  std::span<const parameter_place> places_{};
 };
 
 }  // namespace mtp::inline MTP_ABI

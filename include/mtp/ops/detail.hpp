@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "mtp/core/backend.hpp"
+#include "mtp/core/default_environment.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/core/scalar.hpp"
 #include "mtp/core/view.hpp"
@@ -140,6 +141,40 @@ void check_weight(
         ", ",
         weight.inputs,
         "]");
+}
+
+/// The same for a weight that the operation reads element by element.
+template <class Weight>
+void check_elements(
+    const char* function, const char* name, const Weight& weight, index_t outputs, index_t inputs) {
+  check_weight(function, name, weight, outputs, inputs);
+  check(weight.data != nullptr || weight.quantized == nullptr,
+        function,
+        ": ",
+        name,
+        " exists in 8 bits alone, which linear maps read forward and nothing else does");
+}
+
+/// Whether the weight is in 8 bits; then the backend has carried out the linear map, from the rows
+/// of `start` on, start_stride apart, if there are any.
+template <class Y, class S, class Backend>
+bool linear_quantized(context<Backend>& context,
+                      const matrix_view<Y, Backend>& y,
+                      const matrix_view<const S, Backend>& x,
+                      const weight_view<const S, Backend>& w,
+                      const S* start = nullptr,
+                      index_t start_stride = 0) {
+  using ops = ops_of<Backend>;
+  if constexpr (requires {
+                  ops::quantized_linear_forward(context, y, x, w, start, start_stride);
+                }) {
+    if (w.quantized != nullptr) {
+      in_default_environment(
+          [&] { ops::quantized_linear_forward(context, y, x, w, start, start_stride); });
+      return true;
+    }
+  }
+  return false;
 }
 
 }  // namespace detail

@@ -14,7 +14,8 @@ namespace mtp::inline MTP_ABI {
 ///
 /// y has x's element type or accumulate_t of it. Row-invariant: the bits of y[m] depend only on
 /// x[m] and W, not on M or on threads; docs/numerics.md says up to which M each backend promises
-/// this. Rows may be strided. y must not overlap x. Throws mtp::error on wrong shapes.
+/// this. Rows may be strided. y must not overlap x. A weight in 8 bits (ops/quantize.hpp) gives
+/// quantize_weight's approximation of the same sum. Throws mtp::error on wrong shapes.
 template <scalar Y, detail::matrix_shape Shape, class X, detail::matrix_shape ShapeX, class Backend>
 detail::void_if<detail::result_of<Y, X>,
                 detail::may_equal(Shape::static_sizes[0], ShapeX::static_sizes[0])>
@@ -31,6 +32,9 @@ linear_forward(context<Backend>& context,
   detail::check_weight("linear_forward", "w", w, w.outputs, x.extent(1));
   detail::check_rows("linear_forward", "y", y);
   detail::check_rows("linear_forward", "x", x);
+  if (detail::linear_quantized(context, out_matrix<Y, Backend>(y), x, w)) {
+    return;
+  }
   MTP_DISPATCH(linear_forward, context, out_matrix<Y, Backend>(y), x, w);
 }
 
@@ -48,6 +52,9 @@ void linear_bias_forward(context<Backend>& context,
   detail::check_rows("linear_bias_forward", "y", y);
   detail::check_rows("linear_bias_forward", "x", x);
   detail::check_rows("linear_bias_forward", "bias", bias);
+  if (detail::linear_quantized(context, out_matrix<S, Backend>(y), x, w, bias.data(), 0)) {
+    return;
+  }
   MTP_DISPATCH(linear_bias_forward, context, out_matrix<S, Backend>(y), x, w, bias);
 }
 
@@ -66,6 +73,10 @@ void linear_add_forward(context<Backend>& context,
   detail::check_rows("linear_add_forward", "y", y);
   detail::check_rows("linear_add_forward", "x", x);
   detail::check_rows("linear_add_forward", "residual", residual);
+  if (detail::linear_quantized(
+          context, out_matrix<S, Backend>(y), x, w, residual.data(), residual.stride(0))) {
+    return;
+  }
   MTP_DISPATCH(linear_add_forward, context, out_matrix<S, Backend>(y), x, w, residual);
 }
 
@@ -79,7 +90,7 @@ void linear_backward_input(context<Backend>& context,
                            in_weight<S, Backend> w) {
   detail::check_shape(
       "linear_backward_input", "dx", out_matrix<S, Backend>(dx), {dy.extent(0), w.inputs});
-  detail::check_weight("linear_backward_input", "w", w, dy.extent(1), w.inputs);
+  detail::check_elements("linear_backward_input", "w", w, dy.extent(1), w.inputs);
   detail::check_rows("linear_backward_input", "dx", dx);
   detail::check_rows("linear_backward_input", "dy", dy);
   MTP_DISPATCH(linear_backward_input, context, out_matrix<S, Backend>(dx), dy, w);
@@ -95,7 +106,7 @@ void linear_add_backward_input(context<Backend>& context,
                                in_matrix<S, Backend> residual) {
   detail::check_shape(
       "linear_add_backward_input", "dx", out_matrix<S, Backend>(dx), {dy.extent(0), w.inputs});
-  detail::check_weight("linear_add_backward_input", "w", w, dy.extent(1), w.inputs);
+  detail::check_elements("linear_add_backward_input", "w", w, dy.extent(1), w.inputs);
   detail::check_shape("linear_add_backward_input", "residual", residual, {dy.extent(0), w.inputs});
   detail::check_rows("linear_add_backward_input", "dx", dx);
   detail::check_rows("linear_add_backward_input", "dy", dy);

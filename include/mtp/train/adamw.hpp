@@ -11,6 +11,7 @@
 
 #include "mtp/core/default_environment.hpp"
 #include "mtp/core/error.hpp"
+#include "mtp/core/refusal.hpp"
 #include "mtp/core/tensor.hpp"
 #include "mtp/core/view.hpp"
 #include "mtp/model/language_model.hpp"
@@ -42,6 +43,15 @@ class adamw {
   using sum_array = parameter_array<sum_type, Backend>;
   /// Whether the parameters are also held in f32.
   static constexpr bool has_master = !std::is_same_v<S, sum_type>;
+
+  /// Refuses models that cannot be trained.
+  template <detail::inference_only Model>
+  adamw(context<Backend>&, Model&&, const adamw_options& options)
+      : adamw(detail::refused<context<Backend>&>(), detail::refused<model_type&>(), options) {
+    static_assert(detail::never<Model>,
+                  "adamw: a quantized_model is for inference, and has no parameters that an "
+                  "optimizer could update");
+  }
 
   /// Starts with moments of zero and the model's parameters as they are. Model and context must
   /// outlive the calls of the optimizer only. Throws mtp::error for betas outside [0, 1), an

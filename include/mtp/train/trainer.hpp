@@ -121,6 +121,13 @@ class trainer {
                   "they need names");
   }
 
+  /// Refuses models that cannot be trained.
+  template <detail::inference_only Model>
+  trainer(context<Backend>& context, Model&&, const dataset_type& data, const options_type& options)
+      : trainer(context, detail::refused<model_type&>(), data, options) {
+    static_assert(detail::never<Model>, "trainer: a quantized_model is for inference alone");
+  }
+
   /// Refuses other models and datasets.
   template <class Call = void>
   trainer(detail::any, detail::any, detail::any, const options_type& options)
@@ -128,10 +135,9 @@ class trainer {
                 detail::refused<model_type&>(),
                 detail::refused<const dataset_type&>(),
                 options) {
-    static_assert(
-        detail::never<Call>,
-        "trainer: expected a context, a language_model and a dataset of the trainer's own "
-        "configuration, backend, element type and token type");
+    static_assert(detail::never<Call>,
+                  "trainer: expected a context, a language_model and a dataset of the trainer's "
+                  "own configuration, backend, element type and token type");
   }
 
   /// The options of the run.

@@ -17,8 +17,12 @@
 #endif
 
 /// The vector instructions that this file may use.
-#if defined(MTP_CPU_HAS_BF16_PRODUCTS)
+#if defined(MTP_CPU_HAS_BF16_PRODUCTS) && defined(__AVX512VNNI__)
+#define MTP_CPU_VECTORS avx512_bf16_vnni
+#elif defined(MTP_CPU_HAS_BF16_PRODUCTS)
 #define MTP_CPU_VECTORS avx512_bf16
+#elif defined(__AVX512F__) && defined(__AVX512VNNI__)
+#define MTP_CPU_VECTORS avx512_vnni
 #elif defined(__AVX512F__)
 #define MTP_CPU_VECTORS avx512
 #elif defined(__AVX2__) && defined(__FMA__)

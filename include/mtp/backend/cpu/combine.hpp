@@ -5,6 +5,7 @@
 #include "mtp/backend/cpu/linear.hpp"
 #include "mtp/backend/cpu/rms_norm.hpp"
 #include "mtp/ops/combine.hpp"
+#include "mtp/ops/linear.hpp"
 
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
@@ -47,8 +48,7 @@ struct cpu_combine_ops {
                 embedding_scale,
                 hidden_first,
                 epsilon);
-    cpu_linear_ops::linear_forward(
-        context, y, matrix_view<const S, cpu>(scratch.concatenated), projection);
+    mtp::linear_forward(context, y, scratch.concatenated, projection);
   }
 
   template <scalar S>

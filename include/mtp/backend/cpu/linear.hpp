@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "mtp/backend/cpu/quantized_linear.hpp"
 #include "mtp/backend/cpu/run_product.hpp"
 #include "mtp/backend/cpu/weight_layout.hpp"
 #include "mtp/backend/cpu/widened.hpp"
@@ -201,6 +202,17 @@ struct cpu_linear_ops {
                                                     index_t outputs,
                                                     index_t inputs,
                                                     index_t threads) {
+    return (std::max)(element_workspace<S>(rows, outputs, inputs, threads),
+                      cpu_quantized_linear_ops::quantized_linear_workspace(rows, inputs));
+  }
+
+ private:
+  /// That of weights of elements.
+  template <scalar S>
+  static constexpr index_t element_workspace(index_t rows,
+                                             index_t outputs,
+                                             index_t inputs,
+                                             index_t threads) {
     if constexpr (factor<S>) {
       return product_workspace<S>(inputs, threads);
     } else {
@@ -212,7 +224,6 @@ struct cpu_linear_ops {
     }
   }
 
- private:
   /// A forward operation with rows in f32. For few tiles of rows the weight is read as it is, and
   /// widened in registers; for many, a copy in f32 is worth it.
   template <class Operation, class Y, class X, class W, class... Addend>

@@ -1,0 +1,184 @@
+// The innermost loop of products in 8 bits: a tile of rows times one panel of a weight.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "mtp/backend/cpu/multiply_tile.hpp"
+#include "mtp/backend/cpu/quantize.hpp"
+#include "mtp/backend/cpu/quantized_rows.hpp"
+#include "mtp/backend/cpu/simd.hpp"
+
+#if defined(__AVX512F__) && defined(__AVX512VNNI__)
+#include <immintrin.h>
+#endif
+
+namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
+
+/// How the integers are summed. All ways give the same sums, because none can overflow: a group has
+/// at most 128 * 255 * 127.
+enum class dot_form {
+  plain,  ///< with what the compiler makes of loops
+  vnni,   ///< four products of bytes in one instruction, for each of 16 outputs
+};
+
+#if defined(__AVX512F__) && defined(__AVX512VNNI__)
+inline constexpr dot_form fastest_dot = dot_form::vnni;
+#else
+inline constexpr dot_form fastest_dot = dot_form::plain;
+#endif
+
+/// Rows of a tile at most: 16 registers of sums, two of weights.
+inline constexpr int int8_tile_rows = 8;
+
+/// How far ahead of a panel's stream a tile of few rows reads from memory: 4 KB, as others do.
+inline constexpr index_t int8_prefetch = 4096;
+
+/// sums[r][n] = start_r + sum over k of the bytes w[k / 4][n][k % 4] times x_r[k], where k counts
+/// `inputs`, a multiple of 4.  sums [Rows][32], x [Rows], rows x_stride apart
+template <dot_form Form, int Rows>
+struct group_sums;
+
+template <int Rows>
+struct group_sums<dot_form::plain, Rows> {
+  alignas(64) std::int32_t sums[static_cast<std::size_t>(Rows)][quantized_layout::width];
+
+  void run(index_t inputs,
+           const std::byte* w,
+           const std::int8_t* x,
+           index_t x_stride,
+           const std::int32_t* starts,
+           index_t groups) {
+    constexpr index_t width = quantized_layout::width;
+    for (int r = 0; r < Rows; ++r) {
+      std::fill_n(sums[r], width, starts[r * groups]);
+    }
+    for (index_t k = 0; k < inputs; k += dot_inputs) {
+      const auto* const four = reinterpret_cast<const std::uint8_t*>(w) + k * width;
+      for (int r = 0; r < Rows; ++r) {
+        const std::int8_t* const by = x + r * x_stride + k;
+        for (index_t n = 0; n < width; ++n) {
+          sums[r][n] += four[4 * n] * by[0] + four[4 * n + 1] * by[1] + four[4 * n + 2] * by[2] +
+                        four[4 * n + 3] * by[3];
+        }
+      }
+    }
+  }
+
+  packet<float> as_float(int row, index_t first) const {
+    float values[static_cast<std::size_t>(lanes<float>)];
+    for (index_t i = 0; i < lanes<float>; ++i) {
+      values[i] = static_cast<float>(sums[row][first + i]);
+    }
+    return load<float>(values);
+  }
+};
+
+#if defined(__AVX512F__) && defined(__AVX512VNNI__)
+template <int Rows>
+struct group_sums<dot_form::vnni, Rows> {
+  // Few rows have several sums for each output, because an instruction waits for the one before it.
+  static constexpr int chains = Rows == 1 ? 4 : Rows == 2 ? 2 : 1;
+  __m512i sums[Rows][2];
+
+  __attribute__((always_inline)) void run(index_t inputs,
+                                          const std::byte* w,
+                                          const std::int8_t* x,
+                                          index_t x_stride,
+                                          const std::int32_t* starts,
+                                          index_t groups) {
+    constexpr index_t step_bytes = quantized_layout::width * dot_inputs;
+    __m512i chain[chains][Rows][2];
+    unroll<Rows, 2>([&](int r, int half) __attribute__((always_inline)) {
+      chain[0][r][half] = _mm512_set1_epi32(starts[r * groups]);
+      unroll<chains - 1>([&](int c) __attribute__((always_inline)) {
+        chain[c + 1][r][half] = _mm512_setzero_si512();
+      });
+    });
+    const auto step = [&](int c) __attribute__((always_inline)) {
+      if constexpr (Rows < int8_tile_rows) {
+        __builtin_prefetch(w + int8_prefetch);
+        __builtin_prefetch(w + int8_prefetch + 64);
+      }
+      const __m512i left = _mm512_loadu_si512(w);
+      const __m512i right = _mm512_loadu_si512(w + 64);
+      unroll<Rows>([&](int r) __attribute__((always_inline)) {
+        std::int32_t four;
+        __builtin_memcpy(&four, x + r * x_stride, sizeof(four));
+        const __m512i by = _mm512_set1_epi32(four);
+        chain[c][r][0] = _mm512_dpbusd_epi32(chain[c][r][0], left, by);
+        chain[c][r][1] = _mm512_dpbusd_epi32(chain[c][r][1], right, by);
+      });
+      w += step_bytes;
+      x += dot_inputs;
+    };
+    index_t k = 0;
+    for (; k + chains * dot_inputs <= inputs; k += chains * dot_inputs) {
+      unroll<chains>(step);
+    }
+    for (; k < inputs; k += dot_inputs) {
+      step(0);
+    }
+    unroll<Rows, 2>([&](int r, int half) __attribute__((always_inline)) {
+      sums[r][half] = chain[0][r][half];
+      unroll<chains - 1>([&](int c) __attribute__((always_inline)) {
+        sums[r][half] = _mm512_add_epi32(sums[r][half], chain[c + 1][r][half]);
+      });
+    });
+  }
+
+  packet<float> as_float(int row, index_t first) const {
+    return _mm512_cvtepi32_ps(sums[row][first / 16]);
+  }
+};
+#endif
+
+/// c[r][n] = the chain, from c[r][n] on, over the groups g of
+///
+///     fma(float(sum over k of the group of W[n, k] x[r, k]), scale[g, n] scale[g, r], ..)
+///
+/// for `Rows` rows and the 32 outputs of a panel.  c [Rows][32]
+template <dot_form Form, int Rows>
+inline void multiply_int8_tile(const quantized_layout& at,
+                               const std::byte* panel,
+                               const quantized_rows& x,
+                               float* c) {
+  constexpr index_t width = quantized_layout::width;
+  for (index_t group = 0; group < x.groups; ++group) {
+    const index_t inputs = at.padded_inputs(group);
+    const std::byte* const w = panel + at.group_offset(0, group);
+    const auto* const scales = reinterpret_cast<const bf16*>(w + width * inputs);
+    group_sums<Form, Rows> sums;
+    sums.run(inputs, w, x.numbers + group * group_inputs, x.stride(), x.starts + group, x.groups);
+    for (index_t n = 0; n < width; n += lanes<float>) {
+      const packet<float> of_outputs = load<float>(scales + n);
+      for (int r = 0; r < Rows; ++r) {
+        float* const to = c + r * width + n;
+        const auto scale = multiply(of_outputs, broadcast<float>(x.scales[r * x.groups + group]));
+        store<float>(to, multiply_add(sums.as_float(r, n), scale, load<float>(to)));
+      }
+    }
+  }
+}
+
+/// The same for a number of rows known at run time, 1 <= rows <= int8_tile_rows.
+template <dot_form Form = fastest_dot>
+inline void multiply_int8_rows(index_t rows,
+                               const quantized_layout& at,
+                               const std::byte* panel,
+                               const quantized_rows& x,
+                               float* c) {
+  using function =
+      void (*)(const quantized_layout&, const std::byte*, const quantized_rows&, float*);
+  static constexpr auto table = []<std::size_t... Row>(std::index_sequence<Row...>) {
+    return std::array<function, sizeof...(Row)>{
+        &multiply_int8_tile<Form, static_cast<int>(Row) + 1>...};
+  }
+  (std::make_index_sequence<static_cast<std::size_t>(int8_tile_rows)>{});
+  table[static_cast<std::size_t>(rows - 1)](at, panel, x, c);
+}
+
+}  // namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail

@@ -1,0 +1,123 @@
+// What inference needs of a model: its parameters, to be read, and tables that follow from the
+// configuration.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "mtp/core/tensor.hpp"
+#include "mtp/core/view.hpp"
+#include "mtp/model/heads/head.hpp"
+#include "mtp/model/model_config.hpp"
+#include "mtp/model/parameter.hpp"
+#include "mtp/model/trunk.hpp"
+
+namespace mtp::inline MTP_ABI {
+
+/// Offsets of all parameters of a model, known at compile time: first the trunk's, then the head's.
+template <model_config Config, class Backend, scalar S>
+struct model_layout {
+  typename mtp::trunk<Config, Backend, S>::layout trunk;  ///< parameters of the trunk
+  typename head_of<Config, Backend, S>::layout head;      ///< parameters of the head
+  index_t head_begin;  ///< elements before the first parameter of the head
+  index_t storage;     ///< elements in all, padding included
+
+  /// The layout, which depends only on configuration, backend and element type.
+  static constexpr model_layout make() {
+    parameter_cursor<Backend, S> cursor;
+    const auto trunk = mtp::trunk<Config, Backend, S>::layout::make(cursor);
+    const index_t head_begin = cursor.offset();
+    const auto head = head_of<Config, Backend, S>::layout::make(cursor);
+    return {trunk, head, head_begin, cursor.offset()};
+  }
+
+  /// Calls visitor(name, parameter) for every parameter, by ascending offset.
+  template <class Visitor>
+  void visit(Visitor&& visitor) const {
+    trunk.visit(visitor);
+    head.visit(visitor);
+  }
+};
+
+/// The part of a model that everything in decode/ reads: language_model and quantized_model are
+/// two, which differ in how parameters are stored. Not an object of its own.
+template <model_config Config, class Backend, scalar S = float>
+class inference_model {
+  static_assert(backend<Backend>,
+                "language_model: include the backend's header first, e.g. <mtp/backend/cpu.hpp>; "
+                "one of your own must complete backend_traits");
+  static_assert(validate<Config>());
+
+ public:
+  static constexpr model_config config = Config;         ///< the configuration
+  using backend_type = Backend;                          ///< the backend of the parameters
+  using scalar_type = S;                                 ///< their element type
+  using sum_type = accumulate_t<S>;                      ///< accumulator type
+  using trunk_type = mtp::trunk<Config, Backend, S>;     ///< embedding, blocks, norm
+  using head_type = head_of<Config, Backend, S>;         ///< the head that the configuration names
+  using layout_type = model_layout<Config, Backend, S>;  ///< offsets of all parameters
+  static_assert(prediction_head<head_type, Config, Backend, S>,
+                "language_model: the head that head_traits names lacks something of what "
+                "prediction_head in <mtp/model/heads/head.hpp> asks for");
+
+  /// The layout.
+  static constexpr layout_type layout = layout_type::make();
+
+  /// Offsets of the trunk's parameters.
+  static constexpr const typename trunk_type::layout& trunk_layout() { return layout.trunk; }
+  /// Offsets of the head's parameters.
+  static constexpr const typename head_type::layout& head_layout() { return layout.head; }
+
+  /// Values of all parameters.
+  parameter_array<const S, Backend> values() const {
+    return {values_.data(), values_.count(), quantized_.data(), places_};
+  }
+
+  /// cos and sin of every position: the table of ops/rope.hpp, as wide as the attention layer asks
+  /// for. [P, E]
+  matrix_view<const sum_type, Backend> rope() const { return rope_.view(); }
+
+  /// Number of parameters, without padding.
+  static index_t parameter_count() {
+    index_t count = 0;
+    layout.visit([&](const std::string&, const parameter& p) { count += p.count(); });
+    return count;
+  }
+
+ protected:
+  /// E of the rotary table.
+  static constexpr index_t rotary_width = attention_of<Config, Backend, S>::rotary_width;
+
+  /// Memory for `elements` elements and `quantized` bytes of weights in 8 bits, at these places;
+  /// no places: all parameters are elements, at their own offsets.
+  explicit inference_model(index_t elements,
+                           index_t quantized = 0,
+                           std::vector<parameter_place> places = {})
+      : values_(elements),
+        quantized_(quantized),
+        places_(std::move(places)),
+        rope_(dims<2>{Config.max_position_embeddings, rotary_width}) {}
+  /// Takes the memory.
+  inference_model(inference_model&&) noexcept = default;
+  /// Swaps the memory.
+  inference_model& operator=(inference_model&&) noexcept = default;
+  ~inference_model() = default;
+
+  buffer<S, Backend> values_;                ///< elements
+  buffer<std::byte, Backend> quantized_;     ///< weights in 8 bits
+  std::vector<parameter_place> places_;      ///< where they are, by offset
+  tensor<sum_type, dims<2>, Backend> rope_;  ///< rotary table  [P, E]
+};
+
+namespace detail {
+/// A model that only inference reads: it has no parameters that could be trained.
+template <class Model>
+concept inference_only = requires {
+  requires std::remove_cvref_t<Model>::inference_only;
+};
+}  // namespace detail
+
+}  // namespace mtp::inline MTP_ABI

@@ -1,0 +1,89 @@
+// Models in 8 bits: which parameters become bytes, what stays, and how far the logits are from
+// those of the model itself.
+#include "mtp/model/quantized_model.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "mtp/backend/cpu.hpp"
+#include "mtp/decode/score.hpp"
+#include "support/compare.hpp"
+#include "support/decoding.hpp"
+#include "support/model.hpp"
+
+namespace mtp::test::model_quantized_model_cases {
+
+namespace {
+
+/// Matrices are in bytes and vectors are elements, but for the embedding and where options say so.
+template <model_config Config, class S>
+void check_places(bool output_matrix) {
+  cpu_context context({.threads = 2});
+  const language_model<Config, cpu, S> model(context, seed{3});
+  const auto quantized = quantize(context, model, {.output_matrix = output_matrix});
+  const auto values = quantized.values();
+  std::size_t bytes = 0;
+  model.layout.visit([&](const std::string& name, const parameter& p) {
+    CAPTURE(name);
+    const bool is_embedding = name == "embed_tokens.weight";
+    const bool is_output = p.outputs == Config.vocab_size && p.inputs == Config.hidden_size &&
+                           (!is_embedding || Config.tie_word_embeddings);
+    const bool in_bytes = !p.is_vector() && (is_output ? output_matrix : !is_embedding);
+    const bool has_elements = is_embedding || !in_bytes;
+    bytes += has_elements ? static_cast<std::size_t>(round_up(p.storage, 64 / index_t{sizeof(S)})) *
+                                sizeof(S)
+                          : 0;
+    bytes += in_bytes ? static_cast<std::size_t>(
+                            round_up(quantized_weight_bytes<cpu>(p.outputs, p.inputs), 64))
+                      : 0;
+    if (!p.is_vector()) {
+      CHECK((values.matrix(p).quantized != nullptr) == in_bytes);
+      CHECK((values.matrix(p).data != nullptr) == has_elements);
+      CHECK(values.matrix(p).outputs == p.outputs);
+      CHECK(values.matrix(p).inputs == p.inputs);
+    }
+    if (has_elements) {
+      CHECK(same_bits(values.storage(p), model.values().storage(p)));
+    }
+    if (in_bytes) {
+      buffer<std::byte, cpu> expected(quantized_weight_bytes<cpu>(p.outputs, p.inputs));
+      quantize_weight(context,
+                      vector_view<std::byte, cpu>(expected.data(), dims<1>{expected.count()}),
+                      model.values().matrix(p));
+      CHECK(std::equal(
+          expected.data(), expected.data() + expected.count(), values.matrix(p).quantized));
+    }
+  });
+  CHECK(quantized.bytes() == bytes);
+  CHECK(same_bits(quantized.rope(), model.rope()));
+}
+
+}  // namespace
+
+TEST_CASE("matrices become bytes, and vectors and the embedding stay as they are") {
+  for (const bool output_matrix : {true, false}) {
+    CAPTURE(output_matrix);
+    check_places<tiny_config(head_kind::sequential, 2), float>(output_matrix);
+    check_places<flipped_config(head_kind::sequential, 2), bf16>(output_matrix);
+    check_places<tiny_config(head_kind::independent, 2), float>(output_matrix);
+  }
+}
+
+TEST_CASE("parameters that change after quantizing do not change what was quantized") {
+  constexpr auto config = tiny_config(head_kind::none, 0);
+  cpu_context context({.threads = 1});
+  language_model<config, cpu> model(context, seed{3});
+  const auto quantized = quantize(context, model);
+  const auto tokens = random_tokens(9, config.vocab_size, 1);
+  scorer<config, cpu> scores(context, quantized);
+  const auto before = scores.score(tokens).log_probabilities;
+  add_noise(model, 1.0);
+  CHECK(same_bits(scores.score(tokens).log_probabilities, before));
+}
+
+}  // namespace mtp::test::model_quantized_model_cases
