@@ -27,6 +27,10 @@ TEST_CASE("nfc: texts get their normal form") {
   CHECK(nfc("a\u0305\u0301") == "a\u0305\u0301");            // blocked by a mark of its class
   CHECK(nfc("\u0301a\u0301") == "\u0301\u00e1");
   CHECK(nfc("\U0002f800") == "\u4e3d");
+  // Characters of class 0 that are marks once they are decomposed.
+  CHECK(nfc("\u0f81\u0f81") == "\u0f71\u0f71\u0f80\u0f80");
+  CHECK(nfc("\u0f40\u0f80\u0f73") == "\u0f40\u0f71\u0f80\u0f72");
+  CHECK(nfc("\u0f74\u0f75") == "\u0f71\u0f74\u0f74");
 }
 
 TEST_CASE("nfc: bytes that are no characters stay, and nothing composes across them") {

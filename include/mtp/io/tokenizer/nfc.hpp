@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -31,8 +32,10 @@ class nfc_normalizer {
       decompositions_[whole] = {first, second};
       if (entry >> 63 == 0) {
         compositions_[std::uint64_t{first} << 32 | second] = whole;
-        seconds_.insert({second, whole});
+        attached_.insert(second);
       }
+      // U+0F81, of class 0 itself, is two marks, which what stands in front may come between.
+      if (combining_[first] != 0) attached_.insert(whole);
     }
   }
 
@@ -69,7 +72,7 @@ class nfc_normalizer {
   /// Whether nothing that stands in front changes a character.
   bool is_boundary(char32_t value) const {
     if (value < 0x300 || value == no_character) return true;
-    return combining_[value] == 0 && !seconds_.contains(value) &&
+    return combining_[value] == 0 && !attached_.contains(value) &&
            !(value >= vowel && value < vowel + vowels) && !(value > tail && value < tail + tails);
   }
 
@@ -143,7 +146,7 @@ class nfc_normalizer {
   code_point_table combining_{combining_runs, 8};
   std::unordered_map<char32_t, std::pair<char32_t, char32_t>> decompositions_;
   std::unordered_map<std::uint64_t, char32_t> compositions_;
-  std::unordered_map<char32_t, char32_t> seconds_;  // of compositions, and one that has it
+  std::unordered_set<char32_t> attached_;  // what something in front may change, by its parts
 };
 
 }  // namespace mtp::inline MTP_ABI::io::detail
