@@ -2,10 +2,12 @@
 // each thread computes a part.
 #include <Eigen/Core>
 #include <algorithm>
+#include <cstddef>
 
 #include "bench.hpp"
 #include "mtp/ops/linear.hpp"
 #include "mtp/ops/matmul.hpp"
+#include "mtp/ops/quantize.hpp"
 
 namespace mtp::bench {
 namespace {
@@ -89,6 +91,25 @@ void linear_forward_bench(benchmark::State& state) {
       o.N,
       o.y.view(),
       [&](index_t m, index_t n) { return element_of_forward(o, m, n); });
+}
+
+/// Weights in 8 bits.
+void linear_forward_quantized_bench(benchmark::State& state) {
+  product_operands o(state);
+  const index_t bytes = quantized_weight_bytes<cpu>(o.N, o.K);
+  buffer<std::byte, cpu> quantized(bytes);
+  quantize_weight(
+      context(), vector_view<std::byte, cpu>(quantized.data(), dims<1>{bytes}), o.w.view());
+  const weight_view<const float, cpu> w(nullptr, o.N, o.K, quantized.data());
+  product_bench(
+      state,
+      [&] { linear_forward(context(), o.y.view(), o.x.view(), w); },
+      o.M,
+      o.N,
+      o.y.view(),
+      [&](index_t m, index_t n) { return element_of_forward(o, m, n); },
+      static_cast<double>(bytes) / static_cast<double>(o.N * o.K),
+      0.2);  // a few times the error of numbers in 8 bits
 }
 
 /// Rows and weights of bf16, as a model for decoding may have them.
@@ -288,6 +309,10 @@ BENCHMARK(linear_forward_bench)
     ->UseRealTime();
 BENCHMARK(linear_forward_bf16_bench)
     ->Name("linear_forward_bf16")
+    ->Apply(decoding_shapes)
+    ->UseRealTime();
+BENCHMARK(linear_forward_quantized_bench)
+    ->Name("linear_forward_quantized")
     ->Apply(decoding_shapes)
     ->UseRealTime();
 BENCHMARK(eigen_product_bench)

@@ -4,7 +4,9 @@
 #include <cstdio>
 #include <exception>
 #include <limits>
+#include <memory>
 #include <mtp_models/checkpoint.hpp>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -19,6 +21,7 @@
 #include "mtp/io/pretrained/check_config.hpp"
 #include "mtp/io/pretrained/load.hpp"
 #include "mtp/io/tokenizer.hpp"
+#include "mtp/model/quantized_model.hpp"
 #include "options.hpp"
 #include "repeated.hpp"
 
@@ -107,9 +110,15 @@ int run(const generate_request& request) {
       request.chat ? chat_prompt(request, tokens)
                    : tokens.encode(request.prompt, {.parse_special = request.parse_special});
   mtp::context<mtp::cpu> context({.threads = request.threads});
-  model_type model(context, mtp::seed{1});
-  load(request.folder, model);
-  generator_type generator(context, model);
+  auto model = std::make_unique<model_type>(context, mtp::seed{1});
+  load(request.folder, *model);
+  std::optional<mtp::quantized_model<config, mtp::cpu, scalar>> quantized;
+  if (request.int8) {
+    quantized.emplace(context, *model);
+    model.reset();
+  }
+  const generator_type::model_type* const written_with = model.get();
+  generator_type generator(context, written_with != nullptr ? *written_with : *quantized);
   if constexpr (config.prediction.drafts()) {
     generator.set_draft_vocabulary(read_draft_tokens(request.folder));
   }

@@ -27,6 +27,7 @@ struct generate_request {
   bool chat = false;
   std::string system;
   std::string values = "{}";
+  bool int8 = false;
   int threads = 0;
 };
 
@@ -59,6 +60,7 @@ inline generate_request parse_options(CLI::App& app, int argc, char** argv) {
   app.add_option("--system", request.system, "With --chat: the message in front of it");
   app.add_option("--values", request.values, "With --chat: an object of values for the template")
       ->capture_default_str();
+  app.add_flag("--int8", request.int8, "Weights in 8 bits, made when the checkpoint is read");
   app.add_option("--threads", request.threads, "0: all cores")->capture_default_str();
   app.parse(argc, argv);
   return request;

@@ -86,4 +86,32 @@ TEST_CASE("parameters that change after quantizing do not change what was quanti
   CHECK(same_bits(scores.score(tokens).log_probabilities, before));
 }
 
+TEST_CASE("log probabilities differ by what rounding of the output matrix can change") {
+  constexpr auto config = spoken_config(head_kind::none, 0);
+  constexpr double C = config.hidden_size;
+  cpu_context context({.threads = 1});
+  language_model<config, cpu> model(context, seed{3});
+  make_perfect(model);  // blocks add nothing, in 8 bits as well, so logits are W norm(embedding)
+  const auto quantized = quantize(context, model);
+  double largest = 0;
+  const auto output = model.values().matrix(model.trunk_layout().output);
+  for (index_t n = 0; n < output.outputs; ++n) {
+    for (index_t k = 0; k < output.inputs; ++k) {
+      largest = std::max(largest, std::abs(static_cast<double>(output(n, k))));
+    }
+  }
+  // Of a normed row, |x| <= sqrt(C) and the sum of |x| <= C. An element of W is rounded by half a
+  // scale, which is rounded up to 8 bits; one of x by half of its own. A logit and the logarithm of
+  // the sum of all move by as much.
+  const double dw = largest / 127 * (1 + 0x1p-7) / 2, dx = 0.5001 * std::sqrt(C) / 32512;
+  const double bound = 2 * C * (dw + largest * dx + dw * dx) + 1e-4;
+  scorer<config, cpu> of_elements(context, model), of_bytes(context, quantized);
+  const auto tokens = random_tokens(60, config.vocab_size, 1);
+  const auto expected = of_elements.score(tokens).log_probabilities;
+  const auto actual = of_bytes.score(tokens).log_probabilities;
+  const std::vector<double> all(expected.begin() + 1, expected.end());
+  CHECK(within({actual.begin() + 1, actual.end()}, all, bound));
+  CHECK_FALSE(same_bits(actual, expected));
+}
+
 }  // namespace mtp::test::model_quantized_model_cases

@@ -91,7 +91,7 @@ void check_map(cpu_context& context,
   CHECK(added.intact());
 
   const array<2> xs = array_of(x), ws = w.elements.rows();
-  const auto qx = reference::quantize(xs, false), qw = reference::quantize(ws, true);
+  const auto qx = reference::quantize(xs, 32512), qw = reference::quantize(ws, 127);
   std::vector<S> expected, expected_biased, expected_added;
   std::vector<float> expected_sums;
   std::vector<double> exact, bounds;
@@ -170,7 +170,7 @@ TEST_CASE("a row has the same bits among any number of rows, on any number of th
 }
 
 TEST_CASE("the largest sums of a group are exact") {
-  // 127 * 127 * 128, of either sign: no intermediate sum may saturate.
+  // 127 * 32512 * 128, of either sign: no intermediate sum may saturate.
   const std::vector<double> ones(256, 1.0), minus(256, -1.0);
   std::vector<double> turning = ones;
   for (std::size_t k = 1; k < turning.size(); k += 2) {
@@ -178,8 +178,8 @@ TEST_CASE("the largest sums of a group are exact") {
   }
   const float largest = sums_of<float>(ones, ones).front();
   // The weight's scale 1 / 127 is rounded up to 2^-7 * 1.015625: its numbers are 126.
-  const float number = 126, scale = 0x1.04p-7f, unit = 1.0f / 127;
-  const float group = number * 127 * 128;
+  const float number = 126, scale = 0x1.04p-7f, unit = 1.0f / 32512;
+  const float group = number * 32512 * 128;
   const float product = scale * unit;
   CHECK(largest == cpu_products::multiply_add(group, product, group * product));
   CHECK(sums_of<float>(minus, minus).front() == largest);

@@ -24,15 +24,17 @@ constexpr index_t quantized_weight_bytes(index_t outputs, index_t inputs) {
 ///     q[n, k] = round(W[n, k] / s[n, g]), from -127 to 127
 ///
 /// to (=), w [N, K]. A group of elements below 2^-100 is all zero; one with an element that is not
-/// finite has the scale NaN. A linear map quantizes its rows x[m] likewise, with a scale t[m, g] in
-/// f32 for each row and group, and gives
+/// finite has the scale NaN. A linear map quantizes its rows x[m] to 16 bits, likewise for each row
+/// and group:
 ///
+///     t[m, g] = max over k in g of |x[m, k]| / 32512, in f32
+///     r[m, k] = round(x[m, k] / t[m, g]), from -32512 to 32512
 ///     y[m, n] = start + sum over g of float(sum over k in g of q[n, k] r[m, k]) (s[n, g] t[m, g])
 ///
 /// where sums within a group are exact and the sum over groups is one chain of fused multiply-adds
 /// in f32. So a row has the same bits among any number of rows. A row with an element that is not
-/// finite becomes NaN. After Dettmers et al. 2022, LLM.int8(), arXiv 2208.07339, section 2, with
-/// groups of inputs in place of rows and columns.
+/// finite becomes NaN. Weights are quantized as by Dettmers et al. 2022, LLM.int8(), arXiv
+/// 2208.07339, section 2, with groups of inputs.
 ///
 /// A weight_view with these bytes is a weight of linear maps, forward; its other elements may be
 /// missing. Elements are f32 or bf16. Throws mtp::error unless `to` has quantized_weight_bytes(N,

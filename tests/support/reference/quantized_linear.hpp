@@ -20,8 +20,10 @@ struct quantized {
   array<2> scales;
 };
 
-/// The scale is that of the largest element; `rounds_up` to bf16 for weights.
-inline quantized quantize(const array<2>& x, bool rounds_up) {
+/// Integers up to `most`; the scale is that of the largest element, rounded up to bf16 for weights,
+/// which have 127, and not for rows, which have 32512.
+inline quantized quantize(const array<2>& x, float most) {
+  const bool rounds_up = most == 127;
   const index_t rows = x.size(0), inputs = x.size(1), groups = ceil_div(inputs, 128);
   quantized made{array<2>({rows, inputs}), array<2>({rows, groups})};
   for (index_t m = 0; m < rows; ++m) {
@@ -38,11 +40,11 @@ inline quantized quantize(const array<2>& x, bool rounds_up) {
         scale = std::numeric_limits<double>::quiet_NaN();
       } else if (largest >= 0x1p-100) {
         // A bf16 has 8 significant bits.
-        const double unit = std::ldexp(1.0, std::ilogb(largest / 127) - 7);
-        scale = rounds_up ? std::ceil(largest / 127 / unit) * unit
-                          : static_cast<double>(static_cast<float>(largest) / 127.0f);
+        const double unit = std::ldexp(1.0, std::ilogb(largest / most) - 7);
+        scale = rounds_up ? std::ceil(largest / most / unit) * unit
+                          : static_cast<double>(static_cast<float>(largest) / most);
         const double inverse =
-            rounds_up ? 1 / scale : static_cast<double>(127.0f / static_cast<float>(largest));
+            rounds_up ? 1 / scale : static_cast<double>(most / static_cast<float>(largest));
         for (index_t k = g * 128; k < end; ++k) {
           made.numbers(m, k) = std::nearbyint(rounds_up ? x(m, k) / scale : x(m, k) * inverse);
         }
@@ -82,8 +84,8 @@ inline double quantization_bound(const array<2>& x,
     bound += std::abs(w(n, k)) * dx + std::abs(x(m, k)) * dw + dx * dw;
     magnitude += (std::abs(w(n, k)) + dw) * (std::abs(x(m, k)) + dx);
   }
-  // A scale of two roundings and one link for each group, and the start.
-  return bound + static_cast<double>(2 * qw.scales.size(1) + 3) * 0x1p-24 * magnitude;
+  // A scale of two roundings, a sum that is rounded and one link for each group, and the start.
+  return bound + static_cast<double>(3 * qw.scales.size(1) + 3) * 0x1p-24 * magnitude;
 }
 
 }  // namespace mtp::test::reference

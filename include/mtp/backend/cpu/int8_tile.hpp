@@ -18,8 +18,8 @@
 
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
-/// How the integers are summed. All ways give the same sums, because none can overflow: a group has
-/// at most 128 * 255 * 127.
+/// How the integers are summed. All ways give the same sums, because none can overflow: a part of a
+/// group has at most 128 * 255 * 128.
 enum class dot_form {
   plain,  ///< with what the compiler makes of loops
   vnni,   ///< four products of bytes in one instruction, for each of 16 outputs
@@ -31,20 +31,20 @@ inline constexpr dot_form fastest_dot = dot_form::vnni;
 inline constexpr dot_form fastest_dot = dot_form::plain;
 #endif
 
-/// Rows of a tile at most: 16 registers of sums, two of weights.
-inline constexpr int int8_tile_rows = 8;
+/// Rows of a tile at most, each of two parts: 20 registers of sums, two of weights.
+inline constexpr int int8_tile_rows = 5;
 
-/// How far ahead of a panel's stream a tile of few rows reads from memory: 4 KB, as others do.
+/// How far ahead of a panel's stream a tile prefetches: 4 KB, as other tiles of few rows do.
 inline constexpr index_t int8_prefetch = 4096;
 
-/// sums[r][n] = start_r + sum over k of the bytes w[k / 4][n][k % 4] times x_r[k], where k counts
-/// `inputs`, a multiple of 4.  sums [Rows][32], x [Rows], rows x_stride apart
-template <dot_form Form, int Rows>
+/// sums[p][n] = start_p + sum over k of the bytes w[k / 4][n][k % 4] times x_p[k], where k counts
+/// `inputs`, a multiple of 4.  sums [Parts][32], x [Parts], parts x_stride apart
+template <dot_form Form, int Parts>
 struct group_sums;
 
-template <int Rows>
-struct group_sums<dot_form::plain, Rows> {
-  alignas(64) std::int32_t sums[static_cast<std::size_t>(Rows)][quantized_layout::width];
+template <int Parts>
+struct group_sums<dot_form::plain, Parts> {
+  alignas(64) std::int32_t sums[static_cast<std::size_t>(Parts)][quantized_layout::width];
 
   void run(index_t inputs,
            const std::byte* w,
@@ -53,36 +53,38 @@ struct group_sums<dot_form::plain, Rows> {
            const std::int32_t* starts,
            index_t groups) {
     constexpr index_t width = quantized_layout::width;
-    for (int r = 0; r < Rows; ++r) {
-      std::fill_n(sums[r], width, starts[r * groups]);
+    for (int p = 0; p < Parts; ++p) {
+      std::fill_n(sums[p], width, starts[p * groups]);
     }
     for (index_t k = 0; k < inputs; k += dot_inputs) {
       const auto* const four = reinterpret_cast<const std::uint8_t*>(w) + k * width;
-      for (int r = 0; r < Rows; ++r) {
-        const std::int8_t* const by = x + r * x_stride + k;
+      for (int p = 0; p < Parts; ++p) {
+        const std::int8_t* const by = x + p * x_stride + k;
         for (index_t n = 0; n < width; ++n) {
-          sums[r][n] += four[4 * n] * by[0] + four[4 * n + 1] * by[1] + four[4 * n + 2] * by[2] +
+          sums[p][n] += four[4 * n] * by[0] + four[4 * n + 1] * by[1] + four[4 * n + 2] * by[2] +
                         four[4 * n + 3] * by[3];
         }
       }
     }
   }
 
+  /// 256 times the high part of a row plus the low one, from output `first` on.
   packet<float> as_float(int row, index_t first) const {
     float values[static_cast<std::size_t>(lanes<float>)];
     for (index_t i = 0; i < lanes<float>; ++i) {
-      values[i] = static_cast<float>(sums[row][first + i]);
+      values[i] = static_cast<float>(256 * sums[2 * row][first + i] + sums[2 * row + 1][first + i]);
     }
     return load<float>(values);
   }
 };
 
 #if defined(__AVX512F__) && defined(__AVX512VNNI__)
-template <int Rows>
-struct group_sums<dot_form::vnni, Rows> {
-  // Few rows have several sums for each output, because an instruction waits for the one before it.
-  static constexpr int chains = Rows == 1 ? 4 : Rows == 2 ? 2 : 1;
-  __m512i sums[Rows][2];
+template <int Parts>
+struct group_sums<dot_form::vnni, Parts> {
+  // Few parts have several sums for each output, because an instruction waits for the one before
+  // it.
+  static constexpr int chains = Parts == 2 ? 2 : 1;
+  __m512i sums[Parts][2];
 
   __attribute__((always_inline)) void run(index_t inputs,
                                           const std::byte* w,
@@ -91,26 +93,24 @@ struct group_sums<dot_form::vnni, Rows> {
                                           const std::int32_t* starts,
                                           index_t groups) {
     constexpr index_t step_bytes = quantized_layout::width * dot_inputs;
-    __m512i chain[chains][Rows][2];
-    unroll<Rows, 2>([&](int r, int half) __attribute__((always_inline)) {
-      chain[0][r][half] = _mm512_set1_epi32(starts[r * groups]);
+    __m512i chain[chains][Parts][2];
+    unroll<Parts, 2>([&](int p, int half) __attribute__((always_inline)) {
+      chain[0][p][half] = _mm512_set1_epi32(starts[p * groups]);
       unroll<chains - 1>([&](int c) __attribute__((always_inline)) {
-        chain[c + 1][r][half] = _mm512_setzero_si512();
+        chain[c + 1][p][half] = _mm512_setzero_si512();
       });
     });
     const auto step = [&](int c) __attribute__((always_inline)) {
-      if constexpr (Rows < int8_tile_rows) {
-        __builtin_prefetch(w + int8_prefetch);
-        __builtin_prefetch(w + int8_prefetch + 64);
-      }
+      __builtin_prefetch(w + int8_prefetch);
+      __builtin_prefetch(w + int8_prefetch + 64);
       const __m512i left = _mm512_loadu_si512(w);
       const __m512i right = _mm512_loadu_si512(w + 64);
-      unroll<Rows>([&](int r) __attribute__((always_inline)) {
+      unroll<Parts>([&](int p) __attribute__((always_inline)) {
         std::int32_t four;
-        __builtin_memcpy(&four, x + r * x_stride, sizeof(four));
+        __builtin_memcpy(&four, x + p * x_stride, sizeof(four));
         const __m512i by = _mm512_set1_epi32(four);
-        chain[c][r][0] = _mm512_dpbusd_epi32(chain[c][r][0], left, by);
-        chain[c][r][1] = _mm512_dpbusd_epi32(chain[c][r][1], right, by);
+        chain[c][p][0] = _mm512_dpbusd_epi32(chain[c][p][0], left, by);
+        chain[c][p][1] = _mm512_dpbusd_epi32(chain[c][p][1], right, by);
       });
       w += step_bytes;
       x += dot_inputs;
@@ -122,23 +122,25 @@ struct group_sums<dot_form::vnni, Rows> {
     for (; k < inputs; k += dot_inputs) {
       step(0);
     }
-    unroll<Rows, 2>([&](int r, int half) __attribute__((always_inline)) {
-      sums[r][half] = chain[0][r][half];
+    unroll<Parts, 2>([&](int p, int half) __attribute__((always_inline)) {
+      sums[p][half] = chain[0][p][half];
       unroll<chains - 1>([&](int c) __attribute__((always_inline)) {
-        sums[r][half] = _mm512_add_epi32(sums[r][half], chain[c + 1][r][half]);
+        sums[p][half] = _mm512_add_epi32(sums[p][half], chain[c + 1][p][half]);
       });
     });
   }
 
+  /// 256 times the high part of a row plus the low one, from output `first` on.
   packet<float> as_float(int row, index_t first) const {
-    return _mm512_cvtepi32_ps(sums[row][first / 16]);
+    const __m512i high = _mm512_slli_epi32(sums[2 * row][first / 16], 8);
+    return _mm512_cvtepi32_ps(_mm512_add_epi32(high, sums[2 * row + 1][first / 16]));
   }
 };
 #endif
 
-/// c[r][n] = the chain, from c[r][n] on, over the groups g of
+/// c[m][n] = the chain, from c[m][n] on, over the groups g of
 ///
-///     fma(float(sum over k of the group of W[n, k] x[r, k]), scale[g, n] scale[g, r], ..)
+///     fma(float(sum over k of the group of q[n, k] r[m, k]), s[n, g] t[m, g], ..)
 ///
 /// for `Rows` rows and the 32 outputs of a panel.  c [Rows][32]
 template <dot_form Form, int Rows>
@@ -151,7 +153,7 @@ inline void multiply_int8_tile(const quantized_layout& at,
     const index_t inputs = at.padded_inputs(group);
     const std::byte* const w = panel + at.group_offset(0, group);
     const auto* const scales = reinterpret_cast<const bf16*>(w + width * inputs);
-    group_sums<Form, Rows> sums;
+    group_sums<Form, quantized_rows::parts * Rows> sums;
     sums.run(inputs, w, x.numbers + group * group_inputs, x.stride(), x.starts + group, x.groups);
     for (index_t n = 0; n < width; n += lanes<float>) {
       const packet<float> of_outputs = load<float>(scales + n);
