@@ -135,6 +135,17 @@ TEST_CASE("a step of bf16 adds the odd product, then the even one") {
     };
     CHECK(wrong_steps(8000, sum, factor) == 0);
   }
+  SUBCASE("of sums that rounding takes to the smallest normal number, or not") {
+    const auto factor = [&] {  // about 2^-76
+      return bf16::from_bits(static_cast<std::uint16_t>((0x7f - 77) * 0x80 + random() % 0x100 +
+                                                        random() % 2 * 0x8000));
+    };
+    const auto sum = [&] {
+      return std::bit_cast<float>(
+          static_cast<std::uint32_t>(0x800000 + random() % 2 + random() % 2 * 0x80000000));
+    };
+    CHECK(wrong_steps(8000, sum, factor) == 0);
+  }
 }
 
 TEST_CASE("the last step of an odd number reads no further, and multiplies zeros by zeros") {

@@ -116,9 +116,6 @@ inline void multiply_tile(index_t inner_size,
     const Weight* ahead = b + prefetch_steps * b_stride;
     const index_t steps = inner_size / step::links;
     const index_t last_steps = (std::max<index_t>)(steps - prefetch_steps, 0);
-    const auto read = [&](int q) __attribute__((always_inline)) {
-      return step::read(b_step + (q / packets) * b_panel, sub + (q % packets) * width);
-    };
     for (index_t p = 0; p < steps; ++p) {
       if (Rows < tile_rows && p == last_steps) {
         ahead +=
@@ -130,7 +127,7 @@ inline void multiply_tile(index_t inner_size,
           __builtin_prefetch(ahead + (q / packets) * b_panel +
                              step::links * (sub + (q % packets) * width));
         }
-        right[q] = read(q);
+        right[q] = step::read(b_step + (q / packets) * b_panel, sub + (q % packets) * width);
         if constexpr (Rows > 1 && (Rows < tile_rows || step::links > 1)) {
           keep_in_register(right[q]);
         }
@@ -157,7 +154,9 @@ inline void multiply_tile(index_t inner_size,
       static_assert(step::links == 1, "multiply_tile: a row of a triangle ends after any link");
       unroll<Rows - 1>([&](int extra) __attribute__((always_inline)) {
         typename step::right right[columns];
-        unroll<columns>([&](int q) __attribute__((always_inline)) { right[q] = read(q); });
+        unroll<columns>([&](int q) __attribute__((always_inline)) {
+          right[q] = step::read(b_step + (q / packets) * b_panel, sub + (q % packets) * width);
+        });
         unroll<Rows, columns>([&](int r, int q) __attribute__((always_inline)) {
           if (r > extra) {
             step::add(sum[r][q], a_step + r * a_row, right[q]);

@@ -59,13 +59,14 @@ inline constexpr index_t block_rows = 96;
 inline constexpr index_t packed_rows = 384;
 template <scalar Left>
 inline constexpr index_t block_inner_size = 1024 / static_cast<index_t>(sizeof(Left));
-/// Where A lies in rows. A step of bf16 takes four times as long as its panel to come from the
-/// second-level cache, so that chains need not be cut.
+/// The same where A lies in rows. A step of bf16 takes so long that its row of a panel comes from
+/// the second-level cache in time, and C need not hold sums between blocks of links: half as many
+/// rows with twice as many links fit into the cache as well.
 template <scalar Left>
 inline constexpr index_t inner_size_of_rows = block_inner_size<Left>;
 template <>
 inline constexpr index_t inner_size_of_rows<bf16> =
-    packed_rows / block_rows* block_inner_size<bf16>;
+    2 * packed_rows / block_rows* block_inner_size<bf16>;
 
 /// Elements of scratch that multiply_block needs for each thread: packed rows of A and one packed
 /// panel of B.
@@ -267,8 +268,11 @@ inline void multiply_block(const product<Left, Weight, Result>& p,
     return;
   }
   const bool in_columns = p.a.step != 1 || pack_b;
-  const index_t step_rows = pack_a && (links == 1 || in_columns) ? packed_rows : block_rows;
   const index_t step_inner = in_columns ? block_inner_size<Left> : inner_size_of_rows<Left>;
+  index_t step_rows = pack_a && (links == 1 || in_columns) ? packed_rows : block_rows;
+  if (links == 2 && !in_columns && p.inner_size > step_inner / 2) {
+    step_rows = block_rows / 2;  // of more links
+  }
   if constexpr (!std::is_same_v<Result, accumulate_t<Left>>) {
     if (p.inner_size > step_inner) {
       multiply_in_sums(p, row_begin, row_end, panel_begin, panel_end, scratch, sums);

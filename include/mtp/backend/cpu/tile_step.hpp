@@ -49,7 +49,7 @@ struct tile_step {
 
   /// Columns from `column` on of the row of B at `row`.
   static right read(const Weight* row, index_t column) { return load<Left>(row + column); }
-  static void add(packet<Left>& sum, const Left* a, const right& b) {
+  static void add(packet<Left>& sum, const Left* a, right b) {
     sum = multiply_add(broadcast<Left>(*a), b, sum);
   }
   static void write(Left* to, const packet<Left>& sum) { store<Left>(to, sum); }
@@ -100,12 +100,12 @@ struct tile_step<bf16, bf16> {
   static right read_last(const bf16* row, index_t column) {
     return interleave_rows(_mm512_loadu_si512(row), _mm512_setzero_si512(), column);
   }
-  static void add(packet<float>& sum, std::uint32_t a, const right& b) {
+  static void add(packet<float>& sum, std::uint32_t a, right b) {
     const __m512i left = _mm512_set1_epi32(static_cast<int>(a));
     sum = _mm512_dpbf16_ps(
         sum, reinterpret_cast<const __m512bh&>(left), reinterpret_cast<const __m512bh&>(b));
   }
-  static void add(packet<float>& sum, const bf16* a, const right& b) { add(sum, pair_at(a), b); }
+  static void add(packet<float>& sum, const bf16* a, right b) { add(sum, pair_at(a), b); }
   static void write(float* to, const packet<float>& sum) { store<float>(to, sum); }
   /// No sum is subnormal, and what a sum starts from becomes zero if it is.
   static void write(bf16* to, const packet<float>& sum) {
@@ -142,13 +142,13 @@ struct tile_step<bf16, bf16> {
   static right read_last(const bf16* row, index_t column) {
     return {load<float>(row + column), broadcast<float>(0)};
   }
-  static void add(packet<float>& sum, std::uint32_t a, const right& b) {
+  static void add(packet<float>& sum, std::uint32_t a, right b) {
     using bits [[gnu::vector_size(sizeof(packet<float>))]] = std::uint32_t;
     const bits pairs = bits{} + a;
     sum = multiply_add(__builtin_bit_cast(packet<float>, pairs & 0xffff0000u), b.odd, sum);
     sum = multiply_add(__builtin_bit_cast(packet<float>, pairs << 16), b.even, sum);
   }
-  static void add(packet<float>& sum, const bf16* a, const right& b) { add(sum, pair_at(a), b); }
+  static void add(packet<float>& sum, const bf16* a, right b) { add(sum, pair_at(a), b); }
   static void write(float* to, const packet<float>& sum) { store<float>(to, sum); }
   static void write(bf16* to, const packet<float>& sum) { store<float>(to, sum); }
 };
