@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "io/scratch.hpp"
+#include "mtp/model/quantized_model.hpp"
 #include "support/decoding.hpp"
 
 namespace mtp::test::io_generation_cases {
@@ -288,6 +289,28 @@ TEST_CASE("generation goes on to the bit with other drafts than it began with") 
   o.other.run();
   for (index_t i = 0; i < 6; ++i) {
     check_same(o.other.take(i), o.batch.result(i), false);
+  }
+}
+
+TEST_CASE("generation with weights in 8 bits goes on to the bit, and with no other weights") {
+  office o;
+  prepare(o.model);
+  const quantized_model quantized = quantize(o.context, o.model);
+  batch_of<config> batch(o.context, quantized, 2), other(o.context, quantized, 3);
+  for (const order& each : orders(2)) {
+    batch.submit(each.prompt, each.options);
+  }
+  for (int i = 0; i < 5; ++i) {
+    batch.run_cycle();
+  }
+  io::save_generation(o.path, batch);
+  CHECK(fails_with("other parameters:\n  model.parameter.",
+                   [&] { io::load_generation(o.path, o.other); }));
+  io::load_generation(o.path, other);
+  batch.run();
+  other.run();
+  for (index_t i = 0; i < 6; ++i) {
+    check_same(other.take(i), batch.result(i), false);
   }
 }
 

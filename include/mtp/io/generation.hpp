@@ -23,6 +23,9 @@
 #include "mtp/io/generation_fields.hpp"
 #include "mtp/io/parameters.hpp"
 #include "mtp/io/safetensors.hpp"
+#include "mtp/model/inference_model.hpp"
+#include "mtp/ops/quantize.hpp"
+#include "mtp/ops/supported.hpp"
 
 namespace mtp::inline MTP_ABI::io {
 
@@ -33,19 +36,36 @@ using text_map = std::map<std::string, std::string>;
 inline constexpr const char* format = "mtp generation 2";
 
 /// What a model is: its configuration, its element type, and for each parameter the checksum of its
-/// elements in row-major order.
+/// elements in row-major order, then of its weights in 8 bits, as far as the model has them.
 template <model_config Config, class Backend, scalar S>
-text_map describe_model(const language_model<Config, Backend, S>& model) {
+text_map describe_model(const inference_model<Config, Backend, S>& model) {
   namespace detail = checkpoint_detail;
   text_map entries = describe(Config);
   entries.emplace("model.elements", element_name(element_of<S>()));
-  const auto host = detail::host_copy<S, Backend>(model.values().data(), model.layout.storage);
-  const parameter_array<const S, Backend> array(host.data(), static_cast<index_t>(host.size()));
+  const auto stored = model.values();
   for (const auto& [name, p] : detail::list(model.layout)) {
-    std::vector<S> values(static_cast<std::size_t>(p.count()));
-    detail::gather<S, Backend>(array, p, 0, p.count(), values.data());
     xxh64 sum;
-    sum.update(std::as_bytes(std::span(values)));
+    if (const auto elements = stored.storage(p); elements.data() != nullptr) {
+      const auto host = detail::host_copy<S, Backend>(elements.data(), p.storage);
+      parameter alone = p;
+      alone.offset = 0;
+      std::vector<S> values(static_cast<std::size_t>(p.count()));
+      detail::gather<S, Backend>(parameter_array<const S, Backend>(host.data(), p.storage),
+                                 alone,
+                                 0,
+                                 p.count(),
+                                 values.data());
+      sum.update(std::as_bytes(std::span(values)));
+    }
+    if constexpr (supported<op::quantize_weight,
+                            Backend,
+                            vector_view<std::byte, Backend>,
+                            weight_view<const S, Backend>>) {
+      if (!p.is_vector() && stored.matrix(p).quantized != nullptr) {
+        sum.update(detail::host_copy<std::byte, Backend>(
+            stored.matrix(p).quantized, quantized_weight_bytes<Backend>(p.outputs, p.inputs)));
+      }
+    }
     entries.emplace("model.parameter." + name, to_hex(sum.digest()));
   }
   return entries;
