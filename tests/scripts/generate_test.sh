@@ -79,7 +79,7 @@ refused() {
 printf GGUF >"$scratch/cut.gguf"
 refused cut "the file is too small" "$scratch/cut.gguf" "the"
 refused none "has no config.json" "$scratch/nothing" "the"
-refused depth "got num_nextn_predict_layers" --depth 3 "$folder" "the"
+refused depth "DEPTH: expected a checkpoint with one module" --depth 3 "$folder" "the"
 refused byte "expected a token for each byte of the text" "$folder" "THE"
 refused option "--max-tokens" "$folder" "the" --max-tokens many
 refused probe "the checkpoint has no head" --probe "$folder" "the"

@@ -30,9 +30,9 @@ enum class leading_space {
 /// How a tokenizer differs from byte-level ones whose merges begin with characters, as
 /// SentencePiece's do (Kudo and Richardson 2018, arXiv 1808.06226).
 struct character_rules {
-  std::vector<token_t> bytes;  ///< 256: of each byte of a character that is no token
-  leading_space space = leading_space::none;
-  bool drops_space = false;  ///< decoding drops a space that begins the text
+  std::vector<token_t> bytes;                 ///< 256: of each byte of a character that is no token
+  leading_space space = leading_space::none;  ///< where spaces are put
+  bool drops_space = false;                   ///< decoding drops a space that begins the text
 };
 
 /// A tokenizer as data.
