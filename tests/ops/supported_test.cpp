@@ -60,6 +60,7 @@ using whole_rows = matrix_view<index_t, cpu>;
 using in_whole_rows = matrix_view<const index_t, cpu>;
 using numbers = matrix_view<double, cpu>;
 using ranges = vector_view<const adamw_range, cpu>;
+using bytes = vector_view<std::byte, cpu>;
 
 // The argument T, changed in one respect.
 
@@ -324,6 +325,8 @@ TEST_CASE("each operation supports a call that compiles, and none that is change
        in_vector,
        ranges,
        adamw_coefficients);
+  CALL(quantize_weight, higher, fixed, bytes, in_weight);
+  CALL(quantized_rows, higher, fixed, bytes, in_weight, in_positions);
   CALL(select_rows, higher, fixed, positions, tokens, text, index_t, index_t);
   CALL(store_rows, higher, fixed, matrix, in_matrix, in_positions);
   CALL(load_rows, higher, fixed, matrix, in_matrix, in_positions);

@@ -19,6 +19,7 @@
 #include "mtp/model/draft_tokens.hpp"
 #include "mtp/model/heads/head.hpp"
 #include "mtp/model/inference_model.hpp"
+#include "mtp/model/language_model.hpp"
 #include "mtp/model/pass_rows.hpp"
 #include "mtp/model/row_pass.hpp"
 #include "mtp/model/trunk.hpp"
