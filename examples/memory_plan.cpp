@@ -81,11 +81,17 @@ void print_rows() {
 }
 
 int main() {
-  std::printf("bf16; training %td x %td tokens per pass, a sequence of %d tokens, %d threads\n",
+#if defined(__AVX512F__)
+  constexpr const char* vectors = ", AVX-512";  // products read bf16 as it lies
+#else
+  constexpr const char* vectors = "";
+#endif
+  std::printf("bf16; training %td x %td tokens per pass, a sequence of %d tokens, %d threads%s\n",
               batch,
               length,
               config_of(head_kind::none, 0).max_position_embeddings,
-              threads);
+              threads,
+              vectors);
   std::puts("               parameters  activations     training     sequence     decoding");
   std::puts("head         D   millions          GiB    GiB in all          GiB    GiB in all");
   print_row<head_kind::none, 0>();

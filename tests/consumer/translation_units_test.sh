@@ -19,6 +19,10 @@ quietly "${compile[@]}" "${other[@]}" -DFUNCTION=wide -c "$consumer/units/decode
 quietly "${compile[@]}" "$consumer/units/main.cpp" first.o second.o wide.o -o program -pthread
 ./program || fail "the units do not run"
 
+# A processor with all instructions, and Eigen told not to use its vectors.
+[[ $(uname -m) != x86_64 ]] || quietly "${compile[@]}" -march=sapphirerapids -DEIGEN_DONT_VECTORIZE \
+  -DFUNCTION=first -fsyntax-only "$consumer/units/decode.cpp"
+
 # All that depends on vectors has another name in the unit with other vectors.
 own='mtp::.*eigen_[0-9_]*_align_'
 for unit in first wide; do

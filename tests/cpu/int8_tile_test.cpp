@@ -43,7 +43,7 @@ std::vector<float> tile(index_t rows, index_t inputs) {
   std::size_t space = memory.size();
   REQUIRE(std::align(64, 1 << 15, aligned, space) != nullptr);
   arena room(static_cast<std::byte*>(aligned), 1 << 15);
-  const auto x = quantized_rows::make(room, rows, inputs);
+  const auto x = split_rows::make(room, rows, inputs);
   for (index_t r = 0; r < rows; ++r) {
     std::vector<float> row;
     for (const double value : normal(inputs, static_cast<std::uint64_t>(10 + r))) {

@@ -140,12 +140,12 @@ awaited='checkpoint.step-*.safetensors' interrupt KILL "$scratch/kept" --threads
 # Just killed, both may be names of one file.
 rm "$scratch/kept/checkpoint.safetensors"
 printf 'damage' >"$scratch/kept/checkpoint.safetensors"
-expect_success "a run with a damaged checkpoint, resumed" "$scratch/kept" --resume --threads 1 --keep 1 --new-tokens 1
+expect_success "a run with a damaged checkpoint, resumed" "$scratch/kept" --resume --threads 1 --keep 2 --new-tokens 1
 grep -q "checkpoint.safetensors" "$scratch/stderr" || fail "--keep 2: stderr does not name what is damaged"
 grep -q "resuming from .*checkpoint.step-" "$scratch/stderr" || fail "--keep 2: stderr does not name the earlier one"
 expect_same_checkpoint "an earlier checkpoint and --resume" "$scratch/kept"
 expect_each_step_once "an earlier checkpoint and --resume" "$scratch/kept"
-[[ $(find "$scratch/kept" -type f | wc -l) == 4 ]] || fail "--keep 1: files: $(ls -A "$scratch/kept")"
+[[ $(find "$scratch/kept" -type f | wc -l) == 5 ]] || fail "--keep 2: files: $(ls -A "$scratch/kept")"
 
 interrupt INT "$scratch/stopped" --threads 1
 ((status == 130)) || fail "SIGINT: exit status $status"

@@ -58,9 +58,12 @@ TEST_CASE("as many checkpoints are kept as were asked for and the oldest go") {
   CHECK(save(2, 3) == "2 1");  // the same step again
   CHECK(save(4, 3) == "4 2 1");
   CHECK(save(10, 3) == "10 4 2");
-  CHECK(save(11, 1) == "11");
-  CHECK(scratch.entries() == 4);  // the other files are nobody's
-  CHECK(contains(refusal([&] { save(12, 0); }), "expected a count of at least 1, got 0"));
+  CHECK(save(11, 2) == "11 10");
+  // None is kept from here on, and none is taken away: a file of such a name may be anybody's.
+  CHECK(save(12, 1) == "12 10");
+  CHECK(save(13, 1) == "13 10");
+  CHECK(scratch.entries() == 5);  // with the three other files
+  CHECK(contains(refusal([&] { save(14, 0); }), "expected a count of at least 1, got 0"));
 }
 
 TEST_CASE("a run that begins anew removes the kept checkpoints of its later steps") {

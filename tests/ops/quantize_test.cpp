@@ -302,6 +302,7 @@ TEST_CASE("whether a backend has weights in 8 bits can be asked") {
   static_assert(supported<op::quantize_weight, cpu, bytes, weight_view<float, cpu>>);
   static_assert(supported<op::quantize_weight, cpu, bytes, weight_view<bf16, cpu>>);
   static_assert(!supported<op::quantize_weight, cpu, bytes, weight_view<double, cpu>>);
+  static_assert(has_quantized_weights<cpu, bf16> && !has_quantized_weights<cpu, double>);
 }
 
 }  // namespace mtp::test::quantize_cases

@@ -125,12 +125,6 @@ int close(int file) {
       EIO, count, [&](std::size_t some) { return next(file, to, some, offset); });
 }
 
-::ssize_t write(int file, const void* from, std::size_t count) {
-  static auto* const next = in_the_library<::ssize_t(int, const void*, std::size_t)>("write");
-  return faulty_transfer<call_kind::writes>(
-      ENOSPC, count, [&](std::size_t some) { return next(file, from, some); });
-}
-
 ::ssize_t pwrite(int file, const void* from, std::size_t count, ::off_t offset) {
   static auto* const next =
       in_the_library<::ssize_t(int, const void*, std::size_t, ::off_t)>("pwrite");

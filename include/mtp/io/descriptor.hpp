@@ -8,12 +8,15 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <limits>
+#include <span>
 #include <string_view>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "mtp/core/error.hpp"
 
@@ -46,6 +49,32 @@ auto uninterrupted(Call call) {
   auto result = call();
   while (result < 0 && errno == EINTR) result = call();
   return result;
+}
+
+/// Writes all bytes at an offset, with as many calls as that takes. Returns 0 or the errno.
+inline int write_fully(int file, std::uint64_t offset, std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ::ssize_t written = uninterrupted(
+        [&] { return ::pwrite(file, bytes.data(), bytes.size(), static_cast<::off_t>(offset)); });
+    if (written <= 0) return written < 0 ? errno : ENOSPC;
+    offset += static_cast<std::uint64_t>(written);
+    bytes = bytes.subspan(static_cast<std::size_t>(written));
+  }
+  return 0;
+}
+
+/// The names in a folder, in no order; `code` has the reason if it cannot be read.
+inline std::vector<std::filesystem::path> names_in(const std::filesystem::path& folder,
+                                                   std::error_code& code) {
+  std::vector<std::filesystem::path> names;
+  std::filesystem::directory_iterator entry(folder, code);
+  while (code == std::errc::interrupted) {
+    entry = std::filesystem::directory_iterator(folder, code);
+  }
+  for (; !code && entry != std::filesystem::directory_iterator(); entry.increment(code)) {
+    names.push_back(entry->path().filename());
+  }
+  return names;
 }
 
 /// The kind of file for these mode bits, for messages.

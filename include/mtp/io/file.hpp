@@ -124,9 +124,7 @@ class atomic_file {
 
   /// Appends.
   void write(std::span<const std::byte> bytes) {
-    write_pieces(bytes, [&](const std::byte* from, std::size_t count, std::uint64_t) {
-      return ::write(file_.get(), from, count);
-    });
+    put(size_, bytes);
     size_ += bytes.size();
   }
 
@@ -142,9 +140,7 @@ class atomic_file {
           ", only ",
           size_,
           " bytes are written");
-    write_pieces(bytes, [&](const std::byte* from, std::size_t count, std::uint64_t done) {
-      return ::pwrite(file_.get(), from, count, static_cast<::off_t>(offset + done));
-    });
+    put(offset, bytes);
   }
 
   /// Puts the new file in place and syncs it to the disk. Throws mtp::error, also if something
@@ -190,18 +186,10 @@ class atomic_file {
     check(file_.is_open(), "mtp::io: '", target_.string(), "' is already committed or closed");
   }
 
-  /// Calls `write_some(from, count, done)` until all is written; it writes up to `count` bytes and
-  /// returns how many.
-  template <class WriteSome>
-  void write_pieces(std::span<const std::byte> bytes, WriteSome write_some) {
+  void put(std::uint64_t offset, std::span<const std::byte> bytes) {
     check_open();
-    std::size_t done = 0;
-    while (done < bytes.size()) {
-      const ::ssize_t written = detail::uninterrupted(
-          [&] { return write_some(bytes.data() + done, bytes.size() - done, done); });
-      if (written <= 0) fail_system("write", target_, written < 0 ? errno : ENOSPC);
-      done += static_cast<std::size_t>(written);
-    }
+    const int code = detail::write_fully(file_.get(), offset, bytes);
+    if (code != 0) fail_system("write", target_, code);
   }
 
   void sync(const descriptor& what) const {

@@ -93,15 +93,9 @@ class folder_lock {
 
   void write_process() {
     const std::string text = std::to_string(::getpid()) + "\n";
-    int code = detail::uninterrupted([&] { return ::ftruncate(file_.get(), 0); }) == 0 ? 0 : errno;
-    for (std::size_t done = 0; code == 0 && done < text.size();) {
-      const ::ssize_t written = detail::uninterrupted([&] {
-        return ::pwrite(
-            file_.get(), text.data() + done, text.size() - done, static_cast<::off_t>(done));
-      });
-      if (written <= 0) code = written < 0 ? errno : ENOSPC;
-      done += written > 0 ? static_cast<std::size_t>(written) : 0;
-    }
+    const bool is_empty = detail::uninterrupted([&] { return ::ftruncate(file_.get(), 0); }) == 0;
+    const int code =
+        is_empty ? detail::write_fully(file_.get(), 0, std::as_bytes(std::span(text))) : errno;
     if (code == 0) return;
     ::unlinkat(folder_.get(), name().c_str(), 0);
     fail_system("write", path_, code);

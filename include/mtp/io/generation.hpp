@@ -25,7 +25,6 @@
 #include "mtp/io/safetensors.hpp"
 #include "mtp/model/inference_model.hpp"
 #include "mtp/ops/quantize.hpp"
-#include "mtp/ops/supported.hpp"
 
 namespace mtp::inline MTP_ABI::io {
 
@@ -57,10 +56,7 @@ text_map describe_model(const inference_model<Config, Backend, S>& model) {
                                  values.data());
       sum.update(std::as_bytes(std::span(values)));
     }
-    if constexpr (supported<op::quantize_weight,
-                            Backend,
-                            vector_view<std::byte, Backend>,
-                            weight_view<const S, Backend>>) {
+    if constexpr (has_quantized_weights<Backend, S>) {
       if (!p.is_vector() && stored.matrix(p).quantized != nullptr) {
         sum.update(detail::host_copy<std::byte, Backend>(
             stored.matrix(p).quantized, quantized_weight_bytes<Backend>(p.outputs, p.inputs)));

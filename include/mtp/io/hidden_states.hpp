@@ -246,17 +246,8 @@ class hidden_states_file {
   }
 
   void write_at(std::uint64_t offset, std::span<const std::byte> bytes) const {
-    std::size_t done = 0;
-    while (done < bytes.size()) {
-      const ::ssize_t put = detail::uninterrupted([&] {
-        return ::pwrite(file_.get(),
-                        bytes.data() + done,
-                        bytes.size() - done,
-                        static_cast<::off_t>(offset + done));
-      });
-      if (put <= 0) fail_system("write", path_, put < 0 ? errno : ENOSPC);
-      done += static_cast<std::size_t>(put);
-    }
+    const int code = detail::write_fully(file_.get(), offset, bytes);
+    if (code != 0) fail_system("write", path_, code);
   }
 
   std::filesystem::path path_;

@@ -43,15 +43,14 @@ inline std::map<std::int64_t, std::filesystem::path, std::greater<>> kept_by_ste
   std::map<std::int64_t, std::filesystem::path, std::greater<>> kept;
   const auto folder = latest.has_parent_path() ? latest.parent_path() : ".";
   const std::string mark = latest.stem().string() + ".step-";
-  std::error_code code;
-  std::filesystem::directory_iterator entry(folder, code);
-  for (; !code && entry != std::filesystem::directory_iterator(); entry.increment(code)) {
-    const auto path = latest.parent_path() / entry->path().filename();
-    const std::string name = entry->path().filename().string();
+  std::error_code ignored;
+  for (const auto& name : detail::names_in(folder, ignored)) {
+    const std::string text = name.string();
     std::int64_t step = -1;
-    if (name.starts_with(mark)) {
-      std::from_chars(name.data() + mark.size(), name.data() + name.size(), step);
+    if (text.starts_with(mark)) {
+      std::from_chars(text.data() + mark.size(), text.data() + text.size(), step);
     }
+    const auto path = latest.parent_path() / name;
     if (step >= 0 && path == kept_checkpoint(latest, step)) kept.emplace(step, path);
   }
   return kept;
@@ -95,21 +94,26 @@ inline std::vector<std::filesystem::path> kept_checkpoints(const std::filesystem
 
 /// save_checkpoint(latest, run), with `count` checkpoints in all: the one that is replaced stays
 /// under the name of its step, and the oldest go. Checkpoints of this step and of later ones, which
-/// an earlier attempt has left, go as well. A latest one that cannot be read is not kept. Throws
-/// mtp::error for a count below 1, and if writing fails: the latest checkpoint and the kept ones
-/// are then unchanged, but for one that has a second name already.
+/// an earlier attempt has left, go as well. A latest one that cannot be read is not kept. A count
+/// of 1 keeps none and removes none. Throws mtp::error for a count below 1, and if writing fails:
+/// the latest checkpoint and the kept ones are then unchanged, but for one that has a second name
+/// already.
 template <class Trainer>
 void save_and_keep(const std::filesystem::path& latest, Trainer& run, index_t count) {
   check(count >= 1, "save_and_keep: expected a count of at least 1, got ", count);
-  const auto before = step_of_checkpoint(latest);
-  if (count > 1 && before && *before < run.state().step) {
+  if (count == 1) {
+    save_checkpoint(latest, run);
+    return;
+  }
+  const std::int64_t now = run.state().step;
+  if (const auto before = step_of_checkpoint(latest); before && *before < now) {
     checkpoint_detail::link_or_copy(latest, kept_checkpoint(latest, *before));
   }
   save_checkpoint(latest, run);
   index_t newer = 1;  // the latest
   for (const auto& [step, path] : checkpoint_detail::kept_by_step(latest)) {
     std::error_code ignored;  // it goes with the next one
-    if (step >= run.state().step || newer >= count) {
+    if (step >= now || newer >= count) {
       std::filesystem::remove(path, ignored);
     } else {
       ++newer;

@@ -100,9 +100,9 @@ void restore_best(train_outcome& outcome, Trainer& run, const train_loop& loop) 
 ///     });
 ///
 /// To resume, load the latest checkpoint before the call, or with load_newest_checkpoint the newest
-/// one that is whole. The best checkpoint then stays until a
-/// better one replaces it; it must be of the same run and the same number of windows. A run from
-/// step 0 overwrites both. If all steps are done already, nothing happens.
+/// one that is whole. The best checkpoint then stays until a better one replaces it; it must be of
+/// the same run and the same number of windows. A run from step 0 overwrites both. If all steps are
+/// done already, nothing happens.
 ///
 /// Throws mtp::error for invalid options and for a best checkpoint of another run, before the first
 /// step. Exceptions of a step, a save or the callback pass through; the trainer has then completed

@@ -21,7 +21,6 @@
 #include "mtp/ops/linear.hpp"
 #include "mtp/ops/quantize.hpp"
 #include "mtp/ops/sequence.hpp"
-#include "mtp/ops/supported.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -84,11 +83,7 @@ class draft_vocabulary {
          std::vector<accumulate_t<S>>(static_cast<std::size_t>(whole_.count()),
                                       std::numeric_limits<accumulate_t<S>>::lowest()));
     model_type::layout.visit([&](const std::string&, const parameter& p) {
-      const auto& trunk = model_type::trunk_layout();
-      const bool only_embeds =
-          p.offset == trunk.embedding.offset && p.offset != trunk.output.offset;
-      if (!p.is_vector() && p.outputs == Config.vocab_size && p.inputs == Config.hidden_size &&
-          !only_embeds) {
+      if (model_type::layout.is_output(p)) {
         const weight_view<const S, Backend> all = model.values().matrix(p);
         if (all.quantized != nullptr) {
           quantized_.emplace(p.offset, quantized_rows_of(all));
@@ -162,11 +157,7 @@ class draft_vocabulary {
     using bytes_view = vector_view<std::byte, Backend>;
     using rows_view = vector_view<const index_t, Backend>;
     buffer<std::byte, Backend> made;
-    if constexpr (supported<op::quantized_rows,
-                            Backend,
-                            bytes_view,
-                            weight_view<const S, Backend>,
-                            rows_view>) {
+    if constexpr (has_quantized_weights<Backend, S>) {
       made = buffer<std::byte, Backend>(quantized_weight_bytes<Backend>(size_, w.inputs));
       auto here = backend_traits<Backend>::calling_thread();
       quantized_rows(here,

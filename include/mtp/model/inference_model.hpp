@@ -34,6 +34,13 @@ struct model_layout {
     return {trunk, head, head_begin, cursor.offset()};
   }
 
+  /// Whether a parameter is an output matrix, of any depth; of tied embeddings, the embedding.
+  constexpr bool is_output(const parameter& p) const {
+    const bool embeds = p.offset == trunk.embedding.offset;
+    return !p.is_vector() && p.outputs == Config.vocab_size && p.inputs == Config.hidden_size &&
+           (!embeds || p.offset == trunk.output.offset);
+  }
+
   /// Calls visitor(name, parameter) for every parameter, by ascending offset.
   template <class Visitor>
   void visit(Visitor&& visitor) const {

@@ -14,7 +14,6 @@
 #include "mtp/model/parameter.hpp"
 #include "mtp/ops/elementwise.hpp"
 #include "mtp/ops/quantize.hpp"
-#include "mtp/ops/supported.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -39,7 +38,7 @@ template <model_config Config, class Backend, scalar S = float>
 class quantized_model : public inference_model<Config, Backend, S> {
   using base = inference_model<Config, Backend, S>;
   using bytes_view = vector_view<std::byte, Backend>;
-  static_assert(supported<op::quantize_weight, Backend, bytes_view, weight_view<const S, Backend>>,
+  static_assert(has_quantized_weights<Backend, S>,
                 "quantized_model: the backend has no operation quantize_weight for this element "
                 "type, so it has no weights in 8 bits");
 
@@ -88,13 +87,11 @@ class quantized_model : public inference_model<Config, Backend, S> {
   }
 
   static places plan(const quantize_options& options) {
-    constexpr auto& trunk = base::layout.trunk;
     places made;
     base::layout.visit([&](const std::string&, const parameter& p) {
-      const bool embeds = p.offset == trunk.embedding.offset;
-      const bool is_output = p.outputs == Config.vocab_size && p.inputs == Config.hidden_size &&
-                             (!embeds || p.offset == trunk.output.offset);
-      const bool becomes_bytes = !p.is_vector() && (is_output ? options.output_matrix : !embeds);
+      const bool embeds = p.offset == base::layout.trunk.embedding.offset;
+      const bool becomes_bytes =
+          !p.is_vector() && (base::layout.is_output(p) ? options.output_matrix : !embeds);
       parameter_place at{.offset = p.offset};
       if (embeds || !becomes_bytes) {
         at.elements = made.elements;

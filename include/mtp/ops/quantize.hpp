@@ -6,6 +6,7 @@
 
 #include "mtp/ops/detail.hpp"
 #include "mtp/ops/operation.hpp"
+#include "mtp/ops/supported.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -78,5 +79,12 @@ MTP_OPERATION(quantized_rows,
               "expected (context, to, w, rows [R]), of one backend, `to` a writable view of bytes, "
               "w a weight_view and rows of index_t")
 /// @endcond
+
+/// Whether a backend has weights in 8 bits beside elements of S.
+template <class Backend, scalar S>
+inline constexpr bool has_quantized_weights = supported<op::quantize_weight,
+                                                        Backend,
+                                                        vector_view<std::byte, Backend>,
+                                                        weight_view<const S, Backend>>;
 
 }  // namespace mtp::inline MTP_ABI

@@ -16,12 +16,17 @@
 #define MTP_CPU_HAS_BF16_PRODUCTS
 #endif
 
+/// Whether there is one that multiplies bytes, VPDPBUSD, likewise.
+#if defined(__AVX512VNNI__) && defined(EIGEN_VECTORIZE_AVX512)
+#define MTP_CPU_HAS_BYTE_PRODUCTS
+#endif
+
 /// The vector instructions that this file may use.
-#if defined(MTP_CPU_HAS_BF16_PRODUCTS) && defined(__AVX512VNNI__)
+#if defined(MTP_CPU_HAS_BF16_PRODUCTS) && defined(MTP_CPU_HAS_BYTE_PRODUCTS)
 #define MTP_CPU_VECTORS avx512_bf16_vnni
 #elif defined(MTP_CPU_HAS_BF16_PRODUCTS)
 #define MTP_CPU_VECTORS avx512_bf16
-#elif defined(__AVX512F__) && defined(__AVX512VNNI__)
+#elif defined(MTP_CPU_HAS_BYTE_PRODUCTS)
 #define MTP_CPU_VECTORS avx512_vnni
 #elif defined(__AVX512F__)
 #define MTP_CPU_VECTORS avx512

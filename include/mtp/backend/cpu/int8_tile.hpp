@@ -9,10 +9,10 @@
 
 #include "mtp/backend/cpu/multiply_tile.hpp"
 #include "mtp/backend/cpu/quantize.hpp"
-#include "mtp/backend/cpu/quantized_rows.hpp"
 #include "mtp/backend/cpu/simd.hpp"
+#include "mtp/backend/cpu/split_rows.hpp"
 
-#if defined(__AVX512F__) && defined(__AVX512VNNI__)
+#if defined(MTP_CPU_HAS_BYTE_PRODUCTS)
 #include <immintrin.h>
 #endif
 
@@ -25,7 +25,7 @@ enum class dot_form {
   vnni,   ///< four products of bytes in one instruction, for each of 16 outputs
 };
 
-#if defined(__AVX512F__) && defined(__AVX512VNNI__)
+#if defined(MTP_CPU_HAS_BYTE_PRODUCTS)
 inline constexpr dot_form fastest_dot = dot_form::vnni;
 #else
 inline constexpr dot_form fastest_dot = dot_form::plain;
@@ -78,7 +78,7 @@ struct group_sums<dot_form::plain, Parts> {
   }
 };
 
-#if defined(__AVX512F__) && defined(__AVX512VNNI__)
+#if defined(MTP_CPU_HAS_BYTE_PRODUCTS)
 template <int Parts>
 struct group_sums<dot_form::vnni, Parts> {
   // Few parts have several sums for each output, because an instruction waits for the one before
@@ -146,14 +146,14 @@ struct group_sums<dot_form::vnni, Parts> {
 template <dot_form Form, int Rows>
 inline void multiply_int8_tile(const quantized_layout& at,
                                const std::byte* panel,
-                               const quantized_rows& x,
+                               const split_rows& x,
                                float* c) {
   constexpr index_t width = quantized_layout::width;
   for (index_t group = 0; group < x.groups; ++group) {
     const index_t inputs = at.padded_inputs(group);
     const std::byte* const w = panel + at.group_offset(0, group);
     const auto* const scales = reinterpret_cast<const bf16*>(w + width * inputs);
-    group_sums<Form, quantized_rows::parts * Rows> sums;
+    group_sums<Form, split_rows::parts * Rows> sums;
     sums.run(inputs, w, x.numbers + group * group_inputs, x.stride(), x.starts + group, x.groups);
     for (index_t n = 0; n < width; n += lanes<float>) {
       const packet<float> of_outputs = load<float>(scales + n);
@@ -171,10 +171,9 @@ template <dot_form Form = fastest_dot>
 inline void multiply_int8_rows(index_t rows,
                                const quantized_layout& at,
                                const std::byte* panel,
-                               const quantized_rows& x,
+                               const split_rows& x,
                                float* c) {
-  using function =
-      void (*)(const quantized_layout&, const std::byte*, const quantized_rows&, float*);
+  using function = void (*)(const quantized_layout&, const std::byte*, const split_rows&, float*);
   static constexpr auto table = []<std::size_t... Row>(std::index_sequence<Row...>) {
     return std::array<function, sizeof...(Row)>{
         &multiply_int8_tile<Form, static_cast<int>(Row) + 1>...};

@@ -7,8 +7,8 @@
 #include "mtp/backend/cpu/elementwise.hpp"
 #include "mtp/backend/cpu/int8_tile.hpp"
 #include "mtp/backend/cpu/quantize.hpp"
-#include "mtp/backend/cpu/quantized_rows.hpp"
 #include "mtp/backend/cpu/run_product.hpp"
+#include "mtp/backend/cpu/split_rows.hpp"
 #include "mtp/core/arena.hpp"
 #include "mtp/core/view.hpp"
 #include "mtp/core/weight.hpp"
@@ -31,7 +31,7 @@ struct cpu_quantized_linear_ops {
     const index_t M = x.extent(0);
     const quantized_layout at{w.outputs, w.inputs};
     const arena::scope scope(context.workspace());
-    const auto rows = quantized_rows::make(context.workspace(), M, w.inputs);
+    const auto rows = split_rows::make(context.workspace(), M, w.inputs);
     const auto quantize = [&](index_t m, int) {
       rows.set(m, x.data() + m * x.stride(0), w.inputs);
     };
@@ -64,7 +64,7 @@ struct cpu_quantized_linear_ops {
 
   /// The most bytes of workspace that these operations need.
   static constexpr index_t quantized_linear_workspace(index_t rows, index_t inputs) {
-    return bytes_taken([=](arena_plan& plan) { return quantized_rows::make(plan, rows, inputs); });
+    return bytes_taken([=](arena_plan& plan) { return split_rows::make(plan, rows, inputs); });
   }
 
  private:
@@ -73,7 +73,7 @@ struct cpu_quantized_linear_ops {
   template <scalar Y, scalar S>
   static void multiply_tile_of(const quantized_layout& at,
                                const std::byte* weight,
-                               const quantized_rows& x,
+                               const split_rows& x,
                                index_t m,
                                index_t panel,
                                matrix_view<Y, cpu> y,

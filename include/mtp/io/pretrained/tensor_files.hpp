@@ -75,13 +75,9 @@ inline bool is_plain_file_name(std::string_view name) {
 inline std::vector<std::filesystem::path> safetensors_in(const std::filesystem::path& folder) {
   std::vector<std::filesystem::path> found;
   std::error_code code;
-  std::filesystem::directory_iterator entry(folder, code);
-  while (code == std::errc::interrupted) {
-    entry = std::filesystem::directory_iterator(folder, code);
-  }
-  for (; !code && entry != std::filesystem::directory_iterator(); entry.increment(code)) {
-    const std::string name = entry->path().filename().string();
-    if (name.ends_with(".safetensors") && !name.starts_with('.')) found.push_back(entry->path());
+  for (const auto& name : names_in(folder, code)) {
+    const std::string text = name.string();
+    if (text.ends_with(".safetensors") && !text.starts_with('.')) found.push_back(folder / name);
   }
   check(!code, "tensor_files: cannot read the folder '", folder.string(), "': ", code.message());
   std::sort(found.begin(), found.end());

@@ -87,7 +87,7 @@ class tokenizer_json_writer {
   static std::string marked(std::string_view text) {
     std::string result;
     for (const char byte : text) {
-      result += byte == ' ' ? vocabulary::space_mark : std::string_view(&byte, 1);
+      result += byte == ' ' ? space_mark : std::string_view(&byte, 1);
     }
     return result;
   }
@@ -101,24 +101,24 @@ class tokenizer_json_writer {
     if (!model_.characters) {
       return model_.normalizer == text_normalizer::nfc ? R"({"type":"NFC"})" : "null";
     }
-    const std::string replace = replace_part(" ", vocabulary::space_mark);
+    const std::string replace = replace_part(" ", space_mark);
     if (model_.characters->space == leading_space::none) return replace;
     if (model_.characters->space != leading_space::each) return "null";
     return R"({"type":"Sequence","normalizers":[{"type":"Prepend","prepend":)" +
-           json_string(vocabulary::space_mark) + "}," + replace + "]}";
+           json_string(space_mark) + "}," + replace + "]}";
   }
 
   /// Where the normalizer does not say it.
   std::string metaspace() const {
     const leading_space space = model_.characters->space;
     if (space == leading_space::none || space == leading_space::each) return "null";
-    return R"({"type":"Metaspace","replacement":)" + json_string(vocabulary::space_mark) +
+    return R"({"type":"Metaspace","replacement":)" + json_string(space_mark) +
            R"(,"prepend_scheme":")" +
            (space == leading_space::first_if_missing ? "first" : "always") + R"(","split":false})";
   }
 
   std::string character_decoder() const {
-    return R"({"type":"Sequence","decoders":[)" + replace_part(vocabulary::space_mark, " ") +
+    return R"({"type":"Sequence","decoders":[)" + replace_part(space_mark, " ") +
            R"(,{"type":"ByteFallback"},{"type":"Fuse"})" +
            (model_.characters->drops_space
                 ? R"(,{"type":"Strip","content":" ","start":1,"stop":0}]})"

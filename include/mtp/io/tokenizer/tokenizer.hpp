@@ -19,7 +19,6 @@
 #include "mtp/io/tokenizer/nfc.hpp"
 #include "mtp/io/tokenizer/pieces.hpp"
 #include "mtp/io/tokenizer/tokenizer_model.hpp"
-#include "mtp/io/tokenizer/vocabulary.hpp"
 
 namespace mtp::inline MTP_ABI::io {
 
@@ -81,8 +80,8 @@ class tokenizer {
   }
 
   /// The tokens of a text. With character_rules, U+2581 counts as a space, which its files write
-  /// so. Throws mtp::error if a byte has no token, and for texts of 2^31 bytes
-  /// and more. Many texts are faster with a token_encoder.
+  /// so. Throws mtp::error if a byte has no token, and for texts of 2^31 bytes and more. Many texts
+  /// are faster with a token_encoder.
   std::vector<token_t> encode(std::string_view text, encode_options options = {}) const;
 
   /// The bytes of tokens, one after another; what character_rules drop is dropped. Throws
@@ -192,13 +191,12 @@ inline std::string tokenizer::normalized(std::string_view part) const {
 
 /// A part with a space for each U+2581, and with one in front of it where the rule says so.
 inline std::string tokenizer::spaced(std::string_view part, bool is_first) const {
-  constexpr std::string_view mark = detail::vocabulary::space_mark;
   std::string text;
   text.reserve(part.size() + 1);
   for (std::size_t at = 0; at < part.size();) {
-    const bool is_mark = part.substr(at).starts_with(mark);
+    const bool is_mark = part.substr(at).starts_with(space_mark);
     text += is_mark ? ' ' : part[at];
-    at += is_mark ? mark.size() : 1;
+    at += is_mark ? space_mark.size() : 1;
   }
   const leading_space rule = model_.characters->space;
   const bool is_missing = rule == leading_space::each || text.front() != ' ';

@@ -163,17 +163,16 @@ class tokenizer_json_reader {
 
   /// Spaces, which such files write as U+2581: where they are put and where they are dropped.
   void read_character_rules(const json_place& decoder, character_rules& rules) const {
-    constexpr std::string_view mark = vocabulary::space_mark;
     bool is_replaced = false;
     if (const auto normalizer = file_.find("normalizer")) {
       for (const json_place& each : parts_of(*normalizer, "normalizers")) {
         const std::string type = type_of(each);
         if (type == "Prepend" && !is_replaced && rules.space == leading_space::none) {
           const std::string text = each.at("prepend").string();
-          if (text != mark) each.refuse("prepend: expected '", mark, "', got '", text, "'");
+          if (text != space_mark) each.refuse("prepend: expected '", space_mark, "', got '", text, "'");
           rules.space = leading_space::each;
         } else if (type == "Replace" && !is_replaced) {
-          expect_replace(each, " ", mark);
+          expect_replace(each, " ", space_mark);
           is_replaced = true;
         } else {
           each.refuse("expected Prepend, then Replace, got '", type, "'");
@@ -194,8 +193,8 @@ class tokenizer_json_reader {
 
   static void read_metaspace(const json_place& part, character_rules& rules) {
     const std::string replacement = part.at("replacement").string();
-    if (replacement != vocabulary::space_mark) {
-      part.refuse("replacement: expected '", vocabulary::space_mark, "', got '", replacement, "'");
+    if (replacement != space_mark) {
+      part.refuse("replacement: expected '", space_mark, "', got '", replacement, "'");
     }
     const auto split = part.find("split");
     if (!split || split->boolean()) part.refuse("split: expected false, got true");
@@ -218,7 +217,7 @@ class tokenizer_json_reader {
         parts.size() > (is(3, "Strip") ? 4 : 3)) {
       decoder.refuse("expected Replace, ByteFallback, Fuse and possibly Strip");
     }
-    expect_replace(parts[0], vocabulary::space_mark, " ");
+    expect_replace(parts[0], space_mark, " ");
     if (parts.size() == 3) return;
     const json_place& strip = parts[3];
     if (strip.at("content").string() != " " || strip.at("start").json() != 1 ||

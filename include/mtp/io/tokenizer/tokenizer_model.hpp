@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "mtp/core/scalar.hpp"
@@ -17,6 +18,9 @@ enum class text_normalizer {
   none,  ///< it stays
   nfc,   ///< Normalization Form C of Unicode 15.0
 };
+
+/// How files of tokenizers with character_rules write a space, U+2581.
+inline constexpr std::string_view space_mark = "\u2581";
 
 /// Where a tokenizer puts a space that the text does not have. A part is what lies between added
 /// tokens, and none gets a space if it is empty.

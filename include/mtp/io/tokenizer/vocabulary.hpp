@@ -121,8 +121,7 @@ class vocabulary {
     return made;
   }
 
-  /// How such a vocabulary writes a space, and a byte.
-  static constexpr std::string_view space_mark = "\u2581";
+  /// How such a vocabulary writes a byte.
   static std::string byte_text(std::size_t byte) {
     constexpr std::string_view digits = "0123456789ABCDEF";
     return std::string("<0x") + digits[byte / 16] + digits[byte % 16] + '>';

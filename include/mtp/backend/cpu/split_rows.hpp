@@ -19,7 +19,7 @@ namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 /// where high is from -127 to 127, and low from -128 to 127. The parts are rows of their own, one
 /// after the other. A group with an element that is not finite has the scale NaN, one of tiny
 /// numbers the scale 0; the integers of both are 0.
-struct quantized_rows {
+struct split_rows {
   static constexpr index_t parts = 2;          // the high one first
   static constexpr std::int32_t most = 32512;  // 127 * 256
   std::int8_t* numbers;                        // [M][parts][groups * 128]
@@ -29,7 +29,7 @@ struct quantized_rows {
 
   /// Takes the memory of `rows` rows.
   template <class Arena>
-  static constexpr quantized_rows make(Arena& arena, index_t rows, index_t inputs) {
+  static constexpr split_rows make(Arena& arena, index_t rows, index_t inputs) {
     const index_t groups = ceil_div(inputs, group_inputs);
     return {arena.template take<std::int8_t>(rows * parts * groups * group_inputs),
             arena.template take<float>(rows * groups),
@@ -38,7 +38,7 @@ struct quantized_rows {
   }
 
   /// The rows from `row` on.
-  quantized_rows from(index_t row) const {
+  split_rows from(index_t row) const {
     return {numbers + row * parts * stride(),
             scales + row * groups,
             starts + row * parts * groups,
