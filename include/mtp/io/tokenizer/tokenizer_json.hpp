@@ -169,7 +169,8 @@ class tokenizer_json_reader {
         const std::string type = type_of(each);
         if (type == "Prepend" && !is_replaced && rules.space == leading_space::none) {
           const std::string text = each.at("prepend").string();
-          if (text != space_mark) each.refuse("prepend: expected '", space_mark, "', got '", text, "'");
+          if (text != space_mark)
+            each.refuse("prepend: expected '", space_mark, "', got '", text, "'");
           rules.space = leading_space::each;
         } else if (type == "Replace" && !is_replaced) {
           expect_replace(each, " ", space_mark);
