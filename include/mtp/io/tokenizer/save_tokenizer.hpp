@@ -14,6 +14,7 @@
 #include "mtp/io/tokenizer/byte_level.hpp"
 #include "mtp/io/tokenizer/known_patterns.hpp"
 #include "mtp/io/tokenizer/tokenizer.hpp"
+#include "mtp/io/tokenizer/vocabulary.hpp"
 
 namespace mtp::inline MTP_ABI::io {
 
