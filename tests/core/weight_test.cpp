@@ -5,6 +5,7 @@
 #include <concepts>
 #include <cstddef>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "mtp/backend/cpu.hpp"
@@ -38,6 +39,39 @@ TEST_CASE("a weight becomes one that is read, and not the other way round") {
   static_assert(!std::convertible_to<weight_view<const float, cpu>, weight_view<float, cpu>>);
   static_assert(!std::convertible_to<weight_view<float, cpu>, weight_view<const double, cpu>>);
   CHECK(weight_view<float, cpu>().data == nullptr);
+}
+
+TEST_CASE("part of a weight has the same elements in the same places") {
+  std::vector<float> storage(1000);
+  const weight_view<float, cpu> w(storage.data(), 131, 7);  // [131, 7]
+  for (const auto& [first, count] : {std::pair{0, 64}, {64, 64}, {64, 67}, {128, 3}, {0, 131}}) {
+    const weight_view<float, cpu> part = w.rows(first, count);  // [count, 7]
+    CHECK(part.outputs == count);
+    CHECK(part.inputs == 7);
+    for (index_t n = 0; n < count; ++n) {
+      for (index_t k = 0; k < 7; ++k) {
+        CHECK(&part(n, k) == &w(first + n, k));
+      }
+    }
+  }
+}
+
+TEST_CASE("a weight is split only where its layout lets it") {
+  std::vector<float> storage(1000);
+  const weight_view<const float, cpu> w(storage.data(), 131, 7);  // [131, 7]
+  CHECK_THROWS_WITH_AS(
+      static_cast<void>(w.rows(1, 64)),
+      "weight_view: outputs [1, 65) are not a part of a weight of 131 outputs that its layout can "
+      "split off",
+      error);
+  CHECK_THROWS_AS(static_cast<void>(w.rows(64, 3)), error);
+  CHECK_THROWS_AS(static_cast<void>(w.rows(64, 68)), error);
+  CHECK_THROWS_AS(static_cast<void>(w.rows(-64, 64)), error);
+  const std::byte bytes{};
+  const weight_view<const float, cpu> quantized(storage.data(), 131, 7, &bytes);  // [131, 7]
+  CHECK_THROWS_WITH_AS(static_cast<void>(quantized.rows(0, 64)),
+                       "weight_view: a weight in 8 bits cannot be split",
+                       error);
 }
 
 }  // namespace mtp::test::core_weight_cases

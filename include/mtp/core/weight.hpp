@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "mtp/core/backend.hpp"
+#include "mtp/core/error.hpp"
 #include "mtp/core/scalar.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -47,6 +48,33 @@ struct weight_view {
   index_t storage() const {
     return backend_traits<Backend>::template weight_storage<std::remove_const_t<Element>>(outputs,
                                                                                           inputs);
+  }
+
+  /// Whether a part of a weight may begin at this output: see rows().
+  static constexpr bool splits_at(index_t output) {
+    using traits = backend_traits<Backend>;
+    using element = std::remove_const_t<Element>;
+    const index_t first = traits::template weight_offset<element>(output, 0, output + 1, 1);
+    return first == traits::template weight_storage<element>(output, 1);
+  }
+  /// The outputs [first, first + count), a weight of its own.  [count, inputs]
+  /// Throws mtp::error unless the layout lets it begin and end there (splits_at; any multiple of 64
+  /// does, and the last output), and for a weight in 8 bits.
+  weight_view rows(index_t first, index_t count) const {
+    check(first >= 0 && count >= 0 && first + count <= outputs && splits_at(first) &&
+              (splits_at(first + count) || first + count == outputs),
+          "weight_view: outputs [",
+          first,
+          ", ",
+          first + count,
+          ") are not a part of a weight of ",
+          outputs,
+          " outputs that its layout can split off");
+    check(quantized == nullptr, "weight_view: a weight in 8 bits cannot be split");
+    using traits = backend_traits<Backend>;
+    using element = std::remove_const_t<Element>;
+    return {
+        data + traits::template weight_offset<element>(first, 0, outputs, inputs), count, inputs};
   }
 
   /// Element (output, input); for memory of the host.
