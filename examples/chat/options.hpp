@@ -43,7 +43,7 @@ line lets the model go on, Ctrl-C ends an answer, Ctrl-D the program.
   --max-tokens N    bytes of an answer at most (default: 200)
   --plain           without drafts: the same text, one byte per pass
   --color WHEN      always, never, or auto: on a terminal, unless NO_COLOR is set (default: auto)
-  --threads N       threads; 0: all cores (default: 0)
+  --threads N       threads; 0: all that the process may use (default: 0)
 )";
 
 namespace detail {

@@ -13,9 +13,9 @@
 #include <map>
 #include <string>
 #include <string_view>
-#include <thread>
 
 #include "models.hpp"
+#include "mtp/core/allowed_threads.hpp"
 #include "options.hpp"
 
 namespace {
@@ -59,8 +59,8 @@ int run(const example::program_options& options) {
     throw example::wrong_use(
         fmt::format("on the GPU the program is compiled for depth 3, not for {}", options.depth));
   }
-  const auto cores = static_cast<int>(std::thread::hardware_concurrency());
-  if (cores > 0 && options.threads > cores) {
+  const int cores = mtp::allowed_threads();
+  if (options.threads > cores) {
     std::fputs(fmt::format("train_and_generate: {} threads on {} core{}: they wait for each other, "
                            "so that {} would be faster\n",
                            options.threads,
@@ -127,7 +127,7 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--seed", options.seed, "seed of parameters and of the order of the text")
       ->capture_default_str();
-  app.add_option("--threads", options.threads, "threads of the CPU; 0: all cores")
+  app.add_option("--threads", options.threads, "threads of the CPU; 0: all that the process may use")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   app.add_flag("--resume",

@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "mtp/core/allowed_threads.hpp"
 #include "mtp/core/default_environment.hpp"
 #include "mtp/core/scalar.hpp"
 
@@ -35,7 +36,7 @@ void in_parallel(index_t count, const Function& function) {
     }
   };
 
-  const auto wanted = (std::min<index_t>)(std::thread::hardware_concurrency(), count);
+  const auto wanted = (std::min<index_t>)(allowed_threads(), count);
   std::vector<std::thread> others;
   others.reserve(static_cast<std::size_t>((std::max<index_t>)(wanted, 1)));
   try {

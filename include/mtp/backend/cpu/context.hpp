@@ -4,10 +4,10 @@
 #include <cstddef>
 #include <cstring>
 #include <new>
-#include <thread>
 
 #include "mtp/backend/cpu/abi.hpp"
 #include "mtp/backend/cpu/thread_pool.hpp"
+#include "mtp/core/allowed_threads.hpp"
 #include "mtp/core/arena.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/core/scalar.hpp"
@@ -18,7 +18,7 @@ struct cpu;  // the tag of this backend, see backend/cpu.hpp
 
 /// The options of a cpu_context.
 struct cpu_options {
-  int threads = 0;                             ///< 0: as many as the machine has
+  int threads = 0;  ///< 0: as many as the process may use (allowed_threads)
   index_t workspace_bytes = index_t{1} << 26;  ///< scratch memory of operations
 };
 
@@ -100,11 +100,7 @@ class cpu_context {
   static int resolve(int threads) {
     check(
         threads >= 0 && threads <= 1024, "cpu_context: expected 0 to 1024 threads, got ", threads);
-    if (threads > 0) {
-      return threads;
-    }
-    const unsigned count = std::thread::hardware_concurrency();
-    return count > 0 ? static_cast<int>(count) : 1;
+    return threads > 0 ? threads : allowed_threads();
   }
 
   // Not zeroed, so pages that no operation touches are never allocated.
