@@ -127,7 +127,8 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--seed", options.seed, "seed of parameters and of the order of the text")
       ->capture_default_str();
-  app.add_option("--threads", options.threads, "threads of the CPU; 0: all that the process may use")
+  app.add_option(
+         "--threads", options.threads, "threads of the CPU; 0: all that the process may use")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   app.add_flag("--resume",
