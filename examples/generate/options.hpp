@@ -61,7 +61,8 @@ inline generate_request parse_options(CLI::App& app, int argc, char** argv) {
   app.add_option("--values", request.values, "With --chat: an object of values for the template")
       ->capture_default_str();
   app.add_flag("--int8", request.int8, "Weights in 8 bits, made when the checkpoint is read");
-  app.add_option("--threads", request.threads, "0: all that the process may use")->capture_default_str();
+  app.add_option("--threads", request.threads, "0: all that the process may use")
+      ->capture_default_str();
   app.parse(argc, argv);
   return request;
 }

@@ -157,7 +157,8 @@ int main(int argc, char** argv) {
   app.add_option("folder", request.folder, "The checkpoint")->required();
   app.add_option("prompt", request.prompt, "The text to continue")->required();
   app.add_option("--max-tokens", request.max_tokens, "Tokens at most")->capture_default_str();
-  app.add_option("--threads", request.threads, "0: all that the process may use")->capture_default_str();
+  app.add_option("--threads", request.threads, "0: all that the process may use")
+      ->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   try {
     return run(request);

@@ -66,7 +66,8 @@ inline retrofit_request parse_options(CLI::App& app, int argc, char** argv) {
   number("--temperature", request.temperature, "Of the drawn ones of these texts", 0);
   app.add_option("--seed", request.seed, "Of the order of texts and sequences")
       ->capture_default_str();
-  app.add_option("--threads", request.threads, "0: all that the process may use")->capture_default_str();
+  app.add_option("--threads", request.threads, "0: all that the process may use")
+      ->capture_default_str();
   app.parse(argc, argv);
   if (request.states.empty()) request.states = request.out.string() + ".states";
   return request;
