@@ -670,6 +670,24 @@ TEST_CASE("load_parameters lists everything that a file of a trunk lacks for a m
   CHECK(same_run(run.state(), before));
 }
 
+TEST_CASE("load_parameters points to load_pretrained for the names of other programs") {
+  const scratch_directory scratch;
+  usual_run run;
+  const run_state before = run.state();
+  const auto zeros = [](index_t, index_t count, std::byte* to) {
+    std::fill_n(to, 4 * count, std::byte{0});
+  };
+  for (const char* name : {"model.embed_tokens.weight", "tok_embeddings.weight", "embed"}) {
+    const std::vector<tensor_source> sources{{name, element::f32, {2, 3}, zeros}};
+    write_safetensors(scratch / "file", sources, {});
+    const std::string message = refusal([&] { load_parameters(scratch / "file", run.model); });
+    CAPTURE(message);
+    CHECK(contains(message, "missing: embed_tokens.weight"));
+    CHECK(contains(message, "io::load_pretrained") == (std::string(name) != "embed"));
+  }
+  CHECK(same_run(run.state(), before));
+}
+
 TEST_CASE("load_parameters takes a file without a checksum, and refuses one with a wrong one") {
   const scratch_directory scratch;
   save_checkpoint(scratch / "a", used_run().training);

@@ -126,6 +126,19 @@ inline std::string other_configuration(const safetensors_file& file, const model
   return lines.str();
 }
 
+/// A line for files whose tensors have the names of other programs.
+inline std::string other_names(const safetensors_file& file) {
+  for (const char* name : {"model.embed_tokens.weight",
+                           "model.language_model.embed_tokens.weight",
+                           "tok_embeddings.weight"}) {
+    if (file.find(name) != nullptr) {
+      return "\n  " + std::string(name) +
+             " is a name of other programs, whose checkpoints io::load_pretrained reads";
+    }
+  }
+  return "";
+}
+
 /// Throws one mtp::error that lists, after the lines of `wrong_entries`, every tensor that is
 /// missing, unexpected, or of another shape or type.
 template <class S, class Layout>
@@ -168,7 +181,7 @@ void check_tensors(const safetensors_file& file,
 /// under the library's names, in f32 for models with f32 and bf16 elements. Other tensors are
 /// ignored. Throws mtp::error, with nothing changed; the message lists all tensors that do not fit
 /// and, if the file has the configuration that wrote it, all fields that give the parameters
-/// another meaning.
+/// another meaning. It points to load_pretrained where the names are those of other programs.
 template <model_config Config, class Backend, scalar S>
 void load_parameters(const std::filesystem::path& path, language_model<Config, Backend, S>& model) {
   namespace detail = checkpoint_detail;
@@ -176,7 +189,12 @@ void load_parameters(const std::filesystem::path& path, language_model<Config, B
   const safetensors_file file(path);
   static_cast<void>(file.verify());  // a file without a checksum is accepted
   detail::check_tensors<sum_type>(
-      file, path, model.layout, {""}, true, detail::other_configuration(file, Config));
+      file,
+      path,
+      model.layout,
+      {""},
+      true,
+      detail::other_configuration(file, Config) + detail::other_names(file));
   detail::put(model.values(), detail::read_array<sum_type, Backend>(file, model.layout, ""));
 }
 
