@@ -10,6 +10,7 @@
 
 #include "mtp/decode/score.hpp"
 #include "mtp/decode/text_stream.hpp"
+#include "mtp/model/quantized_model.hpp"
 #include "support/allocations.hpp"
 #include "support/decoding.hpp"
 
@@ -17,14 +18,21 @@ namespace mtp::test::decode_allocations_cases {
 
 namespace {
 
-template <model_config Config>
+template <model_config Config, bool InBytes = false>
 void check_silent() {
   for (const int threads : {1, 2}) {
     cpu_context context({.threads = threads});
-    language_model<Config, cpu> model(context, seed{1});
-    make_perfect(model);
-    add_noise(model, 0.05);
-    add_head_noise(model, 0.3, 50);
+    language_model<Config, cpu> elements(context, seed{1});
+    make_perfect(elements);
+    add_noise(elements, 0.05);
+    add_head_noise(elements, 0.3, 50);
+    const auto& model = [&]() -> decltype(auto) {
+      if constexpr (InBytes) {
+        return quantize(context, elements);
+      } else {
+        return (elements);
+      }
+    }();
     generator<Config, cpu> generator(context, model);
     const auto prompt = random_tokens(70, Config.vocab_size, 1);
     for (const auto mode : {decode_mode::plain, decode_mode::speculative}) {
@@ -84,6 +92,7 @@ TEST_CASE("a second call of generate allocates nothing") {
   check_silent<flipped_spoken_config(head_kind::recurrent, 3)>();
   check_silent<spoken_config(head_kind::parallel, 2)>();
   check_silent<spoken_config(head_kind::independent, 2)>();
+  check_silent<spoken_config(head_kind::sequential, 2), true>();
 }
 
 TEST_CASE("steps of a decoder allocate nothing, the first one included") {

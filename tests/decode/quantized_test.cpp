@@ -110,6 +110,53 @@ TEST_CASE_TEMPLATE_APPLY(
                on_config<wide(spoken_config(head_kind::independent, 2, P))>,
                on_config<wide(spoken_config(head_kind::shared_logit, 2, P))>>);
 
+TEST_CASE_TEMPLATE_DEFINE("a model in 8 bits samples the same with drafts, trees and company",
+                          Case,
+                          sampled) {
+  constexpr auto config = Case::config;
+  using S = typename Case::scalar;
+  subject<Case> of;
+  generator<config, cpu, S> generator(of.context, of.quantized);
+  batch_generator<config, cpu, S> batch(of.context, of.quantized, 2);
+  const auto prompt = random_tokens(30, config.vocab_size, 3);
+  auto options = options_of<S>(decode_mode::plain, 45);
+  options.log_probabilities = true;
+  options.sampling = {.temperature = 0.8,
+                      .top_k = 30,
+                      .top_p = 0.95,
+                      .repetition_penalty = 1.1,
+                      .frequency_penalty = 0.2,
+                      .seed = seed{5}};
+  const auto plain = record(generator, prompt, options);
+  CHECK(plain.result.tokens.size() == 45);
+  options.mode = decode_mode::speculative;
+  CHECK(same_text(record(generator, prompt, options), plain));
+  options.tree = drafter_grows_trees<config, cpu, S> ? draft_tree::of_widths({3, 1})
+                                                     : draft_tree::by_confidence(7);
+  const auto tree = record(generator, prompt, options);
+  CHECK(same_text(tree, plain));
+  CHECK(tree.result.tree_drafts > 0);
+
+  options.tree = {};
+  for (const auto verification : {draft_verification::rejection, draft_verification::block}) {
+    options.sampling.verification = verification;
+    options.on_logits = {};
+    const auto expected = generator.generate(prompt, options).tokens;
+    CHECK(generator.generate(prompt, options).tokens == expected);
+    const auto beside = batch.submit(random_tokens(7, config.vocab_size, 4), options);
+    const auto request = batch.submit(prompt, options);
+    while (batch.run_cycle()) {
+    }
+    CHECK(batch.result(request).tokens == expected);
+    CHECK(batch.result(beside).tokens != expected);
+  }
+}
+TEST_CASE_TEMPLATE_APPLY(
+    sampled,
+    std::tuple<on_config<tied>,
+               on_config<tied, bf16>,
+               on_config<wide(flipped_spoken_config(head_kind::parallel, 2, P))>>);
+
 TEST_CASE("steps of several rows of a model in 8 bits have the bits of single steps") {
   subject<on_config<tied>> of;
   const auto tokens = random_tokens(70, tied.vocab_size, 5);
