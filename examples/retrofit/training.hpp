@@ -18,6 +18,7 @@
 #include "mtp/ops/elementwise.hpp"
 #include "mtp/ops/optimizer.hpp"
 #include "mtp/train/adamw.hpp"
+#include "mtp/train/expert_balance.hpp"
 #include "windows.hpp"
 
 namespace example {
@@ -167,6 +168,7 @@ class head_training {
     mtp::fill(context_, trained, 0.0f);
     const mtp::parameter_array<float, mtp::cpu> all(gradients_.data(), gradients_.count());
     const auto report = loss_.with_gradients(context_, model_, all, {batch}, objective_);
+    static_cast<void>(balance_.take(context_, all));  // loads are no gradients
     double squares = 0;
     mtp::sum_of_squares(
         context_, mtp::vector_view<double, mtp::cpu>(&squares, mtp::dims<1>{1}), trained);
@@ -178,6 +180,7 @@ class head_training {
                       rate_at(number, done),
                       norm > 1 ? 1 / norm : 1,
                       model_.layout.head_begin);
+    balance_.update(context_, model_, optimizer_, mtp::default_bias_update_speed);
     if (options_.distils && options_.kl < 0) {
       for (std::size_t k = 1; k <= static_cast<std::size_t>(depth); ++k) {
         objective_.shares[k] = std::exp(-3 * report.depths[k].overlap);
@@ -235,6 +238,7 @@ class head_training {
   head_training_options options_;
   loss_type loss_;
   mtp::adamw<Config, mtp::cpu, float> optimizer_;
+  mtp::expert_balance<Config, mtp::cpu, float> balance_;
   mtp::buffer<float, mtp::cpu> gradients_;
   mtp::heads_options<depth> objective_;
   std::vector<mtp::token_t> choices_;  // of the trunk, in the held-out sequences

@@ -67,11 +67,26 @@ TEST_CASE("a weight is split only where its layout lets it") {
   CHECK_THROWS_AS(static_cast<void>(w.rows(64, 3)), error);
   CHECK_THROWS_AS(static_cast<void>(w.rows(64, 68)), error);
   CHECK_THROWS_AS(static_cast<void>(w.rows(-64, 64)), error);
-  const std::byte bytes{};
-  const weight_view<const float, cpu> quantized(storage.data(), 131, 7, &bytes);  // [131, 7]
-  CHECK_THROWS_WITH_AS(static_cast<void>(quantized.rows(0, 64)),
-                       "weight_view: a weight in 8 bits cannot be split",
-                       error);
+}
+
+TEST_CASE("part of a weight in 8 bits begins at a panel of its bytes") {
+  std::vector<float> storage(1000);
+  for (const auto format : {quantized_format::int8, quantized_format::e4m3}) {
+    const auto bytes_of = [&](index_t outputs) {
+      return cpu_detail::cpu_quantize_ops::quantized_weight_bytes(outputs, 7, format);
+    };
+    std::vector<std::byte> bytes(static_cast<std::size_t>(bytes_of(131)));
+    const weight_view<const float, cpu> w(nullptr, 131, 7, bytes.data(), format);  // [131, 7]
+    const weight_view<const float, cpu> part = w.rows(64, 67);                     // [67, 7]
+    CHECK(part.data == nullptr);
+    CHECK(part.format == format);
+    CHECK(part.outputs == 67);
+    CHECK(part.inputs == 7);
+    CHECK(part.quantized == bytes.data() + bytes_of(64));
+    CHECK(bytes_of(64) + bytes_of(67) == bytes_of(131));
+    const weight_view<const float, cpu> both(storage.data(), 131, 7, bytes.data(), format);
+    CHECK(both.rows(64, 67).data == &both(64, 0));
+  }
 }
 
 }  // namespace mtp::test::core_weight_cases

@@ -21,6 +21,7 @@ TEST_CASE("weights of neighbouring outputs lie side by side, panel after panel")
 TEST_CASE_TEMPLATE("a transposed weight has each element in its place, and zeros as padding",
                    S,
                    double,
+                   float,
                    bf16) {
   cpu_context context({.threads = 2});
   const auto size = [](index_t count) { return static_cast<std::size_t>(count); };

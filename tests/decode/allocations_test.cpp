@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "model/expert_configs.hpp"
 #include "mtp/decode/score.hpp"
 #include "mtp/decode/text_stream.hpp"
 #include "mtp/model/quantized_model.hpp"
@@ -93,6 +94,7 @@ TEST_CASE("a second call of generate allocates nothing") {
   check_silent<spoken_config(head_kind::parallel, 2)>();
   check_silent<spoken_config(head_kind::independent, 2)>();
   check_silent<spoken_config(head_kind::sequential, 2), true>();
+  check_silent<deepseek_experts(head_kind::sequential, 2)>();
 }
 
 TEST_CASE("steps of a decoder allocate nothing, the first one included") {

@@ -52,7 +52,9 @@ void check_owed() {
   };
   auto documented = names_in_table("Needed by models", 1);
   documented.merge(names_in_table("Needed for trees", 1));
+  documented.merge(names_in_table("Needed for latent attention", 1));
   documented.merge(names_in_table("Needed for distillation", 1));
+  documented.merge(names_in_table("Needed for experts", 1));
   documented.merge(names_in_table("Needed for weights in 8 bits", 1));
   CHECK(list(documented) == list(called));
   CHECK(list(names_in_table("Size", 0)) == list(asked));

@@ -21,9 +21,12 @@
 #include "mtp/ops/choose_tokens.hpp"
 #include "mtp/ops/concat_order.hpp"
 #include "mtp/ops/elementwise.hpp"
+#include "mtp/ops/head_linear.hpp"
+#include "mtp/ops/latent_attention.hpp"
 #include "mtp/ops/matmul.hpp"
 #include "mtp/ops/optimizer.hpp"
 #include "mtp/ops/reject_drafts.hpp"
+#include "mtp/ops/routing_rule.hpp"
 #include "mtp/ops/sequence.hpp"
 #include "mtp/ops/tree.hpp"
 #include "support/backends.hpp"
@@ -56,6 +59,7 @@ struct operands {
   vector_view<const A, B> in_sums_v;
   weight_view<A, B> dw;
   cache_view<S, B> cache;
+  latent_cache_view<S, B> latents;
   vector_view<token_t, B> tokens;
   vector_view<const token_t, B> in_tokens;
   matrix_view<token_t, B> token_rows;
@@ -72,6 +76,7 @@ struct operands {
   std::span<const row_run> runs;
   sequence_view<B> text;
   adamw_coefficients k;
+  routing_rule rule;
   identity f;
   random_stream random;
   index_t n;
@@ -126,6 +131,41 @@ std::map<std::string, bool> offered() {
          ops::linear_backward_weight(x.c, x.dw, x.in, x.in);
        }},
       {"linear_backward_bias", requires(o x) { ops::linear_backward_bias(x.c, x.sums_v, x.in); }},
+      {"grouped_linear_forward", requires(o x) {
+         ops::grouped_linear_forward(x.c, x.m, x.in, x.w, x.in_positions);
+       }},
+      {"grouped_linear_backward_input", requires(o x) {
+         ops::grouped_linear_backward_input(x.c, x.m, x.in, x.w, x.in_positions);
+       }},
+      {"grouped_linear_backward_weight", requires(o x) {
+         ops::grouped_linear_backward_weight(x.c, x.dw, x.in, x.in, x.in_positions);
+       }},
+      {"route", requires(o x) {
+         ops::route(x.c, x.whole_rows, x.sums, x.sums, x.in_sums, x.in_v, x.rule);
+       }},
+      {"route_backward", requires(o x) {
+         ops::route_backward(x.c, x.m, x.in_sums, x.in_whole_rows, x.in_sums, x.in_sums, x.rule);
+       }},
+      {"sequence_balance_backward", requires(o x) {
+         ops::sequence_balance_backward(x.c, x.sums, x.in_sums, x.in_whole_rows, x.n, 0.5);
+       }},
+      {"group_rows", requires(o x) {
+         ops::group_rows(x.c, x.positions, x.positions, x.whole_rows, x.in_whole_rows);
+       }},
+      {"add_group_sizes", requires(o x) { ops::add_group_sizes(x.c, x.sums_v, x.in_positions); }},
+      {"gather_rows", requires(o x) { ops::gather_rows(x.c, x.m, x.in, x.in_positions); }},
+      {"scatter_rows", requires(o x) {
+         ops::scatter_rows(x.c, x.m, x.in, x.in, x.in_whole_rows, x.in_sums);
+       }},
+      {"scatter_rows_backward", requires(o x) {
+         ops::scatter_rows_backward(x.c, x.m, x.sums, x.in, x.in, x.in_whole_rows, x.in_sums);
+       }},
+      {"head_linear_forward", requires(o x) {
+         ops::head_linear_forward(x.c, x.h, x.in_h, x.w);
+       }},
+      {"head_linear_backward_input", requires(o x) {
+         ops::head_linear_backward_input(x.c, x.h, x.in_h, x.w);
+       }},
       {"quantize_weight", requires(o x) { ops::quantize_weight(x.c, x.bytes, x.w); }},
       {"quantized_rows", requires(o x) { ops::quantized_rows(x.c, x.bytes, x.w, x.in_positions); }},
       {"rms_norm_forward", requires(o x) {
@@ -164,6 +204,10 @@ std::map<std::string, bool> offered() {
        }},
       {"rope_attention_cached_forward", requires(o x) {
          ops::rope_attention_cached_forward(x.c, x.h, x.cache, x.h, x.h, x.in_h, x.in_sums,
+             x.in_positions, x.runs);
+       }},
+      {"latent_attention_cached_forward", requires(o x) {
+         ops::latent_attention_cached_forward(x.c, x.h, x.latents, x.in_h, x.in, 1.0,
              x.in_positions, x.runs);
        }},
       {"combine_forward", requires(o x) {

@@ -281,6 +281,8 @@ TEST_CASE("a checkpoint of a run with other settings or another text is refused 
       {"run.weight_decay", [](auto& s) { s.options.optimizer.weight_decay = 0; }},
       {"run.clip_norm", [](auto& s) { s.options.clip_norm = 0; }},
       {"run.max_bad_steps", [](auto& s) { s.options.max_bad_steps = 6; }},
+      {"run.loss.aux_loss_alpha", [](auto& s) { s.options.loss.aux_loss_alpha = 0.01; }},
+      {"run.bias_update_speed", [](auto& s) { s.options.bias_update_speed = 0; }},
       {"run.loss.lambda", [](auto& s) { s.options.loss.lambda = 0.5; }},
       {"run.loss.weight.0", [](auto& s) { s.options.loss.weights[0] = 0.5; }},
       {"run.loss.weight.2", [](auto& s) { s.options.loss.weights[2] = 0.5; }},

@@ -10,10 +10,12 @@
 #include <utility>
 #include <vector>
 
+#include "model/expert_configs.hpp"
 #include "mtp/decode/generate.hpp"
 #include "mtp/model/transfer.hpp"
 #include "mtp/train/trainer.hpp"
 #include "support/batches.hpp"
+#include "support/latent_config.hpp"
 
 namespace mtp::test {
 
@@ -23,6 +25,7 @@ struct model_trace {
 
   arrays initial;                      // parameters as the seed makes them
   arrays gradients;                    // of one batch
+  arrays loads;                        // of experts, in the same pass
   arrays trained;                      // parameters after two steps
   std::vector<double> losses;          // of the batch: total, then loss and agreement of each depth
   std::vector<double> step_losses;     // total of each step
@@ -36,12 +39,21 @@ struct model_trace {
   text drawn;               // in f64, the beginning of one that is sampled, with drafts
 };
 
-/// The cases, by number: one for each head kind and set of options. The first six run in f64, the
-/// others in f32 and bf16.
-inline constexpr int agreement_cases = 12;
+/// The cases, by number: one for each head kind and set of options, then two with latent attention.
+/// The first six run in f64, the others in f32 and bf16.
+inline constexpr int agreement_cases = 14;
 inline constexpr int agreement_cases_in_f64 = 6;
+/// One more, in all of them: a mixture of experts, whose choices no rounding should decide.
+inline constexpr int agreement_case_of_experts = agreement_cases;
 
 constexpr model_config agreement_config(int number) {
+  if (number == agreement_case_of_experts) {
+    return deepseek_experts(head_kind::sequential, 2);
+  }
+  if (number >= 12) {
+    return number == 12 ? with_latents(tiny_config(head_kind::sequential, 2))
+                        : with_plain_queries(flipped_config(head_kind::parallel, 2));
+  }
   constexpr head_kind kinds[] = {head_kind::none,
                                  head_kind::sequential,
                                  head_kind::parallel,
@@ -117,6 +129,11 @@ model_trace trace(context<Backend>& context) {
     made.losses.push_back(depth.agreement);
   }
   made.gradients = detail::arrays_of(model_type::layout, array);
+  model_type::layout.visit([&](const std::string& name, const parameter& p) {
+    if (p.role == parameter_role::routing_bias) {
+      made.loads.insert(made.gradients.extract(name));
+    }
+  });
 
   std::vector<std::uint8_t> text;
   for (int i = 0; i < 400; ++i) {
@@ -168,6 +185,9 @@ model_trace trace_case(int number,
 }
 template <class Backend, class S>
 model_trace trace_case(int number, context<Backend>& context) {
+  if (number == agreement_case_of_experts) {
+    return trace<agreement_config(agreement_case_of_experts), Backend, S>(context);
+  }
   constexpr int first = std::is_same_v<S, double> ? 0 : agreement_cases_in_f64;
   constexpr int last = std::is_same_v<S, double> ? agreement_cases_in_f64 : agreement_cases;
   return trace_case<Backend, S, first>(

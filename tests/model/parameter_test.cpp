@@ -84,6 +84,10 @@ TEST_CASE("a parameter knows its elements and whether it decays") {
   CHECK(cursor.matrix(1, 1, parameter_role::embedding).decays());
   CHECK_FALSE(norm.decays());
   CHECK_FALSE(bias.decays());
+  CHECK_FALSE(cursor.vector(2, parameter_role::routing_bias).decays());
+  CHECK_FALSE(matrix.stays_in_elements);
+  CHECK(matrix.in_elements().stays_in_elements);
+  CHECK(matrix.in_elements().offset == matrix.offset);
   CHECK_FALSE(parameter{}.exists());
 }
 

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "model/expert_configs.hpp"
 #include "mtp/backend/cpu.hpp"
 #include "mtp/decode/score.hpp"
 #include "support/compare.hpp"
@@ -33,7 +34,9 @@ void check_places(bool output_matrix) {
     const bool is_embedding = name == "embed_tokens.weight";
     const bool is_output = p.outputs == Config.vocab_size && p.inputs == Config.hidden_size &&
                            (!is_embedding || Config.tie_word_embeddings);
-    const bool in_bytes = !p.is_vector() && (is_output ? output_matrix : !is_embedding);
+    const bool is_router = name.find("mlp.gate.weight") != std::string::npos;
+    const bool in_bytes =
+        !p.is_vector() && !is_router && (is_output ? output_matrix : !is_embedding);
     const bool has_elements = is_embedding || !in_bytes;
     bytes += has_elements ? static_cast<std::size_t>(round_up(p.storage, 64 / index_t{sizeof(S)})) *
                                 sizeof(S)
@@ -71,6 +74,7 @@ TEST_CASE("matrices become bytes, and vectors and the embedding stay as they are
     check_places<tiny_config(head_kind::sequential, 2), float>(output_matrix);
     check_places<flipped_config(head_kind::sequential, 2), bf16>(output_matrix);
     check_places<tiny_config(head_kind::independent, 2), float>(output_matrix);
+    check_places<deepseek_experts(head_kind::sequential, 1), float>(output_matrix);
   }
 }
 

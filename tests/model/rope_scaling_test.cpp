@@ -120,6 +120,20 @@ TEST_CASE("yarn makes cos and sin longer by 0.1 ln s + 1, or by what is given") 
   CHECK(mtp::rope_magnitude(given) == 0.75);
 }
 
+TEST_CASE("yarn multiplies scores of latent attention by the square of its magnitude") {
+  CHECK(mtp::rope_score_factor({}) == 1);
+  CHECK(mtp::rope_score_factor(llama3) == 1);
+  CHECK(mtp::rope_score_factor(yarn) == 1);  // mscale_all_dim is not given
+  auto given = yarn;
+  given.mscale_all_dim = 0.5f;
+  CHECK(mtp::rope_score_factor(given) ==
+        doctest::Approx(std::pow(0.05 * std::log(4.0) + 1, 2)).epsilon(1e-15));
+  // DeepSeek-V3's.
+  given.factor = 40;
+  given.mscale_all_dim = 1;
+  CHECK(mtp::rope_score_factor(given) == doctest::Approx(1.87385).epsilon(1e-5));
+}
+
 TEST_CASE("a model's table has them") {
   CHECK(largest_error<with(llama3)>(
             1, [](index_t e) { return llama3_frequency(wavelength(e, 32)); }) < 1e-12);

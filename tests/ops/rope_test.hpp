@@ -202,6 +202,32 @@ TEST_CASE_TEMPLATE_DEFINE("rope starts each sequence of a batch at the first pos
   }
 }
 
+TEST_CASE_TEMPLATE_DEFINE("rope_forward gives rows at positions of their own the same bits",
+                          Case,
+                          positions_of_rows) {
+  using B = typename Case::backend;
+  using S = typename Case::scalar;
+  auto context = testing<B>::make_context();
+  for (const index_t E : {4, 18, 64}) {
+    auto table = rope_table<accumulate_t<S>, B>(30, E);
+    const std::vector<double> where{3, 0, 29, 3, 12, 13, 14};
+    auto x = random_heads<S, B>({7, 3, E, 7, 0}, 1);
+    guarded<S, 3, B> expected(dims<3>{7, 3, E}, values(x.view()));
+    for (index_t n = 0; n < 7; ++n) {
+      rope_forward(context,
+                   expected.view().slice(0, n, 1),
+                   table.view(),
+                   1,
+                   static_cast<index_t>(where[static_cast<std::size_t>(n)]));
+    }
+    guarded<index_t, 1, B> positions(dims<1>{7}, where);
+    rope_forward(context, x.view(), table.view(), positions.view());
+    CHECK(same_bits(x.view(), expected.view()));
+    CHECK(x.intact());
+    CHECK(positions.untouched());
+  }
+}
+
 TEST_CASE_TEMPLATE_DEFINE("rope operations reject wrong shapes and positions and change nothing",
                           Case,
                           rejections) {
@@ -226,6 +252,17 @@ TEST_CASE_TEMPLATE_DEFINE("rope operations reject wrong shapes and positions and
   both(x.view(), table.view(), 0, 0);
   both(x.view(), table.view(), 6, 5);
   both(x.view(), table.view(), 6, -1);
+  const auto at = [&](auto table_, const std::vector<double>& where) {
+    guarded<index_t, 1, B> positions(dims<1>{static_cast<index_t>(where.size())}, where);
+    CHECK(rejects("rope_forward",
+                  [&] { rope_forward(context, x.view(), table_, positions.view()); }));
+  };
+  at(narrow.view(), {0, 1, 2, 3, 4, 5});
+  at(table.view(), {0, 1, 2, 3, 4});
+  if (backend_traits<B>::is_host_memory) {
+    at(table.view(), {0, 1, 2, 3, 4, 10});
+    at(table.view(), {0, 1, 2, 3, 4, -1});
+  }
   CHECK(x.untouched());
   CHECK(odd.untouched());
   CHECK(spread.untouched());
@@ -236,6 +273,7 @@ TEST_CASE_TEMPLATE_APPLY(gradients, cases);
 TEST_CASE_TEMPLATE_APPLY(rows_alone, cases);
 TEST_CASE_TEMPLATE_APPLY(alignments, cases);
 TEST_CASE_TEMPLATE_APPLY(batches, cases);
+TEST_CASE_TEMPLATE_APPLY(positions_of_rows, cases);
 TEST_CASE_TEMPLATE_APPLY(rejections, cases);
 
 }  // namespace mtp::test::rope

@@ -52,6 +52,7 @@ using targets = matrix_view<const token_t, cpu>;
 using positions = vector_view<index_t, cpu>;
 using in_positions = vector_view<const index_t, cpu>;
 using cache = cache_view<S, cpu>;
+using latents = latent_cache_view<S, cpu>;
 using runs = std::span<const row_run>;
 using text = sequence_view<cpu>;
 using number = vector_view<double, cpu>;
@@ -79,6 +80,10 @@ struct moved<weight_view<Element, cpu>, Backend> {
 template <class Element, class Backend>
 struct moved<cache_view<Element, cpu>, Backend> {
   using type = cache_view<Element, Backend>;
+};
+template <class Element, class Backend>
+struct moved<latent_cache_view<Element, cpu>, Backend> {
+  using type = latent_cache_view<Element, Backend>;
 };
 template <class Backend>
 struct moved<sequence_view<cpu>, Backend> {
@@ -191,6 +196,33 @@ TEST_CASE("each operation supports a call that compiles, and none that is change
   CALL(linear_add_backward_input, higher, fixed, matrix, in_matrix, in_weight, in_matrix);
   CALL(linear_backward_weight, higher, fixed, weight, in_matrix, matrix);
   CALL(linear_backward_bias, higher, fixed, vector, matrix);
+  CALL(grouped_linear_forward, higher, fixed, matrix, in_matrix, in_weight, in_positions);
+  CALL(grouped_linear_backward_input, higher, fixed, matrix, in_matrix, in_weight, in_positions);
+  CALL(grouped_linear_backward_weight, higher, fixed, weight, in_matrix, matrix, in_positions);
+  CALL(route, higher, fixed, whole_rows, matrix, matrix, in_matrix, in_vector, routing_rule);
+  CALL(route_backward,
+       higher,
+       fixed,
+       matrix,
+       in_matrix,
+       in_whole_rows,
+       in_matrix,
+       in_matrix,
+       routing_rule);
+  CALL(sequence_balance_backward, higher, fixed, matrix, in_matrix, in_whole_rows, index_t, double);
+  CALL(group_rows, higher, fixed, positions, positions, whole_rows, in_whole_rows);
+  CALL(add_group_sizes, higher, fixed, vector, in_positions);
+  CALL(gather_rows, higher, fixed, matrix, in_matrix, in_positions);
+  CALL(scatter_rows, higher, fixed, matrix, in_matrix, in_matrix, in_whole_rows, in_matrix);
+  CALL(scatter_rows_backward,
+       higher,
+       fixed,
+       matrix,
+       matrix,
+       in_matrix,
+       in_matrix,
+       in_whole_rows,
+       in_matrix);
   CALL(rms_norm_forward, higher, fixed, heads, matrix, in_heads, in_vector, double);
   CALL(rms_norm_backward,
        higher,
@@ -265,6 +297,18 @@ TEST_CASE("each operation supports a call that compiles, and none that is change
        heads,
        in_heads,
        in_matrix,
+       in_positions,
+       runs);
+  CALL(head_linear_forward, higher, fixed, heads, in_heads, in_weight);
+  CALL(head_linear_backward_input, higher, fixed, heads, in_heads, in_weight);
+  CALL(latent_attention_cached_forward,
+       higher,
+       fixed,
+       heads,
+       latents,
+       in_heads,
+       in_matrix,
+       double,
        in_positions,
        runs);
   CALL(combine_forward,

@@ -266,11 +266,12 @@ struct expected_backward {
       const array<3>& q, const array<3>& k, const array<3>& v, const array<3>& dout, index_t batch)
       : dq(q.sizes),
         dk(k.sizes),
-        dv(k.sizes),
+        dv(v.sizes),
         dq_errors(q.sizes),
         dk_errors(k.sizes),
-        dv_errors(k.sizes) {
+        dv_errors(v.sizes) {
     const index_t N = q.size(0), H = q.size(1), E = q.size(2), G = k.size(1), T = N / batch;
+    const index_t V = v.size(2);
     const auto p = reference::attend(q, k, batch).p;
     const array<3> dscores = reference::attention_backward_scores(p, dout, v, batch);
     const double scale = 1 / std::sqrt(static_cast<double>(E)), u = rounding::u;
@@ -278,13 +279,13 @@ struct expected_backward {
     // |dp| and its mean are at most D = the largest |dout| . |v| of the row, so |dscores| <= 2 p D;
     // p enters dscores directly and through the mean, which out brings with the errors of its row.
     array<2> p_factor = error.probability, ds_factor = error.probability;
-    const double sums = gamma(static_cast<double>(T * (H / G) + E) + 12, u);
+    const double sums = gamma(static_cast<double>(T * (H / G) + (std::max)(E, V)) + 12, u);
     for (index_t n = 0; n < N; ++n) {
       for (index_t h = 0; h < H; ++h) {
         double D = 0, mean = 0;
         for (index_t s = 0; s <= n % T; ++s) {
           double product = 0;
-          for (index_t e = 0; e < E; ++e) {
+          for (index_t e = 0; e < V; ++e) {
             product += std::abs(dout(n, h, e) * v(n / T * T + s, h / (H / G), e));
           }
           D = std::max(D, product);

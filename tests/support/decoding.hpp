@@ -322,16 +322,29 @@ std::vector<S> cached(const cache_view<S, cpu>& cache, index_t head, index_t len
   return all;
 }
 
+/// All heads of one layer below a length.
+template <class S>
+std::vector<S> cached(const cache_view<S, cpu>& cache, index_t length) {
+  std::vector<S> all;
+  for (index_t g = 0; g < cache.num_key_value_heads; ++g) {
+    const auto part = cached(cache, g, length);
+    all.insert(all.end(), part.begin(), part.end());
+  }
+  return all;
+}
+/// The latents of one layer below a length.  [length, W]
+template <class S>
+std::vector<S> cached(const latent_cache_view<S, cpu>& cache, index_t length) {
+  return {cache.data, cache.data + length * cache.width};
+}
+
 /// All caches of the trunk below the length of a decoder.
 template <model_config Config, class S>
 std::vector<S> cached(const decoder<Config, cpu, S>& sequence) {
   std::vector<S> all;
   for (int layer = 0; layer < Config.num_hidden_layers; ++layer) {
-    const auto cache = sequence.caches().at(layer);
-    for (index_t g = 0; g < cache.num_key_value_heads; ++g) {
-      const auto part = cached(cache, g, sequence.length());
-      all.insert(all.end(), part.begin(), part.end());
-    }
+    const auto part = cached(sequence.caches().at(layer), sequence.length());
+    all.insert(all.end(), part.begin(), part.end());
   }
   return all;
 }

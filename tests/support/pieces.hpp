@@ -1,4 +1,6 @@
-// Decoding in any pieces, and again after going back, gives the bits of the whole sequence.
+// Decoding in any pieces, and again after going back, gives the bits of the whole sequence: those
+// of the training pass, or of decoding token by token where the attention layer decodes in another
+// form.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -44,6 +46,17 @@ logit_rows<S> logits_of(decoder<Config, cpu, S>& sequence,
   return all;
 }
 
+/// Whether decoding has the bits of a training pass.
+template <model_config Config, class S>
+constexpr bool decodes_as_it_trains() {
+  using layer = attention_of<Config, cpu, S>;
+  if constexpr (requires { layer::decodes_as_it_trains; }) {
+    return layer::decodes_as_it_trains;
+  } else {
+    return true;
+  }
+}
+
 template <model_config Config, class S = float>
 void check_pieces() {
   INFO(std::string(name_of(Config.prediction.kind)), ", flipped ", Config.tie_word_embeddings);
@@ -55,21 +68,27 @@ void check_pieces() {
   }
   auto text = random_tokens(T + 1 + D, Config.vocab_size, 5);
 
-  logit_rows<S> trained;
-  model_loss<Config, cpu, S> loss(context, 1, T);
-  loss.visit_logits(
-      context, model, batch_view{text, {}, {}, 1, T}, [&](std::size_t k, auto logits) {
-        for (index_t t = 0; k == 0 && t < T; ++t) {
-          trained.push_back(elements(logits.select(0, t)));
-        }
-      });
-  REQUIRE(trained.size() == T);
-  text.resize(T);
+  logit_rows<S> whole;
+  if constexpr (decodes_as_it_trains<Config, S>()) {
+    model_loss<Config, cpu, S> loss(context, 1, T);
+    loss.visit_logits(
+        context, model, batch_view{text, {}, {}, 1, T}, [&](std::size_t k, auto logits) {
+          for (index_t t = 0; k == 0 && t < T; ++t) {
+            whole.push_back(elements(logits.select(0, t)));
+          }
+        });
+    text.resize(T);
+  } else {
+    text.resize(T);
+    decoder<Config, cpu, S> sequence(context, model);
+    whole = logits_of(sequence, text, hidden_states::dropped, [](index_t) { return 1; });
+  }
+  REQUIRE(whole.size() == T);
 
   const auto check_same = [&](const logit_rows<S>& actual, index_t first) {
     for (std::size_t t = 0; t < actual.size(); ++t) {
       INFO("position ", first + static_cast<index_t>(t));
-      CHECK(same_bits(actual[t], trained[static_cast<std::size_t>(first) + t]));
+      CHECK(same_bits(actual[t], whole[static_cast<std::size_t>(first) + t]));
     }
   };
   const random_stream random(seed{9}, 0);

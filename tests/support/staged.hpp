@@ -150,6 +150,15 @@ class staged_context : public cuda_context {
             cache.slots,
             cache.slot_stride};
   }
+  template <class Element>
+  static latent_cache_view<Element, cuda> translate(const latent_cache_view<Element, staged>& cache,
+                                                    staged_memory::pieces& used) {
+    return {staged_memory::all().on_device(cache.data, used),
+            cache.capacity,
+            cache.width,
+            cache.slots,
+            cache.slot_stride};
+  }
   static sequence_view<cuda> translate(const sequence_view<staged>& text,
                                        staged_memory::pieces& used) {
     const auto& rule = text.rule;
@@ -256,6 +265,19 @@ struct staged_ops : private backend_traits<cuda>::ops {
   MTP_STAGED_OPERATION(linear_add_backward_input)
   MTP_STAGED_OPERATION(linear_backward_weight)
   MTP_STAGED_OPERATION(linear_backward_bias)
+  MTP_STAGED_OPERATION(head_linear_forward)
+  MTP_STAGED_OPERATION(head_linear_backward_input)
+  MTP_STAGED_OPERATION(grouped_linear_forward)
+  MTP_STAGED_OPERATION(grouped_linear_backward_input)
+  MTP_STAGED_OPERATION(grouped_linear_backward_weight)
+  MTP_STAGED_OPERATION(route)
+  MTP_STAGED_OPERATION(route_backward)
+  MTP_STAGED_OPERATION(sequence_balance_backward)
+  MTP_STAGED_OPERATION(group_rows)
+  MTP_STAGED_OPERATION(add_group_sizes)
+  MTP_STAGED_OPERATION(gather_rows)
+  MTP_STAGED_OPERATION(scatter_rows)
+  MTP_STAGED_OPERATION(scatter_rows_backward)
   MTP_STAGED_OPERATION(rms_norm_forward)
   MTP_STAGED_OPERATION(rms_norm_backward)
   MTP_STAGED_OPERATION(rope_forward)
@@ -270,6 +292,7 @@ struct staged_ops : private backend_traits<cuda>::ops {
   MTP_STAGED_OPERATION(rope_attention_forward)
   MTP_STAGED_OPERATION(rope_attention_backward)
   MTP_STAGED_OPERATION(rope_attention_cached_forward)
+  MTP_STAGED_OPERATION(latent_attention_cached_forward)
   MTP_STAGED_OPERATION(combine_forward)
   MTP_STAGED_OPERATION(combine_backward)
   MTP_STAGED_OPERATION(embedding_forward)

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "model/expert_configs.hpp"
 #include "mtp/model/transfer.hpp"
 #include "support/allocations.hpp"
 #include "train/small_run.hpp"
@@ -48,6 +49,7 @@ TEST_CASE("a steady step allocates nothing, whatever the head") {
   check_silent<tiny_config(head_kind::parallel, 2)>();
   check_silent<tiny_config(head_kind::independent, 2)>();
   check_silent<tiny_config(head_kind::shared_logit, 2)>();
+  check_silent<deepseek_experts(head_kind::sequential, 2)>();
 }
 
 TEST_CASE("a skipped step allocates nothing") {

@@ -84,6 +84,9 @@ struct row_ops {
   static void rope_forward(context&, heads x, in_matrix table, index_t length, index_t first) {
     rotate(x, table, length, first, 1);
   }
+  static void rope_forward(context&, heads x, in_matrix table, in_positions where) {
+    for (index_t n = 0; n < x.extent(0); ++n) rotate(x.slice(0, n, 1), table, 1, where(n), 1);
+  }
   static void rope_backward(context&, heads dx, in_matrix table, index_t length, index_t first) {
     rotate(dx, table, length, first, -1);
   }

@@ -13,6 +13,10 @@
 #include "mtp/backend/cpu/context.hpp"
 #include "mtp/backend/cpu/elementwise.hpp"
 #include "mtp/backend/cpu/embedding.hpp"
+#include "mtp/backend/cpu/expert_rows.hpp"
+#include "mtp/backend/cpu/grouped_linear.hpp"
+#include "mtp/backend/cpu/head_linear.hpp"
+#include "mtp/backend/cpu/latent_attention.hpp"
 #include "mtp/backend/cpu/linear.hpp"
 #include "mtp/backend/cpu/linear_cross_entropy.hpp"
 #include "mtp/backend/cpu/matmul.hpp"
@@ -25,6 +29,7 @@
 #include "mtp/backend/cpu/rms_norm.hpp"
 #include "mtp/backend/cpu/rope.hpp"
 #include "mtp/backend/cpu/rope_attention.hpp"
+#include "mtp/backend/cpu/route.hpp"
 #include "mtp/backend/cpu/sequence.hpp"
 #include "mtp/backend/cpu/softmax.hpp"
 #include "mtp/backend/cpu/swiglu.hpp"
@@ -50,6 +55,10 @@ struct backend_traits<cpu> : host_backend<cpu_context> {
                cpu_detail::cpu_softmax_ops,
                cpu_detail::cpu_matmul_ops,
                cpu_detail::cpu_linear_ops,
+               cpu_detail::cpu_head_linear_ops,
+               cpu_detail::cpu_route_ops,
+               cpu_detail::cpu_expert_rows_ops,
+               cpu_detail::cpu_grouped_linear_ops,
                cpu_detail::cpu_quantize_ops,
                cpu_detail::cpu_quantized_linear_ops,
                cpu_detail::cpu_rms_norm_ops,
@@ -57,6 +66,7 @@ struct backend_traits<cpu> : host_backend<cpu_context> {
                cpu_detail::cpu_swiglu_ops,
                cpu_detail::cpu_attention_ops,
                cpu_detail::cpu_rope_attention_ops,
+               cpu_detail::cpu_latent_attention_ops,
                cpu_detail::cpu_combine_ops,
                cpu_detail::cpu_embedding_ops,
                cpu_detail::cpu_linear_cross_entropy_ops,

@@ -19,7 +19,11 @@
 #include "mtp/backend/cuda/context.cuh"
 #include "mtp/backend/cuda/elementwise.cuh"
 #include "mtp/backend/cuda/embedding.cuh"
+#include "mtp/backend/cuda/expert_rows.cuh"
+#include "mtp/backend/cuda/grouped_linear.cuh"
+#include "mtp/backend/cuda/head_linear.cuh"
 #include "mtp/backend/cuda/invariant_rows.cuh"
+#include "mtp/backend/cuda/latent_attention.cuh"
 #include "mtp/backend/cuda/linear.cuh"
 #include "mtp/backend/cuda/linear_cross_entropy.cuh"
 #include "mtp/backend/cuda/mailbox.cuh"
@@ -32,6 +36,7 @@
 #include "mtp/backend/cuda/rms_norm.cuh"
 #include "mtp/backend/cuda/rope.cuh"
 #include "mtp/backend/cuda/rope_attention.cuh"
+#include "mtp/backend/cuda/route.cuh"
 #include "mtp/backend/cuda/sequence.cuh"
 #include "mtp/backend/cuda/softmax.cuh"
 #include "mtp/backend/cuda/swiglu.cuh"
@@ -55,11 +60,16 @@ struct backend_traits<cuda> {
                cuda_detail::cuda_softmax_ops,
                cuda_detail::cuda_matmul_ops,
                cuda_detail::cuda_linear_ops,
+               cuda_detail::cuda_head_linear_ops,
                cuda_detail::cuda_rms_norm_ops,
                cuda_detail::cuda_rope_ops,
                cuda_detail::cuda_attention_ops,
                cuda_detail::cuda_rope_attention_ops,
+               cuda_detail::cuda_latent_attention_ops,
                cuda_detail::cuda_swiglu_ops,
+               cuda_detail::cuda_route_ops,
+               cuda_detail::cuda_expert_rows_ops,
+               cuda_detail::cuda_grouped_linear_ops,
                cuda_detail::cuda_combine_ops,
                cuda_detail::cuda_embedding_ops,
                cuda_detail::cuda_linear_cross_entropy_ops,

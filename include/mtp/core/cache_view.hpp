@@ -1,5 +1,5 @@
-// Keys and values of the positions that one attention layer has seen, of one sequence or of
-// several.
+// What one attention layer keeps of the positions that it has seen, of one sequence or of several:
+// keys and values, or latents.
 #pragma once
 
 #include "mtp/core/scalar.hpp"
@@ -15,6 +15,24 @@ struct row_run {
   /// a lower number; the first row has none, and its number is not read. In the backend's memory;
   /// null: each row stands behind the one before it.  [rows]
   const index_t* parents = nullptr;
+};
+
+/// The cache of a layer of latent attention for the sequences of `slots` slots: for each,
+/// `capacity` rows of `width` elements, one for each position, which all heads share. Row p of slot
+/// s begins at data + s * slot_stride + p * width. Rows from the length in use on are stale and
+/// reach no result.
+template <class Element, class Backend>
+struct latent_cache_view {
+  Element* data = nullptr;  ///< slots * slot_stride elements
+  index_t capacity = 0;     ///< positions of a slot
+  index_t width = 0;        ///< elements of a position
+  index_t slots = 1;        ///< sequences
+  index_t slot_stride = 0;  ///< elements from one slot to the next; 0 with one slot
+
+  /// That of one slot alone.
+  constexpr latent_cache_view at(index_t slot) const {
+    return {data + slot * slot_stride, capacity, width};
+  }
 };
 
 /// The cache of one attention layer for the sequences of `slots` slots: for each, `capacity`

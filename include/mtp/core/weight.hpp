@@ -11,6 +11,12 @@
 
 namespace mtp::inline MTP_ABI {
 
+/// What the bytes of a weight in 8 bits are; ops/quantize.hpp has the formulas.
+enum class quantized_format : unsigned char {
+  int8,  ///< integers, which quantize_weight makes of elements
+  e4m3,  ///< numbers of FP8 as files hold them, which set_e4m3_output places
+};
+
 /// A weight W[outputs, inputs] in the layout that its backend's products use. Padding, where the
 /// layout has any, is zero and stays zero under every operation. Optimizers treat the storage as a
 /// flat array; checkpoints address elements by weight_offset, row by row.
@@ -22,6 +28,7 @@ struct weight_view {
   /// The same weight in 8 bits (ops/quantize.hpp): linear maps read it in place of `data`, which is
   /// then null unless something else reads the weight. Null: there is none.
   const std::byte* quantized = nullptr;
+  quantized_format format = quantized_format::int8;  ///< of these bytes
 
   /// No weight; as an argument it means "not wanted".
   weight_view() = default;
@@ -32,8 +39,9 @@ struct weight_view {
   weight_view(Element* storage,
               index_t rows,
               index_t columns,
-              const std::byte* bytes) requires(std::is_const_v<Element>)
-      : data(storage), outputs(rows), inputs(columns), quantized(bytes) {}
+              const std::byte* bytes,
+              quantized_format what = quantized_format::int8) requires(std::is_const_v<Element>)
+      : data(storage), outputs(rows), inputs(columns), quantized(bytes), format(what) {}
 
   /// Adds const.
   template <class Other>
@@ -42,7 +50,8 @@ struct weight_view {
       : data(other.data),
         outputs(other.outputs),
         inputs(other.inputs),
-        quantized(other.quantized) {}
+        quantized(other.quantized),
+        format(other.format) {}
 
   /// Elements of storage, padding included.
   index_t storage() const {
@@ -59,7 +68,7 @@ struct weight_view {
   }
   /// The outputs [first, first + count), a weight of its own.  [count, inputs]
   /// Throws mtp::error unless the layout lets it begin and end there (splits_at; any multiple of 64
-  /// does, and the last output), and for a weight in 8 bits.
+  /// does, and the last output).
   weight_view rows(index_t first, index_t count) const {
     check(first >= 0 && count >= 0 && first + count <= outputs && splits_at(first) &&
               (splits_at(first + count) || first + count == outputs),
@@ -70,11 +79,19 @@ struct weight_view {
           ") are not a part of a weight of ",
           outputs,
           " outputs that its layout can split off");
-    check(quantized == nullptr, "weight_view: a weight in 8 bits cannot be split");
     using traits = backend_traits<Backend>;
     using element = std::remove_const_t<Element>;
-    return {
-        data + traits::template weight_offset<element>(first, 0, outputs, inputs), count, inputs};
+    weight_view part = *this;
+    part.outputs = count;
+    if (data != nullptr) {
+      part.data = data + traits::template weight_offset<element>(first, 0, outputs, inputs);
+    }
+    if constexpr (requires { ops_of<Backend>::quantized_weight_bytes(first, inputs, format); }) {
+      if (quantized != nullptr) {
+        part.quantized = quantized + ops_of<Backend>::quantized_weight_bytes(first, inputs, format);
+      }
+    }
+    return part;
   }
 
   /// Element (output, input); for memory of the host.

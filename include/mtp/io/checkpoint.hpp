@@ -176,7 +176,8 @@ struct later_entry {
   std::string key, value, where_missing;
 };
 
-/// The entries that describe_run does not have: names of schedules and the mask.
+/// The entries that describe_run does not have: names of schedules, the mask, and how experts are
+/// balanced.
 template <class Trainer>
 std::vector<later_entry> later_entries(const Trainer& trainer) {
   const auto& o = trainer.options();
@@ -186,6 +187,8 @@ std::vector<later_entry> later_entries(const Trainer& trainer) {
       {"run.lambda.schedule", schedule_name(o.lambda.own, lambda), lambda},
       {"run.loss.weights.schedule", schedule_name(o.weights, weights), weights},
       {"run.data.mask", mask_name(trainer.data().mask()), mask_name({})},
+      {"run.loss.aux_loss_alpha", to_text(o.loss.aux_loss_alpha), to_text(0.0)},
+      {"run.bias_update_speed", to_text(o.bias_update_speed), to_text(default_bias_update_speed)},
   };
 }
 

@@ -85,12 +85,17 @@ bool set_field(Value& value, std::string_view text) {
 /// Whether an entry may be missing, which then means the default: files of earlier versions lack
 /// it.
 constexpr bool may_be_missing(std::string_view name) {
-  bool of_scaling = false;
+  bool later = false;
+  const auto visitor = [&](std::string_view field, const auto&) { later |= field == name; };
   const rope_scaling_config scaling;
-  visit_fields(scaling, [&](std::string_view field, const auto&) { of_scaling |= field == name; });
-  return of_scaling || name == "attention" || name == "feed_forward" ||
+  visit_fields(scaling, visitor);
+  const feed_forward_config experts;
+  visit_expert_fields(experts, visitor);
+  return later || name == "attention" || name == "feed_forward" ||
          name == "first_k_dense_replace" || name == "partial_rotary_factor" ||
-         name == "attention_post_norm" || name == "feed_forward_post_norm" || name == "chain";
+         name == "attention_post_norm" || name == "feed_forward_post_norm" || name == "chain" ||
+         name == "q_lora_rank" || name == "kv_lora_rank" || name == "qk_nope_head_dim" ||
+         name == "qk_rope_head_dim" || name == "v_head_dim" || name == "lora_norm_eps";
 }
 
 /// The default value of an entry.

@@ -31,6 +31,10 @@ struct loss_options {
   double lambda = 1;                             ///< factor of the depths >= 1
   std::array<double, static_cast<std::size_t>(Depth) + 1> weights{};  ///< of depths 0 .. D
 
+  /// Factor of the loss that keeps the experts of each sequence balanced (DeepSeek-V3, equations 17
+  /// to 20; ops/route.hpp). Its gradient is part of the gradients, its value not of the losses.
+  double aux_loss_alpha = 0;
+
   /// The factor of depth k in the total.
   double weight(std::size_t k) const { return k == 0 ? weights[0] : lambda * weights[k]; }
 
@@ -39,6 +43,10 @@ struct loss_options {
   void validate(const char* function) const {
     const auto factor = [](double value) { return std::isfinite(value) && value >= 0; };
     check(factor(lambda), function, ": expected a finite lambda of at least 0, got ", lambda);
+    check(factor(aux_loss_alpha),
+          function,
+          ": expected a finite aux_loss_alpha of at least 0, got ",
+          aux_loss_alpha);
     for (std::size_t k = 0; k < weights.size(); ++k) {
       check(factor(weights[k]),
             function,
@@ -51,7 +59,7 @@ struct loss_options {
 };
 
 /// Weight 1 for the next token; for the other depths the weights of the head kind's paper, see
-/// head_traits.
+/// head_traits. For a mixture of experts aux_loss_alpha is DeepSeek-V3's 0.0001.
 template <model_config Config>
 loss_options<Config.prediction.depth> default_loss_options() {
   const detail::default_environment scope;
@@ -60,6 +68,9 @@ loss_options<Config.prediction.depth> default_loss_options() {
   options.weights[0] = 1;
   for (std::size_t k = 1; k <= D; ++k) {
     options.weights[k] = head_traits<Config.prediction.kind>::default_weight(k, D);
+  }
+  if (Config.feed_forward.kind == feed_forward_kind::mixture_of_experts) {
+    options.aux_loss_alpha = 0.0001;
   }
   return options;
 }

@@ -151,8 +151,7 @@ class model_loss {
     const host_table host = table_on_host(N);
     host.fill_tokens(batch);
     send(context, N);
-    const pass_type pass =
-        make_pass(context, model, gradient_array(nullptr, 0), m, batch, gradient_scope::joint);
+    const pass_type pass = make_pass(context, model, gradient_array(nullptr, 0), m, batch, {});
     tensor<sum_type, dims<2>, Backend> logits(dims<2>{N, Config.vocab_size});  // [N, V]
     passes::run(
         pass, m.pass, [&](std::size_t first, matrix hidden, matrix, const parameter& output) {
@@ -250,7 +249,7 @@ class model_loss {
                       gradient_array gradients,
                       const memory& m,
                       const batch_view& batch,
-                      gradient_scope scope) const {
+                      const loss_options<Config.prediction.depth>& options) const {
     return {context,
             model.values(),
             gradients,
@@ -258,7 +257,8 @@ class model_loss {
             batch.batch,
             batch.length,
             m.table.tokens,
-            scope};
+            options.scope,
+            options.aux_loss_alpha};
   }
 
   loss_report<Config.prediction.depth> run(context<Backend>& context,
@@ -280,7 +280,7 @@ class model_loss {
     const counts_type& divided_by = targets_of_step != nullptr ? *targets_of_step : valid;
     host.fill_targets(batch, options, divided_by);
     send(context, N);
-    const pass_type pass = make_pass(context, model, gradients, m, batch, options.scope);
+    const pass_type pass = make_pass(context, model, gradients, m, batch, options);
     passes::run(pass,
                 m.pass,
                 [&](std::size_t first, matrix hidden, matrix dhidden, const parameter& output) {

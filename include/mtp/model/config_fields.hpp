@@ -36,6 +36,11 @@ template <>
 struct value_names<output_norm_kind> {
   static constexpr std::array<std::string_view, 2> names{"per_depth", "shared"};  ///< in order
 };
+/// Names of scoring_function.
+template <>
+struct value_names<scoring_function> {
+  static constexpr std::array<std::string_view, 2> names{"sigmoid", "softmax"};  ///< in order
+};
 /// Names of rope_scaling_kind.
 template <>
 struct value_names<rope_scaling_kind> {
@@ -61,6 +66,7 @@ constexpr void visit_fields(Scaling& scaling, Visitor&& visitor) {
   visitor("beta_fast", scaling.beta_fast);
   visitor("beta_slow", scaling.beta_slow);
   visitor("attention_factor", scaling.attention_factor);
+  visitor("mscale_all_dim", scaling.mscale_all_dim);
 }
 /// The same for the attention layer.
 template <detail::config_like<attention_config> Attention, class Visitor>
@@ -74,7 +80,27 @@ constexpr void visit_fields(Attention& attention, Visitor&& visitor) {
   visitor("qk_norm", attention.qk_norm);
   visitor("partial_rotary_factor", attention.partial_rotary_factor);
   visitor("attention_post_norm", attention.post_norm);
+  visitor("q_lora_rank", attention.q_lora_rank);
+  visitor("kv_lora_rank", attention.kv_lora_rank);
+  visitor("qk_nope_head_dim", attention.qk_nope_head_dim);
+  visitor("qk_rope_head_dim", attention.qk_rope_head_dim);
+  visitor("v_head_dim", attention.v_head_dim);
+  visitor("lora_norm_eps", attention.lora_norm_eps);
   visit_fields(attention.rope_scaling, visitor);
+}
+/// The same for the fields of a mixture of experts.
+template <detail::config_like<feed_forward_config> FeedForward, class Visitor>
+constexpr void visit_expert_fields(FeedForward& feed_forward, Visitor&& visitor) {
+  visitor("n_routed_experts", feed_forward.n_routed_experts);
+  visitor("num_experts_per_tok", feed_forward.num_experts_per_tok);
+  visitor("moe_intermediate_size", feed_forward.moe_intermediate_size);
+  visitor("n_shared_experts", feed_forward.n_shared_experts);
+  visitor("n_group", feed_forward.n_group);
+  visitor("topk_group", feed_forward.topk_group);
+  visitor("norm_topk_prob", feed_forward.norm_topk_prob);
+  visitor("routed_scaling_factor", feed_forward.routed_scaling_factor);
+  visitor("scoring_func", feed_forward.scoring_func);
+  visitor("e_score_correction_bias", feed_forward.e_score_correction_bias);
 }
 /// The same for the feed-forward layer.
 template <detail::config_like<feed_forward_config> FeedForward, class Visitor>
@@ -83,6 +109,7 @@ constexpr void visit_fields(FeedForward& feed_forward, Visitor&& visitor) {
   visitor("intermediate_size", feed_forward.intermediate_size);
   visitor("first_k_dense_replace", feed_forward.first_k_dense_replace);
   visitor("feed_forward_post_norm", feed_forward.post_norm);
+  visit_expert_fields(feed_forward, visitor);
 }
 /// The same for the head.
 template <detail::config_like<prediction_config> Prediction, class Visitor>
@@ -111,7 +138,9 @@ constexpr void visit_fields(Config& config, Visitor&& visitor) {
 
 /// The configuration with every size written out, also those that follow from others.
 constexpr model_config resolved(model_config config) {
-  config.attention.head_dim = config.head_dim();
+  if (config.attention.kind != attention_kind::multi_head_latent) {
+    config.attention.head_dim = config.head_dim();
+  }
   config.attention.num_key_value_heads = config.num_key_value_heads();
   return config;
 }

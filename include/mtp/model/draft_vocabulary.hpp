@@ -102,7 +102,8 @@ class draft_vocabulary {
   weight_view<const S, Backend> rows(const parameter& output) const {
     const auto elements = weights_.find(output.offset);
     if (elements == weights_.end()) {
-      return {nullptr, size_, Config.hidden_size, quantized_.at(output.offset).data()};
+      const rows_in_bytes& found = quantized_.at(output.offset);
+      return {nullptr, size_, Config.hidden_size, found.bytes.data(), found.format};
     }
     return {elements->second.data(), size_, Config.hidden_size};
   }
@@ -153,19 +154,23 @@ class draft_vocabulary {
   }
 
   /// The same of a matrix in 8 bits; the rows keep their bits.
-  buffer<std::byte, Backend> quantized_rows_of(const weight_view<const S, Backend>& w) const {
+  struct rows_in_bytes {
+    buffer<std::byte, Backend> bytes;
+    quantized_format format;
+  };
+  rows_in_bytes quantized_rows_of(const weight_view<const S, Backend>& w) const {
     using bytes_view = vector_view<std::byte, Backend>;
     using rows_view = vector_view<const index_t, Backend>;
     buffer<std::byte, Backend> made;
     if constexpr (has_quantized_weights<Backend, S>) {
-      made = buffer<std::byte, Backend>(quantized_weight_bytes<Backend>(size_, w.inputs));
+      made = buffer<std::byte, Backend>(quantized_weight_bytes<Backend>(size_, w.inputs, w.format));
       auto here = backend_traits<Backend>::calling_thread();
       quantized_rows(here,
                      bytes_view(made.data(), dims<1>{made.count()}),
                      w,
                      rows_view(positions_.data(), dims<1>{size_}));
     }
-    return made;
+    return {std::move(made), w.format};
   }
 
   index_t size_;                            // R
@@ -175,7 +180,7 @@ class draft_vocabulary {
   buffer<accumulate_t<S>, Backend> whole_;  // [rows, V]
   // By the parameter's offset, each [R, C]: elements, and matrices in 8 bits.
   std::map<index_t, buffer<S, Backend>> weights_;
-  std::map<index_t, buffer<std::byte, Backend>> quantized_;
+  std::map<index_t, rows_in_bytes> quantized_;
 };
 
 /// A model as drafters see it, with a part of its vocabulary or with all of it.

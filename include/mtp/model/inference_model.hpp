@@ -2,6 +2,7 @@
 // configuration.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <string>
 #include <type_traits>
@@ -112,6 +113,32 @@ class inference_model {
   /// Swaps the memory.
   inference_model& operator=(inference_model&&) noexcept = default;
   ~inference_model() = default;
+
+  /// Computes the rotary table, after everything that has been submitted to any context.
+  void fill_rope() {
+    constexpr index_t P = Config.max_position_embeddings, E = rotary_width;
+    constexpr index_t R = E == Config.head_dim() ? Config.rotary_dim() : E;
+    std::vector<sum_type> table(static_cast<std::size_t>(P * E));  // [P, E]
+    const double magnitude = rope_magnitude(Config.attention.rope_scaling);
+    for (index_t e = 0; e < E / 2; ++e) {
+      const bool rotated = e < R / 2;  // the other pairs keep their values: cos 1 and sin 0
+      const double frequency =
+          rotated ? rope_frequency(Config.attention.rope_scaling,
+                                   static_cast<double>(Config.attention.rope_theta),
+                                   e,
+                                   R)
+                  : 0;
+      const double scale = rotated ? magnitude : 1;
+      for (index_t p = 0; p < P; ++p) {
+        const double angle = static_cast<double>(p) * frequency;
+        table[static_cast<std::size_t>(p * E + e)] = static_cast<sum_type>(scale * std::cos(angle));
+        table[static_cast<std::size_t>(p * E + E / 2 + e)] =
+            static_cast<sum_type>(scale * std::sin(angle));
+      }
+    }
+    backend_traits<Backend>::copy_from_host(
+        rope_.data(), table.data(), table.size() * sizeof(sum_type));
+  }
 
   buffer<S, Backend> values_;                ///< elements
   buffer<std::byte, Backend> quantized_;     ///< weights in 8 bits

@@ -64,31 +64,6 @@ class language_model : public inference_model<Config, Backend, S> {
         return plain;
     }
   }
-
-  void fill_rope() {
-    constexpr index_t P = Config.max_position_embeddings, E = base::rotary_width;
-    constexpr index_t R = E == Config.head_dim() ? Config.rotary_dim() : E;
-    std::vector<sum_type> table(static_cast<std::size_t>(P * E));  // [P, E]
-    const double magnitude = rope_magnitude(Config.attention.rope_scaling);
-    for (index_t e = 0; e < E / 2; ++e) {
-      const bool rotated = e < R / 2;  // the other pairs keep their values: cos 1 and sin 0
-      const double frequency =
-          rotated ? rope_frequency(Config.attention.rope_scaling,
-                                   static_cast<double>(Config.attention.rope_theta),
-                                   e,
-                                   R)
-                  : 0;
-      const double scale = rotated ? magnitude : 1;
-      for (index_t p = 0; p < P; ++p) {
-        const double angle = static_cast<double>(p) * frequency;
-        table[static_cast<std::size_t>(p * E + e)] = static_cast<sum_type>(scale * std::cos(angle));
-        table[static_cast<std::size_t>(p * E + E / 2 + e)] =
-            static_cast<sum_type>(scale * std::sin(angle));
-      }
-    }
-    backend_traits<Backend>::copy_from_host(
-        this->rope_.data(), table.data(), table.size() * sizeof(sum_type));
-  }
 };
 
 template <model_config Config, class Backend, scalar S>
@@ -96,7 +71,8 @@ language_model<Config, Backend, S>::language_model(context<Backend>& context, mt
     : base(base::layout.storage) {
   const detail::default_environment scope;
   initialize(context, seed);
-  fill_rope();  // waits for the operations submitted, so that any context may use the parameters
+  this->fill_rope();  // waits for the operations submitted, so that any context may use the
+                      // parameters
 }
 
 }  // namespace mtp::inline MTP_ABI

@@ -18,6 +18,8 @@ struct attention_kind {
 
   static const attention_kind grouped_query;  ///< H query heads share G heads of keys and values
                                               ///< (Ainslie et al. 2023, arXiv 2305.13245)
+  static const attention_kind multi_head_latent;  ///< keys and values of all heads come from one
+                                                  ///< latent (DeepSeek-V2, arXiv 2405.04434)
 
   /// Compares names.
   friend constexpr bool operator==(const attention_kind&, const attention_kind&) = default;
@@ -29,6 +31,8 @@ struct feed_forward_kind {
   char name[24];  ///< unique; checkpoints hold it
 
   static const feed_forward_kind swiglu;  ///< a gated product (Shazeer 2020, arXiv 2002.05202)
+  static const feed_forward_kind mixture_of_experts;  ///< a few of many such (DeepSeekMoE, Dai et
+                                                      ///< al. 2024, arXiv 2401.06066)
 
   /// Compares names.
   friend constexpr bool operator==(const feed_forward_kind&, const feed_forward_kind&) = default;
@@ -39,7 +43,10 @@ static_assert(alignof(attention_kind) == 1 && alignof(feed_forward_kind) == 1,
               "layer kinds: their members must be bytes");
 
 inline constexpr attention_kind attention_kind::grouped_query{.name = "grouped_query"};
+inline constexpr attention_kind attention_kind::multi_head_latent{.name = "multi_head_latent"};
 inline constexpr feed_forward_kind feed_forward_kind::swiglu{.name = "swiglu"};
+inline constexpr feed_forward_kind feed_forward_kind::mixture_of_experts{.name =
+                                                                             "mixture_of_experts"};
 
 /// The name of a kind, valid as long as the kind.
 constexpr std::string_view name_of(const attention_kind& kind) {

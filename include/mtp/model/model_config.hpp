@@ -29,7 +29,7 @@ struct model_config {
 
   bool tie_word_embeddings = false;  ///< one matrix for embedding and output
 
-  /// E, whether given or derived.
+  /// E, whether given or derived; not of multi_head_latent, whose heads have several widths.
   constexpr int head_dim() const {
     return attention.head_dim > 0 ? attention.head_dim
                                   : hidden_size / attention.num_attention_heads;
@@ -48,6 +48,57 @@ struct model_config {
   friend constexpr bool operator==(const model_config&, const model_config&) = default;
 };
 
+namespace detail {
+
+/// Fails to compile, with a message, for heads of one width that make no layer.
+template <model_config Config>
+constexpr bool validate_heads() {
+  static_assert(Config.attention.head_dim > 0 ||
+                    Config.hidden_size % Config.attention.num_attention_heads == 0,
+                "model_config: hidden_size must be divisible by num_attention_heads unless "
+                "head_dim is given");
+  static_assert(Config.head_dim() > 0 && Config.head_dim() % 2 == 0,
+                "model_config: the head width must be even for rotary positions");
+  static_assert(Config.attention.partial_rotary_factor > 0 &&
+                    Config.attention.partial_rotary_factor <= 1 && Config.rotary_dim() > 0 &&
+                    Config.rotary_dim() % 2 == 0,
+                "model_config: partial_rotary_factor must leave an even number of elements of each "
+                "head to rotate, at least two");
+  static_assert(Config.attention.q_lora_rank == 0 && Config.attention.kv_lora_rank == 0 &&
+                    Config.attention.qk_nope_head_dim == 0 &&
+                    Config.attention.qk_rope_head_dim == 0 && Config.attention.v_head_dim == 0,
+                "model_config: q_lora_rank, kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim and "
+                "v_head_dim are sizes of attention_kind::multi_head_latent");
+  return true;
+}
+
+/// The same for multi-head latent attention.
+template <model_config Config>
+constexpr bool validate_latent_heads() {
+  constexpr attention_config own = Config.attention;
+  static_assert(own.kv_lora_rank > 0 && own.qk_nope_head_dim > 0 && own.v_head_dim > 0,
+                "model_config: multi_head_latent needs kv_lora_rank, qk_nope_head_dim and "
+                "v_head_dim");
+  static_assert(own.q_lora_rank >= 0 && own.lora_norm_eps >= 0,
+                "model_config: q_lora_rank and lora_norm_eps must not be negative");
+  static_assert(own.qk_nope_head_dim % 32 == 0 && own.v_head_dim % 32 == 0,
+                "model_config: qk_nope_head_dim and v_head_dim must be multiples of 32, so that "
+                "the part of each head is whole panels of a weight");
+  static_assert(own.qk_rope_head_dim > 0 && own.qk_rope_head_dim % 2 == 0,
+                "model_config: qk_rope_head_dim must be even and positive for rotary positions");
+  static_assert(own.head_dim == 0 && own.partial_rotary_factor == 1,
+                "model_config: multi_head_latent has qk_nope_head_dim and qk_rope_head_dim in "
+                "place of head_dim and partial_rotary_factor");
+  static_assert(own.num_key_value_heads == 0 || own.num_key_value_heads == own.num_attention_heads,
+                "model_config: multi_head_latent has as many heads of keys and values as of "
+                "queries; leave num_key_value_heads out");
+  static_assert(!own.qkv_bias && !own.qk_norm,
+                "model_config: multi_head_latent takes no qkv_bias and no qk_norm");
+  return true;
+}
+
+}  // namespace detail
+
 /// Fails to compile, with a message, for a configuration that makes no model.
 template <model_config Config>
 constexpr bool validate() {
@@ -57,30 +108,27 @@ constexpr bool validate() {
   static_assert(Config.num_hidden_layers > 0, "model_config: num_hidden_layers must be positive");
   static_assert(Config.attention.num_attention_heads > 0,
                 "model_config: num_attention_heads must be positive");
-  static_assert(Config.attention.head_dim > 0 ||
-                    Config.hidden_size % Config.attention.num_attention_heads == 0,
-                "model_config: hidden_size must be divisible by num_attention_heads unless "
-                "head_dim is given");
   static_assert(Config.attention.num_key_value_heads >= 0 &&
                     Config.attention.num_attention_heads % Config.num_key_value_heads() == 0,
                 "model_config: num_attention_heads must be divisible by num_key_value_heads");
-  static_assert(Config.head_dim() > 0 && Config.head_dim() % 2 == 0,
-                "model_config: the head width must be even for rotary positions");
   static_assert(Config.max_position_embeddings > 0,
                 "model_config: max_position_embeddings must be positive");
   static_assert(Config.rms_norm_eps > 0, "model_config: rms_norm_eps must be positive");
   static_assert(Config.attention.rope_theta > 0, "model_config: rope_theta must be positive");
-  static_assert(Config.attention.partial_rotary_factor > 0 &&
-                    Config.attention.partial_rotary_factor <= 1 && Config.rotary_dim() > 0 &&
-                    Config.rotary_dim() % 2 == 0,
-                "model_config: partial_rotary_factor must leave an even number of elements of each "
-                "head to rotate, at least two");
+  if constexpr (Config.attention.kind == attention_kind::multi_head_latent) {
+    static_assert(detail::validate_latent_heads<Config>());
+  } else {
+    static_assert(detail::validate_heads<Config>());
+  }
   static_assert(detail::validate_rope_scaling<Config.attention.rope_scaling>());
   static_assert(Config.feed_forward.first_k_dense_replace >= 0 &&
                     Config.feed_forward.first_k_dense_replace <=
                         Config.num_hidden_layers - (Config.prediction.kind.owns_last_block ? 1 : 0),
                 "model_config: first_k_dense_replace must be at least 0 and at most the number of "
                 "layers that the trunk runs");
+  if constexpr (Config.feed_forward.kind == feed_forward_kind::mixture_of_experts) {
+    static_assert(detail::validate_experts<Config.feed_forward>());
+  }
   static_assert(Config.attention.kind.name[0] != 0 && Config.feed_forward.kind.name[0] != 0,
                 "model_config: kinds of layers need names");
   static_assert(Config.prediction.depth >= 0, "model_config: depth must not be negative");

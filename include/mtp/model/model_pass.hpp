@@ -34,6 +34,7 @@ struct model_pass {
   index_t length;                                ///< T
   view<const token_t, dims<2>, Backend> tokens;  ///< row k holds t[i + k]  [D + 1, N]
   gradient_scope scope = gradient_scope::joint;  ///< which parameters the losses train
+  double aux_loss_alpha = 0;                     ///< factor of the balance of experts
 
   /// N = B T
   index_t rows() const { return batch * length; }

@@ -14,12 +14,14 @@ namespace mtp::inline MTP_ABI {
 
 /// The role of a parameter, which determines its initial value and whether it decays.
 enum class parameter_role {
-  matrix,     ///< weight of a linear map: starts random, decays
-  residual,   ///< weight of a linear map that writes into the residual stream: starts smaller
-  embedding,  ///< embedding table
-  zero,       ///< weight of a linear map that starts as zero
-  norm,       ///< scale of a norm: starts as one, does not decay
-  bias,       ///< starts as zero, does not decay
+  matrix,        ///< weight of a linear map: starts random, decays
+  residual,      ///< weight of a linear map that writes into the residual stream: starts smaller
+  embedding,     ///< embedding table
+  zero,          ///< weight of a linear map that starts as zero
+  norm,          ///< scale of a norm: starts as one, does not decay
+  bias,          ///< starts as zero, does not decay
+  routing_bias,  ///< of a router (ops/route.hpp): starts as zero, does not decay, and has no
+                 ///< gradient: a backward pass adds to its place how many rows each expert got
 };
 
 /// A parameter as a place in an array of all parameters. The place is the same for values,
@@ -30,6 +32,15 @@ struct parameter {
   index_t inputs = 0;                            ///< columns; 0 for a vector
   index_t storage = 0;                           ///< elements occupied, padding included
   parameter_role role = parameter_role::matrix;  ///< how it starts, and whether it decays
+  bool stays_in_elements = false;  ///< of a matrix that is read otherwise than by a linear map as a
+                                   ///< whole: a quantized_model does not make it 8 bits
+
+  /// The same parameter, in elements everywhere.
+  constexpr parameter in_elements() const {
+    parameter kept = *this;
+    kept.stays_in_elements = true;
+    return kept;
+  }
 
   /// Whether the configuration has this parameter.
   constexpr bool exists() const { return storage > 0; }
@@ -37,7 +48,8 @@ struct parameter {
   constexpr bool is_vector() const { return inputs == 0; }
   /// Whether weight decay applies; it does not to norms and biases.
   constexpr bool decays() const {
-    return role != parameter_role::norm && role != parameter_role::bias;
+    return role != parameter_role::norm && role != parameter_role::bias &&
+           role != parameter_role::routing_bias;
   }
   /// Elements without padding.
   constexpr index_t count() const { return outputs * (is_vector() ? 1 : inputs); }
@@ -83,9 +95,10 @@ class parameter_cursor {
 /// Where a parameter of a quantized_model is: in an array of elements, in one of weights in 8 bits
 /// (ops/quantize.hpp), or in both.
 struct parameter_place {
-  index_t offset = 0;      ///< parameter::offset of the parameter
-  index_t elements = -1;   ///< its first element; -1: it has none
-  index_t quantized = -1;  ///< its first byte; -1: it is not quantized
+  index_t offset = 0;                                ///< parameter::offset of the parameter
+  index_t elements = -1;                             ///< its first element; -1: it has none
+  index_t quantized = -1;                            ///< its first byte; -1: it is not quantized
+  quantized_format format = quantized_format::int8;  ///< of its bytes
 };
 
 /// Parameters bound to an array: values, gradients, or moments.
@@ -109,7 +122,8 @@ class parameter_array {
         return {elements(p),
                 p.outputs,
                 p.inputs,
-                at.quantized < 0 ? nullptr : quantized_ + at.quantized};
+                at.quantized < 0 ? nullptr : quantized_ + at.quantized,
+                at.format};
       }
     }
     return {data_ + p.offset, p.outputs, p.inputs};

@@ -1,7 +1,10 @@
 // Models whose linear maps have weights in 8 bits, for inference.
 #pragma once
 
+#include <algorithm>
+#include <concepts>
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,15 +28,17 @@ struct quantize_options {
 };
 
 /// A language_model with weights in 8 bits (ops/quantize.hpp) in place of the matrices that linear
-/// maps read; norms, biases and the embedding keep their element type. With tied embeddings the
-/// output matrix is the embedding in 8 bits, beside the embedding itself.
+/// maps read; norms, biases, the embedding, and matrices that are read otherwise
+/// (parameter::in_elements) keep their element type. Weights are integers made of elements
+/// (quantize), or numbers in FP8 as a checkpoint has them (io::load_quantized). With integers and
+/// tied embeddings the output matrix is the embedding in 8 bits, beside the embedding itself.
 ///
 ///     mtp::quantized_model quantized = mtp::quantize(context, model);
 ///     mtp::generator<config, mtp::cpu> generator(context, quantized);
 ///
 /// Everything in decode/ takes it where it takes a language_model, and promises the same: drafts
 /// leave text and logits as they are. It cannot be trained. A layer of one's own may read matrices
-/// by linear maps alone.
+/// by linear maps alone, but for those that it places as parameter::in_elements().
 template <model_config Config, class Backend, scalar S = float>
 class quantized_model : public inference_model<Config, Backend, S> {
   using base = inference_model<Config, Backend, S>;
@@ -50,28 +55,64 @@ class quantized_model : public inference_model<Config, Backend, S> {
   quantized_model(context<Backend>& context,
                   const language_model<Config, Backend, S>& model,
                   const quantize_options& options = {})
-      : quantized_model(plan(options)) {
+      : quantized_model(
+            plan([&](const std::string&, const parameter& p) { return choose(p, options); })) {
     const detail::default_environment scope;
     copy(context, this->rope_.view(), model.rope());
-    std::size_t next = 0;
     base::layout.visit([&](const std::string&, const parameter& p) {
-      const parameter_place& at = this->places_[next++];
-      if (at.elements >= 0) {
-        const vector_view<S, Backend> to(this->values_.data() + at.elements, dims<1>{p.storage});
+      if (const auto to = elements(p); to.data() != nullptr) {
         copy(context, to, model.values().storage(p));
       }
-      if (at.quantized >= 0) {
-        const bytes_view to(this->quantized_.data() + at.quantized, dims<1>{bytes_of(p)});
+      if (const auto to = bytes_of(p); to.data() != nullptr) {
         quantize_weight(context, to, model.values().matrix(p));
       }
     });
     backend_traits<Backend>::synchronize(context);
   }
 
+  /// A model to be filled by elements() and bytes_of(), all of it zero: matrices that linear maps
+  /// read, but for the embedding, are weights in FP8 where is_e4m3(name, parameter) says so, and
+  /// all other parameters are elements. No more memory is taken than that. Throws mtp::error where
+  /// memory is used up.
+  template <class Predicate>
+  requires(std::predicate<Predicate,
+                          const std::string&,
+                          const parameter&>) explicit quantized_model(const Predicate& is_e4m3)
+      : quantized_model(plan([&](const std::string& name, const parameter& p) {
+          const bool reads = !p.is_vector() && !p.stays_in_elements &&
+                             p.offset != base::layout.trunk.embedding.offset;
+          return reads && is_e4m3(name, p) ? choice{false, quantized_format::e4m3} : choice{};
+        })) {
+    const detail::default_environment scope;
+    this->fill_rope();
+  }
+
+  /// The elements of a parameter, with padding; empty if it is in 8 bits.  [p.storage]
+  vector_view<S, Backend> elements(const parameter& p) {
+    const parameter_place& at = place(p);
+    if (at.elements < 0) {
+      return {nullptr, dims<1>{0}};
+    }
+    return {this->values_.data() + at.elements, dims<1>{p.storage}};
+  }
+  /// The bytes of a parameter in 8 bits, else empty.  [quantized_weight_bytes of its format]
+  bytes_view bytes_of(const parameter& p) {
+    const parameter_place& at = place(p);
+    if (at.quantized < 0) {
+      return {nullptr, dims<1>{0}};
+    }
+    return {this->quantized_.data() + at.quantized, dims<1>{byte_count(p, at.format)}};
+  }
+
   /// Bytes of all parameters.
   std::size_t bytes() const { return this->values_.bytes() + this->quantized_.bytes(); }
 
  private:
+  /// What becomes of a parameter.
+  struct choice {
+    bool elements = true;
+    std::optional<quantized_format> format{};
+  };
   /// Where all parameters go.
   struct places {
     index_t elements = 0;
@@ -82,24 +123,38 @@ class quantized_model : public inference_model<Config, Backend, S> {
   explicit quantized_model(places where)
       : base(where.elements, where.quantized, std::move(where.list)) {}
 
-  static index_t bytes_of(const parameter& p) {
-    return quantized_weight_bytes<Backend>(p.outputs, p.inputs);
+  static index_t byte_count(const parameter& p, quantized_format format) {
+    return quantized_weight_bytes<Backend>(p.outputs, p.inputs, format);
   }
 
-  static places plan(const quantize_options& options) {
+  const parameter_place& place(const parameter& p) const {
+    return *std::find_if(this->places_.begin(), this->places_.end(), [&](const auto& at) {
+      return at.offset == p.offset;
+    });
+  }
+
+  static choice choose(const parameter& p, const quantize_options& options) {
+    const bool embeds = p.offset == base::layout.trunk.embedding.offset;
+    const bool becomes_bytes = !p.is_vector() && !p.stays_in_elements &&
+                               (base::layout.is_output(p) ? options.output_matrix : !embeds);
+    return becomes_bytes ? choice{embeds, quantized_format::int8} : choice{};
+  }
+
+  /// Places for what choice_of(name, parameter) says.
+  template <class Choices>
+  static places plan(const Choices& choice_of) {
     places made;
-    base::layout.visit([&](const std::string&, const parameter& p) {
-      const bool embeds = p.offset == base::layout.trunk.embedding.offset;
-      const bool becomes_bytes =
-          !p.is_vector() && (base::layout.is_output(p) ? options.output_matrix : !embeds);
+    base::layout.visit([&](const std::string& name, const parameter& p) {
+      const choice what = choice_of(name, p);
       parameter_place at{.offset = p.offset};
-      if (embeds || !becomes_bytes) {
+      if (what.elements) {
         at.elements = made.elements;
         made.elements += round_up(p.storage, arena_alignment / static_cast<index_t>(sizeof(S)));
       }
-      if (becomes_bytes) {
+      if (what.format) {
         at.quantized = made.quantized;
-        made.quantized += round_up(bytes_of(p), arena_alignment);
+        at.format = *what.format;
+        made.quantized += round_up(byte_count(p, at.format), arena_alignment);
       }
       made.list.push_back(at);
     });

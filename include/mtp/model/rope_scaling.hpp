@@ -29,6 +29,7 @@ struct rope_scaling_config {
   float beta_fast = 32;                              ///< turns within P0; yarn
   float beta_slow = 1;                               ///< turns within P0; yarn
   float attention_factor = 0;                        ///< m; 0: 0.1 ln s + 1; yarn
+  float mscale_all_dim = 0;  ///< of all scores of latent attention: rope_score_factor; yarn
 
   /// Compares all fields.
   friend constexpr bool operator==(const rope_scaling_config&,
@@ -52,9 +53,9 @@ constexpr bool validate_rope_scaling() {
                 "both positive");
   static_assert(
       Scaling.kind != yarn || (Scaling.beta_slow > 0 && Scaling.beta_fast >= Scaling.beta_slow &&
-                               Scaling.attention_factor >= 0),
+                               Scaling.attention_factor >= 0 && Scaling.mscale_all_dim >= 0),
       "rope_scaling_config: beta_fast must be at least beta_slow, which must be positive, and "
-      "attention_factor must not be negative");
+      "attention_factor and mscale_all_dim must not be negative");
   return true;
 }
 
@@ -115,6 +116,18 @@ inline double rope_magnitude(const rope_scaling_config& scaling) {
   if (scaling.kind != rope_scaling_kind::yarn) return 1;
   return scaling.attention_factor > 0 ? static_cast<double>(scaling.attention_factor)
                                       : 0.1 * std::log(static_cast<double>(scaling.factor)) + 1;
+}
+
+/// What multi-head latent attention multiplies all scores by, besides 1 / sqrt(width of a query):
+/// (0.1 mscale_all_dim ln s + 1)^2 of yarn, else 1. DeepSeek's models have it in place of the
+/// factor of cos and sin, which reaches the rotated elements alone; their attention_factor is then
+/// the ratio of both, 1 in DeepSeek-V3.
+inline double rope_score_factor(const rope_scaling_config& scaling) {
+  if (scaling.kind != rope_scaling_kind::yarn) return 1;
+  const double m = 0.1 * static_cast<double>(scaling.mscale_all_dim) *
+                       std::log(static_cast<double>(scaling.factor)) +
+                   1;
+  return m * m;
 }
 
 }  // namespace mtp::inline MTP_ABI

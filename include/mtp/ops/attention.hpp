@@ -13,13 +13,14 @@ namespace mtp::inline MTP_ABI {
 
 namespace detail {
 
+/// Values may have a width of their own.
 template <class Queries, class Keys, class Values>
-void check_attention(
+void check_attention_widths(
     const char* function, const Queries& q, const Keys& k, const Values& v, index_t batch) {
   check_rows(function, "q", q);
   check_rows(function, "k", k);
   check_rows(function, "v", v);
-  check_shape(function, "v", v, k.shape());
+  check_shape(function, "v", v, {k.extent(0), k.extent(1), v.extent(2)});
   check_shape(function, "k", k, {q.extent(0), k.extent(1), q.extent(2)});
   check(k.extent(1) > 0 && q.extent(1) % k.extent(1) == 0,
         function,
@@ -36,6 +37,19 @@ void check_attention(
         batch);
 }
 
+template <class Queries, class Keys, class Values>
+void check_attention(
+    const char* function, const Queries& q, const Keys& k, const Values& v, index_t batch) {
+  check_shape(function, "v", v, k.shape());
+  check_attention_widths(function, q, k, v, batch);
+}
+
+/// Results of queries q [N, H, E] have the width of the values.
+template <class Queries, class Values>
+dims<3> attended_shape(const Queries& q, const Values& v) {
+  return {q.extent(0), q.extent(1), v.extent(2)};
+}
+
 /// What attention_backward and its like are given.
 template <class Dq, class Dk, class Heads, class Statistics>
 void check_attention_backward(const char* function,
@@ -49,12 +63,12 @@ void check_attention_backward(const char* function,
                               const Heads& out,
                               const Statistics& statistics,
                               index_t batch) {
-  check_attention(function, q, k, v, batch);
+  check_attention_widths(function, q, k, v, batch);
   check_shape(function, "dq", dq, q.shape());
   check_shape(function, "dk", dk, k.shape());
   check_shape(function, "dv", dv, v.shape());
-  check_shape(function, "dout", dout, q.shape());
-  check_shape(function, "out", out, q.shape());
+  check_shape(function, "dout", dout, attended_shape(q, v));
+  check_shape(function, "out", out, attended_shape(q, v));
   check_shape(function, "statistics", statistics, {q.extent(0), 2 * q.extent(1)});
   check_rows(function, "dq", dq);
   check_rows(function, "dk", dk);
@@ -101,6 +115,49 @@ void check_places(const char* function,
   }
 }
 
+/// Runs have `rows` rows in all and different slots of a cache, each at positions inside it.
+template <class Cache, class Element, class Backend>
+void check_runs(const char* function,
+                const Cache& cache,
+                index_t count,
+                const vector_view<Element, Backend>& positions,
+                std::span<const row_run> runs) {
+  check_shape(function, "positions", positions, dims<1>{count});
+  check_rows(function, "positions", positions);
+  index_t rows = 0;
+  for (std::size_t r = 0; r < runs.size(); ++r) {
+    const index_t slot = runs[r].slot, own = runs[r].rows;
+    const bool again = std::any_of(runs.begin(),
+                                   runs.begin() + static_cast<std::ptrdiff_t>(r),
+                                   [&](row_run run) { return run.slot == slot; });
+    check(slot >= 0 && slot < cache.slots && !again,
+          function,
+          ": expected different slots in [0, ",
+          cache.slots,
+          "), got ",
+          slot,
+          " in run ",
+          r);
+    check(own >= 0 && own <= count - rows,
+          function,
+          ": expected runs of ",
+          count,
+          " rows in all, got one of ",
+          own,
+          " behind ",
+          rows);
+    check(runs[r].parents == nullptr || decodes_trees<Backend>,
+          function,
+          ": the backend takes no trees of drafts, got one as run ",
+          r);
+    if constexpr (backend_traits<Backend>::is_host_memory) {
+      check_places(function, cache.capacity, positions, runs[r], rows);
+    }
+    rows += own;
+  }
+  check(rows == count, function, ": expected runs of ", count, " rows in all, got ", rows);
+}
+
 /// A cache fits heads k [M, G, E] of runs, each at positions inside it.
 template <class Cache, class Heads, class Positions>
 void check_cache(const char* function,
@@ -118,45 +175,7 @@ void check_cache(const char* function,
         cache.num_key_value_heads,
         " of ",
         cache.head_dim);
-  check_shape(function, "positions", positions, dims<1>{k.extent(0)});
-  check_rows(function, "positions", positions);
-  index_t rows = 0;
-  for (std::size_t r = 0; r < runs.size(); ++r) {
-    const index_t slot = runs[r].slot, count = runs[r].rows;
-    const bool again = std::any_of(runs.begin(),
-                                   runs.begin() + static_cast<std::ptrdiff_t>(r),
-                                   [&](row_run run) { return run.slot == slot; });
-    check(slot >= 0 && slot < cache.slots && !again,
-          function,
-          ": expected different slots in [0, ",
-          cache.slots,
-          "), got ",
-          slot,
-          " in run ",
-          r);
-    check(count >= 0 && count <= k.extent(0) - rows,
-          function,
-          ": expected runs of ",
-          k.extent(0),
-          " rows in all, got one of ",
-          count,
-          " behind ",
-          rows);
-    check(runs[r].parents == nullptr || decodes_trees<typename Heads::backend_type>,
-          function,
-          ": the backend takes no trees of drafts, got one as run ",
-          r);
-    if constexpr (backend_traits<typename Heads::backend_type>::is_host_memory) {
-      check_places(function, cache.capacity, positions, runs[r], rows);
-    }
-    rows += count;
-  }
-  check(rows == k.extent(0),
-        function,
-        ": expected runs of ",
-        k.extent(0),
-        " rows in all, got ",
-        rows);
+  check_runs(function, cache, k.extent(0), positions, runs);
 }
 
 }  // namespace detail
@@ -186,6 +205,27 @@ void attention_forward(context<Backend>& context,
   MTP_DISPATCH(attention_forward, context, out, statistics, q, k, v, batch);
 }
 
+/// The same with `scale`, a positive number, in place of 1 / sqrt(E), and with values v [N, G, V]
+/// and out [N, H, V] of a width of their own.
+template <scalar S, class Backend>
+void attention_forward(context<Backend>& context,
+                       view<S, dims<3>, Backend> out,
+                       out_sums<S, Backend> statistics,
+                       in_heads<S, Backend> q,
+                       in_heads<S, Backend> k,
+                       in_heads<S, Backend> v,
+                       index_t batch,
+                       double scale) {
+  detail::check_attention_widths("attention_forward", q, k, v, batch);
+  detail::check_shape("attention_forward", "out", out, detail::attended_shape(q, v));
+  detail::check_shape(
+      "attention_forward", "statistics", statistics, {q.extent(0), 2 * q.extent(1)});
+  detail::check_rows("attention_forward", "out", out);
+  detail::check_rows("attention_forward", "statistics", statistics);
+  check(scale > 0, "attention_forward: expected a positive scale, got ", scale);
+  MTP_DISPATCH(attention_forward, context, out, statistics, q, k, v, batch, scale);
+}
+
 /// Gradients of attention_forward: dq [N, H, E], dk, dv [N, G, E] are overwritten. Probabilities
 /// are computed again from the statistics. dq, dk, dv must not overlap q, k, v. Throws mtp::error
 /// on wrong shapes.
@@ -201,9 +241,31 @@ void attention_backward(context<Backend>& context,
                         in_heads<S, Backend> out,
                         in_sums<S, Backend> statistics,
                         index_t batch) {
+  detail::check_attention("attention_backward", q, k, v, batch);
   detail::check_attention_backward(
       "attention_backward", dq, dk, dv, dout, q, k, v, out, statistics, batch);
   MTP_DISPATCH(attention_backward, context, dq, dk, dv, dout, q, k, v, out, statistics, batch);
+}
+
+/// Gradients of attention_forward with a scale: dv [N, G, V], dout, out [N, H, V].
+template <scalar S, class Backend>
+void attention_backward(context<Backend>& context,
+                        view<S, dims<3>, Backend> dq,
+                        out_heads<S, Backend> dk,
+                        out_heads<S, Backend> dv,
+                        in_heads<S, Backend> dout,
+                        in_heads<S, Backend> q,
+                        in_heads<S, Backend> k,
+                        in_heads<S, Backend> v,
+                        in_heads<S, Backend> out,
+                        in_sums<S, Backend> statistics,
+                        index_t batch,
+                        double scale) {
+  detail::check_attention_backward(
+      "attention_backward", dq, dk, dv, dout, q, k, v, out, statistics, batch);
+  check(scale > 0, "attention_backward: expected a positive scale, got ", scale);
+  MTP_DISPATCH(
+      attention_backward, context, dq, dk, dv, dout, q, k, v, out, statistics, batch, scale);
 }
 
 /// For each run, rows of one sequence: writes k, v [M, G, E] into the cache of its slot at the

@@ -177,5 +177,23 @@ bool linear_quantized(context<Backend>& context,
   return false;
 }
 
+/// The same of the linear map of experts.
+template <class S, class Backend>
+bool grouped_linear_quantized(context<Backend>& context,
+                              const matrix_view<S, Backend>& y,
+                              const matrix_view<const S, Backend>& x,
+                              const weight_view<const S, Backend>& w,
+                              const vector_view<const index_t, Backend>& offsets) {
+  using ops = ops_of<Backend>;
+  if constexpr (requires { ops::quantized_grouped_linear_forward(context, y, x, w, offsets); }) {
+    if (w.quantized != nullptr) {
+      in_default_environment(
+          [&] { ops::quantized_grouped_linear_forward(context, y, x, w, offsets); });
+      return true;
+    }
+  }
+  return false;
+}
+
 }  // namespace detail
 }  // namespace mtp::inline MTP_ABI

@@ -14,8 +14,8 @@ namespace mtp::inline MTP_ABI {
 ///
 /// y has x's element type or accumulate_t of it. Row-invariant: the bits of y[m] depend only on
 /// x[m] and W, not on M or on threads; docs/numerics.md says up to which M each backend promises
-/// this. Rows may be strided. y must not overlap x. A weight in 8 bits (ops/quantize.hpp) gives
-/// quantize_weight's approximation of the same sum. Throws mtp::error on wrong shapes.
+/// this. Rows may be strided. y must not overlap x. A weight in 8 bits (ops/quantize.hpp)
+/// gives the sum that its format defines. Throws mtp::error on wrong shapes.
 template <scalar Y, detail::matrix_shape Shape, class X, detail::matrix_shape ShapeX, class Backend>
 detail::void_if<detail::result_of<Y, X>,
                 detail::may_equal(Shape::static_sizes[0], ShapeX::static_sizes[0])>

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <span>
 
 #include "mtp/ops/detail.hpp"
 #include "mtp/ops/operation.hpp"
@@ -10,13 +12,68 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// Bytes of a weight in 8 bits; see quantize_weight.
+/// Bytes of a weight in 8 bits; see quantize_weight and set_e4m3_output.
 template <class Backend>
-constexpr index_t quantized_weight_bytes(index_t outputs, index_t inputs) {
+constexpr index_t quantized_weight_bytes(index_t outputs,
+                                         index_t inputs,
+                                         quantized_format format = quantized_format::int8) {
   static_assert(
-      requires { ops_of<Backend>::quantized_weight_bytes(outputs, inputs); },
+      requires { ops_of<Backend>::quantized_weight_bytes(outputs, inputs, format); },
       "quantized_weight_bytes: the backend has no weights in 8 bits");
-  return ops_of<Backend>::quantized_weight_bytes(outputs, inputs);
+  return ops_of<Backend>::quantized_weight_bytes(outputs, inputs, format);
+}
+
+/// Inputs of an output that share a scale, in either format.
+inline constexpr index_t scaled_inputs = 128;
+
+/// Writes output n of a weight in FP8, of numbers in e4m3 (1 sign, 4 bits of exponent, 3 of
+/// mantissa, bias 7; Micikevicius et al. 2022, arXiv 2209.05433, table 1) as DeepSeek-V3's
+/// checkpoints have them (arXiv 2412.19437, section 3.3.2), with a scale for each group g of 128
+/// inputs:
+///
+///     W[n, k] = numbers[k] scales[k / 128]
+///
+/// The bytes `to` are those of all outputs, all zero before the first is written; numbers [K],
+/// scales [ceil(K / 128)]. A linear map multiplies its rows as they are:
+///
+///     y[m, n] = start + sum over g of (sum over k in g of numbers[n, k] x[m, k]) scales[n, g]
+///
+/// where the inner sum is the chain that linear_forward has for rows of this type, from zero on,
+/// and the outer one a chain of fused multiply-adds in f32. So a row has the same bits among any
+/// number of rows. Outputs with a number that is NaN, as 0x7f and 0xff are, become NaN.
+///
+/// Threads may write different outputs at a time. Throws mtp::error unless `to` has
+/// quantized_weight_bytes(N, K, e4m3) elements, output is in [0, N) and the others are as long as
+/// they must be; nothing has changed then.
+template <class Backend>
+void set_e4m3_output(vector_view<std::byte, Backend> to,
+                     index_t outputs,
+                     index_t inputs,
+                     index_t output,
+                     std::span<const std::uint8_t> numbers,
+                     std::span<const float> scales) {
+  constexpr auto format = quantized_format::e4m3;
+  detail::check_shape("set_e4m3_output",
+                      "to",
+                      to,
+                      dims<1>{quantized_weight_bytes<Backend>(outputs, inputs, format)});
+  check(output >= 0 && output < outputs,
+        "set_e4m3_output: expected an output in [0, ",
+        outputs,
+        "), got ",
+        output);
+  check(static_cast<index_t>(numbers.size()) == inputs &&
+            static_cast<index_t>(scales.size()) == ceil_div(inputs, scaled_inputs),
+        "set_e4m3_output: expected ",
+        inputs,
+        " numbers and ",
+        ceil_div(inputs, scaled_inputs),
+        " scales, got ",
+        numbers.size(),
+        " and ",
+        scales.size());
+  ops_of<Backend>::set_e4m3_output(
+      to.data(), outputs, inputs, output, numbers.data(), scales.data());
 }
 
 /// Writes a weight in 8 bits, with a scale for each output and group g of 128 inputs:
@@ -52,8 +109,8 @@ void quantize_weight(context<Backend>& context,
 }
 
 /// Some rows of a weight in 8 bits, with the same numbers and scales: to (=) has the outputs
-/// rows[r] of w.  rows [R]. Throws mtp::error unless `to` has quantized_weight_bytes(R, K) elements
-/// and w is in 8 bits. Rows must lie in [0, N).
+/// rows[r] of w, in its format.  rows [R]. Throws mtp::error unless `to` has
+/// quantized_weight_bytes(R, K, w.format) elements and w is in 8 bits. Rows must lie in [0, N).
 template <class S, class Backend>
 void quantized_rows(context<Backend>& context,
                     vector_view<std::byte, Backend> to,
@@ -64,7 +121,7 @@ void quantized_rows(context<Backend>& context,
   detail::check_shape("quantized_rows",
                       "to",
                       to,
-                      dims<1>{quantized_weight_bytes<Backend>(rows.extent(0), w.inputs)});
+                      dims<1>{quantized_weight_bytes<Backend>(rows.extent(0), w.inputs, w.format)});
   MTP_DISPATCH(quantized_rows, context, to, source, rows);
 }
 

@@ -59,6 +59,29 @@ void rope_forward(context<Backend>& context,
   MTP_DISPATCH(rope_forward, context, x, table, length, first);
 }
 
+/// The same with row n at positions[n].  [N]
+/// Throws mtp::error on wrong shapes and, where the host sees the positions, for those outside the
+/// table; else such rows stay as they are.
+template <scalar S, class Backend>
+void rope_forward(context<Backend>& context,
+                  view<S, dims<3>, Backend> x,
+                  in_sums<S, Backend> table,
+                  in_positions<Backend> positions) {
+  detail::check_rope("rope_forward", x, table, 1, 0);
+  detail::check_shape("rope_forward", "positions", positions, dims<1>{x.extent(0)});
+  detail::check_rows("rope_forward", "positions", positions);
+  if constexpr (backend_traits<Backend>::is_host_memory) {
+    for (index_t n = 0; n < positions.extent(0); ++n) {
+      check(positions(n) >= 0 && positions(n) < table.extent(0),
+            "rope_forward: position ",
+            positions(n),
+            " does not lie in the table of ",
+            table.extent(0));
+    }
+  }
+  MTP_DISPATCH(rope_forward, context, x, table, positions);
+}
+
 /// The gradient of rope_forward: the rotation by the opposite angle, in place on dx [N, H, E].
 /// Throws as rope_forward does.
 template <scalar S, class Backend>
@@ -75,8 +98,8 @@ void rope_backward(context<Backend>& context,
 // Overloads for tensors, and messages for calls that match no declaration above.
 MTP_OPERATION(rope_forward,
               as_dynamic_operand,
-              "expected (context, x [N, H, E], table [P, E], length, first), dynamic views of one "
-              "backend, table of the accumulator type of x")
+              "expected (context, x [N, H, E], table [P, E], length, first) or (context, x, table, "
+              "positions [N]), dynamic views of one backend, table of the accumulator type of x")
 MTP_OPERATION(rope_backward,
               as_dynamic_operand,
               "expected (context, dx [N, H, E], table [P, E], length, first), dynamic views of one "

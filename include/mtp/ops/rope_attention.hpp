@@ -50,6 +50,7 @@ void rope_attention_backward(context<Backend>& context,
                              in_sums<S, Backend> statistics,
                              in_sums<S, Backend> table,
                              index_t batch) {
+  detail::check_attention("rope_attention_backward", q, k, v, batch);
   detail::check_attention_backward(
       "rope_attention_backward", dq, dk, dv, dout, q, k, v, out, statistics, batch);
   detail::check_rope("rope_attention_backward", q, table, q.extent(0) / batch, 0);

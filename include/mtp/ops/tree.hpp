@@ -25,6 +25,17 @@ void check_tree(const char* function, const sequence_view<Backend>& sequence, in
         sequence.tree.parents.extent(0));
 }
 
+/// The slot of a sequence is one of a cache.
+template <class Cache, class Backend>
+void check_slot(const char* function, const Cache& cache, const sequence_view<Backend>& sequence) {
+  check(sequence.slot >= 0 && sequence.slot < cache.slots,
+        function,
+        ": expected a slot in [0, ",
+        cache.slots,
+        "), got ",
+        sequence.slot);
+}
+
 /// The tree that grow_tree chooses by confidence, row by row: the likeliest row that has a parent
 /// and an elder sibling in the tree already.
 struct growing_tree {
@@ -152,12 +163,19 @@ void keep_path(context<Backend>& context,
                index_t rows) {
   const char* const name = "keep_path";
   detail::check_tree(name, sequence, rows);
-  check(sequence.slot >= 0 && sequence.slot < cache.slots,
-        name,
-        ": expected a slot in [0, ",
-        cache.slots,
-        "), got ",
-        sequence.slot);
+  detail::check_slot(name, cache, sequence);
+  MTP_DISPATCH(keep_path, context, cache, sequence, rows);
+}
+
+/// The same for a cache of latents.
+template <scalar S, class Backend>
+void keep_path(context<Backend>& context,
+               latent_cache_view<S, Backend> cache,
+               std::type_identity_t<sequence_view<Backend>> sequence,
+               index_t rows) {
+  const char* const name = "keep_path";
+  detail::check_tree(name, sequence, rows);
+  detail::check_slot(name, cache, sequence);
   MTP_DISPATCH(keep_path, context, cache, sequence, rows);
 }
 

@@ -125,8 +125,8 @@ class adamw {
     return masters;
   }
 
-  /// Updates the parameters from offset `begin` on. Gradients are multiplied by `gradient_scale`
-  /// first.
+  /// Updates the parameters from offset `begin` on, but for the biases of routers, which
+  /// expert_balance moves. Gradients are multiplied by `gradient_scale` first.
   void update(context<Backend>& context,
               model_type& model,
               sum_array gradients,
@@ -165,6 +165,9 @@ class adamw {
   void make_ranges() {
     std::vector<adamw_range> ranges;
     model_type::layout.visit([&](const std::string&, const parameter& p) {
+      if (p.role == parameter_role::routing_bias) {
+        return;  // it has no gradient
+      }
       for (index_t first = 0; first < p.storage; first += adamw_range_elements) {
         const index_t count = (std::min)(adamw_range_elements, p.storage - first);
         ranges.push_back({p.offset + first, static_cast<std::int32_t>(count), p.decays() ? 1 : 0});

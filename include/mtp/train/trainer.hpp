@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -23,61 +22,17 @@
 #include "mtp/train/adamw.hpp"
 #include "mtp/train/dataset.hpp"
 #include "mtp/train/evaluate.hpp"
-#include "mtp/train/own_schedule.hpp"
-#include "mtp/train/schedule.hpp"
+#include "mtp/train/expert_balance.hpp"
+#include "mtp/train/train_options.hpp"
 #include "mtp/train/window_batch.hpp"
 
 namespace mtp::inline MTP_ABI {
 
-/// A weight for each of the depths 0 .. D.
-template <int Depth>
-using depth_weights = std::array<double, static_cast<std::size_t>(Depth) + 1>;
-
-/// The options of a run. The trainer's constructor checks them and evaluates own schedules at step
-/// 0.
-template <model_config Config>
-struct train_options {
-  index_t batch = 16;        ///< sequences of a pass, B
-  index_t length = 128;      ///< positions of a sequence, T
-  index_t accumulation = 1;  ///< passes of a step
-  learning_rate_schedule learning_rate =
-      learning_rate_schedule::of_width(Config.hidden_size);  ///< by step
-  lambda_schedule lambda =
-      lambda_schedule::of<Config.prediction.kind>();  ///< factor of the deeper losses
-  adamw_options optimizer{};                          ///< options of AdamW
-  double clip_norm = 1.0;                             ///< of all gradients together; 0: no clipping
-  int max_bad_steps = 5;  ///< steps in a row with NaN or infinity that end training with an error
-  /// Weights of the depths. A lambda, because g++ 12 stops with an internal error at another
-  /// function call here if options are designated within a class template.
-  loss_options<Config.prediction.depth> loss = [] { return default_loss_options<Config>(); }();
-  /// Weights of the depths as a function of the step, if set. Gradients then use these; validation
-  /// still uses loss.weights.
-  own_schedule<depth_weights<Config.prediction.depth>> weights{};
-};
-
-/// The state of a run besides parameters and moments.
-struct trainer_state {
-  std::int64_t step = 0;              ///< steps done, which is also the position in the data
-  std::int64_t skipped = 0;           ///< of these, skipped because of NaN or infinity
-  std::int64_t skipped_in_a_row = 0;  ///< of these, since the last good step
-};
-
-/// The result of a step.
-template <int Depth>
-struct step_report {
-  std::int64_t step = 0;           ///< steps done, this one included
-  loss_report<Depth> loss;         ///< over all passes of the step
-  double gradient_norm = 0;        ///< before clipping
-  double learning_rate = 0;        ///< of this step
-  double lambda = 0;               ///< factor of the deeper losses, of this step
-  depth_weights<Depth> weights{};  ///< of the depths, of this step, without lambda
-  bool skipped = false;            ///< loss or gradients were not finite: nothing was changed
-};
-
 /// Trains a model on a dataset. A step accumulates the gradients of `accumulation` batches, clips
 /// them to clip_norm together, and updates with AdamW. A step is a function of parameters, moments
 /// and state only: it has the same bits when it is repeated or resumed, with any number of threads.
-/// A steady step allocates nothing.
+/// A steady step allocates nothing. With mixtures of experts, it also balances their loads
+/// (expert_balance).
 ///
 /// A step whose loss or gradients are not finite changes no parameter and no moment; several in a
 /// row throw mtp::error.
@@ -148,6 +103,8 @@ class trainer {
   void set_state(const trainer_state& state) { state_ = state; }
   /// The moments.
   adamw<Config, Backend, S>& optimizer() { return optimizer_; }
+  /// The loads of experts in the latest step.
+  const expert_balance<Config, Backend, S>& balance() const { return balance_; }
   /// The model that is trained.
   model_type& model() { return *model_; }
   /// The dataset.
@@ -225,6 +182,9 @@ class trainer {
     check(options.clip_norm >= 0,
           "trainer: expected a clip_norm of at least 0, got ",
           options.clip_norm);
+    check(options.bias_update_speed >= 0 && std::isfinite(options.bias_update_speed),
+          "trainer: expected a finite bias_update_speed of at least 0, got ",
+          options.bias_update_speed);
     check(options.max_bad_steps > 0,
           "trainer: expected a positive max_bad_steps, got ",
           options.max_bad_steps);
@@ -291,6 +251,7 @@ class trainer {
     for (auto& weight : loss.weights) {
       weight /= shares;
     }
+    loss.aux_loss_alpha /= static_cast<double>(options_.accumulation);
     target_counts<Config.prediction.depth> targets{};
     if (!equal_shares) {
       targets = targets_of_step();
@@ -323,6 +284,7 @@ class trainer {
   options_type options_;
   model_loss<Config, Backend, S> loss_;
   adamw<Config, Backend, S> optimizer_;
+  expert_balance<Config, Backend, S> balance_;
   buffer<sum_type, Backend> gradients_;
   buffer<double, Backend> squares_;  // [1]
   trainer_state state_;
@@ -370,6 +332,7 @@ auto trainer<Config, Backend, S, Element>::step() -> report_type {
   loss.lambda = report.lambda * options_.loss.lambda;
   loss.weights = report.weights;
   report.loss = accumulate(loss);
+  report.experts = balance_.take(*context_, gradients());
   const index_t begin = trained_from();
   report.gradient_norm = norm_of_gradients(begin);
   report.skipped = !std::isfinite(report.gradient_norm) || !std::isfinite(report.loss.total);
@@ -394,6 +357,7 @@ auto trainer<Config, Backend, S, Element>::step() -> report_type {
   const double clip = options_.clip_norm;
   const double scale = clip > 0 && report.gradient_norm > clip ? clip / report.gradient_norm : 1.0;
   optimizer_.update(*context_, *model_, gradients(), report.learning_rate, scale, begin);
+  balance_.update(*context_, *model_, optimizer_, options_.bias_update_speed);
   return report;
 }
 

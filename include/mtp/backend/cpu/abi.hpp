@@ -21,13 +21,22 @@
 #define MTP_CPU_HAS_BYTE_PRODUCTS
 #endif
 
+/// Whether there are vectors of 32 words for whole packets.
+#if defined(__AVX512BW__) && defined(EIGEN_VECTORIZE_AVX512)
+#define MTP_CPU_HAS_WORD_VECTORS
+#endif
+
 /// The vector instructions that this file may use.
 #if defined(MTP_CPU_HAS_BF16_PRODUCTS) && defined(MTP_CPU_HAS_BYTE_PRODUCTS)
 #define MTP_CPU_VECTORS avx512_bf16_vnni
 #elif defined(MTP_CPU_HAS_BF16_PRODUCTS)
 #define MTP_CPU_VECTORS avx512_bf16
+#elif defined(MTP_CPU_HAS_BYTE_PRODUCTS) && defined(MTP_CPU_HAS_WORD_VECTORS)
+#define MTP_CPU_VECTORS avx512_bw_vnni
 #elif defined(MTP_CPU_HAS_BYTE_PRODUCTS)
 #define MTP_CPU_VECTORS avx512_vnni
+#elif defined(MTP_CPU_HAS_WORD_VECTORS)
+#define MTP_CPU_VECTORS avx512_bw
 #elif defined(__AVX512F__)
 #define MTP_CPU_VECTORS avx512
 #elif defined(__AVX2__) && defined(__FMA__)

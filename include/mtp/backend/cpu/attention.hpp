@@ -14,8 +14,9 @@
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
 template <real S>
-constexpr index_t forward_scratch(index_t length, index_t head_dim) {
-  return packed_head<S>::storage(length, head_dim) + attend_scratch<S>(length, head_dim);
+constexpr index_t forward_scratch(index_t length, index_t head_dim, index_t value_dim) {
+  return packed_head<S>::storage(length, head_dim, value_dim) +
+         attend_scratch<S>(length, value_dim);
 }
 
 /// attend(query head, row, rows) for the rows of a tree, from row `from` of the pass on, and the
@@ -67,7 +68,7 @@ struct cpu_attention_ops : cpu_attention_backward_ops {
 
   /// The most bytes of workspace that these operations need: `rows` rows in sequences or caches of
   /// at most `length` positions, with all query heads `query_size` wide and all key/value heads
-  /// `key_value_size`.
+  /// `key_value_size`. Where keys and values differ in width, the larger one counts for all.
   template <scalar S>
   static constexpr index_t attention_workspace(index_t rows,
                                                index_t length,
@@ -76,9 +77,10 @@ struct cpu_attention_ops : cpu_attention_backward_ops {
                                                index_t head_dim,
                                                index_t threads) {
     using A = accumulate_t<S>;
-    return arena_bytes(threads * (std::max)(forward_scratch<A>(length, head_dim),
-                                            backward_scratch<A>{length, head_dim}.total()),
-                       sizeof(A)) +
+    return arena_bytes(
+               threads * (std::max)(forward_scratch<A>(length, head_dim, head_dim),
+                                    backward_scratch<A>{length, head_dim, head_dim}.total()),
+               sizeof(A)) +
            4 * (widened_bytes<S>(rows * query_size) + widened_bytes<S>(rows * key_value_size));
   }
 
@@ -90,17 +92,31 @@ struct cpu_attention_ops : cpu_attention_backward_ops {
                                 heads<const S> k,
                                 heads<const S> v,
                                 index_t batch) {
+    attention_forward(
+        context, out, statistics, q, k, v, batch, default_attention_scale(q.extent(2)));
+  }
+
+  template <real S>
+  static void attention_forward(cpu_context& context,
+                                heads<S> out,
+                                matrix_view<S, cpu> statistics,
+                                heads<const S> q,
+                                heads<const S> k,
+                                heads<const S> v,
+                                index_t batch,
+                                double scale) {
     const index_t T = q.extent(0) / batch, H = q.extent(1), G = k.extent(1), E = q.extent(2);
+    const index_t V = v.extent(2);
     if (q.empty()) {
       return;
     }
     const arena::scope scope(context.workspace());
-    const index_t scratch_count = forward_scratch<S>(T, E);
+    const index_t scratch_count = forward_scratch<S>(T, E, V);
     S* const scratch = context.workspace().template take<S>(context.threads() * scratch_count);
     context.parallel(batch * G, [&](index_t task, int thread) {
       const index_t row0 = task / G * T, g = task % G;
       S* const own = scratch + thread * scratch_count;
-      const packed_head<S> head(own, T, E);
+      const packed_head<S> head(own, T, E, V);
       for (index_t t = 0; t < T; ++t) {
         head.write(t, &k(row0 + t, g, 0), &v(row0 + t, g, 0));
       }
@@ -110,7 +126,7 @@ struct cpu_attention_ops : cpu_attention_backward_ops {
           attend<S>(head,
                     rows,
                     t,
-                    score_scale<S>(E),
+                    static_cast<S>(scale),
                     &q(row0 + t, h, 0),
                     q.stride(0),
                     &out(row0 + t, h, 0),
@@ -118,7 +134,7 @@ struct cpu_attention_ops : cpu_attention_backward_ops {
                     &statistics(row0 + t, h),
                     &statistics(row0 + t, H + h),
                     statistics.stride(0),
-                    own + packed_head<S>::storage(T, E));
+                    own + packed_head<S>::storage(T, E, V));
         }
       }
     });
@@ -171,7 +187,7 @@ struct cpu_attention_ops : cpu_attention_backward_ops {
           attend<S>(head,
                     rows,
                     positions(m),
-                    score_scale<S>(E),
+                    static_cast<S>(default_attention_scale(E)),
                     &q(m, h, 0),
                     q.stride(0),
                     &out(m, h, 0),

@@ -14,32 +14,39 @@ namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
 /// Keys and values of one key/value head, for `capacity` positions:
 ///   keys   [capacity / width][E][width]   lanes are positions: a score is one chain over e
-///   values [E / width][capacity][width]   lanes are e: an output is one chain over positions
-/// with capacity and E rounded up to whole panels.
+///   values [V / width][capacity][width]   lanes are e: an output is one chain over positions
+/// with capacity and V, the width of values, rounded up to whole panels.
 template <scalar S>
 struct packed_head {
   S* keys;
   S* values;
   index_t capacity;
   index_t head_dim;
+  index_t value_dim;
 
   static constexpr index_t width = panel_width<S>;
 
   static constexpr index_t keys_storage(index_t positions, index_t head_width) {
     return round_up(positions, width) * head_width;
   }
-  static constexpr index_t values_storage(index_t positions, index_t head_width) {
-    return positions * round_up(head_width, width);
+  static constexpr index_t values_storage(index_t positions, index_t value_width) {
+    return positions * round_up(value_width, width);
+  }
+  static constexpr index_t storage(index_t positions, index_t head_width, index_t value_width) {
+    return keys_storage(positions, head_width) + values_storage(positions, value_width);
   }
   static constexpr index_t storage(index_t positions, index_t head_width) {
-    return keys_storage(positions, head_width) + values_storage(positions, head_width);
+    return storage(positions, head_width, head_width);
   }
 
-  packed_head(S* data, index_t positions, index_t head_width)
+  packed_head(S* data, index_t positions, index_t head_width, index_t value_width)
       : keys(data),
         values(data + keys_storage(positions, head_width)),
         capacity(positions),
-        head_dim(head_width) {}
+        head_dim(head_width),
+        value_dim(value_width) {}
+  packed_head(S* data, index_t positions, index_t head_width)
+      : packed_head(data, positions, head_width, head_width) {}
 
   template <real Real>
   void write(index_t position, const Real* key, const Real* value) const {
@@ -47,10 +54,10 @@ struct packed_head {
     for (index_t e = 0; e < head_dim; ++e) {
       to[e * width] = static_cast<S>(key[e]);
     }
-    for (index_t e = 0; e < head_dim; e += width) {
+    for (index_t e = 0; e < value_dim; e += width) {
       S* lane = values + (e / width * capacity + position) * width;
       for (index_t l = 0; l < width; ++l) {
-        lane[l] = static_cast<S>(e + l < head_dim ? value[e + l] : Real{0});
+        lane[l] = static_cast<S>(e + l < value_dim ? value[e + l] : Real{0});
       }
     }
   }
@@ -63,7 +70,7 @@ struct packed_head {
     for (index_t e = 0; e < head_dim; ++e) {
       key(to)[e * width] = key(from)[e * width];
     }
-    for (index_t e = 0; e < head_dim; e += width) {
+    for (index_t e = 0; e < value_dim; e += width) {
       std::copy_n(values + (e / width * capacity + from) * width,
                   width,
                   values + (e / width * capacity + to) * width);
@@ -73,8 +80,8 @@ struct packed_head {
 
 /// Elements of scratch that attend wants: scores and outputs of a tile.
 template <real S>
-constexpr index_t attend_scratch(index_t length, index_t head_dim) {
-  return tile_rows * (round_up(length, panel_width<S>) + round_up(head_dim, panel_width<S>));
+constexpr index_t attend_scratch(index_t length, index_t value_dim) {
+  return tile_rows * (round_up(length, panel_width<S>) + round_up(value_dim, panel_width<S>));
 }
 
 /// out[r] = softmax over s <= first + r of (q[r] . k[s] * scale) times v[s], for r in [0, rows),
@@ -97,9 +104,9 @@ inline void attend(const packed_head<Stored>& head,
                    index_t statistics_row,
                    S* scratch) {
   constexpr index_t width = panel_width<S>;
-  const index_t E = head.head_dim;
+  const index_t E = head.head_dim, V = head.value_dim;
   const index_t score_row = round_up(first + rows, width);
-  const index_t out_width = round_up(E, width);
+  const index_t out_width = round_up(V, width);
   S* const scores = scratch;
   S* const sums = scratch + rows * score_row;
 
@@ -158,7 +165,7 @@ inline void attend(const packed_head<Stored>& head,
     const auto factor = broadcast<S>(inverses[r]);
     const S* from = sums + r * out_width;
     for_each_packet<S>(
-        E, [&](auto read, auto write) { write(out + r * out_row, multiply(read(from), factor)); });
+        V, [&](auto read, auto write) { write(out + r * out_row, multiply(read(from), factor)); });
   }
 }
 

@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "mtp/backend/cpu/multiply_tile.hpp"
-#include "mtp/backend/cpu/quantize.hpp"
+#include "mtp/backend/cpu/quantized_layout.hpp"
 #include "mtp/backend/cpu/simd.hpp"
 #include "mtp/backend/cpu/split_rows.hpp"
 
@@ -30,6 +30,9 @@ inline constexpr dot_form fastest_dot = dot_form::vnni;
 #else
 inline constexpr dot_form fastest_dot = dot_form::plain;
 #endif
+
+/// Inputs of an output that are contiguous: what one lane of a dot product takes at a time.
+inline constexpr index_t dot_inputs = int8_numbers::dot_inputs;
 
 /// Rows of a tile at most, each of two parts: 20 registers of sums, two of weights.
 inline constexpr int int8_tile_rows = 5;

@@ -69,18 +69,7 @@ struct cpu_linear_ops {
                                      weight_view<accumulate_t<S>, cpu> dw,
                                      matrix_view<const S, cpu> dy,
                                      matrix_view<const S, cpu> x) {
-    constexpr index_t width = panel_width<S>;
-    product<S> p;
-    p.rows = dw.inputs;
-    p.columns = dw.outputs;
-    p.inner_size = dy.extent(0);
-    p.a = {x.data(), 1, x.stride(0)};
-    p.b = dy.data();
-    p.b_panel = width;
-    p.b_step = dy.stride(0);
-    p.c = {dw.data, width, dw.inputs * width};
-    p.init = {dw.data, width, dw.inputs * width};
-    run_product(context, p);
+    run_product(context, weight_gradient_product<S>(dw, dy, x));
   }
 
   template <scalar S>
@@ -175,6 +164,25 @@ struct cpu_linear_ops {
     return p;
   }
 
+  /// dW += dy^T x as a product, which adds to the panels of dW.
+  template <factor S>
+  static product<S> weight_gradient_product(weight_view<accumulate_t<S>, cpu> dw,
+                                            matrix_view<const S, cpu> dy,
+                                            matrix_view<const S, cpu> x) {
+    constexpr index_t width = panel_width<S>;
+    product<S> p;
+    p.rows = dw.inputs;
+    p.columns = dw.outputs;
+    p.inner_size = dy.extent(0);
+    p.a = {x.data(), 1, x.stride(0)};
+    p.b = dy.data();
+    p.b_panel = width;
+    p.b_step = dy.stride(0);
+    p.c = {dw.data, width, dw.inputs * width};
+    p.init = {dw.data, width, dw.inputs * width};
+    return p;
+  }
+
   /// The most bytes of workspace that the operations need for `rows` rows and a weight of this
   /// size.
   template <scalar S>
@@ -203,7 +211,7 @@ struct cpu_linear_ops {
                                                     index_t inputs,
                                                     index_t threads) {
     return (std::max)(element_workspace<S>(rows, outputs, inputs, threads),
-                      cpu_quantized_linear_ops::quantized_linear_workspace(rows, inputs));
+                      cpu_quantized_linear_ops::quantized_linear_workspace<S>(rows, inputs));
   }
 
  private:

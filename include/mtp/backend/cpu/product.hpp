@@ -24,6 +24,9 @@ namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 /// C is then not written. Packed panels of B are always whole.
 template <scalar Left, class Weight = Left, scalar Result = accumulate_t<Left>>
 struct product {
+  using left_type = Left;
+  using result_type = Result;
+
   index_t rows = 0;
   index_t columns = 0;
   index_t inner_size = 0;

@@ -1,4 +1,4 @@
-// Weights in 8 bits on the CPU: their layout, and how they are made. Contracts: ops/quantize.hpp.
+// Weights in 8 bits on the CPU: how they are made. Contracts: ops/quantize.hpp.
 #pragma once
 
 #include <algorithm>
@@ -10,56 +10,15 @@
 #include <limits>
 
 #include "mtp/backend/cpu/context.hpp"
-#include "mtp/backend/cpu/multiply_tile.hpp"
+#include "mtp/backend/cpu/quantized_layout.hpp"
 #include "mtp/core/scalar.hpp"
 #include "mtp/core/view.hpp"
 #include "mtp/core/weight.hpp"
 
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
-/// Inputs that share a scale.
-inline constexpr index_t group_inputs = 128;
-/// Inputs of an output that are contiguous: what one lane of a dot product takes at a time.
-inline constexpr index_t dot_inputs = 4;
-/// Numbers are stored with this added, because dot products want one operand without a sign.
-inline constexpr int weight_bias = 128;
 /// A group none of whose elements is larger counts as zeros, so that no scale is subnormal.
 inline constexpr float smallest_in_group = 0x1p-100f;
-
-/// Panels of as many outputs as those of f32. A panel is one stream of bytes: for each group of
-/// inputs [inputs / 4][32][4] bytes, then 32 scales in bf16. The last group is padded to a multiple
-/// of 4 inputs; padding has the number zero, that of outputs also the scale zero.
-struct quantized_layout {
-  static constexpr index_t width = panel_width<float>;
-  index_t outputs;
-  index_t inputs;
-
-  constexpr index_t groups() const { return ceil_div(inputs, group_inputs); }
-  constexpr index_t panels() const { return ceil_div(outputs, width); }
-  /// Inputs of a group, padded.
-  constexpr index_t padded_inputs(index_t group) const {
-    return round_up((std::min)(group_inputs, inputs - group * group_inputs), dot_inputs);
-  }
-  constexpr index_t panel_bytes() const {
-    constexpr auto scale = static_cast<index_t>(sizeof(bf16));
-    return width * (round_up(inputs, dot_inputs) + groups() * scale);
-  }
-  constexpr index_t bytes() const { return panels() * panel_bytes(); }
-  /// Where a group of a panel begins.
-  constexpr index_t group_offset(index_t panel, index_t group) const {
-    return panel * panel_bytes() +
-           width * group * (group_inputs + static_cast<index_t>(sizeof(bf16)));
-  }
-  /// Where the number of one input of the group is, from there.
-  static constexpr index_t number_offset(index_t output, index_t input_of_group) {
-    return (input_of_group / dot_inputs * width + output % width) * dot_inputs +
-           input_of_group % dot_inputs;
-  }
-  /// Where the scale of an output is, from there.
-  constexpr index_t scale_offset(index_t output, index_t group) const {
-    return width * padded_inputs(group) + output % width * static_cast<index_t>(sizeof(bf16));
-  }
-};
 
 /// The least bf16 that is not below a number: nothing that is divided by it exceeds 127.
 inline bf16 rounded_up(double value) {
@@ -71,8 +30,10 @@ inline bf16 rounded_up(double value) {
 
 struct cpu_quantize_ops {
   /// Bytes of a weight.
-  static constexpr index_t quantized_weight_bytes(index_t outputs, index_t inputs) {
-    return quantized_layout{outputs, inputs}.bytes();
+  static constexpr index_t quantized_weight_bytes(
+      index_t outputs, index_t inputs, quantized_format format = quantized_format::int8) {
+    return format == quantized_format::int8 ? quantized_layout{outputs, inputs}.bytes()
+                                            : e4m3_layout{outputs, inputs}.bytes();
   }
 
   template <scalar S>
@@ -112,34 +73,71 @@ struct cpu_quantize_ops {
                                      vector_view<std::byte, cpu> to,
                                      weight_view<const S, cpu> w,
                                      vector_view<const index_t, cpu> rows) {
-    const quantized_layout from{w.outputs, w.inputs};
-    const quantized_layout at{rows.extent(0), w.inputs};
+    if (w.format == quantized_format::int8) {
+      copy_rows<quantized_layout>(context, to.data(), w, rows);
+    } else {
+      copy_rows<e4m3_layout>(context, to.data(), w, rows);
+    }
+  }
+
+  /// Writes one output of a weight in e4m3; the other bytes stay as they are. The scale of a group
+  /// with a number that is NaN becomes NaN, so that products need not look for such numbers.
+  static void set_e4m3_output(std::byte* to,
+                              index_t outputs,
+                              index_t inputs,
+                              index_t output,
+                              const std::uint8_t* numbers,
+                              const float* scales) {
+    const e4m3_layout at{outputs, inputs};
+    for (index_t group = 0; group < at.groups(); ++group) {
+      std::byte* const bytes = to + at.group_offset(output / at.width, group);
+      const index_t first = group * group_inputs;
+      const index_t count = (std::min)(group_inputs, inputs - first);
+      float scale = scales[group];
+      for (index_t k = 0; k < count; ++k) {
+        const std::uint8_t number = numbers[first + k];
+        bytes[at.number_offset(output, k)] = static_cast<std::byte>(number);
+        if ((number & 0x7f) == 0x7f) {
+          scale = std::numeric_limits<float>::quiet_NaN();
+        }
+      }
+      std::memcpy(bytes + at.scale_offset(output, group), &scale, sizeof(scale));
+    }
+  }
+
+ private:
+  template <class Layout, class S>
+  static void copy_rows(cpu_context& context,
+                        std::byte* to,
+                        weight_view<const S, cpu> w,
+                        vector_view<const index_t, cpu> rows) {
+    constexpr auto scale_bytes = static_cast<std::size_t>(Layout::scale_bytes);
+    const Layout from{w.outputs, w.inputs};
+    const Layout at{rows.extent(0), w.inputs};
     context.parallel(at.panels(), [&](index_t panel, int) {
       for (index_t group = 0; group < at.groups(); ++group) {
-        std::byte* const bytes = to.data() + at.group_offset(panel, group);
+        std::byte* const bytes = to + at.group_offset(panel, group);
         const index_t padded = at.padded_inputs(group);
-        std::memset(bytes, weight_bias, static_cast<std::size_t>(at.width * padded));
-        std::memset(bytes + at.scale_offset(0, group),
-                    0,
-                    static_cast<std::size_t>(at.width) * sizeof(bf16));
+        std::memset(bytes, Layout::zero, static_cast<std::size_t>(at.width * padded));
+        std::memset(
+            bytes + at.scale_offset(0, group), 0, static_cast<std::size_t>(at.width) * scale_bytes);
         const index_t count = (std::min)(at.width, rows.extent(0) - panel * at.width);
         for (index_t lane = 0; lane < count; ++lane) {
           const index_t row = rows(panel * at.width + lane);
           const std::byte* const source = w.quantized + from.group_offset(row / at.width, group);
-          for (index_t k = 0; k < padded; k += dot_inputs) {
+          for (index_t k = 0; k < padded; k += Layout::dot_inputs) {
             std::memcpy(bytes + at.number_offset(lane, k),
                         source + from.number_offset(row, k),
-                        static_cast<std::size_t>(dot_inputs));
+                        static_cast<std::size_t>(Layout::dot_inputs));
           }
           std::memcpy(bytes + at.scale_offset(lane, group),
                       source + from.scale_offset(row, group),
-                      sizeof(bf16));
+                      scale_bytes);
         }
       }
     });
   }
 
- private:
   /// The largest element of a group over 127; 0 where all are tiny, NaN where one is not finite.
   template <scalar S>
   static bf16 group_scale(weight_view<const S, cpu> w,

@@ -1,4 +1,4 @@
-// A product shared among the threads of a context.
+// Products shared among the threads of a context.
 #pragma once
 
 #include <algorithm>
@@ -22,55 +22,169 @@ constexpr index_t product_workspace(index_t inner_size, index_t threads) {
          arena_bytes(threads * product_sums<S, S>(inner_size), sizeof(accumulate_t<S>));
 }
 
-/// Runs the product. The division into tasks does not change the result: each element is one chain.
+/// Whether a product copies rows of A that would collide in the cache.
+template <scalar Left, class Weight, scalar Result>
+bool worth_copying(const product<Left, Weight, Result>& p) {
+  return p.rows > tile_rows && p.panels() >= panels_worth_copying && rows_collide<Left>(p.a.row);
+}
+
+/// How a product is divided into tasks. The division does not change the result: each element is
+/// one chain.
+struct product_division {
+  index_t row_step = 1;     // rows of a task
+  index_t row_tasks = 0;    // pieces of the rows
+  index_t unit = 1;         // panels that stay together
+  index_t units = 0;        // of the product
+  index_t panel_tasks = 1;  // pieces of the panels
+
+  index_t tasks() const { return row_tasks * panel_tasks; }
+};
+
+/// Tasks of a product for each thread: every task that packs rows packs them anew, so these are
+/// fewer.
+inline index_t tasks_of_thread(bool packs) {
+  return packs ? 2 : 4;
+}
+
+/// A division into `wanted` tasks or more, as far as the product has that many.
+template <scalar Left, class Weight, scalar Result>
+product_division divide_product(const product<Left, Weight, Result>& p,
+                                index_t threads,
+                                index_t wanted) {
+  product_division d;
+  const bool packs = p.packs_a() || p.packs_b();
+  const index_t panels = p.panels();
+  if (p.rows == 0 || panels == 0) {
+    return d;
+  }
+  d.row_step = packs ? packed_rows : p.rows <= tile_rows ? p.rows : block_rows;
+  d.row_tasks = ceil_div(p.rows, d.row_step);
+  // Few rows: whole groups of panels, so that tiles of several panels stay whole.
+  d.unit = p.rows <= tile_rows ? (std::min)(neighbours(p.rows), ceil_div(panels, threads)) : 1;
+  d.units = ceil_div(panels, d.unit);
+  d.panel_tasks = (std::min)(d.units, (std::max<index_t>)(1, ceil_div(wanted, d.row_tasks)));
+  return d;
+}
+
+/// Scratch memory of the threads that work on products.
+template <scalar Left>
+struct product_memory {
+  Left* scratch;  // [threads, product_scratch]; null where nothing is packed
+  accumulate_t<Left>* sums;
+  index_t sums_count;  // of a thread
+
+  static product_memory take(cpu_context& context, bool packs, index_t sums_count) {
+    arena& memory = context.workspace();
+    Left* const scratch =
+        packs ? memory.take<Left>(context.threads() * product_scratch<Left>) : nullptr;
+    return {scratch, memory.take<accumulate_t<Left>>(context.threads() * sums_count), sums_count};
+  }
+};
+
+/// Task number `task` of a product.
+template <scalar Left, class Weight, scalar Result>
+void run_product_task(const product<Left, Weight, Result>& p,
+                      const product_division& d,
+                      index_t task,
+                      const product_memory<Left>& memory,
+                      int thread) {
+  const index_t row = task / d.panel_tasks * d.row_step;
+  const index_t part = task % d.panel_tasks;
+  multiply_block(
+      p,
+      row,
+      (std::min)(row + d.row_step, p.rows),
+      d.units * part / d.panel_tasks * d.unit,
+      (std::min)(p.panels(), d.units * (part + 1) / d.panel_tasks * d.unit),
+      memory.scratch != nullptr ? memory.scratch + thread * product_scratch<Left> : nullptr,
+      memory.sums + thread * memory.sums_count);
+}
+
+/// All of a product on the calling thread.
+template <scalar Left, class Weight, scalar Result>
+void run_product_alone(const product<Left, Weight, Result>& p, const product_memory<Left>& memory) {
+  multiply_block(p, 0, p.rows, index_t{0}, p.panels(), memory.scratch, memory.sums);
+}
+
+/// Runs the product.
 template <scalar Left, class Weight, scalar Result>
 inline void run_product(cpu_context& context, product<Left, Weight, Result> p) {
   if (p.rows == 0 || p.columns == 0) {
     return;
   }
-  const index_t panels = p.panels();
-  p.copies_rows =
-      p.rows > tile_rows && panels >= panels_worth_copying && rows_collide<Left>(p.a.row);
+  p.copies_rows = worth_copying(p);
   const bool packs = p.packs_a() || p.packs_b();
   const arena::scope scope(context.workspace());
-  Left* const scratch =
-      packs ? context.workspace().take<Left>(context.threads() * product_scratch<Left>) : nullptr;
-  const index_t sums_count = product_sums<Left, Result>(p.inner_size);
-  accumulate_t<Left>* const sums =
-      context.workspace().take<accumulate_t<Left>>(context.threads() * sums_count);
-  const auto multiply =
-      [&](index_t row_begin, index_t row_end, index_t panel_begin, index_t panel_end, int thread) {
-        multiply_block(p,
-                       row_begin,
-                       row_end,
-                       panel_begin,
-                       panel_end,
-                       packs ? scratch + thread * product_scratch<Left> : nullptr,
-                       sums + thread * sums_count);
-      };
+  const auto memory =
+      product_memory<Left>::take(context, packs, product_sums<Left, Result>(p.inner_size));
   if (context.threads() == 1 || p.rows * p.columns * p.inner_size <= serial_work) {
-    multiply(0, p.rows, 0, panels, 0);
+    run_product_alone(p, memory);
     return;
   }
-  const index_t row_step = packs ? packed_rows : p.rows <= tile_rows ? p.rows : block_rows;
-  const index_t row_tasks = ceil_div(p.rows, row_step);
-  // Few rows: whole groups of panels, so that tiles of several panels stay whole.
-  const index_t unit =
-      p.rows <= tile_rows ? (std::min)(neighbours(p.rows), ceil_div(panels, context.threads())) : 1;
-  const index_t units = ceil_div(panels, unit);
-  // Every task packs its rows anew, so tasks that pack are fewer.
-  const index_t per_thread = packs ? 2 : 4;
-  const index_t wanted =
-      (std::max<index_t>)(1, ceil_div(context.threads() * per_thread, row_tasks));
-  const index_t panel_tasks = (std::min)(units, wanted);
-  context.parallel(row_tasks * panel_tasks, [&](index_t task, int thread) {
-    const index_t row = task / panel_tasks * row_step;
-    const index_t part = task % panel_tasks;
-    multiply(row,
-             (std::min)(row + row_step, p.rows),
-             units * part / panel_tasks * unit,
-             (std::min)(panels, units * (part + 1) / panel_tasks * unit),
-             thread);
+  const auto division =
+      divide_product(p, context.threads(), context.threads() * tasks_of_thread(packs));
+  context.parallel(division.tasks(), [&](index_t task, int thread) {
+    run_product_task(p, division, task, memory, thread);
+  });
+}
+
+/// The most bytes of workspace that run_products needs for `count` products.
+template <factor S>
+constexpr index_t products_workspace(index_t count, index_t inner_size, index_t threads) {
+  return product_workspace<S>(inner_size, threads) +
+         arena_bytes(count + 1, static_cast<index_t>(sizeof(index_t)));
+}
+
+/// Runs `count` products of very different sizes, product_of(0) .., in one go: each gets tasks by
+/// its share of the multiply-adds, and free threads take the next one whichever product it belongs
+/// to.
+template <class ProductOf>
+void run_products(cpu_context& context, index_t count, const ProductOf& product_of) {
+  const auto prepared = [&](index_t i) {
+    auto p = product_of(i);
+    p.copies_rows = worth_copying(p);
+    return p;
+  };
+  const auto work_of = [](const auto& p) { return p.rows * p.columns * p.inner_size; };
+  index_t work = 0, longest = 0;
+  bool packs = false;
+  for (index_t i = 0; i < count; ++i) {
+    const auto p = prepared(i);
+    if (p.rows > 0) {
+      work += work_of(p);
+      longest = (std::max)(longest, p.inner_size);
+      packs = packs || p.packs_a() || p.packs_b();
+    }
+  }
+  using product_type = decltype(product_of(index_t{}));
+  using left_type = typename product_type::left_type;
+  const arena::scope scope(context.workspace());
+  const auto memory = product_memory<left_type>::take(
+      context, packs, product_sums<left_type, typename product_type::result_type>(longest));
+  if (context.threads() == 1 || work <= serial_work) {
+    for (index_t i = 0; i < count; ++i) {
+      if (const auto p = prepared(i); p.rows > 0 && p.columns > 0) {
+        run_product_alone(p, memory);
+      }
+    }
+    return;
+  }
+  const index_t all_tasks = context.threads() * tasks_of_thread(packs);
+  const auto divided = [&](const auto& p) {
+    // In double, because the product of the two would not fit into index_t.
+    const double share = static_cast<double>(work_of(p)) / static_cast<double>(work);
+    return divide_product(
+        p, context.threads(), static_cast<index_t>(share * static_cast<double>(all_tasks)) + 1);
+  };
+  auto* const first_task = context.workspace().take<index_t>(count + 1);  // of each product
+  first_task[0] = 0;
+  for (index_t i = 0; i < count; ++i) {
+    first_task[i + 1] = first_task[i] + divided(prepared(i)).tasks();
+  }
+  context.parallel(first_task[count], [&](index_t task, int thread) {
+    const index_t i = std::upper_bound(first_task, first_task + count + 1, task) - first_task - 1;
+    const auto p = prepared(i);
+    run_product_task(p, divided(p), task - first_task[i], memory, thread);
   });
 }
 

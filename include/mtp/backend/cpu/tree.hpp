@@ -92,6 +92,20 @@ struct cpu_tree_ops {
   }
 
   template <scalar S>
+  static void keep_path(cpu_context&,
+                        latent_cache_view<S, cpu> cache,
+                        const sequence_view<cpu>& sequence,
+                        index_t rows) {
+    const auto& path = sequence.tree.path;
+    S* const slot = cache.at(sequence.slot).data;
+    for (index_t j = 1; j < rows; ++j) {
+      if (path(j) != path(0) + j) {
+        std::copy_n(slot + path(j) * cache.width, cache.width, slot + (path(0) + j) * cache.width);
+      }
+    }
+  }
+
+  template <scalar S>
   static void exclude_tokens(cpu_context&,
                              matrix_view<S, cpu> logits,
                              vector_view<const token_t, cpu> tokens) {

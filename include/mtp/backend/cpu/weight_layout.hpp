@@ -2,7 +2,7 @@
 #pragma once
 
 #include <algorithm>
-#include <type_traits>
+#include <cstdint>
 
 #include "mtp/backend/cpu/context.hpp"
 #include "mtp/backend/cpu/product.hpp"
@@ -23,9 +23,40 @@ constexpr index_t weight_offset(index_t output, index_t input, index_t, index_t 
   return (output / width * inputs + input) * width + output % width;
 }
 
+#if defined(EIGEN_VECTORIZE_AVX512)
+/// Transposes a block [16][16] of rows that are a panel's width apart. Interleaving row i with row
+/// i + 8 rotates the bits of the index of each element by one, and as many times as an index has
+/// bits exchange row and column.
+inline void transpose_block(float* to, const float* from) {
+  constexpr int width = panel_width<float>;
+  constexpr int size = 16;
+  alignas(64) static constexpr std::int32_t first[size] = {
+      0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23};
+  const __m512i low = _mm512_load_si512(first);
+  const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(size / 2));
+  __m512 rows[size], turned[size];
+  unroll<size>([&](int i) { rows[i] = _mm512_loadu_ps(from + i * width); });
+  unroll<4>([&](int) {
+    unroll<size / 2>([&](int i) {
+      turned[2 * i] = _mm512_permutex2var_ps(rows[i], low, rows[i + size / 2]);
+      turned[2 * i + 1] = _mm512_permutex2var_ps(rows[i], high, rows[i + size / 2]);
+    });
+    unroll<size>([&](int i) { rows[i] = turned[i]; });
+  });
+  unroll<size>([&](int i) { _mm512_storeu_ps(to + i * width, rows[i]); });
+}
+/// Transposes [width][width].
+inline void transpose_tile(float* to, const float* from) {
+  constexpr int width = panel_width<float>;
+  static_assert(width == 32);
+  unroll<2, 2>([&](int i, int j) {
+    transpose_block(to + 16 * (j * width + i), from + 16 * (i * width + j));
+  });
+}
+#endif
+
 #if defined(MTP_CPU_HAS_BF16_PRODUCTS)
-/// Transposes [width][width]. Interleaving row i with row i + width / 2 rotates the bits of the
-/// index of each element by one, and as many times as an index has bits exchange row and column.
+/// The same.
 inline void transpose_tile(bf16* to, const bf16* from) {
   constexpr int width = panel_width<bf16>;
   static_assert(width == 32);
@@ -42,34 +73,46 @@ inline void transpose_tile(bf16* to, const bf16* from) {
 }
 #endif
 
+/// Outputs [n0, n0 + width) of panel number `panel` of the transpose of W, which begins at `to`:
+/// for each output the inputs [width panel, width panel + width).
+template <scalar S>
+inline void transpose_part(
+    S* to, const S* from, index_t outputs, index_t inputs, index_t panel, index_t n0) {
+  constexpr index_t width = panel_width<S>;
+  const index_t first = panel * width;
+  const index_t valid = (std::min)(width, inputs - first);
+  const index_t count = (std::min)(width, outputs - n0);
+  const S* tile = from + (n0 * inputs + first * width);
+  if constexpr (requires { transpose_tile(to, from); }) {
+    if (count == width && valid == width) {
+      transpose_tile(to + n0 * width, tile);
+      return;
+    }
+  }
+  for (index_t n = 0; n < count; ++n) {
+    S* row = to + (n0 + n) * width;
+    for (index_t k = 0; k < valid; ++k) {
+      row[k] = tile[k * width + n];
+    }
+    std::fill(row + valid, row + width, S(0));
+  }
+}
+
+/// All of that panel.
+template <scalar S>
+inline void transpose_panel(S* to, const S* from, index_t outputs, index_t inputs, index_t panel) {
+  for (index_t n0 = 0; n0 < outputs; n0 += panel_width<S>) {
+    transpose_part(to, from, outputs, inputs, panel, n0);
+  }
+}
+
 /// to = the panels of the transpose of W: [inputs / width][outputs][width].
 template <scalar S>
 inline void transpose_weight(
     cpu_context& context, S* to, const S* from, index_t outputs, index_t inputs) {
   constexpr index_t width = panel_width<S>;
   context.parallel(ceil_div(inputs, width), [&](index_t panel, int) {
-    const index_t first = panel * width;
-    const index_t valid = (std::min)(width, inputs - first);
-    S* const rows = to + first * outputs;
-    for (index_t n0 = 0; n0 < outputs; n0 += width) {
-      const index_t count = (std::min)(width, outputs - n0);
-      const S* tile = from + (n0 * inputs + first * width);
-#if defined(MTP_CPU_HAS_BF16_PRODUCTS)
-      if constexpr (std::is_same_v<S, bf16>) {
-        if (count == width && valid == width) {
-          transpose_tile(rows + n0 * width, tile);
-          continue;
-        }
-      }
-#endif
-      for (index_t n = 0; n < count; ++n) {
-        S* row = rows + (n0 + n) * width;
-        for (index_t k = 0; k < valid; ++k) {
-          row[k] = tile[k * width + n];
-        }
-        std::fill(row + valid, row + width, S(0));
-      }
-    }
+    transpose_panel(to + panel * width * outputs, from, outputs, inputs, panel);
   });
 }
 

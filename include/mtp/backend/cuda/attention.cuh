@@ -58,6 +58,19 @@ struct cuda_attention_ops {
   }
 
   template <class Widths = common_head_widths, scalar S>
+  static void attention_forward(cuda_context& context,
+                                heads<S> out,
+                                matrix_view<accumulate_t<S>, cuda> statistics,
+                                heads<const S> q,
+                                heads<const S> k,
+                                heads<const S> v,
+                                index_t batch,
+                                double scale) {
+    attention_launcher<Widths, S>(context, "attention_forward", scale)
+        .forward(out, statistics, q, nothing<S>(), k, v, batch);
+  }
+
+  template <class Widths = common_head_widths, scalar S>
   static void attention_backward(cuda_context& context,
                                  heads<S> dq,
                                  heads<S> dk,
@@ -70,6 +83,23 @@ struct cuda_attention_ops {
                                  matrix_view<const accumulate_t<S>, cuda> statistics,
                                  index_t batch) {
     attention_launcher<Widths, S>(context, "attention_backward")
+        .backward(dq, dk, dv, dout, q, k, v, out, statistics, batch);
+  }
+
+  template <class Widths = common_head_widths, scalar S>
+  static void attention_backward(cuda_context& context,
+                                 heads<S> dq,
+                                 heads<S> dk,
+                                 heads<S> dv,
+                                 heads<const S> dout,
+                                 heads<const S> q,
+                                 heads<const S> k,
+                                 heads<const S> v,
+                                 heads<const S> out,
+                                 matrix_view<const accumulate_t<S>, cuda> statistics,
+                                 index_t batch,
+                                 double scale) {
+    attention_launcher<Widths, S>(context, "attention_backward", scale)
         .backward(dq, dk, dv, dout, q, k, v, out, statistics, batch);
   }
 

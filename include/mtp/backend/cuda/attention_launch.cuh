@@ -27,7 +27,8 @@ struct head_widths {
 using common_head_widths = head_widths<16, 32, 64, 96, 128>;
 
 /// The operations with and without rotation: a null table rotates nothing. `rotated` is q where it
-/// is rotated in place.
+/// is rotated in place. With a scale of their own, or values of another width than keys, they take
+/// the simple kernels.
 template <class Widths, scalar S>
 class attention_launcher {
   using A = accumulate_t<S>;
@@ -40,6 +41,8 @@ class attention_launcher {
                      const char* function,
                      const rotation_table<A>& table = {})
       : context_(context), function_(function), table_(table) {}
+  attention_launcher(cuda_context& context, const char* function, double scale)
+      : context_(context), function_(function), scale_(scale) {}
 
   void forward(heads<S> out,
                matrix_view<A, cuda> statistics,
@@ -52,7 +55,7 @@ class attention_launcher {
       return;
     }
     if constexpr (has_matrices) {
-      if (Widths::dispatch(q.extent(2), [&]<int E>() {
+      if (is_usual(q, v) && Widths::dispatch(q.extent(2), [&]<int E>() {
             matrices<E>().forward(out, statistics, q, rotated, k, v, batch);
           })) {
         return;
@@ -83,7 +86,7 @@ class attention_launcher {
       return;
     }
     if constexpr (has_matrices) {
-      if (Widths::dispatch(q.extent(2), [&]<int E>() {
+      if (is_usual(q, v) && Widths::dispatch(q.extent(2), [&]<int E>() {
             matrices<E>().backward(dq, dk, dv, dout, q, k, v, out, statistics, batch);
           })) {
         return;
@@ -105,7 +108,7 @@ class attention_launcher {
            function_,
            simple_grid(N * H),
            dim3(simple_threads),
-           simple_shared_bytes<S>(a.E, 1, 1),
+           simple_shared_bytes<S>(a.E, 1),
            attention_simple_backward_query_kernel<S>,
            a,
            d);
@@ -113,7 +116,7 @@ class attention_launcher {
            function_,
            simple_grid(N * G),
            dim3(simple_threads),
-           simple_shared_bytes<S>(a.E, 2, 2),
+           simple_shared_bytes<S>(a.E + a.V, 2),
            attention_simple_backward_key_kernel<S>,
            a,
            d);
@@ -246,10 +249,18 @@ class attention_launcher {
     return dim3(extent_of(ceil_div(tasks, simple_warps), function_));
   }
 
-  static simple_attention_arguments<S> simple_arguments(heads<const S> q,
-                                                        heads<const S> k,
-                                                        heads<const S> v,
-                                                        index_t T) {
+  static double usual_scale(index_t head_dim) {
+    return 1.0 / std::sqrt(static_cast<double>(head_dim));
+  }
+  /// Whether the kernels with matrix instructions compute this scale and these widths.
+  bool is_usual(const heads<const S>& q, const heads<const S>& v) const {
+    return q.extent(2) == v.extent(2) && (scale_ == 0 || scale_ == usual_scale(q.extent(2)));
+  }
+
+  simple_attention_arguments<S> simple_arguments(heads<const S> q,
+                                                 heads<const S> k,
+                                                 heads<const S> v,
+                                                 index_t T) const {
     simple_attention_arguments<S> a;
     a.q = head_array<const S>(q);
     a.k = head_array<const S>(k);
@@ -259,7 +270,8 @@ class attention_launcher {
     a.H = q.extent(1);
     a.G = k.extent(1);
     a.E = q.extent(2);
-    a.scale = static_cast<A>(1.0 / std::sqrt(static_cast<double>(a.E)));
+    a.V = v.extent(2);
+    a.scale = static_cast<A>(scale_ > 0 ? scale_ : usual_scale(a.E));
     return a;
   }
 
@@ -268,7 +280,7 @@ class attention_launcher {
            function_,
            simple_grid(a.N * a.H),
            dim3(simple_threads),
-           simple_shared_bytes<S>(a.E, 1, 1),
+           simple_shared_bytes<S>(a.V, 1),
            a.parents == nullptr ? attention_simple_forward_kernel<S, false>
                                 : attention_simple_forward_kernel<S, true>,
            a);
@@ -276,7 +288,8 @@ class attention_launcher {
 
   cuda_context& context_;
   const char* function_;
-  rotation_table<A> table_;
+  rotation_table<A> table_{};
+  double scale_ = 0;  // 0: the usual one
 };
 
 }  // namespace mtp::inline MTP_ABI::cuda_detail

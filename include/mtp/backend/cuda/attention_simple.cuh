@@ -17,33 +17,33 @@ namespace mtp::inline MTP_ABI::cuda_detail {
 inline constexpr int simple_warps = 4;
 inline constexpr int simple_threads = simple_warps * warp_size;
 
-/// Shared memory of a block: for each warp, `rows` rows of E sums and `lists` of 32 numbers.
+/// Shared memory of a block: for each warp, `sums` sums and `lists` lists of 32 numbers.
 template <class S>
-constexpr std::size_t simple_shared_bytes(index_t head_dim, int rows, int lists) {
+constexpr std::size_t simple_shared_bytes(index_t sums, int lists) {
   return sizeof(accumulate_t<S>) * simple_warps *
-         static_cast<std::size_t>(rows * head_dim + lists * warp_size);
+         static_cast<std::size_t>(sums + lists * warp_size);
 }
 
 template <class S>
 struct simple_attention_arguments {
   using A = accumulate_t<S>;
-  head_array<const S> q, k, v;  // [N, H, E], [N, G, E], or k, v of a cache [capacity, G, E]
-  head_array<S> out;            // [N, H, E]
+  head_array<const S> q, k, v;  // [N, H, E], [N, G, E], [N, G, V], or k, v of a cache
+  head_array<S> out;            // [N, H, V]
   A* statistics = nullptr;      // [N, 2H] stride (statistics_row, 1); may be null
   index_t statistics_row = 0;
   const index_t* positions = nullptr;  // [N] in a cache; null: row t of a sequence stands at t
   const index_t* parents = nullptr;    // [N] in a cache, where the rows are a tree
   index_t N = 0, T = 0;                // rows, and rows of a sequence
   index_t capacity = 0;                // positions that k and v have
-  index_t H = 0, G = 0, E = 0;
-  A scale = 0;  // 1/sqrt(E)
+  index_t H = 0, G = 0, E = 0, V = 0;
+  A scale = 0;  // 1/sqrt(E), or what is given
 };
 
 template <class S>
 struct simple_attention_gradients {
   using A = accumulate_t<S>;
-  head_array<S> dq, dk, dv;       // [N, H, E], [N, G, E], [N, G, E]
-  head_array<const S> dout, out;  // [N, H, E]
+  head_array<S> dq, dk, dv;       // [N, H, E], [N, G, E], [N, G, V]
+  head_array<const S> dout, out;  // [N, H, V]
   const A* statistics = nullptr;  // [N, 2H] stride (statistics_row, 1)
   index_t statistics_row = 0;
   A* means = nullptr;  // [N, H], dout . out: the query kernel tells the other one
@@ -117,10 +117,10 @@ __global__ void __launch_bounds__(simple_threads)
     }
     return sequence + seen;
   };
-  A* const sums = dynamic_shared<A>() + warp * (a.E + warp_size);  // [E]
-  A* const weights = sums + a.E;                                   // [32]
+  A* const sums = dynamic_shared<A>() + warp * (a.V + warp_size);  // [V]
+  A* const weights = sums + a.V;                                   // [32]
   const A nothing = -static_cast<A>(__int_as_float(0x7f800000));
-  clear_sums(sums, a.E);
+  clear_sums(sums, a.V);
   A largest = nothing, total = 0;
   for (index_t s = 0; s < count; s += warp_size) {
     const auto seen = static_cast<int>(min(count - s, index_t{warp_size}));
@@ -137,7 +137,7 @@ __global__ void __launch_bounds__(simple_threads)
     weights[lane] = weight;
     __syncwarp();
     add_rows(
-        sums, weights, a.v, [&](int j) { return place(s + j); }, g, seen, factor, a.E);
+        sums, weights, a.v, [&](int j) { return place(s + j); }, g, seen, factor, a.V);
     __syncwarp();
   }
   const A inverse = A(1) / total;
@@ -145,7 +145,7 @@ __global__ void __launch_bounds__(simple_threads)
     a.statistics[n * a.statistics_row + h] = largest;
     a.statistics[n * a.statistics_row + a.H + h] = inverse;
   }
-  for (index_t e = lane; e < a.E; e += warp_size) {
+  for (index_t e = lane; e < a.V; e += warp_size) {
     a.out.at(n, h)[e] = narrow<S>(outside ? A(0) : sums[e] * inverse);
   }
 }
@@ -166,7 +166,7 @@ struct simple_pair {
     const A* const statistics = d.statistics + query * d.statistics_row + h;
     const A score = chain<A>(a.q.at(query, h), a.k.at(key, g), a.E) * a.scale;
     probability = std::exp(score - statistics[0]) * statistics[a.H];
-    gradient = probability * (chain<A>(d.dout.at(query, h), a.v.at(key, g), a.E) - mean) * a.scale;
+    gradient = probability * (chain<A>(d.dout.at(query, h), a.v.at(key, g), a.V) - mean) * a.scale;
   }
 };
 
@@ -187,7 +187,7 @@ __global__ void __launch_bounds__(simple_threads)
   A* const sums = dynamic_shared<A>() + warp * (a.E + warp_size);  // [E]
   A* const gradients = sums + a.E;                                 // [32]
   A products = 0;
-  for (index_t e = lane; e < a.E; e += warp_size) {
+  for (index_t e = lane; e < a.V; e += warp_size) {
     products = std::fma(widen(d.dout.at(n, h)[e]), widen(d.out.at(n, h)[e]), products);
   }
   const A mean = warp_sum(products);
@@ -222,12 +222,12 @@ __global__ void __launch_bounds__(simple_threads)
     return;
   }
   const index_t n = task / a.G, g = task % a.G, end = (n / a.T + 1) * a.T;
-  A* const dk = dynamic_shared<A>() + warp * 2 * (a.E + warp_size);  // [E]
-  A* const dv = dk + a.E;                                            // [E]
-  A* const probabilities = dv + a.E;                                 // [32]
-  A* const gradients = probabilities + warp_size;                    // [32]
+  A* const dk = dynamic_shared<A>() + warp * (a.E + a.V + 2 * warp_size);  // [E]
+  A* const dv = dk + a.E;                                                  // [V]
+  A* const probabilities = dv + a.V;                                       // [32]
+  A* const gradients = probabilities + warp_size;                          // [32]
   clear_sums(dk, a.E);
-  clear_sums(dv, a.E);
+  clear_sums(dv, a.V);
   for (index_t h = g * (a.H / a.G); h < (g + 1) * (a.H / a.G); ++h) {
     for (index_t query = n; query < end; query += warp_size) {
       const auto seen = static_cast<int>(min(end - query, index_t{warp_size}));
@@ -238,13 +238,15 @@ __global__ void __launch_bounds__(simple_threads)
         gradients[lane] = pair.gradient;
       }
       __syncwarp();
-      add_rows(dv, probabilities, d.dout, rows_from{query}, h, seen, A(1), a.E);
+      add_rows(dv, probabilities, d.dout, rows_from{query}, h, seen, A(1), a.V);
       add_rows(dk, gradients, a.q, rows_from{query}, h, seen, A(1), a.E);
       __syncwarp();
     }
   }
   for (index_t e = lane; e < a.E; e += warp_size) {
     d.dk.at(n, g)[e] = narrow<S>(dk[e]);
+  }
+  for (index_t e = lane; e < a.V; e += warp_size) {
     d.dv.at(n, g)[e] = narrow<S>(dv[e]);
   }
 }

@@ -189,6 +189,7 @@ struct cuda_combine_ops {
                             name,
                             {y.data(), nullptr, y.stride(0), nullptr, 0},
                             rows,
+                            one_piece{static_cast<int>(M)},
                             M,
                             projection.data,
                             outputs,

@@ -168,6 +168,15 @@ struct cuda_rope_ops {
   }
 
   template <scalar S>
+  static void rope_forward(cuda_context& context,
+                           view<S, dims<3>, cuda> x,
+                           matrix_view<const accumulate_t<S>, cuda> table,
+                           vector_view<const index_t, cuda> positions) {
+    using A = accumulate_t<S>;
+    rotate_rows(context, "rope_forward", x, rotation_table<A>(table), positions.data(), 1, 0, A(1));
+  }
+
+  template <scalar S>
   static void rope_backward(cuda_context& context,
                             view<S, dims<3>, cuda> dx,
                             matrix_view<const accumulate_t<S>, cuda> table,

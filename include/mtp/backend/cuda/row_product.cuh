@@ -8,6 +8,7 @@
 #include "mtp/backend/cuda/invariant_rows.cuh"
 #include "mtp/backend/cuda/launch.cuh"
 #include "mtp/backend/cuda/pack.cuh"
+#include "mtp/backend/cuda/row_pieces.cuh"
 #include "mtp/backend/cuda/row_product_mma.cuh"
 
 namespace mtp::inline MTP_ABI::cuda_detail {
@@ -17,19 +18,23 @@ inline constexpr int row_product_threads = 256;
 /// For f32 and f64. A warp computes an output: lane l adds the packs l, l + 32, .. of its row of W
 /// in order, then the lanes are added. Reads W once and x from the caches; 2 M N K operations on
 /// ordinary cores, so memory bounds it for few rows.
-template <class S, bool Packed>
+template <class S, bool Packed, class Pieces>
 __global__ void __launch_bounds__(row_product_threads)
     row_product_kernel(row_product_output<S> output,
                        const S* __restrict__ x,  // [M, K] stride (x_row, 1)
                        index_t x_row,
-                       const S* __restrict__ w,  // [N, K]
-                       int M,
+                       const S* __restrict__ w,  // [N, K], or that of each piece
+                       Pieces pieces,
                        index_t N,
                        index_t K) {
+  const row_piece piece = pieces.find(blockIdx.y);
+  const int M = piece.rows;
+  x += piece.first * x_row;
+  w += piece.weight_row * K;
   constexpr int W = pack<S>::width, max_rows = row_product_policy::max_rows;
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
   const index_t n = (static_cast<index_t>(blockIdx.x) * blockDim.x + threadIdx.x) / warp_size;
-  if (n >= N) {
+  if (n >= N || M == 0) {
     return;
   }
   S sums[max_rows] = {};
@@ -51,42 +56,46 @@ __global__ void __launch_bounds__(row_product_threads)
     if (m < M) {
       const S sum = warp_sum(sums[m]);
       if (lane == 0) {
-        output.write(m, n, sum);
+        output.write(piece.first + m, n, sum);
       }
     }
   }
 }
 
-/// run_row_product for at most max_rows rows.
-template <scalar S>
-void run_row_product_piece(cuda_context& context,
-                           const char* function,
-                           const row_product_output<S>& output,
-                           const S* x,  // [M, K] stride (x_row, 1)
-                           index_t x_row,
-                           index_t M,
-                           const S* w,  // [N, K]
-                           index_t N,
-                           index_t K) {
+/// run_row_product for pieces of at most M rows, M <= max_rows.
+template <scalar S, class Pieces>
+void run_row_product_pieces(cuda_context& context,
+                            const char* function,
+                            const row_product_output<S>& output,
+                            const S* x,  // [.., K] stride (x_row, 1)
+                            index_t x_row,
+                            const Pieces& pieces,
+                            index_t M,
+                            const S* w,  // [N, K], or that of each piece
+                            index_t N,
+                            index_t K) {
   if constexpr (element_traits<S>::has_matrix_kernels) {
     run_row_product_mma(
-        context, function, output, plain_rows{x, x_row, in_packs(x, x_row, K)}, M, w, N, K);
+        context, function, output, plain_rows{x, x_row, in_packs(x, x_row, K)}, pieces, M, w, N, K);
   } else {
-    const auto kernel = in_packs(w, K, K) && in_packs(x, x_row, K) ? row_product_kernel<S, true>
-                                                                   : row_product_kernel<S, false>;
-    launch(context,
-           function,
-           dim3(extent_of(ceil_div(N * warp_size, row_product_threads), function)),
-           dim3(row_product_threads),
-           0,
-           kernel,
-           output,
-           x,
-           x_row,
-           w,
-           static_cast<int>(M),
-           N,
-           K);
+    const auto kernel = in_packs(w, K, K) && in_packs(x, x_row, K)
+                            ? row_product_kernel<S, true, Pieces>
+                            : row_product_kernel<S, false, Pieces>;
+    for_pieces(pieces, [&](const Pieces& some) {
+      launch(context,
+             function,
+             dim3(extent_of(ceil_div(N * warp_size, row_product_threads), function), some.count),
+             dim3(row_product_threads),
+             0,
+             kernel,
+             output,
+             x,
+             x_row,
+             w,
+             some,
+             N,
+             K);
+    });
   }
 }
 
@@ -114,7 +123,16 @@ void run_row_product(cuda_context& context,
     } else {
       output.wide_y = y + first * y_row;
     }
-    run_row_product_piece(context, function, output, x + first * x_row, x_row, count, w, N, K);
+    run_row_product_pieces(context,
+                           function,
+                           output,
+                           x + first * x_row,
+                           x_row,
+                           one_piece{static_cast<int>(count)},
+                           count,
+                           w,
+                           N,
+                           K);
   });
 }
 

@@ -15,6 +15,7 @@
 
 #include "mtp/backend/cuda/launch.cuh"
 #include "mtp/backend/cuda/pack.cuh"
+#include "mtp/backend/cuda/row_pieces.cuh"
 
 namespace mtp::inline MTP_ABI::cuda_detail {
 
@@ -100,11 +101,11 @@ __device__ __forceinline__ int shared_row_offset(int m, int k, int M) {
   return (k / 32 * M + m) * 32 + k % 32;
 }
 
-/// Starts the copy of elements [begin, begin + count) of all rows to shared memory, with zeros
-/// beyond K.
+/// Starts the copy of elements [begin, begin + count) of M rows from row `first` on to shared
+/// memory, with zeros beyond K.
 template <class Rows>
 __device__ __forceinline__ void stage_rows(
-    bf16* shared, const Rows& rows, int M, int begin, int count, int K) {
+    bf16* shared, const Rows& rows, int first, int M, int begin, int count, int K) {
   constexpr int W = pack<bf16>::width;
 #pragma unroll 1
   for (int i = static_cast<int>(threadIdx.x); i < count / W * M;
@@ -113,11 +114,11 @@ __device__ __forceinline__ void stage_rows(
     const int k = begin + block * 32 + i % 4 * W;
     bf16* const to = shared + i * W;
     if (rows.packed) {
-      const bf16* const from = k < K ? rows.at(m, k) : nullptr;
+      const bf16* const from = k < K ? rows.at(first + m, k) : nullptr;
       copy_async_16(to, from != nullptr ? from : rows.origin(), from != nullptr);
     } else {
       for (int e = 0; e < W; ++e) {
-        const bf16* const from = k + e < K ? rows.at(m, k + e) : nullptr;
+        const bf16* const from = k + e < K ? rows.at(first + m, k + e) : nullptr;
         to[e] = from != nullptr ? *from : bf16(0.0f);
       }
     }
@@ -171,19 +172,25 @@ __device__ __forceinline__ void multiply_step(
 
 /// Warp `split` of a group processes steps split, split + splits, .. of the 16 outputs of its
 /// group; the parts are added in the order of the warps. Groups alternate over the tiles of N.
-/// Tiles: of 8 rows. All of this is the same for any number of rows.
-template <int Tiles, bool Packed, class Rows>
+/// Tiles: of 8 rows. All of this is the same for any number of rows. Pieces: see row_pieces.cuh.
+template <int Tiles, bool Packed, class Rows, class Pieces>
 __global__ void __launch_bounds__(row_product_policy::max_threads, row_product_policy::blocks)
     row_product_mma_kernel(row_product_output<bf16> output,
                            Rows rows,
-                           const bf16* __restrict__ w,  // [N, K]
-                           int M,
+                           const bf16* __restrict__ all_weights,  // [N, K], or that of each piece
+                           Pieces pieces,
                            index_t N,
                            int K,
                            int splits,
                            int part,  // inputs in shared memory at a time
                            bool weights_first) {
   using policy = row_product_policy;
+  const row_piece piece = pieces.find(blockIdx.y);
+  const int M = piece.rows;
+  if (M == 0) {
+    return;
+  }
+  const bf16* const __restrict__ w = all_weights + piece.weight_row * K;
   constexpr int ahead = policy::steps_ahead<Packed>, step_size = policy::step;
   constexpr int sums_size = Tiles * 8 * policy::sums_row;  // [8 Tiles rows, 16 outputs]
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
@@ -215,7 +222,7 @@ __global__ void __launch_bounds__(row_product_policy::max_threads, row_product_p
   const auto ask_for_rows = [&] {
     allow_next_kernel();
     wait_for_previous_kernels();
-    stage_rows(x, rows, M, 0, part, K);
+    stage_rows(x, rows, piece.first, M, 0, part, K);
   };
   if (!weights_first) {
     ask_for_rows();
@@ -245,7 +252,7 @@ __global__ void __launch_bounds__(row_product_policy::max_threads, row_product_p
         if (!first_part) {
           __syncthreads();  // all have read the previous part
           const int rest = steps * step_size - begin;
-          stage_rows(x, rows, M, begin, rest < part ? rest : part, K);
+          stage_rows(x, rows, piece.first, M, begin, rest < part ? rest : part, K);
         }
         copy_async_wait<0>();
         __syncthreads();
@@ -299,7 +306,7 @@ __global__ void __launch_bounds__(row_product_policy::max_threads, row_product_p
         for (int j = 0; j < splits; ++j) {
           sum += parts[j * sums_size + m * policy::sums_row + output_of_tile];
         }
-        output.write(m, n, sum);
+        output.write(piece.first + m, n, sum);
       }
     }
     converge_warp();  // lanes had different numbers of outputs
@@ -311,14 +318,15 @@ inline bool rows_fit(index_t M, index_t K) {
   return row_product_policy::part_of(K, M) >= K;
 }
 
-/// y = init + x W^T for 1 to 16 rows. Rows::packed_only: w can be read in packs.
-template <class Rows>
+/// y = init + x W^T for pieces of 1 to M rows, M <= 16. Rows::packed_only: w can be read in packs.
+template <class Rows, class Pieces>
 void run_row_product_mma(cuda_context& context,
                          const char* function,
                          const row_product_output<bf16>& output,
                          const Rows& rows,
+                         const Pieces& pieces,
                          index_t M,
-                         const bf16* w,  // [N, K]
+                         const bf16* w,  // [N, K], or that of each piece
                          index_t N,
                          index_t K) {
   using policy = row_product_policy;
@@ -335,32 +343,40 @@ void run_row_product_mma(cuda_context& context,
   const index_t part = policy::part_of(K, M);
   const auto with = [&](auto kernel, index_t row_tiles) {
     const index_t sums = 2 * groups * splits * row_tiles * 8 * policy::sums_row;
-    launch_overlapped(context,
-                      function,
-                      {.constants = {w, w + N * K}, .written = {output.written(M, N), {}}},
-                      dim3(extent_of(grid, function)),
+    const auto shared_bytes = static_cast<std::size_t>(part * M) * sizeof(bf16) +
+                              static_cast<std::size_t>(sums) * sizeof(float);
+    for_pieces(pieces, [&](const Pieces& some) {
+      const auto run = [&](const auto& launch_kernel) {
+        launch_kernel(dim3(extent_of(grid, function), some.count),
                       dim3(static_cast<unsigned>(groups * splits * warp_size)),
-                      static_cast<std::size_t>(part * M) * sizeof(bf16) +
-                          static_cast<std::size_t>(sums) * sizeof(float),
+                      shared_bytes,
                       kernel,
                       output,
                       rows,
                       w,
-                      static_cast<int>(M),
+                      some,
                       N,
                       static_cast<int>(K),
                       splits,
                       static_cast<int>(part),
-                      context.overlaps());
+                      Pieces::known && context.overlaps());
+      };
+      if constexpr (Pieces::known) {
+        const overlap memory{.constants = {w, w + N * K}, .written = {output.written(M, N), {}}};
+        run([&](auto... arguments) { launch_overlapped(context, function, memory, arguments...); });
+      } else {
+        run([&](auto... arguments) { launch(context, function, arguments...); });
+      }
+    });
   };
   if constexpr (!Rows::packed_only) {
     if (!in_packs(w, K, K)) {
-      with(row_product_mma_kernel<2, false, Rows>, 2);
+      with(row_product_mma_kernel<2, false, Rows, Pieces>, 2);
       return;
     }
   }
-  M <= 8 ? with(row_product_mma_kernel<1, true, Rows>, 1)
-         : with(row_product_mma_kernel<2, true, Rows>, 2);
+  M <= 8 ? with(row_product_mma_kernel<1, true, Rows, Pieces>, 1)
+         : with(row_product_mma_kernel<2, true, Rows, Pieces>, 2);
 }
 
 }  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -30,11 +30,25 @@ struct strided_matrix {
   }
 };
 
+/// All of one product.
+struct whole_product {
+  static constexpr unsigned count = 1;  // of parts, which are numbers of blockIdx.y
+
+  template <class C, class A, class B>
+  __device__ __forceinline__ void take(unsigned,
+                                       strided_matrix<C>&,
+                                       strided_matrix<const C>&,
+                                       strided_matrix<const A>&,
+                                       strided_matrix<const B>&,
+                                       index_t&,
+                                       index_t&) const {}
+};
+
 /// c = init + a b, or a b without init; init may be c. One block for 64 x 64 elements of c, 4 x 4
 /// for a thread; a and b pass through shared memory, widened, 16 steps at a time. Each element is
-/// one chain of std::fma over k, so the tiles do not change its bits. Bound by 2 M N K operations
-/// on ordinary cores.
-template <class C, class A, class B>
+/// one chain of std::fma over k, so the tiles do not change its bits. `parts` says which part of
+/// the matrices a block has to do with. Bound by 2 M N K operations on ordinary cores.
+template <class C, class A, class B, class Parts>
 __global__ void __launch_bounds__(tiled_product_policy::threads)
     tiled_product_kernel(strided_matrix<C> c,           // [M, N]
                          strided_matrix<const C> init,  // [M, N]
@@ -42,7 +56,9 @@ __global__ void __launch_bounds__(tiled_product_policy::threads)
                          strided_matrix<const B> b,     // [K, N]
                          index_t M,
                          index_t N,
-                         index_t K) {
+                         index_t K,
+                         Parts parts) {
+  parts.take(blockIdx.y, c, init, a, b, M, K);
   using policy = tiled_product_policy;
   using Sum = accumulate_t<C>;
   constexpr int side = policy::side, kept = policy::kept, tile = policy::tile;
@@ -52,6 +68,9 @@ __global__ void __launch_bounds__(tiled_product_policy::threads)
   const index_t tiles = ceil_div(N, tile);
   const index_t first_row = static_cast<index_t>(blockIdx.x) / tiles * tile;
   const index_t first_column = static_cast<index_t>(blockIdx.x) % tiles * tile;
+  if (first_row >= M) {
+    return;
+  }
   const int thread = static_cast<int>(threadIdx.x);
   const int i = thread / side,
             j = thread % side;  // has rows i + 16 r, columns j + 16 s of the tile
@@ -110,7 +129,8 @@ __global__ void __launch_bounds__(tiled_product_policy::threads)
   }
 }
 
-template <class C, class A, class B>
+/// M, N, K: of the product, or the largest of its parts.
+template <class C, class A, class B, class Parts = whole_product>
 void run_tiled_product(cuda_context& context,
                        const char* function,
                        strided_matrix<C> c,                                 // [M, N]
@@ -119,21 +139,24 @@ void run_tiled_product(cuda_context& context,
                        strided_matrix<const B> b,                           // [K, N]
                        index_t M,
                        index_t N,
-                       index_t K) {
+                       index_t K,
+                       const Parts& parts = {}) {
   using policy = tiled_product_policy;
-  launch(context,
-         function,
-         dim3(extent_of(ceil_div(M, policy::tile) * ceil_div(N, policy::tile), function)),
-         dim3(policy::threads),
-         sizeof(accumulate_t<C>) * 2 * policy::inner_size * policy::row_size,
-         tiled_product_kernel<C, A, B>,
-         c,
-         init,
-         a,
-         b,
-         M,
-         N,
-         K);
+  launch(
+      context,
+      function,
+      dim3(extent_of(ceil_div(M, policy::tile) * ceil_div(N, policy::tile), function), parts.count),
+      dim3(policy::threads),
+      sizeof(accumulate_t<C>) * 2 * policy::inner_size * policy::row_size,
+      tiled_product_kernel<C, A, B, Parts>,
+      c,
+      init,
+      a,
+      b,
+      M,
+      N,
+      K,
+      parts);
 }
 
 }  // namespace mtp::inline MTP_ABI::cuda_detail

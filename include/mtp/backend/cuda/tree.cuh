@@ -83,15 +83,15 @@ __global__ void __launch_bounds__(Block)
   state[sequence_accepted] = accepted;
 }
 
-/// A thread moves one element of a key and of its value through all places, in order: nobody else
-/// touches that element.
+/// A thread moves one element of a key and of its value, or of a latent, through all places, in
+/// order: nobody else touches that element.
 template <class S, int Block>
 __global__ void __launch_bounds__(Block)
     keep_path_kernel(S* cache,                          // keys [G, capacity, E], then values alike
                      const index_t* __restrict__ path,  // [rows]
                      index_t capacity,
                      index_t E,
-                     index_t elements,  // 2 G E
+                     index_t elements,  // 2 G E; of latents [capacity, E], E
                      index_t rows) {
   const index_t i = static_cast<index_t>(blockIdx.x) * Block + threadIdx.x;
   if (i >= elements) {
@@ -168,19 +168,27 @@ struct cuda_tree_ops {
                         cache_view<S, cuda> cache,
                         const sequence_view<cuda>& sequence,
                         index_t rows) {
-    const index_t elements = 2 * cache.num_key_value_heads * cache.head_dim;
-    launch(context,
-           "keep_path",
-           dim3(extent_of(ceil_div(elements, threads), "keep_path")),
-           dim3(threads),
-           0,
-           keep_path_kernel<S, threads>,
-           cache.at(sequence.slot).data,
-           sequence.tree.path.data(),
-           cache.capacity,
-           cache.head_dim,
-           elements,
-           rows);
+    move_rows(context,
+              cache.at(sequence.slot).data,
+              sequence,
+              cache.capacity,
+              cache.head_dim,
+              2 * cache.num_key_value_heads * cache.head_dim,
+              rows);
+  }
+
+  template <scalar S>
+  static void keep_path(cuda_context& context,
+                        latent_cache_view<S, cuda> cache,
+                        const sequence_view<cuda>& sequence,
+                        index_t rows) {
+    move_rows(context,
+              cache.at(sequence.slot).data,
+              sequence,
+              cache.capacity,
+              cache.width,
+              cache.width,
+              rows);
   }
 
   template <scalar S>
@@ -203,6 +211,28 @@ struct cuda_tree_ops {
 
  private:
   static constexpr int threads = tree_policy::threads;
+
+  template <class S>
+  static void move_rows(cuda_context& context,
+                        S* cache,
+                        const sequence_view<cuda>& sequence,
+                        index_t capacity,
+                        index_t width,
+                        index_t elements,
+                        index_t rows) {
+    launch(context,
+           "keep_path",
+           dim3(extent_of(ceil_div(elements, threads), "keep_path")),
+           dim3(threads),
+           0,
+           keep_path_kernel<S, threads>,
+           cache,
+           sequence.tree.path.data(),
+           capacity,
+           width,
+           elements,
+           rows);
+  }
 };
 
 }  // namespace mtp::inline MTP_ABI::cuda_detail

@@ -6,6 +6,8 @@
 
 #include "mtp/core/arena.hpp"
 #include "mtp/model/layers/grouped_query_attention.hpp"
+#include "mtp/model/layers/mixture_of_experts.hpp"
+#include "mtp/model/layers/multi_head_latent_attention.hpp"
 #include "mtp/model/layers/post_norm.hpp"
 #include "mtp/model/layers/swiglu.hpp"
 #include "mtp/model/model_pass.hpp"
@@ -96,6 +98,8 @@ concept block_layer = requires(parameter_cursor<Backend, S>& cursor,
 ///   keeps every position says max_position_embeddings.
 /// - `keep_path(context, cache, sequence, rows)`, left out where the layer takes no trees of drafts
 ///   (row_run::parents): what ops/tree.hpp says of keep_path.
+/// - `decodes_as_it_trains`: whether decode has the bits of forward for a prompt that is one pass;
+///   left out where it has. One that has another form of the same sums says false.
 /// - `decode(pass, layout, activations, cache, y, x, residual)`: forward for M rows at
 ///   pass.positions: for each of pass.runs, consecutive ones of the sequence in its slot, behind
 ///   what the cache holds of it. A row at position 0 begins a sequence, whatever the slot holds.

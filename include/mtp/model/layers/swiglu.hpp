@@ -16,10 +16,13 @@ namespace mtp::inline MTP_ABI {
 ///     y = residual + W_down (silu(gate) * up),      [gate ; up] = W_gate_up x
 ///
 /// The smallest layer, and the one to read first.
-template <model_config Config, class Backend, scalar S>
+template <model_config Config,
+          class Backend,
+          scalar S,
+          index_t Width = Config.feed_forward.intermediate_size>
 struct swiglu_layer {
-  static constexpr index_t C = Config.hidden_size;                     ///< width of the stream
-  static constexpr index_t F = Config.feed_forward.intermediate_size;  ///< inner width
+  static constexpr index_t C = Config.hidden_size;  ///< width of the stream
+  static constexpr index_t F = Width;               ///< inner width
 
   using matrix = matrix_view<S, Backend>;              ///< rows of activations
   using input_matrix = matrix_view<const S, Backend>;  ///< rows of activations that are read

@@ -1,0 +1,3 @@
+#include "support/cuda_cases.hpp"
+// The cases come first.
+#include "ops/attention_widths_test.hpp"

@@ -1,0 +1,3 @@
+#include "support/cpu_cases.hpp"
+// The cases come first.
+#include "ops/expert_rows_test.hpp"

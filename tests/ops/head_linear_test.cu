@@ -1,0 +1,3 @@
+#include "support/cuda_cases.hpp"
+// The cases come first.
+#include "ops/head_linear_test.hpp"
