@@ -27,6 +27,7 @@ mkdir checkpoints/glm_ocr # the language model is a part of its configuration
   sed 's/"glm4"/"glm_ocr_text"/; /"attention_bias"/d; 1s/{/{ "num_nextn_predict_layers": 1,/' checkpoints/glm4/config.json
   echo '}'
 } >checkpoints/glm_ocr/config.json
+sed -i 's/"mscale": 1.0/"mscale": 0.7/' checkpoints/deepseek_v3/config.json # CMake has no logarithm for their ratio
 build_and_run "$@"
 
 # A config.json that changes is read again.

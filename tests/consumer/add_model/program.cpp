@@ -2,16 +2,21 @@
 #include <cstdio>
 #include <cstring>
 #include <mtp_models/deepseek.hpp>
+#include <mtp_models/deepseek_v3.hpp>
 #include <mtp_models/glassllm.hpp>
 #include <mtp_models/glm4.hpp>
+#include <mtp_models/glm4_moe.hpp>
+#include <mtp_models/glm4_moe_lite.hpp>
 #include <mtp_models/glm_ocr.hpp>
 #include <mtp_models/llama.hpp>
 #include <mtp_models/medusa.hpp>
 #include <mtp_models/meta.hpp>
 #include <mtp_models/mimo.hpp>
 #include <mtp_models/mistral.hpp>
+#include <mtp_models/mixtral.hpp>
 #include <mtp_models/qwen2.hpp>
 #include <mtp_models/qwen3.hpp>
+#include <mtp_models/qwen3_moe.hpp>
 #include <mtp_models/shorter.hpp>
 #include <mtp_models/smollm2.hpp>
 #include <string>
@@ -52,6 +57,11 @@ int main() {
   compare("meta", meta, meta_family);
   compare("glm4", glm4, glm4_family);
   compare("glm_ocr", glm_ocr, glm_ocr_family);
+  compare("deepseek_v3", deepseek_v3, deepseek_v3_family);
+  compare("glm4_moe", glm4_moe, glm4_moe_family);
+  compare("glm4_moe_lite", glm4_moe_lite, glm4_moe_lite_family);
+  compare("qwen3_moe", qwen3_moe, qwen3_moe_family);
+  compare("mixtral", mixtral, mixtral_family);
   if (std::strlen(llama_sha256) != 64 || shorter.max_position_embeddings != 16) return 1;
 
   mtp::context<mtp::cpu> context;

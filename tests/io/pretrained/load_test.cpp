@@ -2,17 +2,14 @@
 #include "mtp/io/pretrained/load.hpp"
 
 #include <doctest/doctest.h>
-#include <string>
 
 #include "io/pretrained/models.hpp"
-#include "mtp/backend/cpu.hpp"
-#include "mtp/io/pretrained/read_config.hpp"
 
 namespace mtp::test::io_pretrained_load_cases {
 
 namespace {
 
-using mtp::testing::pretrained_data;
+using mtp::testing::check_model;
 
 constexpr mtp::model_config sizes{
     .vocab_size = 64,
@@ -26,20 +23,6 @@ constexpr mtp::model_config sizes{
 /// Both sides round to f32 in two blocks, in sums of 32 to 48 elements: some 30 roundings of 2^-24.
 /// A wrong tensor changes the logits by a tenth, rotary frequencies rounded to bf16 by 8e-4.
 constexpr double tolerance = 3e-6;
-
-template <mtp::model_config Config>
-void check_model(const std::string& name, mtp::index_t tensors) {
-  CAPTURE(name);
-  const auto read = mtp::io::read_config(pretrained_data(name));
-  CHECK(read.config == Config);
-  mtp::context<mtp::cpu> context;
-  mtp::language_model<Config, mtp::cpu> model(context, mtp::seed{1});
-  const auto report = mtp::io::load_pretrained(pretrained_data(name), model, *read.family);
-  CHECK(report.tensors == tensors);
-  CHECK(report.left_out.empty());
-  CHECK(report.has_head());
-  CHECK(mtp::testing::logits_error(context, model, name) < tolerance);
-}
 
 constexpr auto llama = [] {
   auto config = sizes;
@@ -83,24 +66,24 @@ constexpr auto glm4 = [] {
 }  // namespace
 
 TEST_CASE("Llama in f32 with llama3 scaling has the logits of transformers") {
-  check_model<llama>("llama", 3 + 2 * 9);
+  check_model<llama>("llama", 3 + 2 * 9, tolerance);
 }
 TEST_CASE("SmolLM2 in bf16 with tied embeddings has the logits of transformers") {
-  check_model<smollm2>("smollm2", 2 + 2 * 9);
+  check_model<smollm2>("smollm2", 2 + 2 * 9, tolerance);
 }
 TEST_CASE("Mistral in f16 has the logits of transformers") {
-  check_model<sizes>("mistral", 3 + 2 * 9);
+  check_model<sizes>("mistral", 3 + 2 * 9, tolerance);
 }
 TEST_CASE("Qwen2 with biases in three shards has the logits of transformers") {
-  check_model<qwen2>("qwen2", 3 + 2 * 12);
+  check_model<qwen2>("qwen2", 3 + 2 * 12, tolerance);
 }
 TEST_CASE("Qwen3 with QK-norm and yarn scaling has the logits of transformers") {
-  check_model<qwen3>("qwen3", 2 + 2 * 11);
+  check_model<qwen3>("qwen3", 2 + 2 * 11, tolerance);
 }
 
 TEST_CASE(
     "GLM-4 with half of each head rotated and norms behind layers has the logits of transformers") {
-  check_model<glm4>("glm4", 3 + 2 * 13);
+  check_model<glm4>("glm4", 3 + 2 * 13, tolerance);
 }
 
 }  // namespace mtp::test::io_pretrained_load_cases

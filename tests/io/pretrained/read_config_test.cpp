@@ -4,6 +4,8 @@
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <tuple>
+#include <utility>
 
 #include "io/scratch.hpp"
 #include "mtp/io/pretrained/config_json.hpp"
@@ -127,6 +129,150 @@ TEST_CASE("GLM-4 and the language model of GLM-OCR") {
   CHECK(ocr.config == glm);
   CHECK(ocr.family == &mtp::io::glm_ocr_names);
   refuses({{"model_type", "glm_ocr"}}, "text_config is missing");
+}
+
+TEST_CASE("latent attention and experts of DeepSeek-V3 and GLM") {
+  json config = config_of("deepseek_v3");
+  config.erase("num_key_value_heads");
+  config["hidden_size"] = 128;
+  for (const auto& [field, value] : {std::pair{"kv_lora_rank", 24},
+                                     {"qk_nope_head_dim", 32},
+                                     {"qk_rope_head_dim", 8},
+                                     {"v_head_dim", 64},
+                                     {"n_routed_experts", 12},
+                                     {"num_experts_per_tok", 3},
+                                     {"moe_intermediate_size", 48},
+                                     {"n_shared_experts", 2},
+                                     {"n_group", 4},
+                                     {"topk_group", 2},
+                                     {"first_k_dense_replace", 1}}) {
+    config[field] = value;
+  }
+  config["routed_scaling_factor"] = 2.5;
+  mtp::model_config model = expected;
+  model.hidden_size = 128;
+  model.attention = {.kind = mtp::attention_kind::multi_head_latent,
+                     .num_attention_heads = 6,
+                     .num_key_value_heads = 6,
+                     .rope_theta = 50000,
+                     .kv_lora_rank = 24,
+                     .qk_nope_head_dim = 32,
+                     .qk_rope_head_dim = 8,
+                     .v_head_dim = 64,
+                     .lora_norm_eps = 1e-6f};
+  model.feed_forward = {.kind = mtp::feed_forward_kind::mixture_of_experts,
+                        .intermediate_size = 200,
+                        .first_k_dense_replace = 1,
+                        .n_routed_experts = 12,
+                        .num_experts_per_tok = 3,
+                        .moe_intermediate_size = 48,
+                        .n_shared_experts = 2,
+                        .n_group = 4,
+                        .topk_group = 2,
+                        .norm_topk_prob = true,
+                        .routed_scaling_factor = 2.5f,
+                        .scoring_func = mtp::scoring_function::sigmoid,
+                        .e_score_correction_bias = true};
+  CHECK(read(config).config == model);
+  CHECK(read(config).family == &mtp::io::deepseek_v3_names);
+  auto ranked = model;
+  ranked.attention.q_lora_rank = 40;
+  CHECK(read(with(config, "q_lora_rank", 40)).config == ranked);
+  auto sparse = model;
+  sparse.feed_forward.first_k_dense_replace = 2;
+  CHECK(read(with(config, "mlp_layer_types", {"dense", "dense", "sparse"})).config == sparse);
+
+  json lite = config;
+  lite["model_type"] = "glm4_moe_lite";
+  CHECK(read(lite).config == model);
+  CHECK(read(lite).family == &mtp::io::deepseek_v3_names);
+
+  for (const auto& [field, value, why] :
+       {std::tuple<const char*, json, const char*>{"num_key_value_heads", 2, "latent attention"},
+        {"qk_nope_head_dim", 33, "a multiple of 32"},
+        {"v_head_dim", 16, "a multiple of 32"},
+        {"qk_rope_head_dim", 7, "in pairs"},
+        {"rope_interleave", false, "side by side"},
+        {"attention_bias", true, "no bias"},
+        {"index_topk", 2048, "do not have it"},
+        {"n_group", 5, "does not divide"},
+        {"topk_group", 5, "fewer groups"},
+        {"num_experts_per_tok", 7, "that are kept"},
+        {"num_experts_per_tok", 13, "fewer experts"},
+        {"moe_intermediate_size", 40, "a multiple of 16"},
+        {"scoring_func", "softmax", "only sigmoid"},
+        {"topk_method", "greedy", "only noaux_tc"},
+        {"moe_layer_freq", 2, "has experts"},
+        {"first_k_dense_replace", 4, "fewer blocks"},
+        {"mlp_layer_types", {"sparse", "dense", "sparse"}, "for the first blocks"},
+        {"mlp_layer_types", {"dense", "sparse"}, "for the first blocks"},
+        {"mlp_layer_types", "dense", "for the first blocks"},
+        {"medusa_num_heads", 2, "the family has none"}}) {
+    refuses(with(config, field, value), std::string(field) + " = ");
+    refuses(with(config, field, value), why);
+  }
+  refuses(with(config, "hidden_size", 100), "hidden_size = 100");
+}
+
+TEST_CASE("experts of GLM-4.5, Qwen3-MoE and Mixtral") {
+  json config = config_of("glm4_moe");
+  config["attention_bias"] = true;
+  config["use_qk_norm"] = true;
+  config["n_routed_experts"] = 8;
+  config["num_experts_per_tok"] = 2;
+  config["moe_intermediate_size"] = 32;
+  mtp::model_config glm = expected;
+  glm.attention.qkv_bias = true;
+  glm.attention.qk_norm = true;
+  glm.attention.partial_rotary_factor = 0.5f;
+  glm.feed_forward.kind = mtp::feed_forward_kind::mixture_of_experts;
+  glm.feed_forward.n_routed_experts = 8;
+  glm.feed_forward.num_experts_per_tok = 2;
+  glm.feed_forward.moe_intermediate_size = 32;
+  glm.feed_forward.norm_topk_prob = true;
+  glm.feed_forward.scoring_func = mtp::scoring_function::sigmoid;
+  glm.feed_forward.e_score_correction_bias = true;
+  CHECK(read(config).config == glm);
+  CHECK(read(config).family == &mtp::io::glm4_moe_names);
+  const json module = with(config, "num_nextn_predict_layers", 1);
+  CHECK(read(module).config.prediction.depth == 1);
+  CHECK(read(module).family == &mtp::io::glm4_moe_names);
+
+  json qwen = config_of("qwen3_moe");
+  qwen["num_experts"] = 8;
+  qwen["num_experts_per_tok"] = 2;
+  qwen["moe_intermediate_size"] = 32;
+  mtp::model_config softmax = expected;
+  softmax.feed_forward = glm.feed_forward;
+  softmax.feed_forward.scoring_func = mtp::scoring_function::softmax;
+  softmax.feed_forward.e_score_correction_bias = false;
+  auto unnormed = softmax;
+  unnormed.attention.qk_norm = true;
+  unnormed.feed_forward.norm_topk_prob = false;
+  CHECK(read(qwen).config == unnormed);
+  CHECK(read(qwen).family == &mtp::io::glm4_moe_names);
+  refuses(with(qwen, "decoder_sparse_step", 2), "every block has experts");
+  refuses(with(qwen, "mlp_only_layers", {1}), "every block has experts");
+  CHECK(read(with(qwen, "mlp_only_layers", json::array())).config == unnormed);
+
+  json mixtral = config_of("mixtral");
+  mixtral["num_local_experts"] = 8;
+  mixtral["num_experts_per_tok"] = 2;
+  mixtral["intermediate_size"] = 64;
+  mixtral.erase("rope_theta");
+  softmax.feed_forward.intermediate_size = 64;
+  softmax.feed_forward.moe_intermediate_size = 64;
+  softmax.attention.rope_theta = 1000000;
+  CHECK(read(mixtral).config == softmax);
+  CHECK(read(mixtral).family == &mtp::io::mixtral_names);
+
+  for (const auto& [model, family] : {std::pair{glm, &mtp::io::glm4_moe_names},
+                                      {unnormed, &mtp::io::glm4_moe_names},
+                                      {softmax, &mtp::io::mixtral_names}}) {
+    const auto again = read(mtp::io::config_json(model, *family, "float32"));
+    CHECK(again.family == family);
+    CHECK(again.config == model);
+  }
 }
 
 TEST_CASE("a missing field has the default of transformers, null counts as missing") {

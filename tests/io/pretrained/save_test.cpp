@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "io/pretrained/saved.hpp"
 #include "io/scratch.hpp"
 #include "mtp/backend/cpu.hpp"
 #include "mtp/io/pretrained/families.hpp"
@@ -20,8 +21,14 @@ namespace {
 using mtp::index_t;
 using mtp::io::load_pretrained;
 using mtp::io::save_parameters;
+using mtp::testing::check_family;
 using mtp::testing::content;
+using mtp::testing::names_in;
+using mtp::testing::number;
+using mtp::testing::perturb;
+using mtp::testing::same_bits;
 using mtp::testing::scratch_directory;
+using mtp::testing::values_of;
 
 /// H E is not C, G is not H, and C is not 2 F, so that no part has the size of another.
 constexpr mtp::model_config sizes(mtp::head_kind kind, int depth) {
@@ -32,99 +39,6 @@ constexpr mtp::model_config sizes(mtp::head_kind kind, int depth) {
           .attention = {.num_attention_heads = 4, .num_key_value_heads = 2, .head_dim = 4},
           .feed_forward = {.intermediate_size = 5},
           .prediction = {.kind = kind, .depth = depth}};
-}
-
-template <mtp::model_config Config, class S>
-std::vector<S> values_of(const mtp::language_model<Config, mtp::cpu, S>& model) {
-  std::vector<S> all;
-  model.layout.visit([&](const std::string&, const mtp::parameter& p) {
-    for (index_t i = 0; i < p.count(); ++i) {
-      all.push_back(p.is_vector() ? model.values().vector(p)(i)
-                                  : model.values().matrix(p)(i / p.inputs, i % p.inputs));
-    }
-  });
-  return all;
-}
-
-/// Gives every element of every parameter a value that no other has.
-template <mtp::model_config Config, class S>
-void number(mtp::language_model<Config, mtp::cpu, S>& model) {
-  float next = 1;
-  model.layout.visit([&](const std::string&, const mtp::parameter& p) {
-    for (index_t i = 0; i < p.count(); ++i) {
-      S& to = p.is_vector() ? model.values().vector(p)(i)
-                            : model.values().matrix(p)(i / p.inputs, i % p.inputs);
-      to = static_cast<S>(next);
-      next += 1;
-    }
-  });
-}
-
-template <class S>
-bool same_bits(const std::vector<S>& a, const std::vector<S>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(S)) == 0;
-}
-
-std::set<std::string> names_in(const std::filesystem::path& folder) {
-  std::set<std::string> names;
-  const mtp::io::tensor_files files(folder);
-  for (const auto& [name, tensor] : files.tensors()) names.insert(name);
-  return names;
-}
-
-/// Adds one to the first element of a tensor in a file.
-void perturb(const std::filesystem::path& folder, const std::string& name) {
-  const mtp::io::tensor_files files(folder);
-  std::vector<mtp::io::tensor_source> sources;
-  for (const auto& [other, tensor] : files.tensors()) {
-    sources.push_back(
-        {other,
-         tensor.info->type,
-         tensor.info->shape,
-         [tensor = tensor, changed = other == name](index_t first, index_t count, std::byte* to) {
-           tensor.file->read(*tensor.info, first, count, to);
-           if (changed) to[0] ^= std::byte{1};
-         }});
-  }
-  mtp::io::write_safetensors(folder / "model.safetensors", sources, {});
-}
-
-/// Saves, loads into a model with other values, and perturbs each tensor of the file. Duplicates
-/// are those whose perturbation is refused; returns their number.
-template <mtp::model_config Config, class S = float>
-int check_family(const mtp::io::family_names& family) {
-  const scratch_directory scratch;
-  mtp::context<mtp::cpu> context;
-  mtp::language_model<Config, mtp::cpu, S> model(context, mtp::seed{1});
-  number(model);
-  save_parameters(scratch / "saved", model, family);
-  mtp::language_model<Config, mtp::cpu, S> other(context, mtp::seed{2});
-  const auto report = load_pretrained(scratch / "saved", other, family);
-  CHECK(report.has_head());
-  CHECK(report.left_out.empty());
-  CHECK(same_bits(values_of(model), values_of(other)));
-
-  int duplicates = 0;
-  const std::string original = content(scratch / "saved" / "model.safetensors");
-  for (const std::string& name : names_in(scratch / "saved")) {
-    CAPTURE(name);
-    perturb(scratch / "saved", name);
-    try {
-      static_cast<void>(load_pretrained(scratch / "saved", other, family));
-      CHECK_FALSE(same_bits(values_of(model), values_of(other)));
-      // The perturbed model is written as it was read.
-      save_parameters(scratch / "again", other, family);
-      mtp::language_model<Config, mtp::cpu, S> third(context, mtp::seed{3});
-      static_cast<void>(load_pretrained(scratch / "again", third, family));
-      CHECK(same_bits(values_of(third), values_of(other)));
-      std::filesystem::remove_all(scratch / "again");
-    } catch (const mtp::error& error) {
-      CHECK(std::string(error.what()).find("which it should repeat") != std::string::npos);
-      ++duplicates;
-    }
-    mtp::testing::put(scratch / "saved" / "model.safetensors", original);
-  }
-  return duplicates;
 }
 
 const std::vector<std::string> block_tensors{"input_layernorm.weight",

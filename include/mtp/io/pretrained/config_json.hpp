@@ -43,8 +43,39 @@ inline nlohmann::json rope_json(const attention_config& attention) {
     if (scaling.attention_factor > 0) {
       rope["attention_factor"] = shortest(scaling.attention_factor);
     }
+    if (scaling.mscale_all_dim > 0) {
+      rope["mscale_all_dim"] = shortest(scaling.mscale_all_dim);
+    }
   }
   return rope;
+}
+
+/// Fields of latent attention.
+inline void add_latent_attention(nlohmann::json& json, const attention_config& attention) {
+  json["q_lora_rank"] = attention.q_lora_rank > 0 ? nlohmann::json(attention.q_lora_rank) : nullptr;
+  json["kv_lora_rank"] = attention.kv_lora_rank;
+  json["qk_nope_head_dim"] = attention.qk_nope_head_dim;
+  json["qk_rope_head_dim"] = attention.qk_rope_head_dim;
+  json["v_head_dim"] = attention.v_head_dim;
+  json["head_dim"] = attention.qk_rope_head_dim;  // what transformers means by it
+}
+
+/// Fields of a mixture of experts; those of Mixtral are as wide as intermediate_size says.
+inline void add_experts(nlohmann::json& json, const feed_forward_config& layer, bool own_width) {
+  json["num_experts_per_tok"] = layer.num_experts_per_tok;
+  if (own_width) json["moe_intermediate_size"] = layer.moe_intermediate_size;
+  if (layer.scoring_func == scoring_function::softmax) {
+    json["num_local_experts"] = layer.n_routed_experts;
+    if (own_width) json["norm_topk_prob"] = layer.norm_topk_prob;
+    return;
+  }
+  json["norm_topk_prob"] = layer.norm_topk_prob;
+  json["n_routed_experts"] = layer.n_routed_experts;
+  json["n_shared_experts"] = layer.n_shared_experts;
+  json["n_group"] = layer.n_group;
+  json["topk_group"] = layer.topk_group;
+  json["routed_scaling_factor"] = shortest(layer.routed_scaling_factor);
+  json["first_k_dense_replace"] = layer.first_k_dense_replace;
 }
 
 /// The model_type whose trunk has these layers, with the name of its class in transformers.
@@ -53,11 +84,19 @@ struct written_type {
 };
 inline written_type type_of(const model_config& config, const family_names& family) {
   const attention_config& attention = config.attention;
-  check(!attention.qkv_bias || !attention.qk_norm,
-        "config_json: no known family has both qkv_bias and qk_norm");
+  check(!attention.qkv_bias || !attention.qk_norm || &family == &glm4_moe_names,
+        "config_json: only the family glm4_moe has both qkv_bias and qk_norm");
   if (&family == &mimo_names) return {"mimo", "MiMoForCausalLM"};
   if (&family == &glm4_names) return {"glm4", "Glm4ForCausalLM"};
   if (&family == &glm_ocr_names) return {"glm_ocr_text", "GlmOcrTextModel"};
+  if (&family == &deepseek_v3_names) return {"deepseek_v3", "DeepseekV3ForCausalLM"};
+  if (&family == &mixtral_names) return {"mixtral", "MixtralForCausalLM"};
+  if (&family == &glm4_moe_names) {
+    if (config.feed_forward.scoring_func == scoring_function::softmax) {
+      return {"qwen3_moe", "Qwen3MoeForCausalLM"};
+    }
+    return {"glm4_moe", "Glm4MoeForCausalLM"};
+  }
   if (attention.qkv_bias) return {"qwen2", "Qwen2ForCausalLM"};
   if (attention.qk_norm) return {"qwen3", "Qwen3ForCausalLM"};
   return {"llama", "LlamaForCausalLM"};
@@ -89,9 +128,18 @@ inline nlohmann::json config_json(const model_config& config,
                       {"rms_norm_eps", detail::shortest(all.rms_norm_eps)},
                       {"rope_theta", detail::shortest(all.attention.rope_theta)},
                       {"tie_word_embeddings", all.tie_word_embeddings}};
-  if (&family == &glm4_names) json["attention_bias"] = all.attention.qkv_bias;
-  if (&family == &glm4_names || &family == &glm_ocr_names) {
+  if (&family == &glm4_names || type.model_type == "glm4_moe") {
+    json["attention_bias"] = all.attention.qkv_bias;
+  }
+  if (type.model_type == "glm4_moe") json["use_qk_norm"] = all.attention.qk_norm;
+  if (type.model_type.starts_with("glm")) {
     json["partial_rotary_factor"] = detail::shortest(all.attention.partial_rotary_factor);
+  }
+  if (all.attention.kind == attention_kind::multi_head_latent) {
+    detail::add_latent_attention(json, all.attention);
+  }
+  if (all.feed_forward.kind == feed_forward_kind::mixture_of_experts) {
+    detail::add_experts(json, all.feed_forward, &family != &mixtral_names);
   }
   if (all.attention.rope_scaling.kind != rope_scaling_kind::none) {
     json["rope_scaling"] = detail::rope_json(all.attention);

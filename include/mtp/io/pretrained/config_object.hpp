@@ -44,6 +44,12 @@ class config_object {
     return *value;
   }
 
+  /// The same; 0 if it is 0 or missing.
+  int count_or_zero(std::string_view name) const {
+    const nlohmann::json* const value = find(name);
+    return value != nullptr && *value == 0 ? 0 : count(name).value_or(0);
+  }
+
   /// A finite number that is not negative, or nothing if it is missing.
   std::optional<float> number(std::string_view name) const {
     const nlohmann::json* const value = find(name);

@@ -1,7 +1,9 @@
 // The families of checkpoints that the library knows by name.
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <cstddef>
 #include <string_view>
 
 #include "mtp/io/pretrained/names.hpp"
@@ -59,6 +61,65 @@ inline constexpr std::array<name_rule, 9> meta_block{{
     {"feed_forward.w3.weight", "mlp.gate_up_proj.weight", up},
     {"feed_forward.w2.weight", "mlp.down_proj.weight"},
 }};
+
+/// A feed-forward layer of DeepSeek-V3: dense, or experts and what all tokens share.
+inline constexpr std::array<name_rule, 11> deepseek_experts{{
+    {"mlp.gate_proj.weight", "mlp.gate_up_proj.weight", gate},
+    {"mlp.up_proj.weight", "mlp.gate_up_proj.weight", up},
+    {"mlp.down_proj.weight", "mlp.down_proj.weight"},
+    {"mlp.gate.weight", "mlp.gate.weight"},
+    {"mlp.gate.e_score_correction_bias", "mlp.gate.e_score_correction_bias"},
+    {"mlp.experts.{e}.gate_proj.weight", "mlp.experts.gate_up_proj", expert_gate},
+    {"mlp.experts.{e}.up_proj.weight", "mlp.experts.gate_up_proj", expert_up},
+    {"mlp.experts.{e}.down_proj.weight", "mlp.experts.down_proj", expert},
+    {"mlp.shared_experts.gate_proj.weight", "mlp.shared_experts.gate_up_proj.weight", gate},
+    {"mlp.shared_experts.up_proj.weight", "mlp.shared_experts.gate_up_proj.weight", up},
+    {"mlp.shared_experts.down_proj.weight", "mlp.shared_experts.down_proj.weight"},
+}};
+/// One of Mixtral.
+inline constexpr std::array<name_rule, 4> mixtral_experts{{
+    {"block_sparse_moe.gate.weight", "mlp.gate.weight"},
+    {"block_sparse_moe.experts.{e}.w1.weight", "mlp.experts.gate_up_proj", expert_gate},
+    {"block_sparse_moe.experts.{e}.w3.weight", "mlp.experts.gate_up_proj", expert_up},
+    {"block_sparse_moe.experts.{e}.w2.weight", "mlp.experts.down_proj", expert},
+}};
+
+/// Two tables, one behind the other.
+template <std::size_t First, std::size_t Second>
+constexpr std::array<name_rule, First + Second> joined(
+    const std::array<name_rule, First>& first, const std::array<name_rule, Second>& second) {
+  std::array<name_rule, First + Second> all{};
+  std::copy(first.begin(), first.end(), all.begin());
+  std::copy(second.begin(), second.end(), all.begin() + First);
+  return all;
+}
+
+/// What a block of Llama has beside its feed-forward layer.
+inline constexpr std::array<name_rule, 11> llama_attention = [] {
+  std::array<name_rule, 11> rules{};
+  std::copy_n(llama_block.begin(), rules.size(), rules.begin());
+  return rules;
+}();
+/// The same with the latent attention of DeepSeek-V2 and V3.
+inline constexpr std::array<name_rule, 10> latent_attention{{
+    {"input_layernorm.weight", "input_layernorm.weight"},
+    {"self_attn.q_proj.weight", "self_attn.q_proj.weight", latent_queries},
+    {"self_attn.q_a_proj.weight", "self_attn.q_a_proj.weight"},
+    {"self_attn.q_a_layernorm.weight", "self_attn.q_a_layernorm.weight"},
+    {"self_attn.q_b_proj.weight", "self_attn.q_b_proj.weight", latent_queries},
+    {"self_attn.kv_a_proj_with_mqa.weight", "self_attn.kv_a_proj_with_mqa.weight", latent_keys},
+    {"self_attn.kv_a_layernorm.weight", "self_attn.kv_a_layernorm.weight"},
+    {"self_attn.kv_b_proj.weight", "self_attn.k_up_proj.weight", keys_up},
+    {"self_attn.kv_b_proj.weight", "self_attn.v_up_proj.weight", values_up},
+    {"self_attn.o_proj.weight", "self_attn.o_proj.weight"},
+}};
+inline constexpr std::array<name_rule, 1> post_attention_norm{
+    {{"post_attention_layernorm.weight", "post_attention_layernorm.weight"}}};
+/// Blocks of DeepSeek-V3; of GLM-4.5 and Qwen3-MoE; of Mixtral.
+inline constexpr auto deepseek_v3_block =
+    joined(joined(latent_attention, post_attention_norm), deepseek_experts);
+inline constexpr auto glm4_moe_block = joined(llama_attention, deepseek_experts);
+inline constexpr auto mixtral_block = joined(llama_attention, mixtral_experts);
 
 inline constexpr std::array<name_rule, 3> llama_rules{{
     {"model.embed_tokens.weight", "embed_tokens.weight"},
@@ -156,6 +217,35 @@ inline constexpr family_names deepseek_names{.name = "deepseek_mtp",
                                              .copies = detail::deepseek_copies,
                                              .concat = concat_order::embedding_first,
                                              .ignored = detail::rotary_tables};
+
+/// DeepSeek-V3, R1 and V3.1, and GLM-4.7-Flash: latent attention, whose rotated pairs stand side by
+/// side, and experts, each of which has tensors of its own.
+inline constexpr family_names deepseek_v3_names{.name = "deepseek_v3",
+                                                .rules = detail::deepseek_rules,
+                                                .blocks = detail::deepseek_blocks,
+                                                .block = detail::deepseek_v3_block,
+                                                .copies = detail::deepseek_copies,
+                                                .pairs = rotary_pairs::interleaved,
+                                                .concat = concat_order::embedding_first,
+                                                .ignored = detail::rotary_tables};
+
+/// GLM-4.5 and Qwen3-MoE: the attention of Qwen, experts in DeepSeek's names. A head has these,
+/// too.
+inline constexpr family_names glm4_moe_names{.name = "glm4_moe",
+                                             .rules = detail::deepseek_rules,
+                                             .blocks = detail::deepseek_blocks,
+                                             .block = detail::glm4_moe_block,
+                                             .copies = detail::deepseek_copies,
+                                             .concat = concat_order::embedding_first,
+                                             .ignored = detail::rotary_tables};
+
+/// Mixtral: the attention of Mistral, and experts.
+inline constexpr family_names mixtral_names{.name = "mixtral",
+                                            .rules = detail::llama_rules,
+                                            .blocks = detail::llama_blocks,
+                                            .block = detail::mixtral_block,
+                                            .copies = detail::llama_copies,
+                                            .ignored = detail::rotary_tables};
 
 /// GLM-4, dense: pairs that are rotated stand side by side. A head has DeepSeek's names.
 inline constexpr family_names glm4_names{.name = "glm4",

@@ -23,7 +23,7 @@ enum class piece_use {
   read_only,  ///< a duplicate that is only read
 };
 
-/// A tensor of a file as rows of a parameter.
+/// A tensor of a file as rows of a parameter, or those of its rows that belong to the parameter.
 struct file_piece {
   std::string file;                   ///< name of the tensor
   std::string name;                   ///< name of the parameter
@@ -32,38 +32,51 @@ struct file_piece {
   index_t rows = 0;                   ///< of the parameter
   index_t columns = 0;                ///< of the parameter; 1 for a vector
   std::vector<index_t> shape;         ///< of the tensor
+  index_t group_rows = 0;             ///< 0: all rows of the tensor are the parameter's; else: of
+  index_t group_first = 0;            ///< each group of as many, from this one on
+  index_t group_own = 0;              ///< so many are
   bool transposed = false;            ///< the tensor is [columns, rows]
   index_t head_rows = 0;              ///< E if its rows are those of heads that are rotated, else 0
-  index_t rotary_rows = 0;            ///< R: of these, the first ones are rotated
+  index_t plain_rows = 0;             ///< of these, the ones in front that stay as they are
+  index_t rotary_rows = 0;            ///< R: of the others, the first ones are rotated
   bool interleaved = false;           ///< pairs stand side by side, not R/2 apart
   bool halves_swapped = false;        ///< its halves of columns are the other way round
   piece_use use = piece_use::stored;  ///< what it is to the checkpoint
 
-  /// Elements of the tensor.
-  index_t count() const { return rows * columns; }
-
-  /// Rows of the tensor, each of which follows the one before it in the file.
+  /// Whether it is the first of the pieces of its tensor.
+  bool begins_tensor() const { return group_first == 0; }
+  /// Rows of the tensor that belong to it.
   index_t file_rows() const { return transposed ? columns : rows; }
   /// Elements of a row of the tensor.
   index_t file_columns() const { return transposed ? rows : columns; }
 
-  /// The row of the parameter that is row `row` of the tensor, or its column if it is transposed.
+  /// Where its row `row` stands in the tensor.
+  index_t tensor_row(index_t row) const {
+    return group_rows == 0 ? row : row / group_own * group_rows + group_first + row % group_own;
+  }
+  /// How many of its rows from this one on are neighbours in the tensor.
+  index_t neighbours(index_t row) const {
+    return group_rows == 0 ? file_rows() - row : group_own - row % group_own;
+  }
+  /// The row of the parameter that is its row `row`, or its column if it is transposed.
   index_t parameter_row(index_t row) const {
     if (head_rows == 0) return first_row + row;
     return first_row + row / head_rows * head_rows + head_row(row % head_rows);
   }
-  /// The row of a head of the parameter that is row `e` of a head of the tensor. The parameter has
-  /// pairs E/2 apart, those that are rotated in front; the tensor has all of these, then the
-  /// others.
-  index_t head_row(index_t e) const {
-    const index_t half = head_rows / 2, turned = rotary_rows / 2;
+  /// The row of a head of the parameter that is row `row` of a head of the tensor. Behind plain
+  /// rows, the parameter has pairs half a head apart, those that are rotated in front; the tensor
+  /// has all of these, then the others.
+  index_t head_row(index_t row) const {
+    if (row < plain_rows) return row;
+    const index_t e = row - plain_rows;
+    const index_t half = (head_rows - plain_rows) / 2, turned = rotary_rows / 2;
     if (e < rotary_rows) {
       const index_t pair = interleaved ? e / 2 : e % turned,
                     second = interleaved ? e % 2 : e / turned;
-      return pair + second * half;
+      return plain_rows + pair + second * half;
     }
     const index_t rest = e - rotary_rows, kept = half - turned;
-    return turned + rest % kept + rest / kept * half;
+    return plain_rows + turned + rest % kept + rest / kept * half;
   }
   /// The column of the parameter that is column `column` of the tensor, or its row if it is
   /// transposed.
@@ -71,7 +84,7 @@ struct file_piece {
     return halves_swapped ? (column + columns / 2) % columns : column;
   }
 
-  /// The element of the parameter, in its row-major order, that is element `at` of the tensor.
+  /// The element of the parameter, in its row-major order, that is its element `at`.
   index_t element(index_t at) const {
     const index_t row = transposed ? at % rows : at / columns;
     const index_t column = transposed ? at / rows : at % columns;
@@ -81,10 +94,16 @@ struct file_piece {
 
 namespace detail {
 
-/// First row and number of rows of a part.
+/// How many tensors of the file a rule names for one parameter.
+inline index_t tensors_of(const name_rule& rule, const model_config& config) {
+  return rule.file.find("{e}") == std::string_view::npos ? 1 : config.feed_forward.n_routed_experts;
+}
+
+/// First row and number of rows of a part, of expert number `expert` where it is one's.
 inline std::pair<index_t, index_t> rows_of(tensor_part part,
                                            const parameter& p,
-                                           const model_config& config) {
+                                           const model_config& config,
+                                           index_t expert) {
   const index_t E = config.head_dim(), H = config.attention.num_attention_heads;
   const index_t G = config.num_key_value_heads();
   switch (part) {
@@ -98,8 +117,45 @@ inline std::pair<index_t, index_t> rows_of(tensor_part part,
       return {0, p.outputs / 2};
     case tensor_part::up:
       return {p.outputs / 2, p.outputs / 2};
+    case tensor_part::expert:
+    case tensor_part::expert_gate:
+    case tensor_part::expert_up: {
+      const index_t rows = p.outputs / config.feed_forward.n_routed_experts;
+      if (part == tensor_part::expert) return {expert * rows, rows};
+      return {expert * rows + (part == tensor_part::expert_up ? rows / 2 : 0), rows / 2};
+    }
     default:
       return {0, p.outputs};
+  }
+}
+
+/// Which rows of its tensor belong to a piece.
+inline void set_groups(file_piece& piece, tensor_part part, const model_config& config) {
+  if (part != tensor_part::keys_up && part != tensor_part::values_up) return;
+  const attention_config& attention = config.attention;
+  piece.group_rows = attention.qk_nope_head_dim + attention.v_head_dim;
+  piece.group_first = part == tensor_part::keys_up ? 0 : attention.qk_nope_head_dim;
+  piece.group_own =
+      part == tensor_part::keys_up ? attention.qk_nope_head_dim : attention.v_head_dim;
+  piece.shape.front() = attention.num_attention_heads * piece.group_rows;
+}
+
+/// Which rows of a piece are those of heads that are rotated.
+inline void set_heads(file_piece& piece, tensor_part part, const model_config& config) {
+  if (part == tensor_part::latent_queries || part == tensor_part::latent_keys) {
+    const attention_config& attention = config.attention;
+    piece.plain_rows =
+        part == tensor_part::latent_queries ? attention.qk_nope_head_dim : attention.kv_lora_rank;
+    piece.rotary_rows = attention.qk_rope_head_dim;
+    if (piece.interleaved) piece.head_rows = piece.plain_rows + piece.rotary_rows;
+    return;
+  }
+  const bool rotated =
+      part == tensor_part::queries || part == tensor_part::keys || part == tensor_part::head;
+  piece.rotary_rows = config.rotary_dim();
+  // Pairs of whole heads that are half a head apart are where the parameter has them.
+  if (rotated && (piece.interleaved || piece.rotary_rows < config.head_dim())) {
+    piece.head_rows = config.head_dim();
   }
 }
 
@@ -107,9 +163,10 @@ inline file_piece make_piece(const family_names& family,
                              const model_config& config,
                              const named_parameter& named,
                              const name_rule& rule,
-                             std::string file) {
+                             std::string file,
+                             index_t expert = 0) {
   const parameter& p = named.second;
-  const auto [first, rows] = rows_of(rule.part, p, config);
+  const auto [first, rows] = rows_of(rule.part, p, config, expert);
   file_piece piece;
   piece.file = std::move(file);
   piece.name = named.first;
@@ -125,14 +182,9 @@ inline file_piece make_piece(const family_names& family,
   } else {
     piece.shape = {rows, p.inputs};
   }
-  const bool rotated = rule.part == tensor_part::queries || rule.part == tensor_part::keys ||
-                       rule.part == tensor_part::head;
   piece.interleaved = family.pairs == rotary_pairs::interleaved;
-  piece.rotary_rows = config.rotary_dim();
-  // Pairs of whole heads that are half a head apart are where the parameter has them.
-  if (rotated && (piece.interleaved || piece.rotary_rows < config.head_dim())) {
-    piece.head_rows = config.head_dim();
-  }
+  set_heads(piece, rule.part, config);
+  set_groups(piece, rule.part, config);
   piece.halves_swapped =
       rule.part == tensor_part::projection && family.concat != config.prediction.concat;
   return piece;
@@ -161,8 +213,11 @@ inline std::vector<file_piece> file_pieces(const family_names& family,
       const auto found = detail::match_begin(place.parameter, named.first);
       for (const name_rule& rule : family.block) {
         if (found && std::string_view(named.first).substr(found->length) == rule.parameter) {
-          std::string file = detail::fill(place.file, found->number, blocks);
-          pieces.push_back(detail::make_piece(family, config, named, rule, file.append(rule.file)));
+          const std::string block = detail::fill(place.file, found->number, blocks);
+          for (index_t e = 0; e < detail::tensors_of(rule, config); ++e) {
+            pieces.push_back(detail::make_piece(
+                family, config, named, rule, block + detail::fill(rule.file, 0, 0, e), e));
+          }
         }
       }
     }

@@ -67,14 +67,15 @@ inline std::string wrong_shape(const file_piece& piece, const std::vector<index_
 }  // namespace detail
 
 /// The pieces that can be read from `files`, in the order of the parameters, and what the report
-/// says of the others. Throws mtp::error that lists every tensor that is missing, unexpected, or of
-/// a wrong shape or type.
+/// says of the others. Throws mtp::error of `function` that lists every tensor that is missing,
+/// unexpected, or of a wrong shape or type.
 inline load_report fit(const tensor_files& files,
                        const family_names& family,
                        const model_config& config,
                        const std::vector<named_parameter>& parameters,
                        extra_tensors extra,
-                       std::vector<file_piece>& pieces) {
+                       std::vector<file_piece>& pieces,
+                       std::string_view function = "load_pretrained") {
   load_report report;
   std::vector<std::string> unnamed;
   const auto all = file_pieces(family, config, parameters, unnamed);
@@ -83,12 +84,12 @@ inline load_report fit(const tensor_files& files,
   });
 
   std::ostringstream wrong;
-  const auto absent = [&](const std::string& name, const std::string& file) {
+  const auto absent = [&](const std::string& name, const std::string& file, bool first = true) {
     if (detail::is_of_head(name) && !head_there) {
       if (report.head_absent.empty() || report.head_absent.back() != name) {
         report.head_absent.push_back(name);
       }
-    } else {
+    } else if (first) {
       wrong << "\n  missing: " << file;
     }
   };
@@ -96,14 +97,15 @@ inline load_report fit(const tensor_files& files,
   for (const file_piece& piece : all) {
     const stored_tensor* const found = files.find(piece.file);
     if (found == nullptr) {
-      if (piece.use == piece_use::stored) absent(piece.name, piece.file);
+      if (piece.use == piece_use::stored) absent(piece.name, piece.file, piece.begins_tensor());
     } else if (const std::string why = why_unreadable(files, *found); !why.empty()) {
-      wrong << "\n  " << piece.file << ": " << why;
+      if (piece.begins_tensor()) wrong << "\n  " << piece.file << ": " << why;
     } else if (found->info->shape != piece.shape) {
-      wrong << "\n  " << piece.file << ": " << detail::wrong_shape(piece, found->info->shape);
+      if (piece.begins_tensor())
+        wrong << "\n  " << piece.file << ": " << detail::wrong_shape(piece, found->info->shape);
     } else {
       pieces.push_back(piece);
-      report.tensors += piece.use == piece_use::stored ? 1 : 0;
+      report.tensors += piece.use == piece_use::stored && piece.begins_tensor() ? 1 : 0;
     }
   }
   for (const std::string& name : unnamed) {
@@ -124,7 +126,8 @@ inline load_report fit(const tensor_files& files,
     }
   }
   check(wrong.str().empty(),
-        "load_pretrained: '",
+        function,
+        ": '",
         files.path().string(),
         "' does not fit the model in the names of the family ",
         family.name,

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
@@ -32,7 +33,7 @@ std::vector<named_parameter> parameters_of(const Layout& layout) {
 /// Rows of a tensor that one thread reads at a time.
 struct row_range {
   const file_piece* piece;
-  index_t first, count;  // of the tensor's rows
+  index_t first, count;  // of the piece's rows
 };
 
 /// The rows of pieces in ranges of about a million elements: enough to outweigh a thread's turn,
@@ -56,12 +57,13 @@ void fill(const tensor_files& files, const row_range& range, S* storage) {
   const index_t width = piece.file_columns();
   const index_t step = (index_t{1} << 16) / width + 1;  // stays in the cache
   std::vector<sum_type> values(static_cast<std::size_t>((std::min)(step, range.count) * width));
-  for (index_t done = 0; done < range.count; done += step) {
-    const index_t rows = (std::min)(step, range.count - done);
-    source.read((range.first + done) * width, rows * width, values.data());
+  for (index_t done = 0, rows = 0; done < range.count; done += rows) {
+    const index_t begin = range.first + done;
+    rows = (std::min)({step, range.count - done, piece.neighbours(begin)});
+    source.read(piece.tensor_row(begin) * width, rows * width, values.data());
     for (index_t i = 0; i < rows; ++i) {
       const sum_type* const from = values.data() + i * width;
-      const index_t row = range.first + done + i;
+      const index_t row = begin + i;
       if (p.is_vector()) {
         array.vector(p)(piece.parameter_row(row)) = static_cast<S>(from[0]);
       } else if (piece.transposed) {
@@ -80,17 +82,17 @@ void fill(const tensor_files& files, const row_range& range, S* storage) {
 }
 
 /// Writes the values of pieces, all parts of as many parameters as they name, to the model. All
-/// threads share the work.
-template <class S, class Backend>
+/// threads share the work. storage_of(parameter) is where its elements go.
+template <class S, class Backend, class Storage>
 void fill_all(const tensor_files& files,
               std::span<const file_piece> pieces,
-              const parameter_array<S, Backend>& values) {
+              const Storage& storage_of) {
   std::vector<row_range> ranges;
   if constexpr (backend_traits<Backend>::is_host_memory) {
     for (const file_piece& piece : pieces) append_ranges(piece, ranges);
     in_parallel(static_cast<index_t>(ranges.size()), [&](index_t i) {
       const row_range& range = ranges[static_cast<std::size_t>(i)];
-      fill<S, Backend>(files, range, values.data() + range.piece->place.offset);
+      fill<S, Backend>(files, range, storage_of(range.piece->place));
     });
   } else {  // one parameter after the other, through memory of the host
     std::vector<S> host;
@@ -105,14 +107,17 @@ void fill_all(const tensor_files& files,
         fill<S, Backend>(files, ranges[static_cast<std::size_t>(i)], host.data());
       });
       backend_traits<Backend>::copy_from_host(
-          values.data() + place.offset, host.data(), host.size() * sizeof(S));
+          storage_of(place), host.data(), host.size() * sizeof(S));
     }
   }
 }
 
-/// Throws unless two tensors of one shape have the same values. NaN equals NaN.
+/// Throws, as `function`, unless two tensors of one shape have the same values. NaN equals NaN.
 template <class Sum>
-void check_copy(const tensor_files& files, const std::string& copy, const std::string& original) {
+void check_copy(const tensor_files& files,
+                const std::string& copy,
+                const std::string& original,
+                std::string_view function) {
   constexpr index_t step = index_t{1} << 16;
   tensor_values<Sum> left(files, *files.find(copy)), right(files, *files.find(original));
   const index_t all = files.find(copy)->info->count();
@@ -123,7 +128,8 @@ void check_copy(const tensor_files& files, const std::string& copy, const std::s
     right.read(first, count, b.data());
     for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) {
       check(a[i] == b[i] || (a[i] != a[i] && b[i] != b[i]),
-            "load_pretrained: ",
+            function,
+            ": ",
             copy,
             " differs from ",
             original,
@@ -131,6 +137,22 @@ void check_copy(const tensor_files& files, const std::string& copy, const std::s
             first + static_cast<index_t>(i));
     }
   }
+}
+
+/// Leaves the pieces that are stored, after the others, which repeat one of them, have been
+/// compared with it.
+template <class Sum>
+void check_copies(const tensor_files& files,
+                  std::vector<file_piece>& pieces,
+                  std::string_view function) {
+  for (const file_piece& piece : pieces) {
+    if (piece.use == piece_use::stored) continue;
+    const auto original = std::find_if(pieces.begin(), pieces.end(), [&](const file_piece& other) {
+      return other.use == piece_use::stored && other.name == piece.name;
+    });
+    check_copy<Sum>(files, piece.file, original->file, function);
+  }
+  std::erase_if(pieces, [](const file_piece& piece) { return piece.use != piece_use::stored; });
 }
 
 }  // namespace pretrained_detail
@@ -159,15 +181,10 @@ load_pretrained(const std::filesystem::path& path,
   load_report report =
       fit(files, family, Config, detail::parameters_of(model.layout), extra, pieces);
 
-  for (const file_piece& piece : pieces) {
-    if (piece.use == piece_use::stored) continue;
-    const auto original = std::find_if(pieces.begin(), pieces.end(), [&](const file_piece& other) {
-      return other.use == piece_use::stored && other.name == piece.name;
-    });
-    detail::check_copy<accumulate_t<S>>(files, piece.file, original->file);
-  }
-  std::erase_if(pieces, [](const file_piece& piece) { return piece.use != piece_use::stored; });
-  detail::fill_all<S, Backend>(files, pieces, model.values());
+  detail::check_copies<accumulate_t<S>>(files, pieces, "load_pretrained");
+  detail::fill_all<S, Backend>(files, pieces, [values = model.values()](const parameter& p) {
+    return values.storage(p).data();
+  });
   return report;
 }
 

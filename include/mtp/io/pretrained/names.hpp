@@ -15,14 +15,21 @@ namespace mtp::inline MTP_ABI::io {
 
 /// What a tensor of a file is of one of our parameters.
 enum class tensor_part {
-  whole,       ///< all of it
-  queries,     ///< the rows of q of the fused projection, or of its bias
-  keys,        ///< those of k
-  values,      ///< those of v
-  head,        ///< all of it, the rows of one head of queries or keys
-  gate,        ///< the first half of the rows of the fused gate and up projection
-  up,          ///< the second half
-  projection,  ///< all of it; its halves of columns are in family_names::concat's order
+  whole,           ///< all of it
+  queries,         ///< the rows of q of the fused projection, or of its bias
+  keys,            ///< those of k
+  values,          ///< those of v
+  head,            ///< all of it, the rows of one head of queries or keys
+  gate,            ///< the first half of the rows of the fused gate and up projection
+  up,              ///< the second half
+  projection,      ///< all of it; its halves of columns are in family_names::concat's order
+  latent_queries,  ///< all of it, heads of latent attention: of each, the last rows are rotated
+  latent_keys,     ///< all of it, one head of that kind
+  keys_up,         ///< of each head of the file the first rows: the map from latents to keys
+  values_up,       ///< of each head of the file the others: the map from latents to values
+  expert,          ///< the rows of one expert
+  expert_gate,     ///< the first half of an expert's rows
+  expert_up,       ///< the second half
 };
 
 /// How a matrix stands in a file.
@@ -38,7 +45,8 @@ enum class rotary_pairs {
 };
 
 /// A tensor of a file and the parameter that it belongs to. Names may have one "{}", a number, or
-/// in the file one "{+}": that number plus the number of the trunk's blocks.
+/// in the file one "{+}": that number plus the number of the trunk's blocks. The file's name may
+/// have one "{e}" as well: a tensor for each expert.
 struct name_rule {
   std::string_view file;                                 ///< of the tensor
   std::string_view parameter;                            ///< as language_model's visit has it
@@ -114,10 +122,14 @@ inline std::optional<name_match> match_whole(std::string_view pattern, std::stri
   return found && found->length == name.size() ? found : std::nullopt;
 }
 
-/// A pattern with its number, or with the number of blocks added to it.
-inline std::string fill(std::string_view pattern, index_t number, index_t blocks) {
+/// A pattern with its numbers: its own, that with the number of blocks added to it, an expert's.
+inline std::string fill(std::string_view pattern,
+                        index_t number,
+                        index_t blocks,
+                        index_t expert = 0) {
   for (const auto& [mark, value] : {std::pair<std::string_view, index_t>{"{}", number},
-                                    std::pair<std::string_view, index_t>{"{+}", number + blocks}}) {
+                                    std::pair<std::string_view, index_t>{"{+}", number + blocks},
+                                    std::pair<std::string_view, index_t>{"{e}", expert}}) {
     if (const std::size_t at = pattern.find(mark); at != std::string_view::npos) {
       return std::string(pattern.substr(0, at)) + std::to_string(value) +
              std::string(pattern.substr(at + mark.size()));

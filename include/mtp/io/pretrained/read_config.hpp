@@ -15,6 +15,8 @@
 #include "mtp/io/json_file.hpp"
 #include "mtp/io/pretrained/config_object.hpp"
 #include "mtp/io/pretrained/families.hpp"
+#include "mtp/io/pretrained/read_layers.hpp"
+#include "mtp/io/pretrained/trunk_types.hpp"
 #include "mtp/model/config_fields.hpp"
 #include "mtp/model/model_config.hpp"
 
@@ -30,30 +32,6 @@ struct pretrained_config {
 };
 
 namespace detail {
-
-/// What differs among the trunks that are known, by model_type.
-struct trunk_type {
-  std::string_view model_type;
-  bool qkv_bias;                      ///< without a field for it
-  bool qk_norm;                       ///< without a field for it
-  bool needs_head_dim;                ///< its default is not hidden_size / num_attention_heads
-  bool needs_kv_heads;                ///< its default is not num_attention_heads
-  bool window_switched;               ///< sliding_window counts only with use_sliding_window
-  float partial_rotary_factor = 0;    ///< without a field for it; 0: whole heads, and no field may
-                                      ///< say otherwise
-  bool post_norms = false;            ///< a norm behind each layer
-  bool bias_by_field = false;         ///< attention_bias is qkv_bias
-  const family_names* own = nullptr;  ///< names of trunk and modules; no other head is known
-};
-inline constexpr std::array<trunk_type, 7> trunk_types{{
-    {"llama", false, false, false, false, false},
-    {"mistral", false, false, false, true, false},
-    {"qwen2", true, false, false, true, true},
-    {"qwen3", false, true, true, true, true},
-    {"mimo", true, false, false, true, true},
-    {"glm4", false, false, true, true, false, 0.5f, true, true, &glm4_names},
-    {"glm_ocr_text", false, false, false, true, false, 1.0f, true, false, &glm_ocr_names},
-}};
 
 /// Throws if a window that is shorter than the sequences is in force in one of the layers.
 inline void check_window(const config_object& from, const trunk_type& type, int positions) {
@@ -86,17 +64,21 @@ inline void check_supported(const config_object& from, const trunk_type& type, i
         !from.flag("attention_bias", false), "attention_bias", "the output projection has no bias");
   }
   from.supports(!from.flag("mlp_bias", false), "mlp_bias", "feed-forward layers have no bias");
-  for (const char* field : {"dual_chunk_attention_config",
-                            "attn_logit_softcapping",
-                            "final_logit_softcapping",
-                            "attention_chunk_size",
-                            "no_rope_layers",
-                            "num_experts",
-                            "num_local_experts",
-                            "n_routed_experts",
-                            "q_lora_rank",
-                            "kv_lora_rank"}) {
-    from.supports(!from.has(field), field, "the dense trunks that are known do not have it");
+  const auto lacks = [&](std::initializer_list<const char*> fields) {
+    for (const char* field : fields) {
+      from.supports(
+          !from.has(field), field, "trunks of this model_type that are known do not have it");
+    }
+  };
+  lacks({"dual_chunk_attention_config",
+         "attn_logit_softcapping",
+         "final_logit_softcapping",
+         "attention_chunk_size",
+         "no_rope_layers",
+         "index_topk"});
+  if (!type.latent) lacks({"q_lora_rank", "kv_lora_rank"});
+  if (type.experts == expert_fields::none) {
+    lacks({"num_experts", "num_local_experts", "n_routed_experts"});
   }
   check_window(from, type, positions);
   if (const auto quantized = from.object("quantization_config")) {
@@ -137,7 +119,7 @@ inline void read_rope(const config_object& from,
   const auto scaling =
       from.object(from.has("rope_parameters") ? "rope_parameters" : "rope_scaling");
   const bool has_outer = from.has("rope_theta"), has_inner = scaling && scaling->has("rope_theta");
-  const float outer = from.number("rope_theta").value_or(10000.0f);
+  const float outer = from.number("rope_theta").value_or(type.rope_theta);
   const float inner = has_inner ? scaling->number("rope_theta").value_or(outer) : outer;
   check(!has_outer || inner == outer,
         from.where(),
@@ -182,6 +164,7 @@ inline void read_rope(const config_object& from,
     scaling->supports(scaling->flag("truncate", true), "truncate", "bounds are whole numbers");
     const float scale = scaling->number("mscale").value_or(0.0f);
     const float all = scaling->number("mscale_all_dim").value_or(0.0f);
+    if (type.latent) to.mscale_all_dim = all;
     if (scaling->has("attention_factor")) {
       to.attention_factor = needed("attention_factor");
     } else if (scale > 0 && all > 0) {
@@ -195,13 +178,9 @@ inline void read_rope(const config_object& from,
 /// Head and names: the trunk alone, or what one of the fields of a head says.
 inline void read_head(const config_object& from, const trunk_type& type, pretrained_config& to) {
   prediction_config& head = to.config.prediction;
-  const auto positive = [&](const char* field) {
-    const nlohmann::json* const value = from.find(field);
-    if (value != nullptr && *value == 0) return 0;
-    return from.count(field).value_or(0);
-  };
-  const int modules = positive("num_nextn_predict_layers");
-  const int medusa = positive("medusa_num_heads"), future = positive("n_future_tokens");
+  const int modules = from.count_or_zero("num_nextn_predict_layers");
+  const int medusa = from.count_or_zero("medusa_num_heads");
+  const int future = from.count_or_zero("n_future_tokens");
   check((modules > 0) + (medusa > 0) + (future > 1) <= 1,
         from.where(),
         ": expected one of num_nextn_predict_layers, medusa_num_heads and n_future_tokens");
@@ -254,9 +233,11 @@ inline pretrained_config config_from(const config_object& from) {
       detail::trunk_types.begin(), detail::trunk_types.end(), [&](const detail::trunk_type& known) {
         return known.model_type == read.model_type;
       });
-  from.supports(type != detail::trunk_types.end(),
-                "model_type",
-                "the known ones are llama, mistral, qwen2, qwen3, mimo, glm4 and glm_ocr");
+  from.supports(
+      type != detail::trunk_types.end(),
+      "model_type",
+      "the known ones are llama, mistral, qwen2, qwen3, mimo, glm4, glm_ocr, deepseek_v3, "
+      "glm4_moe, glm4_moe_lite, qwen3_moe and mixtral");
 
   model_config& to = read.config;
   to.vocab_size = from.needed_count("vocab_size");
@@ -268,33 +249,18 @@ inline pretrained_config config_from(const config_object& from) {
   to.tie_word_embeddings = from.flag("tie_word_embeddings", false);
   to.feed_forward.intermediate_size = from.needed_count("intermediate_size");
 
-  attention_config& attention = to.attention;
-  attention.num_attention_heads = from.needed_count("num_attention_heads");
-  attention.num_key_value_heads = type->needs_kv_heads
-                                      ? from.needed_count("num_key_value_heads")
-                                      : from.count("num_key_value_heads").value_or(0);
-  attention.head_dim =
-      type->needs_head_dim ? from.needed_count("head_dim") : from.count("head_dim").value_or(0);
-  attention.qkv_bias = type->qkv_bias;
-  attention.qk_norm = type->qk_norm;
-  attention.post_norm = to.feed_forward.post_norm = type->post_norms;
-  if (type->bias_by_field) {
-    check(from.has("attention_bias"), from.where(), ": attention_bias is missing");
-    attention.qkv_bias = from.flag("attention_bias", false);
+  to.attention.num_attention_heads = from.needed_count("num_attention_heads");
+  if (type->latent) {
+    detail::read_latent_attention(from, to.attention);
+    to = resolved(to);
+  } else {
+    detail::read_grouped_attention(from, *type, to);
   }
-  from.supports(attention.head_dim > 0 || to.hidden_size % attention.num_attention_heads == 0,
-                "num_attention_heads",
-                "it does not divide hidden_size, and head_dim is missing");
-  to = resolved(to);
-  from.supports(attention.num_attention_heads % attention.num_key_value_heads == 0,
-                "num_key_value_heads",
-                "it does not divide num_attention_heads");
-  from.supports(attention.head_dim > 0 && attention.head_dim % 2 == 0,
-                "head_dim",
-                "heads are rotated in pairs");
+  to.attention.post_norm = to.feed_forward.post_norm = type->post_norms;
+  detail::read_experts(from, *type, to);
   detail::check_supported(from, *type, to.max_position_embeddings);
-  detail::read_rope(from, *type, attention);
-  from.supports(to.rotary_dim() >= 2 && to.rotary_dim() % 2 == 0,
+  detail::read_rope(from, *type, to.attention);
+  from.supports(type->latent || (to.rotary_dim() >= 2 && to.rotary_dim() % 2 == 0),
                 "partial_rotary_factor",
                 "heads are rotated in pairs");
   detail::read_head(from, *type, read);

@@ -1,9 +1,12 @@
 // Writes the parameters of a model as a checkpoint that other programs read.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstring>
 #include <filesystem>
+#include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -23,7 +26,7 @@ namespace mtp::inline MTP_ABI::io {
 
 namespace pretrained_detail {
 
-/// The values of a model on the host, one parameter at a time.
+/// The values of a model on the host, two parameters at a time: as many as a tensor has.
 template <class S, class Backend>
 class host_parameters {
  public:
@@ -31,15 +34,10 @@ class host_parameters {
 
   /// to[i] (=) element first + i of a piece.
   void read(const file_piece& piece, index_t first, index_t count, S* to) {
-    if (name_ != piece.name) {
-      host_.resize(static_cast<std::size_t>(piece.place.storage));
-      backend_traits<Backend>::copy_to_host(
-          host_.data(), values_.data() + piece.place.offset, host_.size() * sizeof(S));
-      name_ = piece.name;
-    }
+    const std::vector<S>& host = storage(piece);
     parameter p = piece.place;
     p.offset = 0;
-    const parameter_array<const S, Backend> array(host_.data(), static_cast<index_t>(host_.size()));
+    const parameter_array<const S, Backend> array(host.data(), static_cast<index_t>(host.size()));
     for (index_t i = 0; i < count; ++i) {
       const index_t at = piece.element(first + i);
       to[i] = p.is_vector() ? array.vector(p)(at) : array.matrix(p)(at / p.inputs, at % p.inputs);
@@ -47,10 +45,53 @@ class host_parameters {
   }
 
  private:
+  struct copy {
+    std::string name;
+    std::vector<S> storage;
+  };
+
+  const std::vector<S>& storage(const file_piece& piece) {
+    if (copies_[0].name != piece.name) std::swap(copies_[0], copies_[1]);
+    copy& kept = copies_[0];
+    if (kept.name != piece.name) {
+      kept.storage.resize(static_cast<std::size_t>(piece.place.storage));
+      backend_traits<Backend>::copy_to_host(kept.storage.data(),
+                                            values_.data() + piece.place.offset,
+                                            kept.storage.size() * sizeof(S));
+      kept.name = piece.name;
+    }
+    return kept.storage;
+  }
+
   parameter_array<const S, Backend> values_;
-  std::string name_;     // of the parameter in host_
-  std::vector<S> host_;  // its storage
+  std::array<copy, 2> copies_;
 };
+
+/// A tensor that all of the pieces make up together.
+template <class S, class Backend>
+tensor_source source_of(std::shared_ptr<host_parameters<S, Backend>> host,
+                        const std::vector<file_piece>& pieces) {
+  const auto read = [host, pieces](index_t first, index_t count, std::byte* to) {
+    std::vector<S> values(static_cast<std::size_t>(count));
+    const index_t group = pieces.front().group_rows;
+    if (group == 0) {
+      host->read(pieces.front(), first, count, values.data());
+    } else {
+      for (index_t done = 0, part = 0; done < count; done += part) {
+        const index_t width = pieces.front().file_columns();
+        const index_t row = (first + done) / width, column = (first + done) % width;
+        const auto own = std::find_if(pieces.rbegin(), pieces.rend(), [&](const file_piece& each) {
+          return each.group_first <= row % group;
+        });
+        const index_t own_row = row / group * own->group_own + row % group - own->group_first;
+        part = (std::min)(count - done, own->neighbours(own_row) * width - column);
+        host->read(*own, own_row * width + column, part, values.data() + done);
+      }
+    }
+    std::memcpy(to, values.data(), values.size() * sizeof(S));
+  };
+  return {pieces.front().file, element_of<S>(), pieces.front().shape, read};
+}
 
 }  // namespace pretrained_detail
 
@@ -85,15 +126,13 @@ void save_parameters(const std::filesystem::path& folder,
   const auto host = std::make_shared<detail::host_parameters<S, Backend>>(model.values());
   std::vector<tensor_source> sources;
   for (const file_piece& piece : pieces) {
-    if (piece.use == piece_use::read_only) continue;
-    sources.push_back({piece.file,
-                       element_of<S>(),
-                       piece.shape,
-                       [host, piece](index_t first, index_t count, std::byte* to) {
-                         std::vector<S> values(static_cast<std::size_t>(count));
-                         host->read(piece, first, count, values.data());
-                         std::memcpy(to, values.data(), values.size() * sizeof(S));
-                       }});
+    if (piece.use == piece_use::read_only || !piece.begins_tensor()) continue;
+    std::vector<file_piece> parts{piece};
+    std::copy_if(
+        pieces.begin(), pieces.end(), std::back_inserter(parts), [&](const file_piece& other) {
+          return !other.begins_tensor() && other.file == piece.file;
+        });
+    sources.push_back(detail::source_of(host, parts));
   }
   detail::write_shards(folder, detail::in_shards(std::move(sources), options.shard_bytes));
 }

@@ -64,6 +64,17 @@ inline std::string why_unreadable(const tensor_files& files, const stored_tensor
   return "";
 }
 
+/// All elements of a tensor, widened or rounded.
+template <real Sum>
+std::vector<Sum> read_all(const stored_tensor& tensor) {
+  std::vector<Sum> values(static_cast<std::size_t>(tensor.info->count()));
+  std::vector<std::byte> bytes(values.size() *
+                               static_cast<std::size_t>(element_size(tensor.info->type)));
+  tensor.file->read(*tensor.info, 0, tensor.info->count(), bytes.data());
+  widen(tensor.info->type, bytes.data(), tensor.info->count(), values.data());
+  return values;
+}
+
 /// Reads the values of one tensor:
 ///
 ///     value[r, c] = element[r, c] * scale[r / 128, c / 128]    for F8_E4M3
@@ -78,16 +89,14 @@ class tensor_values {
     const std::string why = why_unreadable(files, tensor);
     check(why.empty(), "tensor_values: ", tensor.info->name, " ", why);
     if (tensor.info->type == element::f8_e4m3) {
-      const stored_tensor scale = *find_scale(files, tensor.info->name);
-      scales_.resize(static_cast<std::size_t>(scale.info->count()));
-      read_plain(scale, 0, scale.info->count(), scales_.data());
+      scales_ = read_all<Sum>(*find_scale(files, tensor.info->name));
     }
   }
 
   /// to[i] (=) value first + i in row-major order. Throws mtp::error outside of the tensor, and if
   /// the file cannot be read.
   void read(index_t first, index_t count, Sum* to) {
-    read_plain(tensor_, first, count, to);
+    read_plain(first, count, to);
     if (scales_.empty()) return;
     const index_t columns = tensor_.info->shape[1], blocks = ceil_div(columns, scale_block);
     for (index_t i = 0; i < count; ++i) {
@@ -97,13 +106,13 @@ class tensor_values {
   }
 
  private:
-  void read_plain(const stored_tensor& from, index_t first, index_t count, Sum* to) {
-    const index_t size = element_size(from.info->type), step = detail::chunk_bytes / size;
+  void read_plain(index_t first, index_t count, Sum* to) {
+    const index_t size = element_size(tensor_.info->type), step = detail::chunk_bytes / size;
     bytes_.resize(static_cast<std::size_t>((std::min)(step, count) * size));
     for (index_t done = 0; done < count; done += step) {
       const index_t piece = (std::min)(step, count - done);
-      from.file->read(*from.info, first + done, piece, bytes_.data());
-      widen(from.info->type, bytes_.data(), piece, to + done);
+      tensor_.file->read(*tensor_.info, first + done, piece, bytes_.data());
+      widen(tensor_.info->type, bytes_.data(), piece, to + done);
     }
   }
 

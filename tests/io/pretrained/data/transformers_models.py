@@ -2,18 +2,22 @@
 """Writes tiny random checkpoints of each family with logits of Hugging Face transformers.
 
 Each folder <family>/ beside this script receives config.json, model.safetensors (or shards and an
-index) and expected.safetensors: tokens [T] i32 and logits [T, V] f32, computed in float32.
+index) and expected.safetensors: tokens [T] i32 and logits [T, V] f32, computed in float32. Where
+the family has a module for multi-token prediction, its tensors stand in the checkpoint as well and
+expected.safetensors has mtp_logits [T - 1, V].
 
 Usage: transformers_models.py [OUTPUT_DIRECTORY]     (tested with transformers 5.24, torch 2.15)
 """
 
+import json
 import shutil
 import sys
 from pathlib import Path
 
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from transformers.modeling_layers import MtpModel
 
 torch.set_num_threads(1)
 
@@ -44,6 +48,19 @@ YARN = dict(
     beta_slow=0.5,
     original_max_position_embeddings=16,
 )
+ABSENT = object()  # in place of a size that the family does not have
+LATENT = dict(
+    num_attention_heads=2,
+    num_key_value_heads=2,
+    q_lora_rank=20,
+    kv_lora_rank=24,
+    qk_nope_head_dim=32,
+    qk_rope_head_dim=8,
+    v_head_dim=32,
+    head_dim=ABSENT,
+)
+EXPERTS = dict(moe_intermediate_size=16, num_experts_per_tok=3)
+ROUTED = dict(EXPERTS, n_routed_experts=8, n_shared_experts=2, routed_scaling_factor=1.5)
 CASES = {
     "llama": (transformers.LlamaConfig, dict(rope_parameters=LLAMA3), torch.float32, "5GB"),
     "smollm2": (transformers.LlamaConfig, dict(tie_word_embeddings=True), torch.bfloat16, "5GB"),
@@ -65,20 +82,101 @@ CASES = {
         torch.float32,
         "5GB",
     ),
+    "deepseek_v3": (
+        transformers.DeepseekV3Config,
+        dict(
+            LATENT,
+            **ROUTED,
+            n_group=4,
+            topk_group=2,
+            first_k_dense_replace=1,
+            num_mtp_layers=1,
+            rope_parameters=dict(YARN, mscale=1.0, mscale_all_dim=0.7),
+        ),
+        torch.float32,
+        "5GB",
+    ),
+    "glm4_moe_lite": (
+        transformers.Glm4MoeLiteConfig,
+        dict(LATENT, **ROUTED, v_head_dim=64, q_lora_rank=None, norm_topk_prob=False),
+        torch.bfloat16,
+        "5GB",
+    ),
+    "glm4_moe": (
+        transformers.Glm4MoeConfig,
+        dict(
+            ROUTED,
+            attention_bias=True,
+            use_qk_norm=True,
+            rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.5),
+            num_mtp_layers=1,
+        ),
+        torch.bfloat16,
+        "5GB",
+    ),
+    "qwen3_moe": (
+        transformers.Qwen3MoeConfig,
+        dict(EXPERTS, num_experts=8, norm_topk_prob=True),
+        torch.bfloat16,
+        "5GB",
+    ),
+    "mixtral": (
+        transformers.MixtralConfig,
+        dict(intermediate_size=16, num_local_experts=8, num_experts_per_tok=2),
+        torch.bfloat16,
+        "5GB",
+    ),
 }
 
 
+def randomize(tensors, generator, dtype):
+    with torch.no_grad():
+        for tensor in tensors:
+            noise = torch.randn(tensor.shape, generator=generator)
+            # Biases and scales of norms count as well; matrices keep the size of their rows.
+            scale = 0.3 if tensor.ndim == 1 else tensor.shape[-1] ** -0.5
+            offset = 1.0 if tensor.ndim == 1 else 0.0
+            tensor.copy_((offset + scale * noise).to(dtype).float())
+
+
+def correction_biases(model):
+    return [b for name, b in model.named_buffers() if name.endswith("e_score_correction_bias")]
+
+
+def add_module(folder, model, tokens, generator, dtype):
+    """A module behind the last block, in the names of DeepSeek-V3; its logits."""
+    module = MtpModel(model, 1).eval()
+    layer = module.layers[0]
+    randomize([*layer.parameters(), *correction_biases(layer)], generator, dtype)
+    with torch.no_grad():
+        hidden = model.model(tokens[None]).last_hidden_state[:, :-1]
+        positions = torch.arange(1, len(tokens))[None]
+        output = module.forward_layer(0, hidden, positions, None, input_ids=tokens[None, 1:])
+        logits = module._project_to_logits(output)[0]
+    place = f"model.layers.{model.config.num_hidden_layers}."
+    stored = load_file(folder / "model.safetensors")
+    for name, value in layer.to(dtype).state_dict().items():
+        name = name.replace("mtp_block.", "").replace("post_norm.", "shared_head.norm.")
+        if name.endswith("experts.gate_up_proj"):
+            for expert, (gate, up) in enumerate(v.chunk(2) for v in value):
+                stem = place + name.replace("gate_up_proj", f"{expert}.")
+                stored[stem + "gate_proj.weight"] = gate.contiguous()
+                stored[stem + "up_proj.weight"] = up.contiguous()
+        elif name.endswith("experts.down_proj"):
+            for expert, down in enumerate(value):
+                stem = place + name.replace("down_proj", f"{expert}.")
+                stored[stem + "down_proj.weight"] = down.contiguous()
+        else:
+            stored[place + name] = value
+    save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+    return logits
+
+
 def write(folder, config_class, changes, dtype, shard_size):
-    config = config_class(**{**SIZES, **changes})
+    config = config_class(**{key: value for key, value in {**SIZES, **changes}.items() if value is not ABSENT})
     model = transformers.AutoModelForCausalLM.from_config(config)
     generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            # Biases and scales of norms count as well; matrices keep the size of their rows.
-            scale = 0.3 if parameter.ndim == 1 else parameter.shape[-1] ** -0.5
-            offset = 1.0 if parameter.ndim == 1 else 0.0
-            parameter.copy_((offset + scale * noise).to(dtype).float())
+    randomize([*model.parameters(), *correction_biases(model)], generator, dtype)
     model.to(dtype).save_pretrained(folder, max_shard_size=shard_size)
     # Read anew: a conversion of the model would round the rotary frequencies as well.
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -87,7 +185,10 @@ def write(folder, config_class, changes, dtype, shard_size):
         logits = model(tokens[None]).logits[0]
     for extra in folder.glob("generation_config.json"):
         extra.unlink()
-    save_file({"tokens": tokens.int(), "logits": logits.contiguous()}, folder / "expected.safetensors")
+    expected = {"tokens": tokens.int(), "logits": logits.contiguous()}
+    if changes.get("num_mtp_layers", 0) > 0:
+        expected["mtp_logits"] = add_module(folder, model, tokens, generator, dtype).contiguous()
+    save_file(expected, folder / "expected.safetensors")
 
 
 def main():
