@@ -35,10 +35,13 @@ class load_picture {
     std::string text =
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 720 300\" "
         "font-family=\"sans-serif\" font-size=\"12\">\n"
-        "<rect width=\"720\" height=\"300\" fill=\"#ffffff\"/>\n";
+        "<title>The load of each expert over the mean, by step</title>\n"
+        "<style>.page{fill:#fff}.line{stroke:#ddd}text{fill:#333}"
+        "@media(prefers-color-scheme: dark){.page{fill:#111}.line{stroke:#444}text{fill:#ccc}}"
+        "</style>\n<rect class=\"page\" width=\"720\" height=\"300\"/>\n";
     for (const double share : {0.0, 1.0, 2.0, 3.0, 4.0}) {
       const std::string y = number(height_of(share));
-      text += "<path d=\"M50 " + y + "H700\" stroke=\"#dddddd\"/><text x=\"42\" y=\"" + y +
+      text += "<path d=\"M50 " + y + "H700\" class=\"line\"/><text x=\"42\" y=\"" + y +
               "\" text-anchor=\"end\" dominant-baseline=\"middle\">" + number(share) + "</text>\n";
     }
     for (std::size_t e = 0; e < shares_.front().size(); ++e) {
