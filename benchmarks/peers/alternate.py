@@ -22,12 +22,17 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 OURS = "build/release/benchmarks/peer"
-PEERS = {"train": "benchmarks/peers/train_step.py", "decode": "benchmarks/peers/decode.py"}
+PEERS = {
+    "train": "benchmarks/peers/train_step.py",
+    "decode": "benchmarks/peers/decode.py",
+    "experts": "benchmarks/peers/train_experts.py",
+}
 TOKENS = 16 * 256  # per step
 WRITTEN = 64  # tokens of a text
 
 CONFIGURATIONS = [("none", 0), ("sequential", 1), ("sequential", 4), ("parallel", 3)]
 DECODED = ["small", "large"]
+EXPERTS = ["grouped_mm", "eager"]  # how transformers multiplies them
 QUESTIONS = [f"tokens {WRITTEN}"] + [f"pass {rows}" for rows in (1, 2, 4, 5, 8)]
 
 # Keeps glibc from returning memory to the system after every step, and pins the threads.
@@ -152,6 +157,19 @@ def measure_training(head, depth, ours_command, peer_command, options):
     return result
 
 
+def measure_experts(how, ours_command, peer_command, options):
+    threads = ["--threads", str(options.threads)]
+    programs = start(ours_command + threads, peer_command + threads + ["--experts", how], options)
+    try:
+        result = {"experts": how, **alternate(*programs, "step", options)}
+    finally:
+        messages = [program.stop() for program in programs]
+    for key, lines in zip(("ours", "pytorch"), messages):
+        result[key]["tokens_per_second"] = round(TOKENS / result[key]["ms_median"] * 1e3, 1)
+        result[key]["stderr"] = lines[:20]
+    return result
+
+
 def measure_decoding(model, ours_command, peer_command, options):
     """One result for each question. Both programs have the same parameters, and their texts are
     compared first: rounding may lead them apart where two tokens are almost equally likely."""
@@ -234,17 +252,19 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", choices=PEERS, default="train")
     parser.add_argument("--python", default=sys.executable, help="the interpreter with PyTorch")
-    parser.add_argument("--ours", default=OURS, help="command of this library's program")
+    parser.add_argument("--ours", help=f"command of this library's program (default: {OURS}, of the task)")
     parser.add_argument("--optimizer", choices=["auto", "foreach", "fused"], default="auto")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--pause", type=float, default=0.05, help="seconds before every step")
-    parser.add_argument("--only", choices=names + DECODED, action="append", help="may be repeated")
+    parser.add_argument("--only", choices=names + DECODED + EXPERTS, action="append", help="may be repeated")
     parser.add_argument("--commit", help="default: what git says")
     parser.add_argument("--mode", default="full", help="a word that is written to the output")
     parser.add_argument("--output", help="default: benchmarks/results/<task>_vs_torch.json")
     options = parser.parse_args()
+    if options.ours is None:
+        options.ours = OURS.replace("peer", "experts_peer") if options.task == "experts" else OURS
     if options.rounds < 1 or options.warmup < 0 or options.threads < 1:
         parser.error("--rounds and --threads are at least 1, --warmup at least 0")
     return options
@@ -279,6 +299,11 @@ def main():
             name = label(head, depth)
             if not options.only or name in options.only:
                 show(name, measure_training(head, depth, ours_command, peer_command, options))
+    elif options.task == "experts":
+        arguments = f"--threads {options.threads}"
+        for how in EXPERTS:
+            if not options.only or how in options.only:
+                show(how, measure_experts(how, ours_command, peer_command, options))
     else:
         arguments = f"--task decode --model MODEL --threads {options.threads}"
         for model in DECODED:

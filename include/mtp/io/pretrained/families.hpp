@@ -14,8 +14,18 @@ namespace detail {
 
 using enum tensor_part;
 
-/// A block of Llama, Mistral, Qwen2 (with biases) and Qwen3 (with QK-norm).
-inline constexpr std::array<name_rule, 14> llama_block{{
+/// Two tables, one behind the other.
+template <std::size_t First, std::size_t Second>
+constexpr std::array<name_rule, First + Second> joined(
+    const std::array<name_rule, First>& first, const std::array<name_rule, Second>& second) {
+  std::array<name_rule, First + Second> all{};
+  std::copy(first.begin(), first.end(), all.begin());
+  std::copy(second.begin(), second.end(), all.begin() + First);
+  return all;
+}
+
+/// What a block of Llama has beside its feed-forward layer.
+inline constexpr std::array<name_rule, 11> llama_attention{{
     {"input_layernorm.weight", "input_layernorm.weight"},
     {"self_attn.q_proj.weight", "self_attn.qkv_proj.weight", queries},
     {"self_attn.k_proj.weight", "self_attn.qkv_proj.weight", keys},
@@ -27,10 +37,15 @@ inline constexpr std::array<name_rule, 14> llama_block{{
     {"self_attn.k_norm.weight", "self_attn.k_norm.weight", head},
     {"self_attn.o_proj.weight", "self_attn.o_proj.weight"},
     {"post_attention_layernorm.weight", "post_attention_layernorm.weight"},
+}};
+/// SwiGLU in the names of transformers.
+inline constexpr std::array<name_rule, 3> dense_feed_forward{{
     {"mlp.gate_proj.weight", "mlp.gate_up_proj.weight", gate},
     {"mlp.up_proj.weight", "mlp.gate_up_proj.weight", up},
     {"mlp.down_proj.weight", "mlp.down_proj.weight"},
 }};
+/// A block of Llama, Mistral, Qwen2 (with biases) and Qwen3 (with QK-norm).
+inline constexpr auto llama_block = joined(llama_attention, dense_feed_forward);
 
 /// A block of GLM-4: with biases or without, and with a norm behind each layer.
 inline constexpr std::array<name_rule, 13> glm4_block{{
@@ -62,11 +77,8 @@ inline constexpr std::array<name_rule, 9> meta_block{{
     {"feed_forward.w2.weight", "mlp.down_proj.weight"},
 }};
 
-/// A feed-forward layer of DeepSeek-V3: dense, or experts and what all tokens share.
-inline constexpr std::array<name_rule, 11> deepseek_experts{{
-    {"mlp.gate_proj.weight", "mlp.gate_up_proj.weight", gate},
-    {"mlp.up_proj.weight", "mlp.gate_up_proj.weight", up},
-    {"mlp.down_proj.weight", "mlp.down_proj.weight"},
+/// Experts of DeepSeek-V3, and what all tokens share.
+inline constexpr std::array<name_rule, 8> deepseek_experts{{
     {"mlp.gate.weight", "mlp.gate.weight"},
     {"mlp.gate.e_score_correction_bias", "mlp.gate.e_score_correction_bias"},
     {"mlp.experts.{e}.gate_proj.weight", "mlp.experts.gate_up_proj", expert_gate},
@@ -76,7 +88,7 @@ inline constexpr std::array<name_rule, 11> deepseek_experts{{
     {"mlp.shared_experts.up_proj.weight", "mlp.shared_experts.gate_up_proj.weight", up},
     {"mlp.shared_experts.down_proj.weight", "mlp.shared_experts.down_proj.weight"},
 }};
-/// One of Mixtral.
+/// Those of Mixtral.
 inline constexpr std::array<name_rule, 4> mixtral_experts{{
     {"block_sparse_moe.gate.weight", "mlp.gate.weight"},
     {"block_sparse_moe.experts.{e}.w1.weight", "mlp.experts.gate_up_proj", expert_gate},
@@ -84,24 +96,8 @@ inline constexpr std::array<name_rule, 4> mixtral_experts{{
     {"block_sparse_moe.experts.{e}.w2.weight", "mlp.experts.down_proj", expert},
 }};
 
-/// Two tables, one behind the other.
-template <std::size_t First, std::size_t Second>
-constexpr std::array<name_rule, First + Second> joined(
-    const std::array<name_rule, First>& first, const std::array<name_rule, Second>& second) {
-  std::array<name_rule, First + Second> all{};
-  std::copy(first.begin(), first.end(), all.begin());
-  std::copy(second.begin(), second.end(), all.begin() + First);
-  return all;
-}
-
-/// What a block of Llama has beside its feed-forward layer.
-inline constexpr std::array<name_rule, 11> llama_attention = [] {
-  std::array<name_rule, 11> rules{};
-  std::copy_n(llama_block.begin(), rules.size(), rules.begin());
-  return rules;
-}();
-/// The same with the latent attention of DeepSeek-V2 and V3.
-inline constexpr std::array<name_rule, 10> latent_attention{{
+/// What a block has beside its feed-forward layer, with the latent attention of DeepSeek-V2 and V3.
+inline constexpr std::array<name_rule, 11> latent_attention{{
     {"input_layernorm.weight", "input_layernorm.weight"},
     {"self_attn.q_proj.weight", "self_attn.q_proj.weight", latent_queries},
     {"self_attn.q_a_proj.weight", "self_attn.q_a_proj.weight"},
@@ -112,13 +108,12 @@ inline constexpr std::array<name_rule, 10> latent_attention{{
     {"self_attn.kv_b_proj.weight", "self_attn.k_up_proj.weight", keys_up},
     {"self_attn.kv_b_proj.weight", "self_attn.v_up_proj.weight", values_up},
     {"self_attn.o_proj.weight", "self_attn.o_proj.weight"},
+    {"post_attention_layernorm.weight", "post_attention_layernorm.weight"},
 }};
-inline constexpr std::array<name_rule, 1> post_attention_norm{
-    {{"post_attention_layernorm.weight", "post_attention_layernorm.weight"}}};
 /// Blocks of DeepSeek-V3; of GLM-4.5 and Qwen3-MoE; of Mixtral.
 inline constexpr auto deepseek_v3_block =
-    joined(joined(latent_attention, post_attention_norm), deepseek_experts);
-inline constexpr auto glm4_moe_block = joined(llama_attention, deepseek_experts);
+    joined(joined(latent_attention, dense_feed_forward), deepseek_experts);
+inline constexpr auto glm4_moe_block = joined(llama_block, deepseek_experts);
 inline constexpr auto mixtral_block = joined(llama_attention, mixtral_experts);
 
 inline constexpr std::array<name_rule, 3> llama_rules{{
