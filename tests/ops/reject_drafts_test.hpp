@@ -281,7 +281,7 @@ TEST_CASE_TEMPLATE_DEFINE("a verified row is the same however many rows follow",
   using B = typename Case::backend;
   using S = typename Case::scalar;
   const index_t V = 67;
-  for (const rule_of_choice& rule : rules_for(V)) {
+  for (const rule_of_choice& rule : some_of<B>(rules_for(V))) {
     CHECK(same_in_all_ways<B>([&](auto& context) {
       verification<B, S> v(V, 6, rule, 0);
       v.draw(context);
@@ -311,7 +311,7 @@ TEST_CASE_TEMPLATE_DEFINE("with temperature 0 rejection gives the most likely to
   using S = typename Case::scalar;
   auto context = testing<B>::make_context();
   for (const index_t V : {1, 5, 40}) {
-    rule_of_choice rule = rules_for(V)[13];
+    rule_of_choice rule = rules_for(V).front();
     rule.temperature = 0;
     verification<B, S> v(V, 5, rule, 0);
     v.draw(context);

@@ -95,41 +95,42 @@ inline token_list tokens_below(index_t V, index_t count, std::uint64_t stream) {
   return tokens;
 }
 
-/// A rule for each option, then all of them at once.
+/// All options at once, no option, and a rule for each of them. The first stays where a test takes
+/// some_of them.
 inline std::vector<rule_of_choice> rules_for(index_t V) {
   std::vector<rule_of_choice> rules(14);
-  rules[1].temperature = 0;
-  rules[2].temperature = 0.3;
-  rules[3].top_k = 1;
-  rules[4].top_k = std::max<index_t>(1, V / 3);
-  rules[5].top_p = 0.7;
-  rules[6].top_p = 1e-9;
-  rules[7].min_p = 0.2;
-  rules[8].repetition_penalty = 1.7;
-  rules[9].frequency_penalty = 0.4;
-  rules[10].presence_penalty = 0.9;
-  rules[11].bias.assign(static_cast<std::size_t>(V), 0.5f);
-  for (std::size_t v = 0; v < rules[11].bias.size(); v += 3) {
-    rules[11].bias[v] = v % 2 == 0 ? -1.5f : -std::numeric_limits<float>::infinity();
+  rules[2].temperature = 0;
+  rules[3].temperature = 0.3;
+  rules[4].top_k = 1;
+  rules[5].top_k = std::max<index_t>(1, V / 3);
+  rules[6].top_p = 0.7;
+  rules[7].top_p = 1e-9;
+  rules[8].min_p = 0.2;
+  rules[9].repetition_penalty = 1.7;
+  rules[10].frequency_penalty = 0.4;
+  rules[11].presence_penalty = 0.9;
+  rules[12].bias.assign(static_cast<std::size_t>(V), 0.5f);
+  for (std::size_t v = 0; v < rules[12].bias.size(); v += 3) {
+    rules[12].bias[v] = v % 2 == 0 ? -1.5f : -std::numeric_limits<float>::infinity();
   }
-  rules[12].min_new_tokens = 5;
-  rules[12].stop_tokens = {0};
+  rules[13].min_new_tokens = 5;
+  rules[13].stop_tokens = {0};
   if (V > 1) {
-    rules[12].stop_tokens.push_back(static_cast<token_t>(V - 1));
+    rules[13].stop_tokens.push_back(static_cast<token_t>(V - 1));
   }
-  rules[13] = {.seed = 77,
-               .sequence = 3,
-               .prompt_length = 0,
-               .min_new_tokens = 4,
-               .top_k = std::max<index_t>(1, V / 2),
-               .temperature = 1.3,
-               .top_p = 0.9,
-               .min_p = 0.02,
-               .repetition_penalty = 0.8,
-               .frequency_penalty = -0.3,
-               .presence_penalty = 0.2,
-               .stop_tokens = {static_cast<token_t>(V / 2)},
-               .bias = rules[11].bias};
+  rules[0] = {.seed = 77,
+              .sequence = 3,
+              .prompt_length = 0,
+              .min_new_tokens = 4,
+              .top_k = std::max<index_t>(1, V / 2),
+              .temperature = 1.3,
+              .top_p = 0.9,
+              .min_p = 0.02,
+              .repetition_penalty = 0.8,
+              .frequency_penalty = -0.3,
+              .presence_penalty = 0.2,
+              .stop_tokens = {static_cast<token_t>(V / 2)},
+              .bias = rules[12].bias};
   for (rule_of_choice& rule : rules) {
     rule.prompt_length = 9;
   }
