@@ -10,12 +10,17 @@ write_basic_package_version_file(
 
 install(TARGETS mtp mtp_io EXPORT mtpTargets FILE_SET HEADERS)
 install(TARGETS mtp_cuda EXPORT mtpCudaTargets FILE_SET HEADERS)
+install(TARGETS mtp_mpi EXPORT mtpMpiTargets FILE_SET HEADERS)
+install(TARGETS mtp_nccl EXPORT mtpNcclTargets FILE_SET HEADERS)
 install(EXPORT mtpTargets NAMESPACE mtp:: DESTINATION "${config_dir}")
-install(EXPORT mtpCudaTargets NAMESPACE mtp:: DESTINATION "${config_dir}")
+foreach(part IN ITEMS Cuda Mpi Nccl)
+  install(EXPORT mtp${part}Targets NAMESPACE mtp:: DESTINATION "${config_dir}")
+endforeach()
 install(FILES "${PROJECT_BINARY_DIR}/mtpConfig.cmake" "${PROJECT_BINARY_DIR}/mtpConfigVersion.cmake"
               cmake/build_type.cmake
         DESTINATION "${config_dir}")
 install(FILES cmake/sweep.cmake DESTINATION "${config_dir}" RENAME mtpSweep.cmake)
+install(FILES cmake/find_nccl.cmake DESTINATION "${config_dir}" RENAME mtpFindNccl.cmake)
 install(FILES cmake/add_model.cmake DESTINATION "${config_dir}" RENAME mtpAddModel.cmake)
 install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DOCDIR}")
 

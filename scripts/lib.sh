@@ -35,7 +35,7 @@ floor_of() {
     mtp/ops/*) floor=1 ;;
     mtp/backend/*) floor=2 ;;
     mtp/model/* | mtp/loss/*) floor=3 ;;
-    mtp/train/* | mtp/decode/* | mtp/io/*) floor=4 ;;
+    mtp/train/* | mtp/decode/* | mtp/io/* | mtp/distributed/*) floor=4 ;;
     mtp/tensor.hpp) floor=1 ;;
     mtp/mtp.hpp) floor=5 ;;
     mtp/*/*) floor=unknown ;;

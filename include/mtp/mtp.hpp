@@ -1,4 +1,5 @@
-// Everything but backends and files. Include a backend before or after: <mtp/backend/cpu.hpp>.
+// Everything but backends, files, and engines that carry data between ranks. Include a backend
+// before or after: <mtp/backend/cpu.hpp>.
 #pragma once
 
 /// \namespace mtp

@@ -42,6 +42,10 @@ END
 }
 configuration=()
 refused 'requested version "99"' 99
-refused 'mtp has the components io and cuda, and no imaginary' COMPONENTS imaginary
+refused 'mtp has the components io, cuda, mpi and nccl, and no imaginary' COMPONENTS imaginary
 configuration=(-DCMAKE_DISABLE_FIND_PACKAGE_nlohmann_json=ON)
 refused 'the component io of mtp needs nlohmann_json, which was not found' COMPONENTS io
+configuration=(-DCMAKE_DISABLE_FIND_PACKAGE_MPI=ON)
+refused 'the component mpi of mtp needs MPI, which was not found' COMPONENTS mpi
+configuration=(-DCMAKE_DISABLE_FIND_PACKAGE_CUDAToolkit=ON)
+refused 'the component nccl of mtp needs the CUDA Toolkit and NCCL, which was not found' COMPONENTS nccl

@@ -21,11 +21,11 @@ quietly "${compile[@]}" -O3 "${warnings[@]}" -c "$consumer/find_package/checkpoi
 # On platforms that have them, the standard library and nlohmann's bear them. These here need not, so they come first;
 # Eigen does bear them, but for <complex>.
 {
-  grep -rhoE '^#include <[^>]+>' include --include='*.hpp' | grep -v '<Eigen/' | sort -u
+  grep -rhoE '^#include <[^>]+>' include --include='*.hpp' | grep -vE '<(Eigen/.*|mpi\.h)>' | sort -u
   echo '#include <complex>'
   echo '#define min(a, b) ((a) < (b) ? (a) : (b))'
   echo '#define max(a, b) ((a) < (b) ? (b) : (a))'
-  (cd include && find mtp -name '*.hpp' | sort | sed 's/.*/#include "&"/')
+  (cd include && find mtp -name '*.hpp' ! -path 'mtp/distributed/mpi*' | sort | sed 's/.*/#include "&"/')
 } >macros.cpp
 quietly "${compile[@]}" -fsyntax-only macros.cpp
 

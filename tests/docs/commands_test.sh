@@ -10,7 +10,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
 # Programs that are not the repository's.
-known='^(apt|apt-get|c\+\+|cd|clang\+\+|cmake|cmp|conan|cp|ctest|cuobjdump|docker|doxygen|echo|export|g\+\+|git|gprof|less|ls|mkdir|mv|ninja|nvcc|perf|pip|pkg-config|python3|rm|sudo|tar|time|unzip|vcpkg|xdg-open)$'
+known='^(apt|apt-get|c\+\+|cd|clang\+\+|cmake|cmp|conan|cp|ctest|cuobjdump|docker|doxygen|echo|export|g\+\+|git|gprof|less|ls|mkdir|mpirun|mv|ninja|nvcc|perf|pip|pkg-config|python3|rm|sbatch|srun|sudo|tar|time|unzip|vcpkg|xdg-open)$'
 
 needs_gpu=scripts/gpu_check # the one command of README.md that CI cannot run
 
