@@ -42,7 +42,8 @@ constexpr plan plan_of() {
   using element = mtp::bf16;
   using loss = mtp::model_loss<config, mtp::cpu, element>;
   using decoder = mtp::decoder<config, mtp::cpu, element>;
-  using sum = mtp::accumulate_t<element>;  // float: gradients, masters and both moments
+  // float: gradients, masters and both moments; with several passes in a step, those of one as well
+  using sum = mtp::accumulate_t<element>;
   constexpr index_t parameters = mtp::language_model<config, mtp::cpu, element>::layout.storage;
   constexpr index_t weights = parameters * static_cast<index_t>(sizeof(element));
   constexpr index_t activations = loss::activation_bytes(batch, length);

@@ -10,6 +10,7 @@
 #include "model/expert_configs.hpp"
 #include "mtp/model/transfer.hpp"
 #include "support/allocations.hpp"
+#include "train/ranks.hpp"
 #include "train/small_run.hpp"
 
 namespace mtp::test::train_allocations_cases {
@@ -60,6 +61,21 @@ TEST_CASE("a skipped step allocates nothing") {
   const long after = allocations;
   CHECK(skipped);
   CHECK(after - before == 0);
+}
+
+// Threads as ranks allocate for each message, so what is left are steps of one rank.
+TEST_CASE("a steady step of a group of one rank allocates nothing") {
+  rank_setup<rank_config(head_kind::sequential, 1)> setup;
+  setup.options.accumulation = 3;
+  setup.options.sharding = optimizer_sharding::zero1;
+  run_ranks(1, [&](thread_communicator& group) {
+    group_run<rank_config(head_kind::sequential, 1), float> run(setup, group);
+    for (int step = 0; step < 2; ++step) run.training.step();
+    const long before = allocations;
+    run.training.step();
+    const long after = allocations;
+    CHECK(after - before == 0);
+  });
 }
 
 // ---- memory that is not there -------------------------------------------------------------------

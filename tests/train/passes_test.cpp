@@ -135,6 +135,40 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("the gradient of a step is the sum of its passes, each from zero, in their order") {
+  train_options<usual> options{.batch = 2, .length = length, .accumulation = 3, .clip_norm = 0};
+  options.optimizer.beta1 = 0;  // the first moments are the gradients
+  options.loss.normalization = loss_normalization::positions;
+  double_run run({{0, 100}, {}}, options), twin({{0, 100}, {}}, options);
+  model_loss<usual, cpu, double> loss(twin.context, 2, length);
+  auto losses = options.loss;
+  losses.lambda *= options.lambda.at(0, options.learning_rate.total_steps);
+  for (double& weight : losses.weights) weight /= 3;
+  const auto count = static_cast<std::size_t>(twin.model.layout.storage);
+  std::vector<double> sum(count), at_once(count);
+  double total = 0;
+  for (std::uint64_t pass = 0; pass < 3; ++pass) {
+    mtp::detail::window_batch samples(2, window);
+    samples.make_room(twin.data);
+    for (index_t b = 0; b < 2; ++b) {
+      samples.load_training(b, twin.data, 2 * pass + static_cast<std::uint64_t>(b));
+    }
+    std::vector<double> own(count);
+    const auto add_to = [&](std::vector<double>& all) {
+      const parameter_array<double, cpu> array(all.data(), twin.model.layout.storage);
+      return loss.with_gradients(twin.context, twin.model, array, samples.view(2, length), losses)
+          .total;
+    };
+    total += add_to(own);
+    add_to(at_once);
+    for (std::size_t i = 0; i < count; ++i) sum[i] += own[i];
+  }
+  CHECK(run.training.step().loss.total == total);
+  const auto first = run.training.optimizer().first();
+  CHECK(same_bits(std::vector<double>(first.data(), first.data() + first.count()), sum));
+  CHECK_FALSE(same_bits(at_once, sum));
+}
+
 TEST_CASE("a mask without a zero is no mask, and one of zeros leaves nothing to learn") {
   const train_options<usual> options{.batch = 2,
                                      .length = length,

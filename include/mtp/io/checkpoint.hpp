@@ -2,6 +2,7 @@
 // all.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstddef>
@@ -19,25 +20,23 @@
 #include "mtp/core/error.hpp"
 #include "mtp/io/checksum.hpp"
 #include "mtp/io/describe.hpp"
+#include "mtp/io/first_rank.hpp"
 #include "mtp/io/parameters.hpp"
+#include "mtp/io/rank_arrays.hpp"
 #include "mtp/io/safetensors.hpp"
 #include "mtp/model/language_model.hpp"
 #include "mtp/model/parameter.hpp"
+#include "mtp/train/run_description.hpp"
 #include "mtp/train/trainer.hpp"
 
 namespace mtp::inline MTP_ABI::io {
 
 namespace checkpoint_detail {
 
-using text_map = std::map<std::string, std::string>;
-
-/// Numbers as text that reads back to the same bits.
-template <class Number>
-std::string to_text(Number value) {
-  std::array<char, 64> digits;
-  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr;
-  return {digits.data(), end};
-}
+using mtp::detail::describe_run;
+using mtp::detail::later_entries;
+using mtp::detail::text_map;
+using mtp::detail::to_text;
 
 /// Throws unless the values are the same.
 inline void check_value(const std::filesystem::path& path,
@@ -111,124 +110,81 @@ inline std::int64_t read_count(const safetensors_file& file,
   return value;
 }
 
-/// The settings that a resumed run must share with the saved one to give the same bits.
-template <class Trainer>
-text_map describe_run(const Trainer& trainer) {
-  const auto& o = trainer.options();
-  const auto& data = trainer.data();
-  xxh64 text;
-  text.update(std::as_bytes(data.text()));
-  text.update(std::as_bytes(data.document_starts()));
-  text_map run{
-      {"run.elements", std::string(element_name(element_of<typename Trainer::scalar_type>()))},
-      {"run.batch", to_text(o.batch)},
-      {"run.length", to_text(o.length)},
-      {"run.accumulation", to_text(o.accumulation)},
-      {"run.learning_rate.total_steps", to_text(o.learning_rate.total_steps)},
-      {"run.beta1", to_text(o.optimizer.beta1)},
-      {"run.beta2", to_text(o.optimizer.beta2)},
-      {"run.epsilon", to_text(o.optimizer.epsilon)},
-      {"run.weight_decay", to_text(o.optimizer.weight_decay)},
-      {"run.clip_norm", to_text(o.clip_norm)},
-      {"run.max_bad_steps", to_text(o.max_bad_steps)},
-      {"run.loss.lambda", to_text(o.loss.lambda)},
-      {"run.loss.normalization", to_text(static_cast<int>(o.loss.normalization))},
-      {"run.loss.scope", to_text(static_cast<int>(o.loss.scope))},
-      {"run.data.seed", to_text(data.options().seed.value)},
-      {"run.data.validation_share", to_text(data.options().validation_share)},
-      {"run.data.text", to_hex(text.digest())},
-  };
-  for (std::size_t k = 0; k < o.loss.weights.size(); ++k) {
-    run.emplace("run.loss.weight." + to_text(k), to_text(o.loss.weights[k]));
-  }
-  if (!o.learning_rate.own) {
-    run.emplace("run.learning_rate.peak", to_text(o.learning_rate.peak));
-    run.emplace("run.learning_rate.floor", to_text(o.learning_rate.floor));
-    run.emplace("run.learning_rate.warmup_steps", to_text(o.learning_rate.warmup_steps));
-  }
-  if (!o.lambda.own) {
-    run.emplace("run.lambda.first", to_text(o.lambda.first));
-    run.emplace("run.lambda.second", to_text(o.lambda.second));
-    run.emplace("run.lambda.switch_at", to_text(o.lambda.switch_at));
-  }
-  return run;
-}
-
-/// The name of a schedule in a checkpoint. Names from programs are quoted, so that none equals one
-/// of the library's.
-template <class Value>
-std::string schedule_name(const own_schedule<Value>& own, const char* otherwise) {
-  return own ? "own schedule \"" + own.name() + '"' : otherwise;
-}
-
-/// The checksum of a mask, or "none".
-inline std::string mask_name(std::span<const std::uint8_t> mask) {
-  if (mask.empty()) {
-    return "none";
-  }
-  xxh64 sum;
-  sum.update(std::as_bytes(mask));
-  return to_hex(sum.digest());
-}
-
-/// An entry that earlier checkpoints lack, and its meaning when it is missing.
-struct later_entry {
-  std::string key, value, where_missing;
-};
-
-/// The entries that describe_run does not have: names of schedules, the mask, and how experts are
-/// balanced.
-template <class Trainer>
-std::vector<later_entry> later_entries(const Trainer& trainer) {
-  const auto& o = trainer.options();
-  constexpr auto rate = "warm-up and cosine", lambda = "switch", weights = "constant";
-  return {
-      {"run.learning_rate.schedule", schedule_name(o.learning_rate.own, rate), rate},
-      {"run.lambda.schedule", schedule_name(o.lambda.own, lambda), lambda},
-      {"run.loss.weights.schedule", schedule_name(o.weights, weights), weights},
-      {"run.data.mask", mask_name(trainer.data().mask()), mask_name({})},
-      {"run.loss.aux_loss_alpha", to_text(o.loss.aux_loss_alpha), to_text(0.0)},
-      {"run.bias_update_speed", to_text(o.bias_update_speed), to_text(default_bias_update_speed)},
-  };
-}
-
 /// save_checkpoint with additional entries.
-template <model_config Config, class Backend, scalar S, class Element>
+template <model_config Config, class Backend, scalar S, class Element, class Communicator>
 void save(const std::filesystem::path& path,
-          trainer<Config, Backend, S, Element>& run,
+          trainer<Config, Backend, S, Element, Communicator>& run,
           text_map metadata) {
   namespace detail = checkpoint_detail;
   using model_type = language_model<Config, Backend, S>;
   using sum_type = accumulate_t<S>;
-  std::vector<tensor_source> sources;
-  const auto add = [&](const std::string& prefix, std::vector<sum_type> array) {
-    auto host = std::make_shared<const std::vector<sum_type>>(std::move(array));
-    detail::add_sources<sum_type, Backend>(sources, model_type::layout, prefix, std::move(host));
+  using array_type = std::vector<sum_type>;
+  constexpr auto count = static_cast<std::size_t>(model_type::layout.storage);
+  auto& group = run.group();
+  auto& optimizer = run.optimizer();
+  const bool sharded = group.size() > 1 && run.options().sharding == optimizer_sharding::zero1;
+  std::array<std::shared_ptr<array_type>, 3> whole;  // on rank 0
+  io::detail::on_first_rank(group, [&](auto&) {
+    for (auto& array : whole) array = std::make_shared<array_type>(sharded ? count : 0);
+    if (sharded) {  // what no rank has a master of is its own master, or is not trained
+      const auto values =
+          detail::host_copy<S, Backend>(run.model().values().data(), model_type::layout.storage);
+      std::transform(values.begin(), values.end(), whole[0]->begin(), [](S value) {
+        return static_cast<sum_type>(value);
+      });
+    }
+  });
+  const auto gather = [&](std::size_t n, const auto& read) {
+    if (!sharded) {  // every rank has everything
+      if (whole[n]) *whole[n] = read();
+      return;
+    }
+    const array_type part = read();
+    io::detail::gather_parts<sum_type>(group,
+                                       whole[n] ? std::span(*whole[n]) : std::span<sum_type>(),
+                                       std::span(part),
+                                       optimizer.begin());
   };
   const auto on_host = [](parameter_array<sum_type, Backend> array) {
-    return detail::host_copy<sum_type, Backend>(array.data(), model_type::layout.storage);
+    return detail::host_copy<sum_type, Backend>(array.data(), array.count());
   };
-  add("", run.optimizer().master_on_host(run.model()));
-  add("optimizer.first.", on_host(run.optimizer().first()));
-  add("optimizer.second.", on_host(run.optimizer().second()));
-  metadata.merge(detail::describe_run(run));
-  metadata.merge(describe(Config));
-  for (const auto& entry : detail::later_entries(run)) {
-    metadata.emplace(entry.key, entry.value);
+  if (adamw<Config, Backend, S>::has_master || !sharded) {
+    gather(0, [&] { return optimizer.master_on_host(run.model()); });
   }
-  metadata.emplace("format", "mtp checkpoint 1");
-  metadata.emplace("state.step", detail::to_text(run.state().step));
-  metadata.emplace("state.updates", detail::to_text(run.optimizer().updates()));
-  metadata.emplace("state.skipped", detail::to_text(run.state().skipped));
-  metadata.emplace("state.skipped_in_a_row", detail::to_text(run.state().skipped_in_a_row));
-  write_safetensors(path, sources, metadata);
+  gather(1, [&] { return on_host(optimizer.first()); });
+  gather(2, [&] { return on_host(optimizer.second()); });
+  io::detail::on_first_rank(group, [&](auto& life) {
+    constexpr std::array prefixes{"", "optimizer.first.", "optimizer.second."};
+    std::vector<tensor_source> sources;
+    for (std::size_t n = 0; n < whole.size(); ++n) {
+      detail::add_sources<sum_type, Backend>(sources, model_type::layout, prefixes[n], whole[n]);
+    }
+    for (auto& source : sources) {
+      source.read = [read = std::move(source.read), &life](
+                        index_t first, index_t elements, std::byte* to) {
+        life();
+        read(first, elements, to);
+      };
+    }
+    metadata.merge(detail::describe_run(run));
+    metadata.merge(describe(Config));
+    for (const auto& entry : detail::later_entries(run)) {
+      metadata.emplace(entry.key, entry.value);
+    }
+    metadata.emplace("format", "mtp checkpoint 1");
+    metadata.emplace("state.step", detail::to_text(run.state().step));
+    metadata.emplace("state.updates", detail::to_text(optimizer.updates()));
+    metadata.emplace("state.skipped", detail::to_text(run.state().skipped));
+    metadata.emplace("state.skipped_in_a_row", detail::to_text(run.state().skipped_in_a_row));
+    write_safetensors(path, sources, metadata);
+  });
 }
 
 /// Throws unless a file is a checkpoint of this model and this run, at any step.
-template <model_config Config, class Backend, scalar S, class Element>
+template <model_config Config, class Backend, scalar S, class Element, class Communicator>
 void check_run(const safetensors_file& file,
                const std::filesystem::path& path,
-               const trainer<Config, Backend, S, Element>& run) {
+               const trainer<Config, Backend, S, Element, Communicator>& run) {
   namespace detail = checkpoint_detail;
   check(file.verify(), "checkpoint: ", path.string(), " has no checksum; is it a checkpoint?");
   detail::check_entries(file, path, {{"format", "mtp checkpoint 1"}});
@@ -253,8 +209,13 @@ void check_run(const safetensors_file& file,
 /// Writes parameters, moments and state of a run. The same run gives the same bytes. Parameters are
 /// written in the precision of training: f32 for a model with bf16 elements. Throws mtp::error if
 /// writing fails; an earlier checkpoint is then unchanged.
-template <model_config Config, class Backend, scalar S, class Element>
-void save_checkpoint(const std::filesystem::path& path, trainer<Config, Backend, S, Element>& run) {
+///
+/// Of several ranks all call it. Rank 0 writes, and needs room for all moments and masters; the
+/// others send theirs piece by piece. The bytes do not depend on the number of ranks. If writing
+/// fails, all ranks throw.
+template <model_config Config, class Backend, scalar S, class Element, class Communicator>
+void save_checkpoint(const std::filesystem::path& path,
+                     trainer<Config, Backend, S, Element, Communicator>& run) {
   checkpoint_detail::save(path, run, {});
 }
 
@@ -262,29 +223,47 @@ void save_checkpoint(const std::filesystem::path& path, trainer<Config, Backend,
 /// interrupted. Throws mtp::error, with nothing changed, for a file that is damaged or of another
 /// model, and for a run with other settings, other names of schedules or another text. A file from
 /// any backend is accepted. A file without names of schedules is taken to use the library's own.
-template <model_config Config, class Backend, scalar S, class Element>
-void load_checkpoint(const std::filesystem::path& path, trainer<Config, Backend, S, Element>& run) {
+///
+/// Of several ranks all call it, and rank 0 alone reads the file. Any number of ranks may have
+/// written it.
+template <model_config Config, class Backend, scalar S, class Element, class Communicator>
+void load_checkpoint(const std::filesystem::path& path,
+                     trainer<Config, Backend, S, Element, Communicator>& run) {
   namespace detail = checkpoint_detail;
   using model_type = language_model<Config, Backend, S>;
   using sum_type = accumulate_t<S>;
-  const safetensors_file file(path);
-  detail::check_run(file, path, run);
-  const trainer_state restored{detail::read_count(file, path, "state.step"),
-                               detail::read_count(file, path, "state.skipped"),
-                               detail::read_count(file, path, "state.skipped_in_a_row")};
-  const std::int64_t updates = detail::read_count(file, path, "state.updates");
-  const auto read = [&](const std::string& prefix) {
-    return detail::read_array<sum_type, Backend>(file, model_type::layout, prefix);
+  auto& group = run.group();
+  std::array<std::int64_t, 4> counters{};      // step, skipped, skipped in a row, updates
+  std::array<std::vector<sum_type>, 3> whole;  // on rank 0
+  io::detail::on_first_rank(group, [&](auto&) {
+    const safetensors_file file(path);
+    detail::check_run(file, path, run);
+    counters = {detail::read_count(file, path, "state.step"),
+                detail::read_count(file, path, "state.skipped"),
+                detail::read_count(file, path, "state.skipped_in_a_row"),
+                detail::read_count(file, path, "state.updates")};
+    constexpr std::array prefixes{"", "optimizer.first.", "optimizer.second."};
+    for (std::size_t n = 0; n < whole.size(); ++n) {
+      whole[n] = detail::read_array<sum_type, Backend>(file, model_type::layout, prefixes[n]);
+    }
+  });
+  if (group.size() > 1) group.broadcast(std::span<std::int64_t>(counters), 0);
+  auto& optimizer = run.optimizer();
+  const auto spread = [&](std::size_t n, const auto& take) {
+    io::detail::spread<sum_type>(group, model_type::layout.storage, std::span(whole[n]), take);
   };
-  const auto values = read("");
-  const auto first = read("optimizer.first.");
-  const auto second = read("optimizer.second.");
-  detail::put(run.model().values(), values);
-  detail::put(run.optimizer().master(run.model()), values);
-  detail::put(run.optimizer().first(), first);
-  detail::put(run.optimizer().second(), second);
-  run.optimizer().set_updates(updates);
-  run.set_state(restored);
+  spread(0, [&](index_t first, std::span<const sum_type> piece) {
+    io::detail::take_piece(run.model().values(), 0, first, piece);
+    io::detail::take_piece(optimizer.master(run.model()), optimizer.begin(), first, piece);
+  });
+  spread(1, [&](index_t first, std::span<const sum_type> piece) {
+    io::detail::take_piece(optimizer.first(), optimizer.begin(), first, piece);
+  });
+  spread(2, [&](index_t first, std::span<const sum_type> piece) {
+    io::detail::take_piece(optimizer.second(), optimizer.begin(), first, piece);
+  });
+  optimizer.set_updates(counters[3]);
+  run.set_state({counters[0], counters[1], counters[2]});
 }
 
 /// @cond

@@ -92,6 +92,26 @@ inline std::vector<std::filesystem::path> kept_checkpoints(const std::filesystem
   return paths;
 }
 
+namespace checkpoint_detail {
+
+/// The kept checkpoints that rank 0 finds, on every rank.
+template <class Trainer>
+std::vector<std::filesystem::path> kept_on_first_rank(const std::filesystem::path& latest,
+                                                      Trainer& run) {
+  std::vector<std::filesystem::path> paths;
+  std::string list;  // names, each with a zero behind it
+  detail::on_first_rank(run.group(), [&](auto&) {
+    for (const auto& path : kept_checkpoints(latest)) list += path.string() + '\0';
+  });
+  detail::broadcast_text(run.group(), list);
+  for (std::size_t at = 0; at < list.size(); at += paths.back().native().size() + 1) {
+    paths.emplace_back(list.c_str() + at);
+  }
+  return paths;
+}
+
+}  // namespace checkpoint_detail
+
 /// save_checkpoint(latest, run), with `count` checkpoints in all: the one that is replaced stays
 /// under the name of its step, and the oldest go. Checkpoints of this step and of later ones, which
 /// an earlier attempt has left, go as well. A latest one that cannot be read is not kept. A count
@@ -106,19 +126,23 @@ void save_and_keep(const std::filesystem::path& latest, Trainer& run, index_t co
     return;
   }
   const std::int64_t now = run.state().step;
-  if (const auto before = step_of_checkpoint(latest); before && *before < now) {
-    checkpoint_detail::link_or_copy(latest, kept_checkpoint(latest, *before));
-  }
-  save_checkpoint(latest, run);
-  index_t newer = 1;  // the latest
-  for (const auto& [step, path] : checkpoint_detail::kept_by_step(latest)) {
-    std::error_code ignored;  // it goes with the next one
-    if (step >= now || newer >= count) {
-      std::filesystem::remove(path, ignored);
-    } else {
-      ++newer;
+  detail::on_first_rank(run.group(), [&](auto&) {
+    if (const auto before = step_of_checkpoint(latest); before && *before < now) {
+      checkpoint_detail::link_or_copy(latest, kept_checkpoint(latest, *before));
     }
-  }
+  });
+  save_checkpoint(latest, run);
+  detail::on_first_rank(run.group(), [&](auto&) {
+    index_t newer = 1;  // the latest
+    for (const auto& [step, path] : checkpoint_detail::kept_by_step(latest)) {
+      std::error_code ignored;  // it goes with the next one
+      if (step >= now || newer >= count) {
+        std::filesystem::remove(path, ignored);
+      } else {
+        ++newer;
+      }
+    }
+  });
 }
 
 /// The result of load_newest_checkpoint.
@@ -128,11 +152,12 @@ struct newest_checkpoint {
 };
 
 /// load_checkpoint of the newest one that can be loaded: `latest`, or else one that save_and_keep
-/// has kept. Throws mtp::error, with nothing changed, if there is none, with the reason of each.
+/// has kept. Throws mtp::error, with nothing changed, if there is none, with the reason of each. Of
+/// several ranks all call it; the files are those that rank 0 sees.
 template <class Trainer>
 newest_checkpoint load_newest_checkpoint(const std::filesystem::path& latest, Trainer& run) {
   newest_checkpoint found;
-  std::vector<std::filesystem::path> paths = kept_checkpoints(latest);
+  std::vector<std::filesystem::path> paths = checkpoint_detail::kept_on_first_rank(latest, run);
   paths.insert(paths.begin(), latest);
   for (auto& path : paths) {
     try {

@@ -7,12 +7,15 @@
 #include <filesystem>
 #include <limits>
 #include <optional>
+#include <span>
 #include <string>
 #include <system_error>
 #include <type_traits>
 
 #include "mtp/core/error.hpp"
+#include "mtp/distributed/communicator.hpp"
 #include "mtp/io/checkpoint.hpp"
+#include "mtp/io/first_rank.hpp"
 #include "mtp/io/kept_checkpoints.hpp"
 #include "mtp/io/safetensors.hpp"
 #include "mtp/train/trainer.hpp"
@@ -62,9 +65,9 @@ inline std::filesystem::path best_checkpoint(const std::filesystem::path& latest
 
 namespace train_detail {
 
-/// The lowest validation loss of the run that is resumed, from its best checkpoint.
+/// The lowest validation loss of the run that is resumed, from its best checkpoint. On rank 0.
 template <class Trainer>
-void restore_best(train_outcome& outcome, Trainer& run, const train_loop& loop) {
+void read_best(train_outcome& outcome, Trainer& run, const train_loop& loop) {
   const auto path = best_checkpoint(loop.checkpoint);
   std::error_code failure;
   if (run.state().step == 0 || !std::filesystem::exists(path, failure)) {
@@ -87,6 +90,27 @@ void restore_best(train_outcome& outcome, Trainer& run, const train_loop& loop) 
   outcome.best_step = checkpoint_detail::read_count(file, path, "state.step");
 }
 
+/// The same, on every rank.
+template <class Trainer>
+void restore_best(train_outcome& outcome, Trainer& run, const train_loop& loop) {
+  auto& group = run.group();
+  detail::on_first_rank(group, [&](auto&) { read_best(outcome, run, loop); });
+  if (group.size() > 1) {
+    group.broadcast(std::span<double>(&outcome.best_loss, 1), 0);
+    group.broadcast(std::span<std::int64_t>(&outcome.best_step, 1), 0);
+  }
+}
+
+/// Whether any rank wants to stop.
+template <class Trainer>
+bool any_stops(Trainer& run, bool stops) {
+  std::int32_t answer = stops ? 1 : 0;
+  if (run.group().size() > 1) {
+    run.group().all_reduce(std::span<std::int32_t>(&answer, 1), reduction::max);
+  }
+  return answer != 0;
+}
+
 }  // namespace train_detail
 
 /// Trains up to loop.steps. After each step, in this order: validation if it is due, the best
@@ -107,8 +131,18 @@ void restore_best(train_outcome& outcome, Trainer& run, const train_loop& loop) 
 /// Throws mtp::error for invalid options and for a best checkpoint of another run, before the first
 /// step. Exceptions of a step, a save or the callback pass through; the trainer has then completed
 /// its last whole step and can go on.
-template <model_config Config, class Backend, scalar S, class Element, class Callback>
-train_outcome train(trainer<Config, Backend, S, Element>& run,
+///
+/// Of several ranks all call it, with the same options. The callback is called on every rank, and
+/// the run stops if one of them says so; files are those of rank 0. If a save fails, all ranks
+/// throw. If a step or the callback throws on one rank, the others end when they have waited for it
+/// too long.
+template <model_config Config,
+          class Backend,
+          scalar S,
+          class Element,
+          class Communicator,
+          class Callback>
+train_outcome train(trainer<Config, Backend, S, Element, Communicator>& run,
                     const train_loop& loop,
                     Callback&& callback) {
   using report_type = train_report<Config.prediction.depth>;
@@ -161,7 +195,8 @@ train_outcome train(trainer<Config, Backend, S, Element>& run,
     if constexpr (std::is_void_v<answer>) {
       callback(static_cast<const report_type&>(report));
     } else {
-      outcome.stopped = callback(static_cast<const report_type&>(report)) == after_step::stop;
+      outcome.stopped = train_detail::any_stops(
+          run, callback(static_cast<const report_type&>(report)) == after_step::stop);
     }
     if (saves && (outcome.stopped || run.state().step >= loop.steps || due(loop.save_every))) {
       save_and_keep(loop.checkpoint, run, loop.keep);
@@ -172,8 +207,9 @@ train_outcome train(trainer<Config, Backend, S, Element>& run,
 }
 
 /// The same without a callback.
-template <model_config Config, class Backend, scalar S, class Element>
-train_outcome train(trainer<Config, Backend, S, Element>& run, const train_loop& loop) {
+template <model_config Config, class Backend, scalar S, class Element, class Communicator>
+train_outcome train(trainer<Config, Backend, S, Element, Communicator>& run,
+                    const train_loop& loop) {
   return train(run, loop, [](const train_report<Config.prediction.depth>&) {});
 }
 

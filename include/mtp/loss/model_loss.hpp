@@ -96,19 +96,23 @@ class model_loss {
   /// If a step adds the gradients of several batches and losses are divided by valid targets, pass
   /// the numbers of targets of all batches (count_targets) as `targets_of_step`: losses and
   /// gradients then add up to those of one large batch. Null: this batch is the whole step.
+  ///
+  /// If there is an `observer`, the backward pass tells it which gradients are complete; the
+  /// results are the same.
   loss_report<Config.prediction.depth> with_gradients(
       context<Backend>& context,
       const model_type& model,
       gradient_array gradients,
       const batch_view& batch,
       const loss_options<Config.prediction.depth>& options,
-      const counts_type* targets_of_step = nullptr) {
+      const counts_type* targets_of_step = nullptr,
+      gradient_observer* observer = nullptr) {
     check(gradients.count() == model_type::layout.storage,
           "model_loss: expected ",
           model_type::layout.storage,
           " gradients, got ",
           gradients.count());
-    return run(context, model, gradients, batch, options, targets_of_step);
+    return run(context, model, gradients, batch, options, targets_of_step, observer);
   }
 
   /// Refuses models that cannot be trained.
@@ -118,7 +122,8 @@ class model_loss {
                                                       gradient_array,
                                                       const batch_view&,
                                                       const loss_options<Config.prediction.depth>&,
-                                                      const counts_type* = nullptr) {
+                                                      const counts_type* = nullptr,
+                                                      gradient_observer* = nullptr) {
     static_assert(detail::never<Model>,
                   "model_loss: a quantized_model is for inference and has no gradients; "
                   "scorer in <mtp/decode/score.hpp> gives its losses");
@@ -132,7 +137,7 @@ class model_loss {
                     const model_type& model,
                     const batch_view& batch,
                     const loss_options<Config.prediction.depth>& options) {
-    return run(context, model, gradient_array(nullptr, 0), batch, options, nullptr);
+    return run(context, model, gradient_array(nullptr, 0), batch, options, nullptr, nullptr);
   }
 
   /// Calls visitor(k, logits [N, V]) for every depth k with logits of its own (only depth 0 if one
@@ -249,7 +254,8 @@ class model_loss {
                       gradient_array gradients,
                       const memory& m,
                       const batch_view& batch,
-                      const loss_options<Config.prediction.depth>& options) const {
+                      const loss_options<Config.prediction.depth>& options,
+                      gradient_observer* observer = nullptr) const {
     return {context,
             model.values(),
             gradients,
@@ -258,7 +264,8 @@ class model_loss {
             batch.length,
             m.table.tokens,
             options.scope,
-            options.aux_loss_alpha};
+            options.aux_loss_alpha,
+            observer};
   }
 
   loss_report<Config.prediction.depth> run(context<Backend>& context,
@@ -266,7 +273,8 @@ class model_loss {
                                            gradient_array gradients,
                                            const batch_view& batch,
                                            const loss_options<Config.prediction.depth>& options,
-                                           const counts_type* targets_of_step) {
+                                           const counts_type* targets_of_step,
+                                           gradient_observer* observer) {
     const detail::default_environment scope;
     const detail::turn working(at_work_, called_from_visitor);
     check_batch(batch);
@@ -280,7 +288,7 @@ class model_loss {
     const counts_type& divided_by = targets_of_step != nullptr ? *targets_of_step : valid;
     host.fill_targets(batch, options, divided_by);
     send(context, N);
-    const pass_type pass = make_pass(context, model, gradients, m, batch, options);
+    const pass_type pass = make_pass(context, model, gradients, m, batch, options, observer);
     passes::run(pass,
                 m.pass,
                 [&](std::size_t first, matrix hidden, matrix dhidden, const parameter& output) {

@@ -19,6 +19,19 @@ enum class gradient_scope {
   heads_only,  ///< the trunk is frozen: only the head's parameters get gradients
 };
 
+/// Is told, during a backward pass, which gradients are complete.
+class gradient_observer {
+ public:
+  /// The pass adds nothing more to gradients at offsets >= `begin`, which never rises between
+  /// calls; in the last call it is 0. The operations that compute these gradients have been
+  /// submitted to the context, which on the CPU means that they have ended. What it throws ends the
+  /// pass.
+  virtual void finished(index_t begin) = 0;
+
+ protected:
+  ~gradient_observer() = default;
+};
+
 /// A pass over B sequences of T positions, N = B T rows. Row n = b T + i is position i of sequence
 /// b.
 template <model_config Config, class Backend, scalar S>
@@ -35,6 +48,7 @@ struct model_pass {
   view<const token_t, dims<2>, Backend> tokens;  ///< row k holds t[i + k]  [D + 1, N]
   gradient_scope scope = gradient_scope::joint;  ///< which parameters the losses train
   double aux_loss_alpha = 0;                     ///< factor of the balance of experts
+  gradient_observer* observer = nullptr;  ///< learns which gradients are complete; may be null
 
   /// N = B T
   index_t rows() const { return batch * length; }
@@ -48,6 +62,13 @@ struct model_pass {
   bool heads_reach_trunk() const { return scope == gradient_scope::joint; }
   /// Whether the trunk gets gradients.
   bool trains_trunk() const { return scope != gradient_scope::heads_only; }
+
+  /// Tells the observer, if there is one, that gradients at offsets >= `begin` are complete.
+  void finished(index_t begin) const {
+    if (observer != nullptr) {
+      observer->finished(begin);
+    }
+  }
 
   /// The gradient of a parameter that the head shares with the trunk; without data if these losses
   /// do not train the trunk. [p.outputs]

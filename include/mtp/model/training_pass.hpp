@@ -58,9 +58,14 @@ struct training_pass {
     trunk_type::forward(pass, at.trunk, m.trunk, normed);
     const bool written =
         head_type::run(pass, at.head, at.trunk, m.head, m.trunk.output(), m.dstream, score);
-    if (pass.wants_gradients() && pass.trains_trunk()) {
+    if (!pass.wants_gradients()) {
+      return;
+    }
+    if (pass.trains_trunk()) {
+      pass.finished(trunk_type::shared_end(at.trunk));
       trunk_type::backward(pass, at.trunk, m.trunk, m.scratch, m.dstream, written, dnormed);
     }
+    pass.finished(0);
   }
 };
 

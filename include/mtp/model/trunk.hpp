@@ -197,8 +197,19 @@ struct trunk {
     }
   }
 
+  /// The first offset behind the parameters whose gradients backward adds to, but for those of an
+  /// output matrix that is the embedding.
+  static constexpr index_t shared_end(const layout& at) {
+    if constexpr (ends_with_norm) {
+      return at.norm.offset + at.norm.storage;
+    } else {
+      return at.blocks.begin + shared_blocks * at.blocks.stride;
+    }
+  }
+
   /// dstream [N, C] is the gradient of a.output(), if a head has `written` one; it is overwritten.
-  /// dnormed [N, C] is the gradient of the norm's output. Gradients of parameters accumulate (+=).
+  /// dnormed [N, C] is the gradient of the norm's output. Gradients of parameters accumulate (+=);
+  /// the pass's observer learns of each part of the trunk but the embedding.
   static void backward(const pass_type& pass,
                        const layout& at,
                        const activations& a,
@@ -215,14 +226,17 @@ struct trunk {
                         a.inv_rms,
                         pass.w.vector(at.norm),
                         written ? matrix_view<const S, Backend>(dstream) : pass_type::no_rows());
+      pass.finished(at.norm.offset);
     }
     for (int n = shared_blocks; n-- > 0;) {
       block_type::backward(
           pass, at.blocks.at(n), a.blocks.at(n), d.block, dstream, a.stream(dense_blocks + n));
+      pass.finished(at.blocks.begin + n * at.blocks.stride);
     }
     for (int l = dense_blocks; l-- > 0;) {
       dense_block_type::backward(
           pass, at.dense.at(l), a.dense.at(l), d.dense_block, dstream, a.stream(l));
+      pass.finished(at.dense.begin + l * at.dense.stride);
     }
     embedding_backward(pass.context, pass.g.matrix(at.embedding), dstream, pass.tokens_at(0));
   }

@@ -9,6 +9,10 @@
 
 namespace mtp::inline MTP_ABI {
 
+/// On the CPU, a sum of squares adds the sums of pieces of this many elements, in their order: who
+/// adds the sums of such pieces in this order has the bits of the whole.
+inline constexpr index_t sum_of_squares_piece = 1 << 14;
+
 /// result[0] = sum of squares of all elements of x [P]; result [1]. The sum has type double, and
 /// its order depends on P only, not on threads. NaN or infinity among the elements reaches the
 /// result.

@@ -32,6 +32,10 @@ struct adamw_options {
 /// AdamW: the moments of all parameters and the number of updates (Loshchilov and Hutter 2019,
 /// arXiv 1711.05101, algorithm 2). For a model with bf16 elements it also holds the parameters in
 /// f32, because a step is often smaller than the distance between two bf16 numbers.
+///
+/// An optimizer may have a part of this, elements [begin, end) of the model's layout. It then
+/// updates that part alone, and together with the optimizers of the other parts it gives the bits
+/// of one that has all (ZeRO-1: Rajbhandari et al. 2020, arXiv 1910.02054, section 5.1).
 template <model_config Config, class Backend, scalar S = float>
 class adamw {
  public:
@@ -39,7 +43,7 @@ class adamw {
   using model_type = language_model<Config, Backend, S>;
   /// The type of moments, gradients and masters.
   using sum_type = accumulate_t<S>;
-  /// One number per parameter, in the model's layout.
+  /// One number per parameter of the optimizer's part, in the model's layout.
   using sum_array = parameter_array<sum_type, Backend>;
   /// Whether the parameters are also held in f32.
   static constexpr bool has_master = !std::is_same_v<S, sum_type>;
@@ -57,10 +61,20 @@ class adamw {
   /// outlive the calls of the optimizer only. Throws mtp::error for betas outside [0, 1), an
   /// epsilon that is not positive or rounds to 0, or a weight decay that is negative or infinite.
   adamw(context<Backend>& context, model_type& model, const adamw_options& options)
+      : adamw(context, model, options, 0, model_type::layout.storage) {}
+
+  /// The same for elements [begin, end) alone. Throws mtp::error also unless they are within the
+  /// model's.
+  adamw(context<Backend>& context,
+        model_type& model,
+        const adamw_options& options,
+        index_t begin,
+        index_t end)
       : options_(options),
-        master_(has_master ? model_type::layout.storage : 0),
-        first_(model_type::layout.storage),
-        second_(model_type::layout.storage) {
+        begin_(checked(begin, end)),
+        master_(has_master ? end - begin : 0),
+        first_(end - begin),
+        second_(end - begin) {
     const detail::default_environment scope;
     const auto inside = [](double value) { return value >= 0 && value < 1; };
     check(inside(options.beta1) && inside(options.beta2),
@@ -78,7 +92,7 @@ class adamw {
     if constexpr (has_master) {
       copy(context,
            vector_view<sum_type, Backend>(master_.data(), dims<1>{master_.count()}),
-           vector_view<const S, Backend>(std::as_const(model).values().data(),
+           vector_view<const S, Backend>(std::as_const(model).values().data() + begin_,
                                          dims<1>{master_.count()}));
     }
   }
@@ -89,6 +103,10 @@ class adamw {
   std::int64_t updates() const { return updates_; }
   /// Sets the number of updates of a resumed run.
   void set_updates(std::int64_t updates) { updates_ = updates; }
+  /// The first element of the optimizer's part.
+  index_t begin() const { return begin_; }
+  /// The element behind its last one.
+  index_t end() const { return begin_ + first_.count(); }
   /// First moments, to read and to restore.
   sum_array first() { return {first_.data(), first_.count()}; }
   /// Second moments, to read and to restore.
@@ -101,21 +119,21 @@ class adamw {
     if constexpr (has_master) {
       return {master_.data(), master_.count()};
     } else {
-      return model.values();
+      return values_of(model);
     }
   }
 
   /// A copy of the masters, with new values for the parameters that were changed in the model since
   /// the last update.
   std::vector<sum_type> master_on_host(model_type& model) {
-    const auto count = static_cast<std::size_t>(model_type::layout.storage);
+    const auto count = static_cast<std::size_t>(first_.count());
     std::vector<sum_type> masters(count);
     backend_traits<Backend>::copy_to_host(
         masters.data(), master(model).data(), count * sizeof(sum_type));
     if constexpr (has_master) {
       std::vector<S> values(count);
       backend_traits<Backend>::copy_to_host(
-          values.data(), model.values().data(), count * sizeof(S));
+          values.data(), values_of(model).data(), count * sizeof(S));
       for (std::size_t i = 0; i < count; ++i) {
         if (S(masters[i]).bits() != values[i].bits()) {
           masters[i] = static_cast<sum_type>(values[i]);
@@ -125,8 +143,8 @@ class adamw {
     return masters;
   }
 
-  /// Updates the parameters from offset `begin` on, but for the biases of routers, which
-  /// expert_balance moves. Gradients are multiplied by `gradient_scale` first.
+  /// Updates the parameters of its part from offset `begin` on, but for the biases of routers,
+  /// which expert_balance moves. Gradients, of the part, are multiplied by `gradient_scale` first.
   void update(context<Backend>& context,
               model_type& model,
               sum_array gradients,
@@ -151,7 +169,7 @@ class adamw {
         std::lower_bound(begins_.begin(), begins_.end(), begin) - begins_.begin());
     const vector_view<const adamw_range, Backend> ranges(ranges_.data(), dims<1>{ranges_.count()});
     adamw_update(context,
-                 all(model.values()),
+                 all(values_of(model)),
                  all(master(model)),
                  all(first()),
                  all(second()),
@@ -161,7 +179,24 @@ class adamw {
   }
 
  private:
-  /// Divides all parameters into ranges of at most adamw_range_elements.
+  static index_t checked(index_t begin, index_t end) {
+    check(begin >= 0 && begin <= end && end <= model_type::layout.storage,
+          "adamw: expected elements within [0, ",
+          model_type::layout.storage,
+          "), got [",
+          begin,
+          ", ",
+          end,
+          ")");
+    return begin;
+  }
+
+  parameter_array<S, Backend> values_of(model_type& model) const {
+    return {model.values().data() + begin_, first_.count()};
+  }
+
+  /// Divides the parameters into ranges of at most adamw_range_elements, relative to the part's
+  /// beginning.
   void make_ranges() {
     std::vector<adamw_range> ranges;
     model_type::layout.visit([&](const std::string&, const parameter& p) {
@@ -170,8 +205,13 @@ class adamw {
       }
       for (index_t first = 0; first < p.storage; first += adamw_range_elements) {
         const index_t count = (std::min)(adamw_range_elements, p.storage - first);
-        ranges.push_back({p.offset + first, static_cast<std::int32_t>(count), p.decays() ? 1 : 0});
-        begins_.push_back(p.offset + first);
+        const index_t from = (std::max)(p.offset + first, begin_);
+        const index_t to = (std::min)(p.offset + first + count, end());
+        if (from < to) {
+          ranges.push_back(
+              {from - begin_, static_cast<std::int32_t>(to - from), p.decays() ? 1 : 0});
+          begins_.push_back(from);
+        }
       }
     });
     ranges_ = buffer<adamw_range, Backend>(static_cast<index_t>(ranges.size()));
@@ -179,6 +219,7 @@ class adamw {
   }
 
   adamw_options options_;
+  index_t begin_;
   std::vector<index_t> begins_;  // of the ranges, ascending
   buffer<adamw_range, Backend> ranges_;
   buffer<sum_type, Backend> master_;

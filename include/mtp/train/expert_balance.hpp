@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <numeric>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -58,14 +59,32 @@ class expert_balance {
   /// Takes the loads of a step from among its gradients, where they leave zeros: call it before
   /// anything reads the gradients. Waits for the device if there are routers.
   expert_loads take(context<Backend>& context, parameter_array<sum_type, Backend> gradients) {
+    return take(context, gradients, 0, [](std::span<sum_type>) {});
+  }
+
+  /// The same where gradients are those from offset `begin` on, of which this process may have a
+  /// part: `complete` is called with the loads of each router, where the experts of other parts
+  /// have 0, and adds what the other processes have.  [E]
+  template <class Complete>
+  expert_loads take(context<Backend>& context,
+                    parameter_array<sum_type, Backend> gradients,
+                    index_t begin,
+                    const Complete& complete) {
     const detail::default_environment scope;
     expert_loads report;
     for (std::size_t i = 0; i < biases_.size(); ++i) {
-      const auto counted = gradients.vector(biases_[i]);
       std::vector<sum_type>& loads = loads_[i];
-      backend_traits<Backend>::download(
-          context, loads.data(), counted.data(), loads.size() * sizeof(sum_type));
-      fill(context, counted, sum_type{0});
+      std::fill(loads.begin(), loads.end(), sum_type{0});
+      if (const auto own = part_of(biases_[i], begin, begin + gradients.count()); own.count > 0) {
+        const vector_view<sum_type, Backend> counted(
+            gradients.data() + biases_[i].offset + own.first - begin, dims<1>{own.count});
+        backend_traits<Backend>::download(context,
+                                          loads.data() + own.first,
+                                          counted.data(),
+                                          static_cast<std::size_t>(own.count) * sizeof(sum_type));
+        fill(context, counted, sum_type{0});
+      }
+      complete(std::span<sum_type>(loads));
       const double mean = total_of(loads) / static_cast<double>(loads.size());
       if (mean > 0) {
         const auto [least, most] = std::minmax_element(loads.begin(), loads.end());
@@ -78,9 +97,9 @@ class expert_balance {
     return report;
   }
 
-  /// Moves the biases by what take() found; those of routers that no row met stay. Of a model in
-  /// bf16 the masters move, and the model has them rounded; a bias that was changed in the model
-  /// counts as it is there, as for adamw.
+  /// Moves the biases of the optimizer's part by what take() found; those of routers that no row
+  /// met stay. Of a model in bf16 the masters move, and the model has them rounded; a bias that was
+  /// changed in the model counts as it is there, as for adamw.
   void update(context<Backend>& context,
               model_type& model,
               adamw<Config, Backend, S>& optimizer,
@@ -89,28 +108,34 @@ class expert_balance {
     const detail::default_environment scope;
     for (std::size_t i = 0; i < biases_.size() && speed > 0; ++i) {
       const std::vector<sum_type>& loads = loads_[i];
-      const auto master = optimizer.master(model).vector(biases_[i]);
-      traits::download(context, masters_.data(), master.data(), loads.size() * sizeof(sum_type));
+      const auto own = part_of(biases_[i], optimizer.begin(), optimizer.end());
+      const auto count = static_cast<std::size_t>(own.count);
+      const index_t place = biases_[i].offset + own.first;
+      if (count == 0) {
+        continue;
+      }
+      sum_type* const master = optimizer.master(model).data() + (place - optimizer.begin());
+      [[maybe_unused]] S* const values = model.values().data() + place;
+      traits::download(context, masters_.data(), master, count * sizeof(sum_type));
       if constexpr (has_master) {
-        const auto values = model.values().vector(biases_[i]);
-        traits::download(context, values_.data(), values.data(), loads.size() * sizeof(S));
-        for (std::size_t e = 0; e < loads.size(); ++e) {
+        traits::download(context, values_.data(), values, count * sizeof(S));
+        for (std::size_t e = 0; e < count; ++e) {
           if (S(masters_[e]).bits() != values_[e].bits()) {
             masters_[e] = static_cast<sum_type>(values_[e]);
           }
         }
       }
       const double total = total_of(loads), experts = static_cast<double>(loads.size());
-      for (std::size_t e = 0; e < loads.size(); ++e) {
-        const double above = static_cast<double>(loads[e]) * experts - total;  // exact
+      for (std::size_t e = 0; e < count; ++e) {
+        const double load = static_cast<double>(loads[e + static_cast<std::size_t>(own.first)]);
+        const double above = load * experts - total;  // exact
         const double sign = above > 0 ? -1 : above < 0 ? 1 : 0;
         masters_[e] += static_cast<sum_type>(speed * sign);
         values_[e] = S(masters_[e]);
       }
-      traits::upload(context, master.data(), masters_.data(), loads.size() * sizeof(sum_type));
+      traits::upload(context, master, masters_.data(), count * sizeof(sum_type));
       if constexpr (has_master) {
-        const auto values = model.values().vector(biases_[i]);
-        traits::upload(context, values.data(), values_.data(), loads.size() * sizeof(S));
+        traits::upload(context, values, values_.data(), count * sizeof(S));
       }
     }
   }
@@ -120,6 +145,16 @@ class expert_balance {
 
  private:
   static constexpr bool has_master = adamw<Config, Backend, S>::has_master;
+
+  /// The experts of a router whose biases are among elements [begin, end).
+  struct experts_part {
+    index_t first, count;
+  };
+  static experts_part part_of(const parameter& bias, index_t begin, index_t end) {
+    const index_t first = std::clamp<index_t>(begin - bias.offset, 0, bias.outputs);
+    const index_t last = std::clamp<index_t>(end - bias.offset, first, bias.outputs);
+    return {first, last - first};
+  }
 
   static double total_of(const std::vector<sum_type>& loads) {
     return std::accumulate(loads.begin(), loads.end(), 0.0);

@@ -18,13 +18,27 @@ namespace mtp::inline MTP_ABI {
 template <int Depth>
 using depth_weights = std::array<double, static_cast<std::size_t>(Depth) + 1>;
 
+/// Where moments and masters are, if several ranks train.
+enum class optimizer_sharding {
+  none,   ///< all of them on every rank
+  zero1,  ///< on every rank those of a part of the parameters (ZeRO-1: Rajbhandari et al. 2020,
+          ///< arXiv 1910.02054, section 5.1)
+};
+
+/// The order in which the gradients of ranks are added.
+enum class reduction_order {
+  by_rank,  ///< that of the passes: a step has the same bits on any number of ranks
+  engine,   ///< first the passes of each rank, then in an order of the engine's choice: the bits
+            ///< depend on the number of ranks, and on the engine
+};
+
 /// The options of a run. The trainer's constructor checks them and evaluates own schedules at step
 /// 0.
 template <model_config Config>
 struct train_options {
   index_t batch = 16;        ///< sequences of a pass, B
   index_t length = 128;      ///< positions of a sequence, T
-  index_t accumulation = 1;  ///< passes of a step
+  index_t accumulation = 1;  ///< passes of a step, on all ranks together
   learning_rate_schedule learning_rate =
       learning_rate_schedule::of_width(Config.hidden_size);  ///< by step
   lambda_schedule lambda =
@@ -41,6 +55,10 @@ struct train_options {
   /// Weights of the depths as a function of the step, if set. Gradients then use these; validation
   /// still uses loss.weights.
   own_schedule<depth_weights<Config.prediction.depth>> weights{};
+  optimizer_sharding sharding = optimizer_sharding::none;  ///< of moments and masters among ranks
+  reduction_order reduction = reduction_order::by_rank;    ///< of gradients of several ranks
+  /// Gradients that a rank sends in a message, at most; 4 MiB of f32.
+  index_t bucket_elements = index_t{1} << 20;
 };
 
 /// The state of a run besides parameters and moments.

@@ -9,39 +9,58 @@
 #include <span>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "mtp/core/default_environment.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/core/refusal.hpp"
-#include "mtp/core/tensor.hpp"
-#include "mtp/core/view.hpp"
+#include "mtp/distributed/agreement.hpp"
+#include "mtp/distributed/alone.hpp"
+#include "mtp/distributed/communicator.hpp"
+#include "mtp/distributed/shards.hpp"
 #include "mtp/loss/model_loss.hpp"
 #include "mtp/model/language_model.hpp"
-#include "mtp/ops/elementwise.hpp"
-#include "mtp/ops/optimizer.hpp"
 #include "mtp/train/adamw.hpp"
+#include "mtp/train/check_options.hpp"
 #include "mtp/train/dataset.hpp"
 #include "mtp/train/evaluate.hpp"
 #include "mtp/train/expert_balance.hpp"
+#include "mtp/train/host_collectives.hpp"
+#include "mtp/train/run_description.hpp"
+#include "mtp/train/step_gradients.hpp"
 #include "mtp/train/train_options.hpp"
 #include "mtp/train/window_batch.hpp"
 
 namespace mtp::inline MTP_ABI {
 
-/// Trains a model on a dataset. A step accumulates the gradients of `accumulation` batches, clips
-/// them to clip_norm together, and updates with AdamW. A step is a function of parameters, moments
-/// and state only: it has the same bits when it is repeated or resumed, with any number of threads.
-/// A steady step allocates nothing. With mixtures of experts, it also balances their loads
-/// (expert_balance).
+/// Trains a model on a dataset. A step adds the gradients of K = `accumulation` passes, each of a
+/// batch of its own and computed from zero, clips the sum to clip_norm, and updates with AdamW:
+///
+///     g = ((0 + p_0) + p_1) + ... + p_(K-1)
+///
+/// A step is a function of parameters, moments and state only: it has the same bits when it is
+/// repeated or resumed, with any number of threads. A steady step allocates nothing. With mixtures
+/// of experts, it also balances their loads (expert_balance). With K > 1 there is a second array of
+/// gradients.
 ///
 /// A step whose loss or gradients are not finite changes no parameter and no moment; several in a
 /// row throw mtp::error.
-template <model_config Config, class Backend, scalar S = float, class Element = std::uint8_t>
+///
+/// With a communicator of R <= K ranks, rank k mod R computes pass k. Models, data and options are
+/// alike on all ranks, and all of them make the same calls. The sum above does not depend on R, so
+/// parameters, losses and checkpoints have the bits of one process; docs/distributed.md says what
+/// is sent. What an engine needs to send may be allocated in a step.
+template <model_config Config,
+          class Backend,
+          scalar S = float,
+          class Element = std::uint8_t,
+          communicator Communicator = alone>
 class trainer {
   static_assert(validate<Config>());
   static_assert(std::is_integral_v<Element> &&
                     (sizeof(Element) < sizeof(token_t) || std::is_same_v<Element, token_t>),
                 "trainer: the tokens of the dataset must be integers that fit into token_t");
+  static constexpr bool is_alone = std::is_same_v<Communicator, alone>;
 
  public:
   using model_type = language_model<Config, Backend, S>;     ///< the model that is trained
@@ -50,6 +69,7 @@ class trainer {
   using report_type = step_report<Config.prediction.depth>;  ///< the result of a step
   using scalar_type = S;                                     ///< element type of the model
   using sum_type = accumulate_t<S>;                          ///< type of gradients and moments
+  using communicator_type = Communicator;                    ///< what carries data between ranks
   /// Tokens of a sample for sequences of `length` positions.
   static constexpr index_t window_of(index_t length) {
     return length + 1 + Config.prediction.depth;
@@ -60,7 +80,17 @@ class trainer {
   trainer(context<Backend>& context,
           model_type& model,
           const dataset_type& data,
-          const options_type& options);
+          const options_type& options) requires(is_alone)
+      : trainer(context, model, data, options, detail::nobody_else) {}
+
+  /// One of the ranks of `group`, which must outlive the trainer. All ranks make it at the same
+  /// time. Throws mtp::error also if there are more ranks than passes, and, on all ranks, if they
+  /// do not agree about configuration, options, text, parameters, or version of the library.
+  trainer(context<Backend>& context,
+          model_type& model,
+          const dataset_type& data,
+          const options_type& options,
+          Communicator& group);
 
   /// Refuses temporaries, which would not outlive the trainer; a dataset in braces is one too.
   template <class Context, class Model, class Data = dataset_type>
@@ -101,7 +131,7 @@ class trainer {
   const trainer_state& state() const { return state_; }
   /// Sets the state of a resumed run; parameters and moments are restored separately.
   void set_state(const trainer_state& state) { state_ = state; }
-  /// The moments.
+  /// The moments; with ZeRO-1 those of this rank's part.
   adamw<Config, Backend, S>& optimizer() { return optimizer_; }
   /// The loads of experts in the latest step.
   const expert_balance<Config, Backend, S>& balance() const { return balance_; }
@@ -109,20 +139,25 @@ class trainer {
   model_type& model() { return *model_; }
   /// The dataset.
   const dataset_type& data() const { return *data_; }
+  /// The ranks that train together.
+  Communicator& group() const { return *group_; }
 
-  /// Tokens of a step.
+  /// Tokens of a step, on all ranks together.
   index_t tokens_per_step() const {
     return options_.batch * options_.length * options_.accumulation;
   }
 
   /// Runs one step. Throws mtp::error when max_bad_steps steps in a row had NaN or infinity;
   /// parameters and moments are then those before the first of these steps, and state() has counted
-  /// them all. Also throws as own_schedule::at does, with nothing changed.
+  /// them all. Also throws as own_schedule::at does, with nothing changed. The report is that of
+  /// the whole step on every rank, and all ranks skip a step together. If a rank throws, those that
+  /// wait for it throw as well; then every rank has to go on from a checkpoint.
   report_type step();
 
   /// Losses over the first `windows` held-out windows, or all of them if there are fewer: per valid
-  /// target, with the weights of options().loss and no schedule. If `keep_going` is given, it is
-  /// called before each pass; when it returns false, the report covers the windows so far.
+  /// target, with the weights of options().loss and no schedule. Every rank computes all of them.
+  /// If `keep_going` is given, it is called before each pass; when it returns false, the report
+  /// covers the windows so far.
   [[nodiscard("trainer::validate: nothing but the report comes of it")]] loss_report<
       Config.prediction.depth>
   validate(index_t windows, const std::function<bool()>& keep_going = {}) {
@@ -157,37 +192,7 @@ class trainer {
  private:
   static const options_type& checked(const options_type& options) {
     const detail::default_environment scope;
-    check(options.batch > 0, "trainer: expected a positive batch, got ", options.batch);
-    check(options.length > 0, "trainer: expected a positive length, got ", options.length);
-    check(options.accumulation > 0,
-          "trainer: expected a positive accumulation, got ",
-          options.accumulation);
-    constexpr index_t most = index_t{1} << 48;  // counts of tokens are multiplied further
-    check(options.length <= most / options.batch / options.accumulation,
-          "trainer: a step of batch ",
-          options.batch,
-          ", length ",
-          options.length,
-          " and accumulation ",
-          options.accumulation,
-          " has too many tokens");
-    options.learning_rate.validate("trainer");
-    options.lambda.validate("trainer");
-    options.loss.validate("trainer");
-    check(Config.prediction.kind.parameters != head_parameters::none ||
-              options.loss.scope != gradient_scope::heads_only,
-          "trainer: gradient_scope::heads_only trains nothing with the head kind ",
-          name_of(Config.prediction.kind),
-          ", which has no parameters");
-    check(options.clip_norm >= 0,
-          "trainer: expected a clip_norm of at least 0, got ",
-          options.clip_norm);
-    check(options.bias_update_speed >= 0 && std::isfinite(options.bias_update_speed),
-          "trainer: expected a finite bias_update_speed of at least 0, got ",
-          options.bias_update_speed);
-    check(options.max_bad_steps > 0,
-          "trainer: expected a positive max_bad_steps, got ",
-          options.max_bad_steps);
+    detail::check_options(options);
     static_cast<void>(numbers_of(options, 0));
     return options;
   }
@@ -208,15 +213,27 @@ class trainer {
     return options_.loss.scope == gradient_scope::heads_only ? model_type::layout.head_begin : 0;
   }
 
-  parameter_array<sum_type, Backend> gradients() { return {gradients_.data(), gradients_.count()}; }
+  static Communicator& checked(Communicator& group, const options_type& options) {
+    check(group.size() <= options.accumulation,
+          "trainer: expected at most as many ranks as a step has passes (accumulation ",
+          options.accumulation,
+          "), got ",
+          group.size());
+    check(host_communicator<Communicator> || group.size() == 1 ||
+              options.reduction == reduction_order::engine,
+          "trainer: ranks whose memory is a device's add gradients in the order of the engine; ask "
+          "for reduction_order::engine");
+    return group;
+  }
 
-  double norm_of_gradients(index_t begin) {
-    const vector_view<sum_type, Backend> trained(gradients_.data() + begin,
-                                                 dims<1>{gradients_.count() - begin});
-    sum_of_squares(*context_, vector_view<double, Backend>(squares_.data(), dims<1>{1}), trained);
-    double squares = 0;
-    backend_traits<Backend>::download(*context_, &squares, squares_.data(), sizeof(squares));
-    return std::sqrt(squares);
+  /// The most passes of a rank.
+  std::size_t rounds() const {
+    return static_cast<std::size_t>((options_.accumulation - 1) / group_->size() + 1);
+  }
+  /// Where pass k stands among the reports of all ranks, rank by rank.
+  std::size_t place_of(index_t k) const {
+    const index_t ranks = group_->size();
+    return static_cast<std::size_t>(k % ranks) * rounds() + static_cast<std::size_t>(k / ranks);
   }
 
   void load_training_batch(index_t pass) {
@@ -232,19 +249,20 @@ class trainer {
 
   batch_view batch_of_pass() const { return windows_.view(options_.batch, options_.length); }
 
-  /// Numbers of targets in all passes of the step.
+  /// Numbers of targets in all passes of the step, those of other ranks included.
   target_counts<Config.prediction.depth> targets_of_step() {
     target_counts<Config.prediction.depth> counts{};
-    for (index_t pass = 0; pass < options_.accumulation; ++pass) {
+    for (index_t pass = group_->rank(); pass < options_.accumulation; pass += group_->size()) {
       load_training_batch(pass);
       count_targets<Config.prediction.depth>(counts, batch_of_pass());
     }
+    host_.all_reduce(*context_, *group_, std::span<index_t>(counts), reduction::sum);
     return counts;
   }
 
   /// Gradients and losses over all passes of the step, equal to those of one large batch. If losses
   /// are divided by positions, the passes have equal shares; if by targets, shares by their
-  /// targets.
+  /// targets. Losses are added in the order of passes, whoever has computed them.
   loss_report<Config.prediction.depth> accumulate(loss_options<Config.prediction.depth> loss) {
     const bool equal_shares = loss.normalization == loss_normalization::positions;
     const double shares = equal_shares ? static_cast<double>(options_.accumulation) : 1.0;
@@ -256,15 +274,22 @@ class trainer {
     if (!equal_shares) {
       targets = targets_of_step();
     }
+    gradients_.run(*context_, [&](index_t pass, auto gradients, gradient_observer* observer) {
+      load_training_batch(pass);
+      reports_[place_of(pass)] = loss_.with_gradients(*context_,
+                                                      *model_,
+                                                      gradients,
+                                                      batch_of_pass(),
+                                                      loss,
+                                                      equal_shares ? nullptr : &targets,
+                                                      observer);
+    });
+    const auto all = std::span<loss_report<Config.prediction.depth>>(reports_);
+    const shards parts(static_cast<index_t>(all.size()), group_->size());
+    host_.all_gather(*context_, *group_, all, parts);
     loss_report<Config.prediction.depth> sum;
     for (index_t pass = 0; pass < options_.accumulation; ++pass) {
-      load_training_batch(pass);
-      const auto report = loss_.with_gradients(*context_,
-                                               *model_,
-                                               gradients(),
-                                               batch_of_pass(),
-                                               loss,
-                                               equal_shares ? nullptr : &targets);
+      const auto& report = reports_[place_of(pass)];
       sum.total += report.total;
       for (std::size_t k = 0; k < sum.depths.size(); ++k) {
         sum.depths[k].loss += report.depths[k].loss / shares;
@@ -282,28 +307,32 @@ class trainer {
   model_type* model_;
   const dataset_type* data_;
   options_type options_;
+  Communicator* group_;
   model_loss<Config, Backend, S> loss_;
+  detail::step_gradients<sum_type, Backend, Communicator> gradients_;
   adamw<Config, Backend, S> optimizer_;
   expert_balance<Config, Backend, S> balance_;
-  buffer<sum_type, Backend> gradients_;
-  buffer<double, Backend> squares_;  // [1]
+  detail::host_collectives<Backend, Communicator> host_;
+  std::vector<loss_report<Config.prediction.depth>> reports_;  // of all passes, rank by rank
   trainer_state state_;
   detail::window_batch windows_;
 };
 
-template <model_config Config, class Backend, scalar S, class Element>
-trainer<Config, Backend, S, Element>::trainer(context<Backend>& context,
-                                              model_type& model,
-                                              const dataset_type& data,
-                                              const options_type& options)
+template <model_config Config, class Backend, scalar S, class Element, communicator Communicator>
+trainer<Config, Backend, S, Element, Communicator>::trainer(context<Backend>& context,
+                                                            model_type& model,
+                                                            const dataset_type& data,
+                                                            const options_type& options,
+                                                            Communicator& group)
     : context_(&context),
       model_(&model),
       data_(&data),
       options_(checked(options)),
+      group_(&checked(group, options)),
       loss_(context, options.batch, options.length),
-      optimizer_(context, model, options.optimizer),
-      gradients_(model_type::layout.storage),
-      squares_(1),
+      gradients_(context, group, model_type::layout.storage, trained_from(), options),
+      optimizer_(context, model, options.optimizer, gradients_.part_begin(), gradients_.part_end()),
+      reports_(rounds() * static_cast<std::size_t>(group.size())),
       windows_(options.batch, window_of(options.length)) {
   check(data.window() == window_of(options.length),
         "trainer: expected a dataset with windows of ",
@@ -314,27 +343,32 @@ trainer<Config, Backend, S, Element>::trainer(context<Backend>& context,
         "trainer: all of the dataset's text is held out (validation_share 1): there is nothing to "
         "train on; trainer::evaluate takes such a dataset");
   windows_.make_room(data);
-  context.reserve(ops_of<Backend>::sum_of_squares_workspace(model_type::layout.storage));
+  if constexpr (!is_alone && host_communicator<Communicator>) {
+    if (group.size() > 1) {
+      agree(group, detail::describe_start(*this));
+    }
+  }
 }
 
-template <model_config Config, class Backend, scalar S, class Element>
-auto trainer<Config, Backend, S, Element>::step() -> report_type {
+template <model_config Config, class Backend, scalar S, class Element, communicator Communicator>
+auto trainer<Config, Backend, S, Element, Communicator>::step() -> report_type {
   const detail::default_environment scope;
   report_type report;
   const step_numbers numbers = numbers_of(options_, state_.step);
   report.learning_rate = numbers.learning_rate;
   report.lambda = numbers.lambda;
   report.weights = numbers.weights;
-  fill(*context_,
-       vector_view<sum_type, Backend>(gradients_.data(), dims<1>{gradients_.count()}),
-       sum_type{0});
   auto loss = options_.loss;
   loss.lambda = report.lambda * options_.loss.lambda;
   loss.weights = report.weights;
   report.loss = accumulate(loss);
-  report.experts = balance_.take(*context_, gradients());
-  const index_t begin = trained_from();
-  report.gradient_norm = norm_of_gradients(begin);
+  const auto complete = [&](std::span<sum_type> loads) {
+    if (!gradients_.whole()) {
+      host_.all_reduce(*context_, *group_, loads, reduction::sum);
+    }
+  };
+  report.experts = balance_.take(*context_, gradients_.part(), gradients_.part_begin(), complete);
+  report.gradient_norm = gradients_.norm(*context_, host_);
   report.skipped = !std::isfinite(report.gradient_norm) || !std::isfinite(report.loss.total);
   ++state_.step;
   report.step = state_.step;
@@ -356,8 +390,10 @@ auto trainer<Config, Backend, S, Element>::step() -> report_type {
   state_.skipped_in_a_row = 0;
   const double clip = options_.clip_norm;
   const double scale = clip > 0 && report.gradient_norm > clip ? clip / report.gradient_norm : 1.0;
-  optimizer_.update(*context_, *model_, gradients(), report.learning_rate, scale, begin);
+  optimizer_.update(
+      *context_, *model_, gradients_.part(), report.learning_rate, scale, trained_from());
   balance_.update(*context_, *model_, optimizer_, options_.bias_update_speed);
+  gradients_.gather(*context_, model_->values());
   return report;
 }
 

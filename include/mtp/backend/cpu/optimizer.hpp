@@ -16,7 +16,7 @@ namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
 struct cpu_optimizer_ops {
   /// Elements of one partial sum; fixed, so that the order of additions is fixed.
-  static constexpr index_t sum_chunk = 1 << 14;
+  static constexpr index_t sum_chunk = sum_of_squares_piece;
 
   template <scalar S>
   static void sum_of_squares(cpu_context& context,

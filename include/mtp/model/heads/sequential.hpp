@@ -206,6 +206,9 @@ struct sequential_head {
           add(context, dstream, dstream, a.carry);
         }
       }
+      if (k <= modules) {  // no lower depth has this module or one behind it
+        pass.finished(at.of(k).embedding_norm.offset);
+      }
     }
     return reaches && taps_before_norm;
   }
