@@ -71,6 +71,7 @@ class head_training {
         options_(options),
         loss_(context, options.batch, text.length, vocabulary, options.distils),
         optimizer_(context, model, {.weight_decay = options.weight_decay}),
+        balance_(model),
         gradients_(model.values().count()),
         objective_(mtp::heads_options<depth>::falling_by(options.beta)) {
     mtp::check(options.minutes > 0 || options.steps > 0,

@@ -10,6 +10,8 @@
 #include "model/expert_configs.hpp"
 #include "mtp/model/transfer.hpp"
 #include "support/allocations.hpp"
+#include "train/lone_rank.hpp"
+#include "train/pipeline.hpp"
 #include "train/ranks.hpp"
 #include "train/small_run.hpp"
 
@@ -76,6 +78,36 @@ TEST_CASE("a steady step of a group of one rank allocates nothing") {
     const long after = allocations;
     CHECK(after - before == 0);
   });
+}
+
+TEST_CASE("a steady step of a stage allocates nothing, and sends what the plan says") {
+  constexpr model_config config = pipeline_config(head_kind::sequential, 1);
+  using trainer_type = pipeline_trainer<config, cpu, float, std::uint8_t, lone_rank>;
+  rank_setup<config> setup;
+  setup.options.accumulation = 5;
+  for (const head_placement placement : placements) {
+    for (int rank = 0; rank < 6; ++rank) {
+      setup.options.reduction = rank < 3 ? reduction_order::by_rank : reduction_order::engine;
+      CAPTURE(static_cast<int>(placement));
+      CAPTURE(rank);
+      lone_rank group(rank % 3, 3);
+      group.unmeasured = mtp::detail::norm_tag;
+      const auto plan = trainer_type::plan_of(3, setup.options, placement);
+      cpu_context context{{.threads = 1, .workspace_bytes = 0}};
+      const dataset<> data(
+          setup.text, {}, {.window = trainer_type::window_of(setup.options.length)});
+      trainer_type::model_type model(context, seed{2}, plan.stage(rank % 3));
+      trainer_type training(context, model, data, setup.options, group, placement);
+      for (int step = 0; step < 2; ++step) training.step();
+      group.sent = 0;
+      const long before = allocations;
+      const bool skipped = training.step().skipped;
+      const long after = allocations;
+      CHECK(after - before == 0);
+      CHECK(!skipped);
+      CHECK(group.sent == plan.cost(rank % 3).sent);
+    }
+  }
 }
 
 // ---- memory that is not there -------------------------------------------------------------------

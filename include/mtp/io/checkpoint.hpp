@@ -110,54 +110,70 @@ inline std::int64_t read_count(const safetensors_file& file,
   return value;
 }
 
+/// The layout of the whole model, of which a rank may have a stage.
+template <class Model, class S>
+inline constexpr auto& layout_of =
+    language_model<Model::config, typename Model::backend_type, S>::layout;
+
+/// A part of an array of the rank.
+template <class T, class Backend>
+parameter_array<T, Backend> part_of(parameter_array<T, Backend> array,
+                                    const parameter_range& part) {
+  return {array.data() + part.local, part.count};
+}
+
 /// save_checkpoint with additional entries.
-template <model_config Config, class Backend, scalar S, class Element, class Communicator>
-void save(const std::filesystem::path& path,
-          trainer<Config, Backend, S, Element, Communicator>& run,
-          text_map metadata) {
+template <class Run>
+void save(const std::filesystem::path& path, Run& run, text_map metadata) {
   namespace detail = checkpoint_detail;
-  using model_type = language_model<Config, Backend, S>;
+  using model_type = typename Run::model_type;
+  using Backend = typename model_type::backend_type;
+  using S = typename Run::scalar_type;
   using sum_type = accumulate_t<S>;
   using array_type = std::vector<sum_type>;
-  constexpr auto count = static_cast<std::size_t>(model_type::layout.storage);
+  constexpr auto& layout = layout_of<model_type, S>;
+  constexpr auto count = static_cast<std::size_t>(layout.storage);
   auto& group = run.group();
   auto& optimizer = run.optimizer();
-  const bool sharded = group.size() > 1 && run.options().sharding == optimizer_sharding::zero1;
   std::array<std::shared_ptr<array_type>, 3> whole;  // on rank 0
   io::detail::on_first_rank(group, [&](auto&) {
-    for (auto& array : whole) array = std::make_shared<array_type>(sharded ? count : 0);
-    if (sharded) {  // what no rank has a master of is its own master, or is not trained
-      const auto values =
-          detail::host_copy<S, Backend>(run.model().values().data(), model_type::layout.storage);
-      std::transform(values.begin(), values.end(), whole[0]->begin(), [](S value) {
+    for (auto& array : whole) array = std::make_shared<array_type>(run.is_divided() ? count : 0);
+    if (!run.is_divided()) return;
+    // What no rank has a master of is not trained.
+    for (const parameter_range& part : run.value_parts()) {
+      const auto own = part_of(run.model().values(), part);
+      const auto values = detail::host_copy<S, Backend>(own.data(), own.count());
+      std::transform(values.begin(), values.end(), whole[0]->begin() + part.begin, [](S value) {
         return static_cast<sum_type>(value);
       });
     }
   });
   const auto gather = [&](std::size_t n, const auto& read) {
-    if (!sharded) {  // every rank has everything
+    if (!run.is_divided()) {  // every rank has everything
       if (whole[n]) *whole[n] = read();
       return;
     }
     const array_type part = read();
-    io::detail::gather_parts<sum_type>(group,
-                                       whole[n] ? std::span(*whole[n]) : std::span<sum_type>(),
-                                       std::span(part),
-                                       optimizer.begin());
+    for (const parameter_range& own : run.optimizer_parts()) {
+      io::detail::gather_parts<sum_type>(
+          group,
+          whole[n] ? std::span(*whole[n]) : std::span<sum_type>(),
+          std::span(part).subspan(static_cast<std::size_t>(own.local),
+                                  static_cast<std::size_t>(own.count)),
+          own.begin);
+    }
   };
   const auto on_host = [](parameter_array<sum_type, Backend> array) {
     return detail::host_copy<sum_type, Backend>(array.data(), array.count());
   };
-  if (adamw<Config, Backend, S>::has_master || !sharded) {
-    gather(0, [&] { return optimizer.master_on_host(run.model()); });
-  }
+  gather(0, [&] { return optimizer.master_on_host(run.model()); });
   gather(1, [&] { return on_host(optimizer.first()); });
   gather(2, [&] { return on_host(optimizer.second()); });
   io::detail::on_first_rank(group, [&](auto& life) {
     constexpr std::array prefixes{"", "optimizer.first.", "optimizer.second."};
     std::vector<tensor_source> sources;
     for (std::size_t n = 0; n < whole.size(); ++n) {
-      detail::add_sources<sum_type, Backend>(sources, model_type::layout, prefixes[n], whole[n]);
+      detail::add_sources<sum_type, Backend>(sources, layout, prefixes[n], whole[n]);
     }
     for (auto& source : sources) {
       source.read = [read = std::move(source.read), &life](
@@ -167,7 +183,7 @@ void save(const std::filesystem::path& path,
       };
     }
     metadata.merge(detail::describe_run(run));
-    metadata.merge(describe(Config));
+    metadata.merge(describe(model_type::config));
     for (const auto& entry : detail::later_entries(run)) {
       metadata.emplace(entry.key, entry.value);
     }
@@ -181,19 +197,16 @@ void save(const std::filesystem::path& path,
 }
 
 /// Throws unless a file is a checkpoint of this model and this run, at any step.
-template <model_config Config, class Backend, scalar S, class Element, class Communicator>
-void check_run(const safetensors_file& file,
-               const std::filesystem::path& path,
-               const trainer<Config, Backend, S, Element, Communicator>& run) {
+template <class Run>
+void check_run(const safetensors_file& file, const std::filesystem::path& path, const Run& run) {
   namespace detail = checkpoint_detail;
+  using model_type = typename Run::model_type;
+  using S = typename Run::scalar_type;
   check(file.verify(), "checkpoint: ", path.string(), " has no checksum; is it a checkpoint?");
   detail::check_entries(file, path, {{"format", "mtp checkpoint 1"}});
-  detail::check_configuration(file, path, Config);
-  detail::check_tensors<accumulate_t<S>>(file,
-                                         path,
-                                         language_model<Config, Backend, S>::layout,
-                                         {"", "optimizer.first.", "optimizer.second."},
-                                         false);
+  detail::check_configuration(file, path, model_type::config);
+  detail::check_tensors<accumulate_t<S>>(
+      file, path, layout_of<model_type, S>, {"", "optimizer.first.", "optimizer.second."}, false);
   for (const auto& entry : detail::later_entries(run)) {
     const auto found = file.metadata().find(entry.key);
     detail::check_value(path,
@@ -202,6 +215,58 @@ void check_run(const safetensors_file& file,
                         found != file.metadata().end() ? found->second : entry.where_missing);
   }
   detail::check_entries(file, path, detail::describe_run(run));
+}
+
+/// load_checkpoint.
+template <class Run>
+void load(const std::filesystem::path& path, Run& run) {
+  namespace detail = checkpoint_detail;
+  using model_type = typename Run::model_type;
+  using Backend = typename model_type::backend_type;
+  using S = typename Run::scalar_type;
+  using sum_type = accumulate_t<S>;
+  constexpr auto& layout = layout_of<model_type, S>;
+  auto& group = run.group();
+  std::array<std::int64_t, 4> counters{};      // step, skipped, skipped in a row, updates
+  std::array<std::vector<sum_type>, 3> whole;  // on rank 0
+  io::detail::on_first_rank(group, [&](auto&) {
+    const safetensors_file file(path);
+    detail::check_run(file, path, run);
+    counters = {detail::read_count(file, path, "state.step"),
+                detail::read_count(file, path, "state.skipped"),
+                detail::read_count(file, path, "state.skipped_in_a_row"),
+                detail::read_count(file, path, "state.updates")};
+    constexpr std::array prefixes{"", "optimizer.first.", "optimizer.second."};
+    for (std::size_t n = 0; n < whole.size(); ++n) {
+      whole[n] = detail::read_array<sum_type, Backend>(file, layout, prefixes[n]);
+    }
+  });
+  if (group.size() > 1) group.broadcast(std::span<std::int64_t>(counters), 0);
+  auto& optimizer = run.optimizer();
+  const auto values = run.value_parts();
+  const auto moments = run.optimizer_parts();
+  const auto spread = [&](std::size_t n, const auto& take) {
+    io::detail::spread<sum_type>(group, layout.storage, std::span(whole[n]), take);
+  };
+  // No allocation from here on, which could fail with half of it done.
+  const auto take =
+      [](const auto& parts, const auto& array, index_t first, std::span<const sum_type> piece) {
+        for (const parameter_range& part : parts) {
+          io::detail::take_piece(part_of(array, part), part.begin, first, piece);
+        }
+      };
+  spread(0, [&](index_t first, std::span<const sum_type> piece) {
+    take(values, run.model().values(), first, piece);
+    take(moments, optimizer.master(run.model()), first, piece);
+  });
+  spread(1, [&](index_t first, std::span<const sum_type> piece) {
+    take(moments, optimizer.first(), first, piece);
+  });
+  spread(2, [&](index_t first, std::span<const sum_type> piece) {
+    take(moments, optimizer.second(), first, piece);
+  });
+  optimizer.set_updates(counters[3]);
+  run.set_state({counters[0], counters[1], counters[2]});
 }
 
 }  // namespace checkpoint_detail
@@ -229,41 +294,7 @@ void save_checkpoint(const std::filesystem::path& path,
 template <model_config Config, class Backend, scalar S, class Element, class Communicator>
 void load_checkpoint(const std::filesystem::path& path,
                      trainer<Config, Backend, S, Element, Communicator>& run) {
-  namespace detail = checkpoint_detail;
-  using model_type = language_model<Config, Backend, S>;
-  using sum_type = accumulate_t<S>;
-  auto& group = run.group();
-  std::array<std::int64_t, 4> counters{};      // step, skipped, skipped in a row, updates
-  std::array<std::vector<sum_type>, 3> whole;  // on rank 0
-  io::detail::on_first_rank(group, [&](auto&) {
-    const safetensors_file file(path);
-    detail::check_run(file, path, run);
-    counters = {detail::read_count(file, path, "state.step"),
-                detail::read_count(file, path, "state.skipped"),
-                detail::read_count(file, path, "state.skipped_in_a_row"),
-                detail::read_count(file, path, "state.updates")};
-    constexpr std::array prefixes{"", "optimizer.first.", "optimizer.second."};
-    for (std::size_t n = 0; n < whole.size(); ++n) {
-      whole[n] = detail::read_array<sum_type, Backend>(file, model_type::layout, prefixes[n]);
-    }
-  });
-  if (group.size() > 1) group.broadcast(std::span<std::int64_t>(counters), 0);
-  auto& optimizer = run.optimizer();
-  const auto spread = [&](std::size_t n, const auto& take) {
-    io::detail::spread<sum_type>(group, model_type::layout.storage, std::span(whole[n]), take);
-  };
-  spread(0, [&](index_t first, std::span<const sum_type> piece) {
-    io::detail::take_piece(run.model().values(), 0, first, piece);
-    io::detail::take_piece(optimizer.master(run.model()), optimizer.begin(), first, piece);
-  });
-  spread(1, [&](index_t first, std::span<const sum_type> piece) {
-    io::detail::take_piece(optimizer.first(), optimizer.begin(), first, piece);
-  });
-  spread(2, [&](index_t first, std::span<const sum_type> piece) {
-    io::detail::take_piece(optimizer.second(), optimizer.begin(), first, piece);
-  });
-  optimizer.set_updates(counters[3]);
-  run.set_state({counters[0], counters[1], counters[2]});
+  checkpoint_detail::load(path, run);
 }
 
 /// @cond

@@ -37,15 +37,21 @@ namespace mtp::inline MTP_ABI {
 /// loss_normalization chooses the divisor: B T, or the number of targets of depth k, counted over
 /// all batches of the step if there are several. The object owns the activations; their size is a
 /// constexpr of configuration, B and T. A call allocates nothing.
-template <model_config Config, class Backend, scalar S = float>
+///
+/// With a stage_model it is the last stage of a pipeline, which has a part of the trunk.
+template <model_config Config,
+          class Backend,
+          scalar S = float,
+          class Model = language_model<Config, Backend, S>>
 class model_loss {
  public:
-  using model_type = language_model<Config, Backend, S>;  ///< the model
-  using head_type = head_of<Config, Backend, S>;          ///< its head
-  using pass_type = model_pass<Config, Backend, S>;       ///< what a pass carries
-  using passes = training_pass<Config, Backend, S>;       ///< trunk and head, forward and backward
-  using matrix = matrix_view<S, Backend>;                 ///< rows of activations
-  using sum_type = accumulate_t<S>;                       ///< type of losses and gradients
+  using model_type = Model;                          ///< the model
+  using head_type = head_of<Config, Backend, S>;     ///< its head
+  using pass_type = model_pass<Config, Backend, S>;  ///< what a pass carries
+  using passes = training_pass<Config, Backend, S>;  ///< trunk and head, forward and backward
+  using part_type = typename trunk<Config, Backend, S>::part;  ///< what is run of the trunk
+  using matrix = matrix_view<S, Backend>;                      ///< rows of activations
+  using sum_type = accumulate_t<S>;                            ///< type of losses and gradients
   using gradient_array = parameter_array<sum_type, Backend>;   ///< one number per parameter
   using counts_type = target_counts<Config.prediction.depth>;  ///< targets of each depth
   /// D + 1.
@@ -55,8 +61,10 @@ class model_loss {
 
   /// Bytes of activations for B sequences of T positions. Throws mtp::error unless both are
   /// positive and the bytes fit into an address space.
-  static constexpr index_t activation_bytes(index_t batch, index_t length) {
-    return bytes_of(positions_of(batch, length));
+  static constexpr index_t activation_bytes(index_t batch,
+                                            index_t length,
+                                            const part_type& part = {}) {
+    return bytes_of(positions_of(batch, length), part);
   }
 
   /// The most bytes of workspace that the operations of a pass over B sequences of T positions
@@ -70,16 +78,17 @@ class model_loss {
   }
 
   /// For batches of at most `batch` sequences of `length` positions. Throws mtp::error unless both
-  /// are positive and `length` is at most max_position_embeddings, and when memory runs out.
-  model_loss(context<Backend>& context, index_t batch, index_t length)
-      : batch_(batch), length_(length) {
+  /// are positive and `length` is at most max_position_embeddings, and when memory runs out. `part`
+  /// is what is run of the trunk, its norm among it.
+  model_loss(context<Backend>& context, index_t batch, index_t length, const part_type& part = {})
+      : batch_(batch), length_(length), part_(part) {
     const index_t N = positions_of(batch, length);
     check(length <= Config.max_position_embeddings,
           "model_loss: length ",
           length,
           " exceeds max_position_embeddings ",
           Config.max_position_embeddings);
-    storage_ = buffer<std::byte, Backend>(bytes_of(N));
+    storage_ = buffer<std::byte, Backend>(bytes_of(N, part));
     host_.resize(static_cast<std::size_t>(host_table::bytes(N)));
     context.reserve(workspace_bytes(batch, length, context.threads()));
   }
@@ -88,6 +97,14 @@ class model_loss {
   index_t batch() const { return batch_; }
   /// T.
   index_t length() const { return length_; }
+  /// Bytes of activations.
+  index_t bytes() const { return storage_.bytes(); }
+
+  /// If the part of the trunk has no embedding: where the caller puts the stream in front of its
+  /// first block before a call with a batch of N positions.  [N, C]
+  matrix input(index_t N) { return lay_out(N).pass.trunk.input(); }
+  /// Its gradient, after with_gradients.  [N, C]
+  matrix input_gradient(index_t N) { return lay_out(N).pass.dstream; }
 
   /// Computes the losses of a batch and adds the gradient of the total to `gradients` (+=), which
   /// has as many elements as the model stores. Throws mtp::error on wrong sizes, on tokens outside
@@ -107,24 +124,24 @@ class model_loss {
       const loss_options<Config.prediction.depth>& options,
       const counts_type* targets_of_step = nullptr,
       gradient_observer* observer = nullptr) {
-    check(gradients.count() == model_type::layout.storage,
+    check(gradients.count() == model.layout.storage,
           "model_loss: expected ",
-          model_type::layout.storage,
+          model.layout.storage,
           " gradients, got ",
           gradients.count());
     return run(context, model, gradients, batch, options, targets_of_step, observer);
   }
 
   /// Refuses models that cannot be trained.
-  template <detail::inference_only Model>
+  template <detail::inference_only Other>
   loss_report<Config.prediction.depth> with_gradients(context<Backend>&,
-                                                      Model&&,
+                                                      Other&&,
                                                       gradient_array,
                                                       const batch_view&,
                                                       const loss_options<Config.prediction.depth>&,
                                                       const counts_type* = nullptr,
                                                       gradient_observer* = nullptr) {
-    static_assert(detail::never<Model>,
+    static_assert(detail::never<Other>,
                   "model_loss: a quantized_model is for inference and has no gradients; "
                   "scorer in <mtp/decode/score.hpp> gives its losses");
     return {};
@@ -159,7 +176,10 @@ class model_loss {
     const pass_type pass = make_pass(context, model, gradient_array(nullptr, 0), m, batch, {});
     tensor<sum_type, dims<2>, Backend> logits(dims<2>{N, Config.vocab_size});  // [N, V]
     passes::run(
-        pass, m.pass, [&](std::size_t first, matrix hidden, matrix, const parameter& output) {
+        pass,
+        model.layout,
+        m.pass,
+        [&](std::size_t first, matrix hidden, matrix, const parameter& output) {
           for (index_t rows = 0; rows < hidden.extent(0); rows += N) {
             linear_forward(
                 context, logits.view(), hidden.slice(0, rows, N), model.values().matrix(output));
@@ -182,19 +202,19 @@ class model_loss {
     typename passes::memory pass;
 
     template <class Arena>
-    static constexpr memory make(Arena& arena, index_t N) {
+    static constexpr memory make(Arena& arena, index_t N, const part_type& part) {
       const auto table = table_type::make(arena, N);
-      return {table, passes::memory::make(arena, N)};
+      return {table, passes::memory::make(arena, N, part)};
     }
   };
 
-  static constexpr index_t bytes_of(index_t N) {
-    return bytes_taken([N](arena_plan& plan) { return memory::make(plan, N); });
+  static constexpr index_t bytes_of(index_t N, const part_type& part) {
+    return bytes_taken([N, part](arena_plan& plan) { return memory::make(plan, N, part); });
   }
 
   /// N = B T. Throws where products of N with widths and threads would wrap around.
   static constexpr index_t positions_of(index_t batch, index_t length) {
-    constexpr index_t most = (index_t{1} << 48) / bytes_of(1);  // processors address 2^48 bytes
+    constexpr index_t most = (index_t{1} << 48) / bytes_of(1, {});  // processors address 2^48 bytes
     check(batch > 0 && length > 0,
           "model_loss: expected a positive batch and length, got ",
           batch,
@@ -211,7 +231,7 @@ class model_loss {
 
   memory lay_out(index_t N) {
     arena whole(storage_.data(), storage_.count());
-    return memory::make(whole, N);
+    return memory::make(whole, N, part_);
   }
 
   host_table table_on_host(index_t N) {
@@ -290,6 +310,7 @@ class model_loss {
     send(context, N);
     const pass_type pass = make_pass(context, model, gradients, m, batch, options, observer);
     passes::run(pass,
+                model.layout,
                 m.pass,
                 [&](std::size_t first, matrix hidden, matrix dhidden, const parameter& output) {
                   const index_t begin =
@@ -303,7 +324,7 @@ class model_loss {
                     linear_cross_entropy_forward(context, losses, predicted, hidden, w, targets);
                     return;
                   }
-                  const bool own = output.offset >= model_type::layout.head_begin;
+                  const bool own = output.offset >= model.layout.head_begin;
                   const bool reached =
                       own || (pass.trains_trunk() && (first == 0 || pass.heads_reach_trunk()));
                   linear_cross_entropy(context,
@@ -322,6 +343,7 @@ class model_loss {
 
   index_t batch_;
   index_t length_;
+  part_type part_;
   buffer<std::byte, Backend> storage_;
   std::vector<std::byte> host_;  // what is exchanged with the storage
   bool at_work_ = false;

@@ -17,6 +17,38 @@
 
 namespace mtp::inline MTP_ABI {
 
+namespace detail {
+
+/// The deviation of a parameter's first values; 0: they are zero.
+template <model_config Config>
+double deviation_of(const parameter& p) {
+  const double plain = p.is_vector() ? 0 : 1 / std::sqrt(static_cast<double>(p.inputs));
+  switch (p.role) {
+    case parameter_role::residual:
+      return plain / std::sqrt(2.0 * Config.num_hidden_layers);
+    case parameter_role::zero:
+      return 0;
+    default:
+      return plain;
+  }
+}
+
+/// The first values of a parameter, in memory that starts as zero; so biases, matrices without a
+/// deviation, and padding stay zero.
+template <model_config Config, class Backend, scalar S>
+void initialize_parameter(context<Backend>& context,
+                          parameter_array<S, Backend> values,
+                          const parameter& p,
+                          const random_stream& random) {
+  if (p.role == parameter_role::norm) {
+    fill(context, values.vector(p), accumulate_t<S>{1});
+  } else if (const double deviation = deviation_of<Config>(p); deviation > 0) {
+    fill_normal(context, values.matrix(p), deviation, random);
+  }
+}
+
+}  // namespace detail
+
 /// The parameters of a model, and tables that follow from the configuration.
 ///
 ///     mtp::context<mtp::cpu> context;
@@ -27,7 +59,6 @@ class language_model : public inference_model<Config, Backend, S> {
 
  public:
   using base::layout;
-  using typename base::sum_type;
 
   /// Random parameters. Matrices are normal with variance 1 / inputs, those that write into the
   /// residual stream smaller by sqrt(2 L); embeddings are normal with variance 1 / C. Norms are
@@ -40,29 +71,11 @@ class language_model : public inference_model<Config, Backend, S> {
   parameter_array<S, Backend> values() { return {this->values_.data(), this->values_.count()}; }
 
  private:
-  // The memory starts as zero, so biases, matrices without a deviation, and padding stay zero.
   void initialize(context<Backend>& context, seed seed) {
     std::uint64_t stream = 0;
     layout.visit([&](const std::string&, const parameter& p) {
-      const random_stream random(seed, stream++);
-      if (p.role == parameter_role::norm) {
-        fill(context, values().vector(p), sum_type{1});
-      } else if (const double deviation = deviation_of(p); deviation > 0) {
-        fill_normal(context, values().matrix(p), deviation, random);
-      }
+      detail::initialize_parameter<Config>(context, values(), p, random_stream(seed, stream++));
     });
-  }
-
-  static double deviation_of(const parameter& p) {
-    const double plain = p.is_vector() ? 0 : 1 / std::sqrt(static_cast<double>(p.inputs));
-    switch (p.role) {
-      case parameter_role::residual:
-        return plain / std::sqrt(2.0 * Config.num_hidden_layers);
-      case parameter_role::zero:
-        return 0;
-      default:
-        return plain;
-    }
   }
 };
 

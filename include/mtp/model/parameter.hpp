@@ -55,6 +55,16 @@ struct parameter {
   constexpr index_t count() const { return outputs * (is_vector() ? 1 : inputs); }
 };
 
+/// Elements of a model's array that a process has one after the other in an array of its own.
+struct parameter_range {
+  index_t begin = 0;  ///< the first of them, in the layout of the model
+  index_t local = 0;  ///< the same, in the array of the process
+  index_t count = 0;  ///< how many
+
+  /// Whether an offset of the model's layout is among them.
+  constexpr bool has(index_t offset) const { return offset >= begin && offset < begin + count; }
+};
+
 /// Places parameters one after the other, each at a multiple of 64 bytes, a cache line.
 template <class Backend, scalar S>
 class parameter_cursor {

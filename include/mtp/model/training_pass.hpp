@@ -11,7 +11,8 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// The computation of a training pass. It has no state; the caller provides all memory.
+/// The computation of a training pass, or of its end on the last stage of a pipeline. It has no
+/// state; the caller provides all memory.
 template <model_config Config, class Backend, scalar S>
 struct training_pass {
   using trunk_type = trunk<Config, Backend, S>;      ///< the model's trunk
@@ -26,11 +27,14 @@ struct training_pass {
     matrix dstream;                          ///< gradient of the trunk's stream  [N, C]
     typename head_type::activations head;    ///< what the head keeps
 
-    /// Takes the memory from an arena, or counts it with an arena_plan.
+    /// Takes the memory from an arena, or counts it with an arena_plan. `part` is what is run of
+    /// the trunk, the norm among it.
     template <class Arena>
-    static constexpr memory make(Arena& arena, index_t N) {
+    static constexpr memory make(Arena& arena,
+                                 index_t N,
+                                 const typename trunk_type::part& part = {}) {
       constexpr index_t C = Config.hidden_size;
-      const auto trunk = trunk_type::activations::make(arena, N);
+      const auto trunk = trunk_type::activations::make(arena, N, part);
       const auto scratch = trunk_type::scratch::make(arena, N);
       const matrix dstream(arena.template take<S>(N * C), {N, C});
       return {trunk, scratch, dstream, head_type::activations::make(arena, N, scratch)};
@@ -45,10 +49,11 @@ struct training_pass {
   }
 
   /// Runs trunk and head and calls `score` as prediction_head says. If the pass wants gradients, it
-  /// also runs the backward passes.
-  template <class Score>
-  static void run(const pass_type& pass, const memory& m, const Score& score) {
-    constexpr auto& at = language_model<Config, Backend, S>::layout;
+  /// also runs the backward passes. `at` says where parameters are in the arrays of the pass. If
+  /// the trunk's part has no embedding, m.trunk.input() is given, and its gradient is left in
+  /// m.dstream.
+  template <class Layout, class Score>
+  static void run(const pass_type& pass, const Layout& at, const memory& m, const Score& score) {
     const index_t N = pass.rows();
     matrix normed(nullptr, {0, 0}), dnormed(nullptr, {0, 0});  // [N, C], where the trunk has a norm
     if constexpr (trunk_type::ends_with_norm) {

@@ -84,8 +84,28 @@ struct trunk {
     constexpr typename block_type::layout last_block() const { return blocks.at(blocks.count - 1); }
   };
 
+  /// A contiguous part of what the trunk runs: all of it, or what a stage of a pipeline has.
+  struct part {
+    int first = 0;                            ///< the first block
+    int last = dense_blocks + shared_blocks;  ///< behind its last block
+    bool embeds = true;                       ///< whether the embedding is in front of them
+    bool norms = true;                        ///< whether the norm is behind them
+
+    /// The first of its blocks in the first run, and the block behind the last.
+    constexpr int dense_first() const { return (std::min)(first, dense_blocks); }
+    /// See dense_first.
+    constexpr int dense_last() const { return (std::min)(last, dense_blocks); }
+    /// The first of its blocks in the second run, counted from there, and that behind the last.
+    constexpr int shared_first() const { return (std::max)(first - dense_blocks, 0); }
+    /// See shared_first.
+    constexpr int shared_last() const { return (std::max)(last - dense_blocks, 0); }
+    /// Equal if they have the same.
+    friend constexpr bool operator==(const part&, const part&) = default;
+  };
+
   /// The memory of a forward pass over N rows, which the backward pass reads.
   struct activations {
+    part which;                               ///< what is run
     index_t rows;                             ///< N
     matrix streams;                           ///< before each block, and after the last  [.., C]
     run_activations<dense_block_type> dense;  ///< of the first run
@@ -94,18 +114,24 @@ struct trunk {
 
     /// Takes the memory from an arena, or counts it with an arena_plan.
     template <class Arena>
-    static constexpr activations make(Arena& arena, index_t N) {
-      constexpr index_t streams = dense_blocks + shared_blocks + 1;
+    static constexpr activations make(Arena& arena, index_t N, const part& which = {}) {
+      const index_t streams = which.last - which.first + 1;
       const matrix all(arena.template take<S>(streams * N * C), {streams * N, C});
-      const auto dense = run_activations<dense_block_type>::make(arena, dense_blocks, N);
-      const auto blocks = run_activations<block_type>::make(arena, shared_blocks, N);
-      return {N, all, dense, blocks, {arena.template take<sum_type>(N), dims<1>{N}}};
+      const auto dense = run_activations<dense_block_type>::make(
+          arena, which.dense_last() - which.dense_first(), N);
+      const auto blocks =
+          run_activations<block_type>::make(arena, which.shared_last() - which.shared_first(), N);
+      const index_t normed = which.norms ? N : 0;
+      return {
+          which, N, all, dense, blocks, {arena.template take<sum_type>(normed), dims<1>{normed}}};
     }
 
     /// The residual stream before block l. [N, C]
-    matrix stream(int l) const { return streams.slice(0, l * rows, rows); }
-    /// The residual stream after the blocks that the trunk runs. [N, C]
-    matrix output() const { return stream(dense_blocks + shared_blocks); }
+    matrix stream(int l) const { return streams.slice(0, (l - which.first) * rows, rows); }
+    /// The residual stream before the first block. [N, C]
+    matrix input() const { return stream(which.first); }
+    /// The residual stream after the blocks that are run. [N, C]
+    matrix output() const { return stream(which.last); }
   };
 
   /// Gradients that exist only during the backward pass of one block.
@@ -178,22 +204,33 @@ struct trunk {
   }
 
   /// Runs the trunk: a.output() = the residual stream of the tokens of the pass; normed [N, C] =
-  /// its norm, if the trunk ends with one.
+  /// its norm, if the trunk ends with one. A part without the embedding begins with a.input().
   static void forward(const pass_type& pass,
                       const layout& at,
                       const activations& a,
                       matrix normed) {
-    embedding_forward(pass.context, a.stream(0), pass.w.matrix(at.embedding), pass.tokens_at(0));
-    for (int l = 0; l < dense_blocks; ++l) {
-      dense_block_type::forward(pass, at.dense.at(l), a.dense.at(l), a.stream(l + 1), a.stream(l));
+    const part& own = a.which;
+    if (own.embeds) {
+      embedding_forward(pass.context, a.input(), pass.w.matrix(at.embedding), pass.tokens_at(0));
     }
-    for (int n = 0; n < shared_blocks; ++n) {
+    for (int l = own.dense_first(); l < own.dense_last(); ++l) {
+      const auto& kept = a.dense.at(l - own.dense_first());
+      dense_block_type::forward(pass, at.dense.at(l), kept, a.stream(l + 1), a.stream(l));
+    }
+    for (int n = own.shared_first(); n < own.shared_last(); ++n) {
       const int l = dense_blocks + n;
-      block_type::forward(pass, at.blocks.at(n), a.blocks.at(n), a.stream(l + 1), a.stream(l));
+      const auto& kept = a.blocks.at(n - own.shared_first());
+      block_type::forward(pass, at.blocks.at(n), kept, a.stream(l + 1), a.stream(l));
     }
     if constexpr (ends_with_norm) {
-      rms_norm_forward(
-          pass.context, normed, a.inv_rms, a.output(), pass.w.vector(at.norm), Config.rms_norm_eps);
+      if (own.norms) {
+        rms_norm_forward(pass.context,
+                         normed,
+                         a.inv_rms,
+                         a.output(),
+                         pass.w.vector(at.norm),
+                         Config.rms_norm_eps);
+      }
     }
   }
 
@@ -209,7 +246,9 @@ struct trunk {
 
   /// dstream [N, C] is the gradient of a.output(), if a head has `written` one; it is overwritten.
   /// dnormed [N, C] is the gradient of the norm's output. Gradients of parameters accumulate (+=);
-  /// the pass's observer learns of each part of the trunk but the embedding.
+  /// the pass's observer learns of each part of the trunk but the embedding. A part without the
+  /// norm is given the gradient of its output in dstream; one without the embedding leaves that of
+  /// its input there.
   static void backward(const pass_type& pass,
                        const layout& at,
                        const activations& a,
@@ -217,28 +256,41 @@ struct trunk {
                        matrix dstream,
                        bool written,
                        matrix dnormed) {
+    const part& own = a.which;
     if constexpr (ends_with_norm) {
-      rms_norm_backward(pass.context,
-                        dstream,
-                        pass.g.vector(at.norm),
-                        dnormed,
-                        a.output(),
-                        a.inv_rms,
-                        pass.w.vector(at.norm),
-                        written ? matrix_view<const S, Backend>(dstream) : pass_type::no_rows());
-      pass.finished(at.norm.offset);
+      if (own.norms) {
+        rms_norm_backward(pass.context,
+                          dstream,
+                          pass.g.vector(at.norm),
+                          dnormed,
+                          a.output(),
+                          a.inv_rms,
+                          pass.w.vector(at.norm),
+                          written ? matrix_view<const S, Backend>(dstream) : pass_type::no_rows());
+        pass.finished(at.norm.offset);
+      }
     }
-    for (int n = shared_blocks; n-- > 0;) {
-      block_type::backward(
-          pass, at.blocks.at(n), a.blocks.at(n), d.block, dstream, a.stream(dense_blocks + n));
+    for (int n = own.shared_last(); n-- > own.shared_first();) {
+      block_type::backward(pass,
+                           at.blocks.at(n),
+                           a.blocks.at(n - own.shared_first()),
+                           d.block,
+                           dstream,
+                           a.stream(dense_blocks + n));
       pass.finished(at.blocks.begin + n * at.blocks.stride);
     }
-    for (int l = dense_blocks; l-- > 0;) {
-      dense_block_type::backward(
-          pass, at.dense.at(l), a.dense.at(l), d.dense_block, dstream, a.stream(l));
+    for (int l = own.dense_last(); l-- > own.dense_first();) {
+      dense_block_type::backward(pass,
+                                 at.dense.at(l),
+                                 a.dense.at(l - own.dense_first()),
+                                 d.dense_block,
+                                 dstream,
+                                 a.stream(l));
       pass.finished(at.dense.begin + l * at.dense.stride);
     }
-    embedding_backward(pass.context, pass.g.matrix(at.embedding), dstream, pass.tokens_at(0));
+    if (own.embeds) {
+      embedding_backward(pass.context, pass.g.matrix(at.embedding), dstream, pass.tokens_at(0));
+    }
   }
 
   /// Rows of sequences through embedding, blocks and norm: rows.normed [M, C] becomes what the

@@ -36,11 +36,14 @@ struct adamw_options {
 /// An optimizer may have a part of this, elements [begin, end) of the model's layout. It then
 /// updates that part alone, and together with the optimizers of the other parts it gives the bits
 /// of one that has all (ZeRO-1: Rajbhandari et al. 2020, arXiv 1910.02054, section 5.1).
-template <model_config Config, class Backend, scalar S = float>
+template <model_config Config,
+          class Backend,
+          scalar S = float,
+          class Model = language_model<Config, Backend, S>>
 class adamw {
  public:
-  /// The model that is trained.
-  using model_type = language_model<Config, Backend, S>;
+  /// The model that is trained, or what a stage of a pipeline has of it.
+  using model_type = Model;
   /// The type of moments, gradients and masters.
   using sum_type = accumulate_t<S>;
   /// One number per parameter of the optimizer's part, in the model's layout.
@@ -49,10 +52,10 @@ class adamw {
   static constexpr bool has_master = !std::is_same_v<S, sum_type>;
 
   /// Refuses models that cannot be trained.
-  template <detail::inference_only Model>
-  adamw(context<Backend>&, Model&&, const adamw_options& options)
+  template <detail::inference_only Other>
+  adamw(context<Backend>&, Other&&, const adamw_options& options)
       : adamw(detail::refused<context<Backend>&>(), detail::refused<model_type&>(), options) {
-    static_assert(detail::never<Model>,
+    static_assert(detail::never<Other>,
                   "adamw: a quantized_model is for inference, and has no parameters that an "
                   "optimizer could update");
   }
@@ -61,7 +64,7 @@ class adamw {
   /// outlive the calls of the optimizer only. Throws mtp::error for betas outside [0, 1), an
   /// epsilon that is not positive or rounds to 0, or a weight decay that is negative or infinite.
   adamw(context<Backend>& context, model_type& model, const adamw_options& options)
-      : adamw(context, model, options, 0, model_type::layout.storage) {}
+      : adamw(context, model, options, 0, model.layout.storage) {}
 
   /// The same for elements [begin, end) alone. Throws mtp::error also unless they are within the
   /// model's.
@@ -71,7 +74,7 @@ class adamw {
         index_t begin,
         index_t end)
       : options_(options),
-        begin_(checked(begin, end)),
+        begin_(checked(model, begin, end)),
         master_(has_master ? end - begin : 0),
         first_(end - begin),
         second_(end - begin) {
@@ -88,7 +91,7 @@ class adamw {
     check(options.weight_decay >= 0 && std::isfinite(options.weight_decay),
           "adamw: expected a finite weight_decay of at least 0, got ",
           options.weight_decay);
-    make_ranges();
+    make_ranges(model);
     if constexpr (has_master) {
       copy(context,
            vector_view<sum_type, Backend>(master_.data(), dims<1>{master_.count()}),
@@ -179,10 +182,10 @@ class adamw {
   }
 
  private:
-  static index_t checked(index_t begin, index_t end) {
-    check(begin >= 0 && begin <= end && end <= model_type::layout.storage,
+  static index_t checked(const model_type& model, index_t begin, index_t end) {
+    check(begin >= 0 && begin <= end && end <= model.layout.storage,
           "adamw: expected elements within [0, ",
-          model_type::layout.storage,
+          model.layout.storage,
           "), got [",
           begin,
           ", ",
@@ -197,9 +200,9 @@ class adamw {
 
   /// Divides the parameters into ranges of at most adamw_range_elements, relative to the part's
   /// beginning.
-  void make_ranges() {
+  void make_ranges(const model_type& model) {
     std::vector<adamw_range> ranges;
-    model_type::layout.visit([&](const std::string&, const parameter& p) {
+    model.layout.visit([&](const std::string&, const parameter& p) {
       if (p.role == parameter_role::routing_bias) {
         return;  // it has no gradient
       }

@@ -35,17 +35,20 @@ struct expert_loads {
 /// After a step, each bias moves by a fixed amount towards an even load:
 ///
 ///     bias[e] += speed sign(mean load - load[e])
-template <model_config Config, class Backend, scalar S = float>
+template <model_config Config,
+          class Backend,
+          scalar S = float,
+          class Model = language_model<Config, Backend, S>>
 class expert_balance {
  public:
-  /// The model that is trained.
-  using model_type = language_model<Config, Backend, S>;
+  /// The model that is trained, or what a stage of a pipeline has of it.
+  using model_type = Model;
   /// The type of gradients and masters.
   using sum_type = accumulate_t<S>;
 
   /// Finds the routers.
-  expert_balance() {
-    model_type::layout.visit([&](const std::string&, const parameter& p) {
+  explicit expert_balance(const model_type& model) {
+    model.layout.visit([&](const std::string&, const parameter& p) {
       if (p.role == parameter_role::routing_bias) {
         biases_.push_back(p);
         loads_.emplace_back(static_cast<std::size_t>(p.outputs), sum_type{0});
@@ -102,7 +105,7 @@ class expert_balance {
   /// changed in the model counts as it is there, as for adamw.
   void update(context<Backend>& context,
               model_type& model,
-              adamw<Config, Backend, S>& optimizer,
+              adamw<Config, Backend, S, Model>& optimizer,
               double speed) {
     using traits = backend_traits<Backend>;
     const detail::default_environment scope;
@@ -144,7 +147,7 @@ class expert_balance {
   const std::vector<std::vector<sum_type>>& loads() const { return loads_; }
 
  private:
-  static constexpr bool has_master = adamw<Config, Backend, S>::has_master;
+  static constexpr bool has_master = adamw<Config, Backend, S, Model>::has_master;
 
   /// The experts of a router whose biases are among elements [begin, end).
   struct experts_part {

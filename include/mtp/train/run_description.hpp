@@ -122,22 +122,28 @@ std::string checksum_of(const parameter_array<S, Backend>& values) {
   return to_hex(sum.digest());
 }
 
-/// What ranks that train together must have in common.
+/// What ranks that train together must have in common, apart from parameters.
 template <class Trainer>
-text_map describe_start(Trainer& trainer) {
-  using model_type = typename Trainer::model_type;
+text_map describe_program(const Trainer& trainer) {
   text_map start = describe_run(trainer);
-  start.merge(config_entries(model_type::config));
+  start.merge(config_entries(Trainer::model_type::config));
   for (const auto& entry : later_entries(trainer)) {
     start.emplace(entry.key, entry.value);
   }
+  start.emplace("mtp.version",
+                to_text(MTP_VERSION_MAJOR) + "." + to_text(MTP_VERSION_MINOR) + "." +
+                    to_text(MTP_VERSION_PATCH));
+  return start;
+}
+
+/// What ranks that train copies of a model together must have in common.
+template <class Trainer>
+text_map describe_start(Trainer& trainer) {
+  text_map start = describe_program(trainer);
   const auto& o = trainer.options();
   start.emplace("options.sharding", to_text(static_cast<int>(o.sharding)));
   start.emplace("options.reduction", to_text(static_cast<int>(o.reduction)));
   start.emplace("options.bucket_elements", to_text(o.bucket_elements));
-  start.emplace("mtp.version",
-                to_text(MTP_VERSION_MAJOR) + "." + to_text(MTP_VERSION_MINOR) + "." +
-                    to_text(MTP_VERSION_PATCH));
   start.emplace("model.parameters", checksum_of(trainer.model().values()));
   return start;
 }

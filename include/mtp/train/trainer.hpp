@@ -2,7 +2,7 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -21,13 +21,13 @@
 #include "mtp/loss/model_loss.hpp"
 #include "mtp/model/language_model.hpp"
 #include "mtp/train/adamw.hpp"
-#include "mtp/train/check_options.hpp"
 #include "mtp/train/dataset.hpp"
 #include "mtp/train/evaluate.hpp"
 #include "mtp/train/expert_balance.hpp"
 #include "mtp/train/host_collectives.hpp"
 #include "mtp/train/run_description.hpp"
 #include "mtp/train/step_gradients.hpp"
+#include "mtp/train/step_parts.hpp"
 #include "mtp/train/train_options.hpp"
 #include "mtp/train/window_batch.hpp"
 
@@ -133,6 +133,18 @@ class trainer {
   void set_state(const trainer_state& state) { state_ = state; }
   /// The moments; with ZeRO-1 those of this rank's part.
   adamw<Config, Backend, S>& optimizer() { return optimizer_; }
+  /// Whether ranks have different masters and moments.
+  bool is_divided() const {
+    return group_->size() > 1 && options_.sharding == optimizer_sharding::zero1;
+  }
+  /// What this rank has of masters and moments.
+  std::array<parameter_range, 1> optimizer_parts() const {
+    return {{{optimizer_.begin(), 0, optimizer_.end() - optimizer_.begin()}}};
+  }
+  /// What it has of the parameters: all of them.
+  std::array<parameter_range, 1> value_parts() const {
+    return {{{0, 0, model_type::layout.storage}}};
+  }
   /// The loads of experts in the latest step.
   const expert_balance<Config, Backend, S>& balance() const { return balance_; }
   /// The model that is trained.
@@ -190,24 +202,6 @@ class trainer {
   }
 
  private:
-  static const options_type& checked(const options_type& options) {
-    const detail::default_environment scope;
-    detail::check_options(options);
-    static_cast<void>(numbers_of(options, 0));
-    return options;
-  }
-
-  /// The numbers of a step.
-  struct step_numbers {
-    double learning_rate, lambda;
-    depth_weights<Config.prediction.depth> weights;
-  };
-  static step_numbers numbers_of(const options_type& options, index_t step) {
-    return {options.learning_rate.at(step),
-            options.lambda.at(step, options.learning_rate.total_steps),
-            options.weights ? options.weights.at(step) : options.loss.weights};
-  }
-
   /// The first parameter that is trained: the head's first if the trunk is frozen.
   index_t trained_from() const {
     return options_.loss.scope == gradient_scope::heads_only ? model_type::layout.head_begin : 0;
@@ -237,14 +231,7 @@ class trainer {
   }
 
   void load_training_batch(index_t pass) {
-    windows_.make_room(*data_);  // an evaluation may have changed it
-    const auto unsigned_of = [](index_t value) { return static_cast<std::uint64_t>(value); };
-    const std::uint64_t passes =
-        unsigned_of(state_.step) * unsigned_of(options_.accumulation) + unsigned_of(pass);
-    for (index_t b = 0; b < options_.batch; ++b) {
-      const std::uint64_t number = passes * unsigned_of(options_.batch) + unsigned_of(b);
-      windows_.load_training(b, *data_, number);
-    }
+    detail::load_pass(windows_, *data_, options_, state_.step, pass);
   }
 
   batch_view batch_of_pass() const { return windows_.view(options_.batch, options_.length); }
@@ -260,18 +247,11 @@ class trainer {
     return counts;
   }
 
-  /// Gradients and losses over all passes of the step, equal to those of one large batch. If losses
-  /// are divided by positions, the passes have equal shares; if by targets, shares by their
-  /// targets. Losses are added in the order of passes, whoever has computed them.
-  loss_report<Config.prediction.depth> accumulate(loss_options<Config.prediction.depth> loss) {
-    const bool equal_shares = loss.normalization == loss_normalization::positions;
-    const double shares = equal_shares ? static_cast<double>(options_.accumulation) : 1.0;
-    for (auto& weight : loss.weights) {
-      weight /= shares;
-    }
-    loss.aux_loss_alpha /= static_cast<double>(options_.accumulation);
+  /// Gradients and losses over all passes of the step, equal to those of one large batch, whoever
+  /// computes them.
+  loss_report<Config.prediction.depth> accumulate(const detail::loss_shares<Config>& shares) {
     target_counts<Config.prediction.depth> targets{};
-    if (!equal_shares) {
+    if (!shares.equal()) {
       targets = targets_of_step();
     }
     gradients_.run(*context_, [&](index_t pass, auto gradients, gradient_observer* observer) {
@@ -280,27 +260,17 @@ class trainer {
                                                       *model_,
                                                       gradients,
                                                       batch_of_pass(),
-                                                      loss,
-                                                      equal_shares ? nullptr : &targets,
+                                                      shares.of_pass(),
+                                                      shares.equal() ? nullptr : &targets,
                                                       observer);
     });
     const auto all = std::span<loss_report<Config.prediction.depth>>(reports_);
     const shards parts(static_cast<index_t>(all.size()), group_->size());
     host_.all_gather(*context_, *group_, all, parts);
-    loss_report<Config.prediction.depth> sum;
-    for (index_t pass = 0; pass < options_.accumulation; ++pass) {
-      const auto& report = reports_[place_of(pass)];
-      sum.total += report.total;
-      for (std::size_t k = 0; k < sum.depths.size(); ++k) {
-        sum.depths[k].loss += report.depths[k].loss / shares;
-        sum.depths[k].targets += report.depths[k].targets;
-        sum.depths[k].agreed += report.depths[k].agreed;
-      }
-    }
-    for (auto& depth : sum.depths) {
-      depth.count_agreement();
-    }
-    return sum;
+    return shares.sum(
+        options_.accumulation, [&](index_t pass) -> const auto& {
+          return reports_[place_of(pass)];
+        });
   }
 
   context<Backend>* context_;
@@ -327,21 +297,15 @@ trainer<Config, Backend, S, Element, Communicator>::trainer(context<Backend>& co
     : context_(&context),
       model_(&model),
       data_(&data),
-      options_(checked(options)),
+      options_(detail::checked_options(options)),
       group_(&checked(group, options)),
       loss_(context, options.batch, options.length),
       gradients_(context, group, model_type::layout.storage, trained_from(), options),
       optimizer_(context, model, options.optimizer, gradients_.part_begin(), gradients_.part_end()),
+      balance_(model),
       reports_(rounds() * static_cast<std::size_t>(group.size())),
       windows_(options.batch, window_of(options.length)) {
-  check(data.window() == window_of(options.length),
-        "trainer: expected a dataset with windows of ",
-        window_of(options.length),
-        " tokens (length + 1 + depth), got ",
-        data.window());
-  check(data.training_windows() > 0,
-        "trainer: all of the dataset's text is held out (validation_share 1): there is nothing to "
-        "train on; trainer::evaluate takes such a dataset");
+  detail::check_dataset(data, window_of(options.length));
   windows_.make_room(data);
   if constexpr (!is_alone && host_communicator<Communicator>) {
     if (group.size() > 1) {
@@ -353,15 +317,8 @@ trainer<Config, Backend, S, Element, Communicator>::trainer(context<Backend>& co
 template <model_config Config, class Backend, scalar S, class Element, communicator Communicator>
 auto trainer<Config, Backend, S, Element, Communicator>::step() -> report_type {
   const detail::default_environment scope;
-  report_type report;
-  const step_numbers numbers = numbers_of(options_, state_.step);
-  report.learning_rate = numbers.learning_rate;
-  report.lambda = numbers.lambda;
-  report.weights = numbers.weights;
-  auto loss = options_.loss;
-  loss.lambda = report.lambda * options_.loss.lambda;
-  loss.weights = report.weights;
-  report.loss = accumulate(loss);
+  report_type report = detail::begin_report(options_, state_.step);
+  report.loss = accumulate(detail::loss_shares<Config>(options_, report));
   const auto complete = [&](std::span<sum_type> loads) {
     if (!gradients_.whole()) {
       host_.all_reduce(*context_, *group_, loads, reduction::sum);
@@ -369,27 +326,10 @@ auto trainer<Config, Backend, S, Element, Communicator>::step() -> report_type {
   };
   report.experts = balance_.take(*context_, gradients_.part(), gradients_.part_begin(), complete);
   report.gradient_norm = gradients_.norm(*context_, host_);
-  report.skipped = !std::isfinite(report.gradient_norm) || !std::isfinite(report.loss.total);
-  ++state_.step;
-  report.step = state_.step;
-  if (report.skipped) {
-    ++state_.skipped;
-    ++state_.skipped_in_a_row;
-    check(state_.skipped_in_a_row < options_.max_bad_steps,
-          "trainer: ",
-          state_.skipped_in_a_row,
-          " steps in a row had NaN or infinity (loss ",
-          report.loss.total,
-          ", gradient norm ",
-          report.gradient_norm,
-          ") at step ",
-          state_.step,
-          "; parameters are those before them");
+  if (!detail::count_step(report, state_, options_.max_bad_steps)) {
     return report;
   }
-  state_.skipped_in_a_row = 0;
-  const double clip = options_.clip_norm;
-  const double scale = clip > 0 && report.gradient_norm > clip ? clip / report.gradient_norm : 1.0;
+  const double scale = detail::clip_scale(options_.clip_norm, report.gradient_norm);
   optimizer_.update(
       *context_, *model_, gradients_.part(), report.learning_rate, scale, trained_from());
   balance_.update(*context_, *model_, optimizer_, options_.bias_update_speed);

@@ -21,6 +21,16 @@ template <model_config Config, class Backend, scalar S>
 using head_of = typename head_traits<Config.prediction.kind>::template head<Config, Backend, S>;
 
 namespace detail {
+/// Whether a head reads the trunk's embedding, as far as it says.
+template <class Head>
+constexpr bool reads_embedding() {
+  if constexpr (requires { Head::reads_embedding; }) {
+    return Head::reads_embedding;
+  } else {
+    return true;
+  }
+}
+
 /// Stands for what scores rows.
 struct score_stand_in {
   template <class Rows>
@@ -70,6 +80,8 @@ concept drafts_if_asked =
 ///   and with gradients overwrites those. What the depths give the trunk goes into dhidden or into
 ///   dstream [N, C], and run returns whether it wrote dstream. pass.scope says what the depths
 ///   behind 0 may reach.
+/// - `reads_embedding`: false if run does not touch the trunk's embedding, which then need not be
+///   where the head is in a pipeline; a head without it is taken to read it.
 /// - `drafter`: for decoding the sequences of `slots` slots, with make(arena, slots),
 ///   workspace(slots, threads), reset, rewind, keep and copy_slot; where the kind drafts, also with
 ///   ring, advance and draft, as independent.hpp has them. draft leaves the choice of tokens to

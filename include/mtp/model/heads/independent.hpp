@@ -30,6 +30,7 @@ struct independent_head {
   using matrix = matrix_view<S, Backend>;            ///< rows of activations
   using pass_type = model_pass<Config, Backend, S>;  ///< what a pass carries
   using trunk_type = trunk<Config, Backend, S>;      ///< what it is given its rows by
+  static constexpr bool reads_embedding = false;     ///< see prediction_head
   /// Whether x is the residual stream rather than its norm.
   static constexpr bool taps_before_norm = Config.prediction.hidden_tap == norm_tap::pre_norm;
 

@@ -13,6 +13,7 @@ struct none_head {
   using matrix = matrix_view<S, Backend>;            ///< rows of activations
   using pass_type = model_pass<Config, Backend, S>;  ///< what a pass carries
   using trunk_type = trunk<Config, Backend, S>;      ///< what it is given its rows by
+  static constexpr bool reads_embedding = false;     ///< see prediction_head
 
   /// No parameters.
   struct layout {

@@ -34,6 +34,7 @@ struct parallel_head {
   using matrix = matrix_view<S, Backend>;              ///< rows of activations
   using pass_type = model_pass<Config, Backend, S>;    ///< what a pass carries
   using trunk_type = trunk<Config, Backend, S>;        ///< what it is given its rows by
+  static constexpr bool reads_embedding = false;       ///< see prediction_head
   using block_type = typename trunk_type::block_type;  ///< the computation of a block
   using block_layout = typename block_type::layout;    ///< parameters of a block
 

@@ -1,0 +1,399 @@
+// Training of a model whose blocks are distributed among ranks.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "mtp/core/default_environment.hpp"
+#include "mtp/core/error.hpp"
+#include "mtp/core/view.hpp"
+#include "mtp/distributed/agreement.hpp"
+#include "mtp/distributed/communicator.hpp"
+#include "mtp/distributed/pipeline_schedule.hpp"
+#include "mtp/distributed/shards.hpp"
+#include "mtp/loss/model_loss.hpp"
+#include "mtp/model/stage_model.hpp"
+#include "mtp/train/adamw.hpp"
+#include "mtp/train/dataset.hpp"
+#include "mtp/train/expert_balance.hpp"
+#include "mtp/train/pipeline_plan.hpp"
+#include "mtp/train/run_description.hpp"
+#include "mtp/train/stage_blocks.hpp"
+#include "mtp/train/stage_boxes.hpp"
+#include "mtp/train/stage_gradients.hpp"
+#include "mtp/train/step_parts.hpp"
+#include "mtp/train/train_options.hpp"
+#include "mtp/train/window_batch.hpp"
+
+namespace mtp::inline MTP_ABI {
+
+/// trainer for a model in stages: each of P ranks has blocks of its own, their gradients, moments
+/// and activations, and no others. The K = `accumulation` passes of a step go through the stages in
+/// the order of pipeline_schedule; streams [N, C] travel forward, their gradients backward, while
+/// other passes are computed.
+///
+/// A step computes what trainer::step does, with the same bits: parameters, moments, losses, norms
+/// and checkpoints do not depend on the number of stages, nor on the placement of the head. K may
+/// be smaller than P. docs/distributed.md says what is sent, and what a placement costs.
+///
+/// Spans of the communicator and memory of the backend are those of the host. What an engine needs
+/// to send may be allocated in a step; the trainer itself allocates nothing.
+template <model_config Config,
+          class Backend,
+          scalar S,
+          class Element,
+          host_communicator Communicator>
+class pipeline_trainer {
+  static_assert(validate<Config>());
+  static_assert(backend_traits<Backend>::is_host_memory,
+                "pipeline_trainer: the backend's memory must be that of the host");
+
+ public:
+  using model_type = stage_model<Config, Backend, S>;            ///< what a rank has of the model
+  using plan_type = pipeline_plan<Config, Backend, S>;           ///< costs, and who has what
+  using dataset_type = dataset<Element>;                         ///< the dataset
+  using options_type = train_options<Config>;                    ///< the options of the run
+  using report_type = step_report<Config.prediction.depth>;      ///< the result of a step
+  using scalar_type = S;                                         ///< element type of the model
+  using sum_type = accumulate_t<S>;                              ///< type of gradients and moments
+  using optimizer_type = adamw<Config, Backend, S, model_type>;  ///< moments of a rank
+  /// Tokens of a sample for sequences of `length` positions.
+  static constexpr index_t window_of(index_t length) {
+    return length + 1 + Config.prediction.depth;
+  }
+  /// The stages of a run.
+  static constexpr plan_type plan_of(int ranks,
+                                     const options_type& options,
+                                     head_placement placement) {
+    return plan_type(
+        ranks, {placement, options.batch, options.length, options.accumulation, options.reduction});
+  }
+
+  /// One of the ranks of `group`. All of them make it at the same time; context, model, data and
+  /// group must outlive it. The model has plan_of(group.size(), ..).stage(group.rank()).
+  /// `sharding`, `reduction` and `bucket_elements` of the options are for copies of a model, and
+  /// not used.
+  ///
+  /// Throws mtp::error for invalid options, for data with other windows, for a model of another
+  /// stage, for gradient_scope::heads_only, and, on all ranks, if they do not agree about
+  /// configuration, options, text, placement, or version of the library.
+  pipeline_trainer(context<Backend>& context,
+                   model_type& model,
+                   const dataset_type& data,
+                   const options_type& options,
+                   Communicator& group,
+                   head_placement placement = head_placement::last_stage);
+
+  /// The options of the run.
+  const options_type& options() const { return options_; }
+  /// The stages.
+  const plan_type& plan() const { return plan_; }
+  /// The state of the run.
+  const trainer_state& state() const { return state_; }
+  /// Sets the state of a resumed run; parameters and moments are restored separately.
+  void set_state(const trainer_state& state) { state_ = state; }
+  /// The moments of the parameters that this rank owns.
+  optimizer_type& optimizer() { return optimizer_; }
+  /// Whether ranks have different parameters, masters and moments.
+  bool is_divided() const { return group_->size() > 1; }
+  /// What this rank has of masters and moments: embedding and blocks, and the head's side.
+  std::array<parameter_range, 2> optimizer_parts() const {
+    const auto& at = model_->layout;
+    std::array<parameter_range, 2> parts{at.own_blocks, at.own_head};
+    for (parameter_range& part : parts) {
+      part.local = part.count > 0 ? part.local - at.copy.count : 0;
+    }
+    return parts;
+  }
+  /// What it has of the parameters: the same, and the copy of the embedding.
+  std::array<parameter_range, 3> value_parts() const {
+    const auto& at = model_->layout;
+    return {at.copy, at.own_blocks, at.own_head};
+  }
+  /// What this rank has of the model.
+  model_type& model() { return *model_; }
+  /// The dataset.
+  const dataset_type& data() const { return *data_; }
+  /// The ranks.
+  Communicator& group() const { return *group_; }
+
+  /// Tokens of a step.
+  index_t tokens_per_step() const {
+    return options_.batch * options_.length * options_.accumulation;
+  }
+  /// The memory that this rank holds, in the parts of pipeline_plan::cost.
+  stage_cost memory() const {
+    stage_cost held;
+    const auto sum = static_cast<index_t>(sizeof(sum_type));
+    held.parameters = model_->values().count() * static_cast<index_t>(sizeof(S));
+    held.gradients = gradients_.bytes();
+    held.optimizer =
+        (optimizer_.end() - optimizer_.begin()) * sum * (optimizer_type::has_master ? 3 : 2);
+    held.activations = blocks_.bytes() + (loss_.empty() ? 0 : loss_.front().bytes());
+    held.messages = streams_in_.bytes() + streams_out_.bytes() + gradients_in_.bytes() +
+                    gradients_out_.bytes() + head_in_.bytes() + head_out_.bytes();
+    return held;
+  }
+
+  /// Runs one step; all ranks call it, get the same report, and skip a step together. Throws as
+  /// trainer::step does.
+  report_type step();
+
+  /// Sends the embedding to the rank with a copy of it, after it was changed in the model of the
+  /// first rank.
+  void copy_embedding();
+
+ private:
+  using blocks_type = detail::stage_blocks<Config, Backend, S>;
+  using loss_type = model_loss<Config, Backend, S, model_type>;
+  using inbox = detail::stage_inbox<S, Backend, Communicator>;
+  using outbox = detail::stage_outbox<S, Backend, Communicator>;
+  using loss_options_type = loss_options<Config.prediction.depth>;
+  using counts_type = target_counts<Config.prediction.depth>;
+  static constexpr index_t C = Config.hidden_size;
+
+  /// What the rank with the head tells the others.
+  struct result {
+    loss_report<Config.prediction.depth> loss;
+    double gradient_norm = 0;
+  };
+
+  const pipeline_schedule& schedule() const { return plan_.schedule(); }
+  bool has_blocks() const { return schedule().has_blocks(group_->rank()); }
+  bool has_head() const { return group_->rank() == schedule().head_rank(); }
+  index_t rows() const { return options_.batch * options_.length; }
+  /// The rows of messages of a box, none if there is no such message.
+  index_t rows_if(bool wanted) const { return wanted ? rows() : 0; }
+  int next_rank() const { return (group_->rank() + 1) % group_->size(); }
+  int previous_rank() const { return (group_->rank() + group_->size() - 1) % group_->size(); }
+
+  batch_view load(index_t pass) {
+    detail::load_pass(windows_, *data_, options_, state_.step, pass);
+    return windows_.view(options_.batch, options_.length);
+  }
+
+  void run_forward(index_t k, const loss_options_type& options) {
+    if (model_->stage.embeds) {
+      blocks_.load(*context_, k, load(k));
+    } else {
+      streams_in_.take(*context_, blocks_.input(k));
+    }
+    streams_out_.send(*context_, blocks_.forward(*context_, *model_, k, options));
+  }
+
+  void run_head(index_t k, const loss_options_type& options, const counts_type* targets) {
+    loss_type& loss = loss_.front();
+    const batch_view batch = load(k);
+    if (schedule().stations() > 1) {
+      head_in_.take(*context_, loss.input(rows()));
+    }
+    gradients_.begin_head(*context_);
+    reports_[static_cast<std::size_t>(k)] =
+        loss.with_gradients(*context_, *model_, gradients_.of_pass(), batch, options, targets);
+    gradients_.end_head(*context_, k);
+    head_out_.send(*context_, loss.input_gradient(rows()));
+  }
+
+  void run_backward(index_t k, const loss_options_type& options) {
+    gradients_in_.take(*context_, blocks_.gradient());
+    gradients_.begin_backward(*context_, k);
+    blocks_.backward(*context_, *model_, gradients_.of_pass(), k, options);
+    gradients_.end_backward(*context_, k);
+    gradients_out_.send(*context_, blocks_.gradient());
+  }
+
+  void run_passes(const loss_options_type& options, const counts_type* targets) {
+    for (inbox* box : {&streams_in_, &gradients_in_, &head_in_}) {
+      box->expect(options_.accumulation);
+    }
+    gradients_.begin(*context_);
+    schedule().for_each(group_->rank(), [&](pipeline_work work, index_t k) {
+      switch (work) {
+        case pipeline_work::forward:
+          return run_forward(k, options);
+        case pipeline_work::head:
+          return run_head(k, options, targets);
+        case pipeline_work::backward:
+          return run_backward(k, options);
+      }
+    });
+    for (outbox* box : {&streams_out_, &gradients_out_, &head_out_}) {
+      box->finish();
+    }
+    gradients_.finish();
+  }
+
+  /// Numbers of targets in all passes of the step.
+  counts_type targets_of_step() {
+    counts_type counts{};
+    for (index_t pass = 0; pass < options_.accumulation; ++pass) {
+      count_targets<Config.prediction.depth>(counts, load(pass));
+    }
+    return counts;
+  }
+
+  /// Those of all ranks, of which this one has `own`.
+  expert_loads loads_of_all(const expert_loads& own) {
+    loads_[static_cast<std::size_t>(group_->rank())] = own;
+    group_->all_gather(std::span<expert_loads>(loads_), shards(group_->size(), group_->size()));
+    expert_loads all;
+    for (const expert_loads& each : loads_) {
+      if (each.layers == 0) continue;
+      all.smallest = all.layers == 0 ? each.smallest : (std::min)(all.smallest, each.smallest);
+      all.largest = (std::max)(all.largest, each.largest);
+      all.layers += each.layers;
+    }
+    return all;
+  }
+
+  context<Backend>* context_;
+  model_type* model_;
+  const dataset_type* data_;
+  options_type options_;
+  Communicator* group_;
+  plan_type plan_;
+  blocks_type blocks_;
+  std::vector<loss_type> loss_;  // one, where the head is
+  detail::stage_gradients<sum_type, Backend, Communicator, typename model_type::layout_type>
+      gradients_;
+  optimizer_type optimizer_;
+  expert_balance<Config, Backend, S, model_type> balance_;
+  std::vector<loss_report<Config.prediction.depth>> reports_;  // of all passes, where the head is
+  std::vector<expert_loads> loads_;                            // of all ranks
+  trainer_state state_;
+  detail::window_batch windows_;
+  inbox streams_in_;      // for blocks
+  outbox streams_out_;    // of blocks
+  inbox gradients_in_;    // for blocks
+  outbox gradients_out_;  // of blocks
+  inbox head_in_;         // streams for the head
+  outbox head_out_;       // their gradients
+};
+
+template <model_config Config, class Backend, scalar S, class Element, host_communicator Group>
+pipeline_trainer<Config, Backend, S, Element, Group>::pipeline_trainer(context<Backend>& context,
+                                                                       model_type& model,
+                                                                       const dataset_type& data,
+                                                                       const options_type& options,
+                                                                       Group& group,
+                                                                       head_placement placement)
+    : context_(&context),
+      model_(&model),
+      data_(&data),
+      options_(detail::checked_options(options)),
+      group_(&group),
+      plan_(plan_of(group.size(), options, placement)),
+      blocks_(
+          context, model.stage, options.batch, options.length, schedule().in_flight(group.rank())),
+      gradients_(context, group, model.layout, schedule(), options.reduction),
+      optimizer_(context, model, options.optimizer, model.layout.copy.count, model.layout.storage),
+      balance_(model),
+      reports_(static_cast<std::size_t>(has_head() ? options.accumulation : 0)),
+      loads_(static_cast<std::size_t>(group.size())),
+      windows_(options.batch, window_of(options.length)),
+      streams_in_(group,
+                  previous_rank(),
+                  detail::stream_tag,
+                  rows_if(has_blocks() && !model.stage.embeds),
+                  C),
+      streams_out_(group, next_rank(), detail::stream_tag, rows_if(has_blocks()), C),
+      gradients_in_(group, next_rank(), detail::stream_gradient_tag, rows_if(has_blocks()), C),
+      gradients_out_(group,
+                     previous_rank(),
+                     detail::stream_gradient_tag,
+                     rows_if(has_blocks() && !model.stage.embeds),
+                     C),
+      head_in_(group,
+               previous_rank(),
+               detail::stream_tag,
+               rows_if(has_head() && schedule().stations() > 1),
+               C),
+      head_out_(group,
+                previous_rank(),
+                detail::stream_gradient_tag,
+                rows_if(has_head() && schedule().stations() > 1),
+                C) {
+  check(options.loss.scope != gradient_scope::heads_only,
+        "pipeline_trainer: heads are trained without their trunk by trainer or heads_loss; the "
+        "trunk's stages would have nothing to do");
+  check(model.stage == plan_.stage(group.rank()),
+        "pipeline_trainer: rank ",
+        group.rank(),
+        " has the stage plan_of(..).stage(",
+        group.rank(),
+        ") with blocks [",
+        plan_.stage(group.rank()).first,
+        ", ",
+        plan_.stage(group.rank()).last,
+        "), but the model has [",
+        model.stage.first,
+        ", ",
+        model.stage.last,
+        ")");
+  detail::check_dataset(data, window_of(options.length));
+  windows_.make_room(data);
+  if (has_head()) {
+    loss_.emplace_back(
+        context, options.batch, options.length, plan_type::head_part(schedule(), model.stage));
+  }
+  if (group.size() > 1) {
+    auto start = detail::describe_program(*this);
+    start.emplace("pipeline.placement", detail::to_text(static_cast<int>(placement)));
+    start.emplace("options.reduction", detail::to_text(static_cast<int>(options.reduction)));
+    agree(group, start);
+  }
+}
+
+template <model_config Config, class Backend, scalar S, class Element, host_communicator Group>
+auto pipeline_trainer<Config, Backend, S, Element, Group>::step() -> report_type {
+  const detail::default_environment scope;
+  report_type report = detail::begin_report(options_, state_.step);
+  const detail::loss_shares<Config> shares(options_, report);
+  counts_type targets{};
+  if (has_head() && !shares.equal()) {
+    targets = targets_of_step();
+  }
+  run_passes(shares.of_pass(), shares.equal() ? nullptr : &targets);
+  report.experts = loads_of_all(
+      balance_.take(*context_, gradients_.owned(), optimizer_.begin(), [](std::span<sum_type>) {}));
+  std::array<result, 1> found{};
+  found[0].gradient_norm = gradients_.norm(*context_);
+  if (has_head()) {
+    found[0].loss = shares.sum(
+        options_.accumulation, [&](index_t pass) -> const auto& {
+          return reports_[static_cast<std::size_t>(pass)];
+        });
+  }
+  group_->broadcast(std::span<result>(found), schedule().head_rank());
+  report.loss = found[0].loss;
+  report.gradient_norm = found[0].gradient_norm;
+  if (!detail::count_step(report, state_, options_.max_bad_steps)) {
+    return report;
+  }
+  const double scale = detail::clip_scale(options_.clip_norm, report.gradient_norm);
+  optimizer_.update(
+      *context_, *model_, gradients_.owned(), report.learning_rate, scale, optimizer_.begin());
+  balance_.update(*context_, *model_, optimizer_, options_.bias_update_speed);
+  copy_embedding();
+  return report;
+}
+
+template <model_config Config, class Backend, scalar S, class Element, host_communicator Group>
+void pipeline_trainer<Config, Backend, S, Element, Group>::copy_embedding() {
+  const auto& at = model_->layout;
+  const auto values = [&] {
+    return std::span<S>(model_->values().data(), static_cast<std::size_t>(at.embedding));
+  };
+  const bool is_shared = model_type::layout_type::head_embeds && schedule().head_rank() != 0;
+  if (is_shared && group_->rank() == 0) {
+    group_->send(std::span<const S>(values()), schedule().head_rank(), detail::embedding_tag);
+  } else if (is_shared && has_head()) {
+    group_->receive(values(), 0, detail::embedding_tag);
+  }
+}
+
+}  // namespace mtp::inline MTP_ABI
