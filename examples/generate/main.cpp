@@ -4,12 +4,9 @@
 #include <cstdio>
 #include <exception>
 #include <limits>
-#include <memory>
 #include <mtp_models/checkpoint.hpp>
-#include <optional>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "chat_prompt.hpp"
@@ -18,12 +15,10 @@
 #include "mtp/backend/cpu.hpp"
 #include "mtp/decode/generate.hpp"
 #include "mtp/decode/generation_report.hpp"
-#include "mtp/io/pretrained/check_config.hpp"
-#include "mtp/io/pretrained/load.hpp"
 #include "mtp/io/tokenizer.hpp"
-#include "mtp/model/quantized_model.hpp"
 #include "options.hpp"
 #include "repeated.hpp"
+#include "stored_model.hpp"
 
 namespace {
 
@@ -31,23 +26,9 @@ using namespace example;
 
 constexpr mtp::model_config config = repeated(mtp_models::checkpoint, GENERATE_DEPTH);
 using scalar = GENERATE_SCALAR;
-using model_type = mtp::language_model<config, mtp::cpu, scalar>;
 using generator_type = mtp::generator<config, mtp::cpu, scalar>;
 using options_type = generator_type::options_type;
 using tokens_type = std::vector<mtp::token_t>;
-
-/// Says on standard error what the checkpoint lacks and has too much of.
-void load(const std::filesystem::path& folder, model_type& model) {
-  mtp::io::check_config(folder, mtp_models::checkpoint);
-  const auto report = mtp::io::load_pretrained(
-      folder, model, mtp_models::checkpoint_family, mtp::io::extra_tensors::left_out);
-  for (const std::string& name : report.left_out) {
-    std::fprintf(stderr, "generate: left out: %s\n", name.c_str());
-  }
-  if (!report.has_head()) {
-    std::fprintf(stderr, "generate: the checkpoint has no head, so nothing is drafted\n");
-  }
-}
 
 /// Numbers below vocab_size that are no token of the tokenizer must not be written.
 std::vector<mtp::token_bias> without_text(const mtp::io::tokenizer& tokens) {
@@ -110,15 +91,9 @@ int run(const generate_request& request) {
       request.chat ? chat_prompt(request, tokens)
                    : tokens.encode(request.prompt, {.parse_special = request.parse_special});
   mtp::context<mtp::cpu> context({.threads = request.threads});
-  auto model = std::make_unique<model_type>(context, mtp::seed{1});
-  load(request.folder, *model);
-  std::optional<mtp::quantized_model<config, mtp::cpu, scalar>> quantized;
-  if (request.int8) {
-    quantized.emplace(context, *model);
-    model.reset();
-  }
-  const generator_type::model_type* const written_with = model.get();
-  generator_type generator(context, written_with != nullptr ? *written_with : *quantized);
+  const stored_model<config, scalar> model(
+      context, request, mtp_models::checkpoint, mtp_models::checkpoint_family);
+  generator_type generator(context, model.get());
   if constexpr (config.prediction.drafts()) {
     generator.set_draft_vocabulary(read_draft_tokens(request.folder));
   }

@@ -28,6 +28,8 @@ struct generate_request {
   std::string system;
   std::string values = "{}";
   bool int8 = false;
+  bool fp8 = false;
+  std::filesystem::path mapped;
   int threads = 0;
 };
 
@@ -60,7 +62,14 @@ inline generate_request parse_options(CLI::App& app, int argc, char** argv) {
   app.add_option("--system", request.system, "With --chat: the message in front of it");
   app.add_option("--values", request.values, "With --chat: an object of values for the template")
       ->capture_default_str();
-  app.add_flag("--int8", request.int8, "Weights in 8 bits, made when the checkpoint is read");
+  auto* const int8 =
+      app.add_flag("--int8", request.int8, "Weights in 8 bits, made when the checkpoint is read");
+  app.add_flag("--fp8", request.fp8, "Weights in FP8 stay as the checkpoint has them")
+      ->excludes(int8);
+  app.add_option("--mapped",
+                 request.mapped,
+                 "Parameters stay in this file, which is made of the checkpoint the first time; "
+                 "weights in FP8 stay so, and with --int8 they become 8 bits");
   app.add_option("--threads", request.threads, "0: all that the process may use")
       ->capture_default_str();
   app.parse(argc, argv);

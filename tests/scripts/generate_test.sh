@@ -56,6 +56,16 @@ write second "$folder" "the cat sat" --max-tokens 20 --plain || failure "the sec
 log | grep -q "Building CXX" && failure "it was compiled again"
 cmp -s "$scratch/first.out" "$scratch/second.out" || failure "the same command wrote another text"
 
+# The parameters may stay in a file, which is made once.
+write mapped "$folder" "the cat sat" --max-tokens 20 --mapped "$scratch/a model.mapped" || failure "a mapped model: $(cat "$scratch/mapped.err")"
+grep -q "was written" "$scratch/mapped.err" || failure "the mapped file was not written"
+cmp -s "$scratch/first.out" "$scratch/mapped.out" || failure "the mapped model wrote another text"
+write mapped "$folder" "the cat sat" --max-tokens 20 --mapped "$scratch/a model.mapped" || failure "a mapped model again"
+grep -q "was written" "$scratch/mapped.err" && failure "the mapped file was written again"
+cmp -s "$scratch/first.out" "$scratch/mapped.out" || failure "the mapped model wrote another text the second time"
+write fp8 "$folder" "the cat sat" --max-tokens 20 --fp8 || failure "a checkpoint without FP8 read with --fp8"
+cmp -s "$scratch/first.out" "$scratch/fp8.out" || failure "--fp8 changed the text of a checkpoint without FP8"
+
 # A folder's name is one of the caller's place.
 (cd "$scratch" && "$MTP_SOURCE_DIR/scripts/generate" --type f32 --positions 64 "a checkpoint" "the cat sat" \
   --max-tokens 20 >relative.out 2>relative.err) || failure "a relative path: $(cat "$scratch/relative.err")"

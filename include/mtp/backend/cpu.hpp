@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string_view>
 
 #include "mtp/backend/cpu/abi.hpp"
 #include "mtp/backend/cpu/accept_typical.hpp"
@@ -89,6 +90,10 @@ struct backend_traits<cpu> : host_backend<cpu_context> {
   static void* allocate(std::size_t bytes) { return cpu_detail::allocate(bytes); }
   /// Frees memory of allocate.
   static void deallocate(void* memory, std::size_t bytes) { cpu_detail::deallocate(memory, bytes); }
+
+  /// A name for the layout of weights in elements and in 8 bits: files that become memory as they
+  /// are (io::map_model) have it.
+  static constexpr std::string_view layout_name = MTP_CPU_LAYOUT;
 
   /// Elements of storage, padding included; backend/cpu/weight_layout.hpp has the layout.
   template <scalar S>

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "mtp/core/arena.hpp"
+#include "mtp/core/available_memory.hpp"
 #include "mtp/core/backend.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/core/scalar.hpp"
@@ -68,6 +69,7 @@ struct host_backend {
 
   /// Zeroed memory, aligned like an arena. Throws mtp::error when memory runs out.
   static void* allocate(std::size_t bytes) {
+    detail::check_available("host", bytes);
     void* memory = ::operator new (
         bytes, std::align_val_t{static_cast<std::size_t>(arena_alignment)}, std::nothrow);
     check(memory != nullptr, "host: out of memory: ", bytes, " bytes requested");

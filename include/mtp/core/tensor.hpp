@@ -48,17 +48,26 @@ class buffer {
       data_ = static_cast<Element*>(backend_traits<Backend>::allocate(bytes()));
     }
   }
+  /// `count` elements at `data`, which some other way of getting memory has made, such as a file in
+  /// memory. In the end, release(data, bytes) is called, unless there are none.
+  buffer(Element* data, index_t count, void (*release)(void* data, std::size_t bytes)) noexcept
+      : data_(count > 0 ? data : nullptr), count_(count), release_(release) {}
   /// Takes the memory; `other` is empty afterwards.
   buffer(buffer&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)), count_(std::exchange(other.count_, 0)) {}
+      : data_(std::exchange(other.data_, nullptr)),
+        count_(std::exchange(other.count_, 0)),
+        release_(other.release_) {}
   /// Swaps the memory.
   buffer& operator=(buffer&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(count_, other.count_);
+    std::swap(release_, other.release_);
     return *this;
   }
   ~buffer() {
-    if (data_ != nullptr) {
+    if (data_ != nullptr && release_ != nullptr) {
+      release_(data_, bytes());
+    } else if (data_ != nullptr) {
       backend_traits<Backend>::deallocate(data_, bytes());
     }
   }
@@ -75,6 +84,7 @@ class buffer {
  private:
   Element* data_ = nullptr;
   index_t count_ = 0;
+  void (*release_)(void* data, std::size_t bytes) = nullptr;  // null: the backend's
 };
 
 namespace detail {

@@ -18,6 +18,7 @@
 
 #include "mtp/core/error.hpp"
 #include "mtp/io/descriptor.hpp"
+#include "mtp/io/file_map.hpp"
 #include "mtp/io/temporary_file.hpp"
 
 namespace mtp::inline MTP_ABI::io {
@@ -81,6 +82,22 @@ class input_file {
             done);
       done += static_cast<std::size_t>(got);
     }
+  }
+
+  /// `bytes` bytes from `offset` on as memory, until detail::unmap_file(memory, bytes): see
+  /// detail::map_file. It outlives this object. Throws mtp::error if the file has fewer bytes.
+  std::byte* map(std::uint64_t offset, std::size_t bytes) const {
+    check(bytes <= size_ && offset <= size_ - bytes,
+          "mtp::io: '",
+          path_.string(),
+          "' has ",
+          size_,
+          " bytes; cannot map ",
+          bytes,
+          " from offset ",
+          offset,
+          " on");
+    return detail::map_file(descriptor_, path_, offset, bytes);
   }
 
  private:

@@ -31,7 +31,7 @@ struct safetensors_options {
 };
 
 /// A safetensors file, open for reading. The header is checked completely before anything is read
-/// or allocated on its basis; the tensors must be contiguous, without gaps or overlap. Reading uses
+/// or allocated on its basis; the tensors must be contiguous, without gaps or overlap. read() uses
 /// no memory map, so a file that shrinks gives an mtp::error. The values stay those of the opened
 /// file even if another file replaces it.
 class safetensors_file {
@@ -54,6 +54,18 @@ class safetensors_file {
   /// call it at any time. Throws mtp::error if the range is not inside the tensor, and if the file
   /// cannot be read.
   void read(const tensor_info& tensor, index_t first, index_t count, std::byte* to) const;
+
+  /// The bytes [begin, end) of the data, which tensors count from, as memory: see input_file::map.
+  /// Throws mtp::error unless the data have them.
+  std::byte* map(std::uint64_t begin, std::uint64_t end) const {
+    require(begin <= end && end <= file_.size() - data_offset_,
+            "cannot map the bytes [",
+            begin,
+            ", ",
+            end,
+            ") of its data");
+    return file_.map(data_offset_ + begin, static_cast<std::size_t>(end - begin));
+  }
 
   /// Reads the whole file. Returns true if it has a checksum that matches, false if it has none.
   /// Throws mtp::error if the checksum is wrong or of an unknown kind. Trailing bytes are not part

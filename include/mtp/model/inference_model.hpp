@@ -104,8 +104,15 @@ class inference_model {
   explicit inference_model(index_t elements,
                            index_t quantized = 0,
                            std::vector<parameter_place> places = {})
-      : values_(elements),
-        quantized_(quantized),
+      : inference_model(buffer<S, Backend>(elements),
+                        buffer<std::byte, Backend>(quantized),
+                        std::move(places)) {}
+  /// The same, of memory that is there.
+  inference_model(buffer<S, Backend> elements,
+                  buffer<std::byte, Backend> quantized,
+                  std::vector<parameter_place> places)
+      : values_(std::move(elements)),
+        quantized_(std::move(quantized)),
         places_(std::move(places)),
         rope_(dims<2>{Config.max_position_embeddings, rotary_width}) {}
   /// Takes the memory.

@@ -79,12 +79,30 @@ class quantized_model : public inference_model<Config, Backend, S> {
                           const std::string&,
                           const parameter&>) explicit quantized_model(const Predicate& is_e4m3)
       : quantized_model(plan([&](const std::string& name, const parameter& p) {
-          const bool reads = !p.is_vector() && !p.stays_in_elements &&
-                             p.offset != base::layout.trunk.embedding.offset;
-          return reads && is_e4m3(name, p) ? choice{false, quantized_format::e4m3} : choice{};
+          return is_of_maps_alone(p) && is_e4m3(name, p) ? choice{false, quantized_format::e4m3}
+                                                         : choice{};
         })) {
     const detail::default_environment scope;
     this->fill_rope();
+  }
+
+  /// Parameters that are there, such as those of a file in memory (io::map_model): a place for each
+  /// parameter, in the order of the layout, in memory that the model takes. Throws mtp::error for
+  /// another number or order of places, for one that is neither in elements nor in 8 bits, a vector
+  /// or an embedding without elements, and places that do not end within the memory.
+  quantized_model(buffer<S, Backend> elements,
+                  buffer<std::byte, Backend> quantized,
+                  std::vector<parameter_place> where)
+      : base(std::move(elements), std::move(quantized), std::move(where)) {
+    const detail::default_environment scope;
+    check_places();
+    this->fill_rope();
+  }
+
+  /// Whether nothing but linear maps reads a parameter, so that it may have no elements.
+  static constexpr bool is_of_maps_alone(const parameter& p) {
+    return !p.is_vector() && !p.stays_in_elements &&
+           p.offset != base::layout.trunk.embedding.offset;
   }
 
   /// The elements of a parameter, with padding; empty if it is in 8 bits.  [p.storage]
@@ -131,6 +149,35 @@ class quantized_model : public inference_model<Config, Backend, S> {
     return *std::find_if(this->places_.begin(), this->places_.end(), [&](const auto& at) {
       return at.offset == p.offset;
     });
+  }
+
+  void check_places() const {
+    std::size_t next = 0;
+    const auto inside = [](index_t begin, index_t count, index_t all) {
+      return begin >= 0 && begin <= all && count <= all - begin;
+    };
+    base::layout.visit([&](const std::string& name, const parameter& p) {
+      const auto require = [&](bool holds, const auto&... parts) {
+        check(holds, "quantized_model: ", name, ": ", parts...);
+      };
+      require(next < this->places_.size() && this->places_[next].offset == p.offset,
+              "there is no place for it, or not in the order of the layout");
+      const parameter_place& at = this->places_[next++];
+      require(at.elements >= 0 || (at.quantized >= 0 && is_of_maps_alone(p)),
+              "expected a place among the elements");
+      require(at.elements < 0 || inside(at.elements, p.storage, this->values_.count()),
+              "its ",
+              p.storage,
+              " elements do not end within the memory");
+      require(at.quantized < 0 ||
+                  inside(at.quantized, byte_count(p, at.format), this->quantized_.count()),
+              "its bytes do not end within the memory");
+    });
+    check(next == this->places_.size(),
+          "quantized_model: expected ",
+          next,
+          " places, got ",
+          this->places_.size());
   }
 
   static choice choose(const parameter& p, const quantize_options& options) {

@@ -17,6 +17,8 @@
 #include "io/scratch.hpp"
 #include "mtp/decode/batch_generator.hpp"
 #include "mtp/decode/score.hpp"
+#include "mtp/io/mapped_model.hpp"
+#include "mtp/io/pretrained/convert_to_mapped.hpp"
 #include "mtp/io/pretrained/families.hpp"
 #include "mtp/io/pretrained/save.hpp"
 #include "mtp/io/safetensors_writer.hpp"
@@ -357,6 +359,44 @@ TEST_CASE("steps of several rows of a model in FP8 have the bits of single steps
     together.prefill(all.first(31), hidden_states::dropped);
     CHECK(same_bits(elements(together.step(all.subspan(31, 2), hidden_states::dropped)), expected));
   }
+}
+
+TEST_CASE_TEMPLATE("a checkpoint becomes the file of its model without the model", S, float, bf16) {
+  const scratch_directory folder;
+  write<deepseek>(folder.path(), [](const io::tensor_info& info) {
+    return is_matrix_of_map(info) && info.name.find("experts.2.up_proj") == std::string::npos;
+  });
+  cpu_context context({.threads = 2});
+  const auto loaded =
+      io::load_quantized<deepseek, cpu, S>(context, folder.path(), deepseek_v3_names);
+  io::save_mapped(folder / "of_model", loaded);
+  io::convert_to_mapped<deepseek, cpu, S>(
+      folder.path(), folder / "of_checkpoint", deepseek_v3_names);
+  CHECK(mtp::testing::content(folder / "of_checkpoint") ==
+        mtp::testing::content(folder / "of_model"));
+  const auto mapped = io::map_model<deepseek, cpu, S>(folder / "of_checkpoint", {.verify = true});
+  const auto tokens = random_tokens(30, deepseek.vocab_size, 1);
+  scorer<deepseek, cpu, S> in_memory(context, loaded), in_file(context, mapped);
+  CHECK(same_bits(in_file.score(tokens).log_probabilities,
+                  in_memory.score(tokens).log_probabilities));
+
+  write<straddling>(folder.path());
+  const std::string message = refused([&] {
+    io::convert_to_mapped<straddling, cpu, S>(
+        folder.path(), folder / "of_checkpoint", deepseek_v3_names);
+  });
+  CHECK(message.find("convert_to_mapped: ") != std::string::npos);
+  CHECK(message.find("model.layers.2.eh_proj.weight is F8_E4M3 with halves") != std::string::npos);
+  CHECK(mtp::testing::content(folder / "of_checkpoint") ==
+        mtp::testing::content(folder / "of_model"));
+}
+
+TEST_CASE("a tensor in F8_E4M3 that is stored by inputs is refused by its name") {
+  io::file_piece piece;
+  CHECK(io::pretrained_detail::why_not_e4m3(piece).empty());
+  piece.transposed = true;
+  CHECK(io::pretrained_detail::why_not_e4m3(piece) ==
+        "is F8_E4M3 of inputs by outputs, expected outputs by inputs");
 }
 
 TEST_CASE("what cannot be kept as it is is refused by its name") {

@@ -57,3 +57,10 @@
                  EIGEN_MINOR_VERSION,   \
                  EIGEN_MAX_ALIGN_BYTES, \
                  MTP_CPU_VECTORS)
+
+/// The text of MTP_CPU_LAYOUT_OF's expanded arguments.
+#define MTP_CPU_LAYOUT_TEXT(bytes, vectors) "align_" #bytes "_" #vectors
+/// MTP_CPU_LAYOUT_TEXT of its expanded arguments.
+#define MTP_CPU_LAYOUT_OF(bytes, vectors) MTP_CPU_LAYOUT_TEXT(bytes, vectors)
+/// What the layout of weights in memory depends on, as text.
+#define MTP_CPU_LAYOUT MTP_CPU_LAYOUT_OF(EIGEN_MAX_ALIGN_BYTES, MTP_CPU_VECTORS)

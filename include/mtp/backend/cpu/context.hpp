@@ -9,6 +9,7 @@
 #include "mtp/backend/cpu/thread_pool.hpp"
 #include "mtp/core/allowed_threads.hpp"
 #include "mtp/core/arena.hpp"
+#include "mtp/core/available_memory.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/core/scalar.hpp"
 
@@ -26,6 +27,7 @@ namespace cpu_detail {
 
 /// Zeroed memory, aligned for the widest vector. Throws mtp::error when memory runs out.
 inline void* allocate(std::size_t bytes) {
+  detail::check_available("cpu", bytes);
   void* memory = ::operator new (
       bytes, std::align_val_t{static_cast<std::size_t>(arena_alignment)}, std::nothrow);
   check(memory != nullptr, "cpu: out of memory: ", bytes, " bytes requested");

@@ -53,6 +53,44 @@ inline std::string why_not_e4m3(const file_piece& piece) {
   return "";
 }
 
+/// The pieces of a checkpoint for a model whose matrices of linear maps stay in F8_E4M3 where they
+/// are, each once.
+struct quantized_pieces {
+  std::vector<file_piece> all;
+  std::set<std::string> in_e4m3;  // parameters
+};
+
+/// These pieces. Throws as `function`, which load_quantized documents.
+template <class Model, class Sum>
+quantized_pieces quantized_pieces_of(const tensor_files& files,
+                                     const std::filesystem::path& path,
+                                     const family_names& family,
+                                     extra_tensors extra,
+                                     const std::string& function) {
+  quantized_pieces made;
+  const load_report report =
+      fit(files, family, Model::config, parameters_of(Model::layout), extra, made.all, function);
+  check(report.has_head(),
+        function,
+        ": '",
+        path.string(),
+        "' has nothing of the head that the configuration has; expected ",
+        report.has_head() ? "" : report.head_absent.front());
+  check_copies<Sum>(files, made.all, function);
+  made.in_e4m3 = names_in_e4m3(files, made.all);
+  Model::layout.visit([&](const std::string& name, const parameter& p) {
+    if (!Model::is_of_maps_alone(p)) made.in_e4m3.erase(name);
+  });
+  std::ostringstream wrong;
+  for (const file_piece& piece : made.all) {
+    if (!made.in_e4m3.contains(piece.name)) continue;
+    const std::string why = why_not_e4m3(piece);
+    if (!why.empty()) wrong << "\n  " << piece.file << ' ' << why;
+  }
+  check(wrong.str().empty(), function, ": '", path.string(), "':", wrong.str());
+  return made;
+}
+
 /// Writes rows of a tensor in F8_E4M3 to the bytes of its parameter, with the scales of the blocks
 /// that they stand in.
 template <class Backend>
@@ -120,36 +158,21 @@ quantized_model<Config, Backend, S> load_quantized(context<Backend>&,
                 "load_quantized: the backend's weights are not in the memory of the host");
   namespace detail = pretrained_detail;
   using model_type = quantized_model<Config, Backend, S>;
-  const std::string function = "load_quantized";
   const mtp::detail::default_environment scope;
   const tensor_files files(path);
-  std::vector<file_piece> pieces;
-  const load_report report = fit(
-      files, family, Config, detail::parameters_of(model_type::layout), extra, pieces, function);
-  check(report.has_head(),
-        function,
-        ": '",
-        path.string(),
-        "' has nothing of the head that the configuration has; expected ",
-        report.has_head() ? "" : report.head_absent.front());
-  detail::check_copies<accumulate_t<S>>(files, pieces, function);
-
-  const auto in_e4m3 = detail::names_in_e4m3(files, pieces);
+  const auto pieces = detail::quantized_pieces_of<model_type, accumulate_t<S>>(
+      files, path, family, extra, "load_quantized");
   model_type model(
-      [&](const std::string& name, const parameter&) { return in_e4m3.contains(name); });
-  std::ostringstream wrong;
+      [&](const std::string& name, const parameter&) { return pieces.in_e4m3.contains(name); });
   std::vector<detail::row_range> ranges;
   std::vector<file_piece> others;
-  for (const file_piece& piece : pieces) {
-    if (model.bytes_of(piece.place).data() == nullptr) {
-      others.push_back(piece);
-    } else if (const std::string why = detail::why_not_e4m3(piece); !why.empty()) {
-      wrong << "\n  " << piece.file << ' ' << why;
-    } else {
+  for (const file_piece& piece : pieces.all) {
+    if (pieces.in_e4m3.contains(piece.name)) {
       detail::append_ranges(piece, ranges);
+    } else {
+      others.push_back(piece);
     }
   }
-  check(wrong.str().empty(), function, ": '", path.string(), "':", wrong.str());
   in_parallel(static_cast<index_t>(ranges.size()), [&](index_t i) {
     const detail::row_range& range = ranges[static_cast<std::size_t>(i)];
     detail::place_e4m3<Backend>(files, range, model.bytes_of(range.piece->place));
