@@ -20,9 +20,9 @@ class alone {
   class request {
    public:
     /// Takes over the message.
-    request(request&&) = default;
+    request(request&&) = default;  ///< Takes the message.
     /// Takes over the message.
-    request& operator=(request&&) = default;
+    request& operator=(request&&) = default;  ///< Takes the message.
     /// True.
     bool done() { return true; }
     /// Returns at once.

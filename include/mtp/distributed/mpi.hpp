@@ -40,7 +40,7 @@ class mpi_communicator {
   class request {
    public:
     /// Takes over the message.
-    request(request&&) = default;
+    request(request&&) = default;  ///< Takes the message.
     /// Cancels what was under way before.
     request& operator=(request&& other) noexcept {
       std::swap(group_, other.group_);
@@ -129,9 +129,9 @@ class mpi_communicator {
     detail::self_test(*this, "the MPI library");
   }
   /// Takes over the group.
-  mpi_communicator(mpi_communicator&&) = default;
+  mpi_communicator(mpi_communicator&&) = default;  ///< Takes the group.
   /// Takes over the group.
-  mpi_communicator& operator=(mpi_communicator&&) = default;
+  mpi_communicator& operator=(mpi_communicator&&) = default;  ///< Takes the group.
 
   /// This rank.
   int rank() const { return group_->rank; }

@@ -48,7 +48,7 @@ class nccl_communicator {
   class request {
    public:
     /// Takes over the message.
-    request(request&&) = default;
+    request(request&&) = default;  ///< Takes the message.
     /// Gives up what was under way before.
     request& operator=(request&& other) noexcept {
       std::swap(group_, other.group_);
@@ -122,9 +122,9 @@ class nccl_communicator {
     if (rank == 0) std::filesystem::remove(file, ignored);
   }
   /// Takes over the group.
-  nccl_communicator(nccl_communicator&&) = default;
+  nccl_communicator(nccl_communicator&&) = default;  ///< Takes the group.
   /// Takes over the group.
-  nccl_communicator& operator=(nccl_communicator&&) = default;
+  nccl_communicator& operator=(nccl_communicator&&) = default;  ///< Takes the group.
 
   /// This rank.
   int rank() const { return group_->rank; }

@@ -69,7 +69,7 @@ class ordered_sum {
     start_next();
   }
   /// Takes over the sum.
-  ordered_sum(ordered_sum&&) = default;
+  ordered_sum(ordered_sum&&) = default;  ///< Takes the sum that is under way.
   ordered_sum(const ordered_sum&) = delete;
   ordered_sum& operator=(ordered_sum&&) = delete;
   ordered_sum& operator=(const ordered_sum&) = delete;

@@ -33,7 +33,7 @@ class thread_communicator {
   class request {
    public:
     /// Takes over the message.
-    request(request&&) = default;
+    request(request&&) = default;  ///< Takes the message.
     /// Takes back what was under way before.
     request& operator=(request&& other) noexcept {
       std::swap(group_, other.group_);
@@ -69,9 +69,9 @@ class thread_communicator {
   thread_communicator(std::shared_ptr<detail::thread_group> group, int rank)
       : group_(std::move(group)), rank_(rank) {}
   /// Takes over the group.
-  thread_communicator(thread_communicator&&) = default;
+  thread_communicator(thread_communicator&&) = default;  ///< Takes the group.
   /// Takes over the group.
-  thread_communicator& operator=(thread_communicator&&) = default;
+  thread_communicator& operator=(thread_communicator&&) = default;  ///< Takes the group.
 
   /// This rank.
   int rank() const { return rank_; }
