@@ -29,8 +29,8 @@ using mtp::token_t;
 constexpr index_t arms = 2, arm_nodes = 3;
 constexpr index_t names = 1 + arms * arm_nodes;  // of nodes; every graph uses all of them
 constexpr token_t equals = names, padding = names + 1;
-constexpr index_t edges = arms * arm_nodes, prefix = 2 * edges + 3;
-constexpr index_t length = prefix + arm_nodes - 1;  // T: all but the last node of the path
+constexpr index_t edges = arms * arm_nodes, path_prefix = 2 * edges + 3;
+constexpr index_t length = path_prefix + arm_nodes - 1;  // T: all but the last node of the path
 constexpr index_t batch = 64, test_batches = 8, quarters = 4;
 
 constexpr mtp::model_config config_of(head_kind head) {
@@ -69,7 +69,8 @@ struct graphs {
     tokens.insert(tokens.end(), {node[0], node[arm_nodes], equals});
     tokens.insert(tokens.end(), node.begin() + 1, node.begin() + 1 + arm_nodes);
     tokens.resize(static_cast<std::size_t>(begin + row), padding);
-    for (index_t i = 0; i < row; ++i) mask.push_back(i >= prefix && i < prefix + arm_nodes);
+    for (index_t i = 0; i < row; ++i)
+      mask.push_back(i >= path_prefix && i < path_prefix + arm_nodes);
   }
 };
 
@@ -107,8 +108,8 @@ double solve_rate(mtp::context<mtp::cpu>& context, std::uint64_t seed, index_t s
         if (k == 0) mtp::argmax(context, best.view(), logits);
       });
       for (index_t b = 0; b < batch; ++b) {
-        const token_t* path = rows.tokens.data() + b * row + prefix;
-        solved += std::equal(path, path + arm_nodes, &best(b * length + prefix - 1)) ? 1 : 0;
+        const token_t* path = rows.tokens.data() + b * row + path_prefix;
+        solved += std::equal(path, path + arm_nodes, &best(b * length + path_prefix - 1)) ? 1 : 0;
       }
     }
     return 100.0 * solved / static_cast<double>(test_batches * batch);
