@@ -44,14 +44,14 @@ std::optional<long long> memory_of_groups(std::string_view memberships, const Re
   const auto look = [&](const std::string& limit_file,
                         const std::string& usage_file,
                         const std::string& statistics_file,
-                        const std::string& prefix) {
+                        const std::string& key_prefix) {
     const auto limit_text = read(limit_file), usage_text = read(usage_file);
     if (!limit_text || !usage_text) return;
     const auto limit = leading_number(*limit_text), usage = leading_number(*usage_text);
     if (!limit || !usage) return;  // none is "max"
     const std::string statistics = read(statistics_file).value_or("");
-    const long long files = number_of(statistics, prefix + "inactive_file").value_or(0) +
-                            number_of(statistics, prefix + "active_file").value_or(0);
+    const long long files = number_of(statistics, key_prefix + "inactive_file").value_or(0) +
+                            number_of(statistics, key_prefix + "active_file").value_or(0);
     const long long left = (std::max)(*limit - (*usage - files), 0LL);
     if (!least || left < *least) least = left;
   };
