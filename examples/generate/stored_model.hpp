@@ -6,7 +6,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <utility>
 
 #include "mtp/backend/cpu.hpp"
 #include "mtp/io/mapped_model.hpp"

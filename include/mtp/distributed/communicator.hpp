@@ -104,6 +104,13 @@ namespace detail {
 /// Tags of the library's own messages.
 inline constexpr int ordered_sum_tag = max_tag + 1;
 inline constexpr int self_test_tag = max_tag + 2;
+inline constexpr int gradients_tag = max_tag + 3;           // of passes, to the owners of shards
+inline constexpr int array_tag = max_tag + 4;               // masters and moments of a checkpoint
+inline constexpr int stream_tag = max_tag + 5;              // between the stages of a pipeline
+inline constexpr int stream_gradient_tag = max_tag + 6;     // likewise, and the following
+inline constexpr int embedding_gradient_tag = max_tag + 7;  // from the head to the first stage
+inline constexpr int embedding_tag = max_tag + 8;           // back
+inline constexpr int norm_tag = max_tag + 9;                // partial sums of squares
 inline constexpr int largest_tag = max_tag + 100;
 
 /// Throws mtp::error unless `peer` is a rank of a group of `size`.

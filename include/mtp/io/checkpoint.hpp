@@ -14,6 +14,7 @@
 #include <sstream>
 #include <string>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -139,7 +140,7 @@ void save(const std::filesystem::path& path, Run& run, text_map metadata) {
   io::detail::on_first_rank(group, [&](auto&) {
     for (auto& array : whole) array = std::make_shared<array_type>(run.is_divided() ? count : 0);
     if (!run.is_divided()) return;
-    // What no rank has a master of is not trained.
+    // What no rank has a master of is its own master, or is not trained.
     for (const parameter_range& part : run.value_parts()) {
       const auto own = part_of(run.model().values(), part);
       const auto values = detail::host_copy<S, Backend>(own.data(), own.count());
@@ -166,7 +167,10 @@ void save(const std::filesystem::path& path, Run& run, text_map metadata) {
   const auto on_host = [](parameter_array<sum_type, Backend> array) {
     return detail::host_copy<sum_type, Backend>(array.data(), array.count());
   };
-  gather(0, [&] { return optimizer.master_on_host(run.model()); });
+  using optimizer_type = std::remove_reference_t<decltype(optimizer)>;
+  if (!run.is_divided() || optimizer_type::has_master || !Run::has_all_values) {
+    gather(0, [&] { return optimizer.master_on_host(run.model()); });
+  }
   gather(1, [&] { return on_host(optimizer.first()); });
   gather(2, [&] { return on_host(optimizer.second()); });
   io::detail::on_first_rank(group, [&](auto& life) {

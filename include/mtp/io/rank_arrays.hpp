@@ -17,7 +17,6 @@
 namespace mtp::inline MTP_ABI::io::detail {
 
 inline constexpr index_t piece_of_array = index_t{1} << 20;  // elements that are sent at a time
-inline constexpr int array_tag = max_tag + 4;
 
 /// Calls body(first, count) for pieces of [begin, end).
 template <class Body>
@@ -27,40 +26,31 @@ void for_each_piece(index_t begin, index_t end, const Body& body) {
   }
 }
 
-/// `whole` on rank 0 gets the parts of all ranks: `part` of each are its elements from `begin` on.
-/// Ranks that have everything send nothing. Other ranks need no `whole`, and no memory.
+/// `whole` on rank 0 gets the parts of all ranks, which have no element in common: `part` of each
+/// are its elements from `begin` on. Other ranks need no `whole`, and no memory.
 template <class T, host_communicator Communicator>
 void gather_parts(Communicator& group, std::span<T> whole, std::span<const T> part, index_t begin) {
   if (group.rank() == 0) {
     std::copy(part.begin(), part.end(), whole.begin() + begin);
   }
-  if (group.size() == 1) return;
   std::vector<index_t> bounds(2 * static_cast<std::size_t>(group.size()));  // [R, 2]
   const auto at = [](int rank) { return 2 * static_cast<std::size_t>(rank); };
   bounds[at(group.rank())] = begin;
   bounds[at(group.rank()) + 1] = begin + static_cast<index_t>(part.size());
   group.all_gather(std::span<index_t>(bounds), shards(2 * group.size(), group.size(), 2));
-  const index_t own_begin = bounds[0], own_end = bounds[1];
-  const auto sends = [&](int rank) {
-    return bounds[at(rank)] != own_begin || bounds[at(rank) + 1] != own_end;
-  };
-  if (group.rank() == 0) {
-    for (int rank = 1; rank < group.size(); ++rank) {
-      if (!sends(rank)) continue;
-      for_each_piece(bounds[at(rank)], bounds[at(rank) + 1], [&](index_t first, index_t count) {
-        group.receive(
-            whole.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count)),
-            rank,
-            array_tag);
-      });
-    }
-  } else if (sends(group.rank())) {
-    for_each_piece(0, static_cast<index_t>(part.size()), [&](index_t first, index_t count) {
-      group.send(part.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count)),
-                 0,
-                 array_tag);
+  for (int rank = 1; group.rank() == 0 && rank < group.size(); ++rank) {
+    for_each_piece(bounds[at(rank)], bounds[at(rank) + 1], [&](index_t first, index_t count) {
+      group.receive(whole.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count)),
+                    rank,
+                    mtp::detail::array_tag);
     });
   }
+  if (group.rank() == 0) return;
+  for_each_piece(0, static_cast<index_t>(part.size()), [&](index_t first, index_t count) {
+    group.send(part.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count)),
+               0,
+               mtp::detail::array_tag);
+  });
 }
 
 /// Calls take(first, elements from there on) on every rank, piece by piece, for all `count`

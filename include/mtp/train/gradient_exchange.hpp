@@ -69,7 +69,7 @@ class gradient_exchange final : public gradient_observer {
       sends_.push_back(group_->start_send(
           std::span<const Sum>(pass_ + next.begin, static_cast<std::size_t>(next.count())),
           next.owner,
-          tag));
+          gradients_tag));
     }
     advance(false);
   }
@@ -97,7 +97,6 @@ class gradient_exchange final : public gradient_observer {
     int source;
   };
   static constexpr std::size_t slots = 4;  // buckets that are received at a time
-  static constexpr int tag = max_tag + 3;
 
   std::size_t steps() const { return own_.size() * static_cast<std::size_t>(senders_); }
   step step_at(std::size_t number) const {
@@ -116,7 +115,7 @@ class gradient_exchange final : public gradient_observer {
         receives_[posted_ % slots].emplace(group_->start_receive(
             std::span<Sum>(slot(posted_), static_cast<std::size_t>(next.bucket.count())),
             next.source,
-            tag));
+            gradients_tag));
         ++posted_;
       }
     }

@@ -61,6 +61,7 @@ class pipeline_trainer {
   using scalar_type = S;                                         ///< element type of the model
   using sum_type = accumulate_t<S>;                              ///< type of gradients and moments
   using optimizer_type = adamw<Config, Backend, S, model_type>;  ///< moments of a rank
+  static constexpr bool has_all_values = false;                  ///< a rank has its stage's
   /// Tokens of a sample for sequences of `length` positions.
   static constexpr index_t window_of(index_t length) {
     return length + 1 + Config.prediction.depth;

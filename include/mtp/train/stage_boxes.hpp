@@ -13,13 +13,6 @@
 
 namespace mtp::inline MTP_ABI::detail {
 
-/// Messages of the stages of a pipeline.
-inline constexpr int stream_tag = max_tag + 5;
-inline constexpr int stream_gradient_tag = max_tag + 6;
-inline constexpr int embedding_gradient_tag = max_tag + 7;
-inline constexpr int embedding_tag = max_tag + 8;
-inline constexpr int norm_tag = max_tag + 9;
-
 /// A neighbour's matrices [N, C], one for each pass. The next one is received while this one is
 /// used.
 template <class S, class Backend, class Communicator>

@@ -70,6 +70,7 @@ class trainer {
   using scalar_type = S;                                     ///< element type of the model
   using sum_type = accumulate_t<S>;                          ///< type of gradients and moments
   using communicator_type = Communicator;                    ///< what carries data between ranks
+  static constexpr bool has_all_values = true;               ///< every rank has all parameters
   /// Tokens of a sample for sequences of `length` positions.
   static constexpr index_t window_of(index_t length) {
     return length + 1 + Config.prediction.depth;
