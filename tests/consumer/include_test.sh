@@ -15,6 +15,7 @@ quietly "${compile[@]}" -O1 -march=native "${warnings[@]}" -c "$consumer/main.cp
 quietly "$CXX" main.o -o program -pthread
 [[ $(./program) == consumed ]] || fail "the program did not run to its end"
 # g++ 12 warns about some concatenations of strings, and only at -O3.
+quietly "${compile[@]}" -O3 -march=native "${warnings[@]}" -c "$consumer/main.cpp" -o main.o
 quietly "${compile[@]}" -O3 "${warnings[@]}" -c "$consumer/find_package/checkpoint.cpp" -o checkpoint.o
 
 # ---- macros min and max ------------------------------------------------------------------------

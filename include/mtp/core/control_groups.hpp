@@ -51,14 +51,19 @@ void visit_control_groups(std::string_view memberships,
       path.erase(path.rfind('/'));
     }
   };
-  const std::string wanted = "," + std::string(controller) + ",";
+  // Not by operator+, about whose temporary strings g++ 12 warns wrongly where it inlines them.
+  const auto between_commas = [](std::string_view names) {
+    return std::string(1, ',').append(names).append(1, ',');
+  };
+  const std::string wanted = between_commas(controller);
   while (!memberships.empty()) {
     const std::string line(memberships.substr(0, memberships.find('\n')));
     memberships.remove_prefix((std::min)(line.size() + 1, memberships.size()));
     const std::size_t first = line.find(':');
     const std::size_t second = first == std::string::npos ? first : line.find(':', first + 1);
     if (second == std::string::npos) continue;
-    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
+    const std::string controllers =
+        between_commas(std::string_view(line).substr(first + 1, second - first - 1));
     std::string path = line.substr(second + 1);
     if (path.empty() || path.front() != '/') continue;
     if (path == "/") path.clear();
