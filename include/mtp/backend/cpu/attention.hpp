@@ -117,9 +117,7 @@ struct cpu_attention_ops : cpu_attention_backward_ops {
       const index_t row0 = task / G * T, g = task % G;
       S* const own = scratch + thread * scratch_count;
       const packed_head<S> head(own, T, E, V);
-      for (index_t t = 0; t < T; ++t) {
-        head.write(t, &k(row0 + t, g, 0), &v(row0 + t, g, 0));
-      }
+      head.write_all(T, &k(row0, g, 0), k.stride(0), &v(row0, g, 0), v.stride(0));
       for (index_t h = g * (H / G); h < (g + 1) * (H / G); ++h) {
         for (index_t t = 0; t < T; t += tile_rows) {
           const index_t rows = (std::min<index_t>)(tile_rows, T - t);

@@ -89,8 +89,8 @@ struct cpu_attention_backward_ops {
     context.parallel(batch * G, [&](index_t task, int thread) {
       const index_t row0 = task / G * T, g = task % G;
       S* const own = scratch + thread * plan.total();
-      pack_positions(own + plan.keys(), k, row0, g, T);
-      pack_positions(own + plan.values(), v, row0, g, T);
+      pack_lanes(own + plan.keys(), &k(row0, g, 0), k.stride(0), T, E);
+      pack_lanes(own + plan.values(), &v(row0, g, 0), v.stride(0), T, V);
       pack_features(own + plan.key_rows(), k, row0, g, T);
       std::fill_n(own + plan.dk(), T * (plan.head_width() + plan.value_width()), S{0});
       for (index_t h = g * (H / G); h < (g + 1) * (H / G); ++h) {
@@ -129,20 +129,6 @@ struct cpu_attention_backward_ops {
   }
 
  private:
-  /// [T / width][E][width]: lanes are positions.
-  template <real S>
-  static void pack_positions(S* to, heads<const S> x, index_t row0, index_t g, index_t T) {
-    constexpr index_t width = panel_width<S>;
-    const index_t E = x.extent(2);
-    for (index_t t = 0; t < round_up(T, width); ++t) {
-      S* lane = to + t / width * width * E + t % width;
-      const S* from = t < T ? &x(row0 + t, g, 0) : nullptr;
-      for (index_t e = 0; e < E; ++e) {
-        lane[e * width] = from != nullptr ? from[e] : S{0};
-      }
-    }
-  }
-
   /// [E / width][T][width]: lanes are e.
   template <real S>
   static void pack_features(S* to, heads<const S> x, index_t row0, index_t g, index_t T) {

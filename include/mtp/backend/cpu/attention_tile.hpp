@@ -8,6 +8,7 @@
 
 #include "mtp/backend/cpu/product.hpp"
 #include "mtp/backend/cpu/simd.hpp"
+#include "mtp/backend/cpu/transpose.hpp"
 #include "mtp/core/scalar.hpp"
 
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
@@ -56,9 +57,21 @@ struct packed_head {
     }
     for (index_t e = 0; e < value_dim; e += width) {
       S* lane = values + (e / width * capacity + position) * width;
-      for (index_t l = 0; l < width; ++l) {
-        lane[l] = static_cast<S>(e + l < value_dim ? value[e + l] : Real{0});
+      const index_t count = (std::min)(width, value_dim - e);
+      for (index_t l = 0; l < count; ++l) {
+        lane[l] = static_cast<S>(value[e + l]);
       }
+      std::fill(lane + count, lane + width, S(0));
+    }
+  }
+
+  /// Writes positions 0 .. count - 1, whose keys and values are rows in memory.
+  void write_all(
+      index_t count, const S* key, index_t key_row, const S* value, index_t value_row) const {
+    pack_lanes(keys, key, key_row, count, head_dim);
+    for (index_t e = 0; e < value_dim; e += width) {
+      pack_panel(
+          values + e * capacity, value + e, value_row, (std::min)(width, value_dim - e), count);
     }
   }
 

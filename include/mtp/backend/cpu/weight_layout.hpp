@@ -6,6 +6,7 @@
 
 #include "mtp/backend/cpu/context.hpp"
 #include "mtp/backend/cpu/product.hpp"
+#include "mtp/backend/cpu/transpose.hpp"
 
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
@@ -24,33 +25,12 @@ constexpr index_t weight_offset(index_t output, index_t input, index_t, index_t 
 }
 
 #if defined(EIGEN_VECTORIZE_AVX512)
-/// Transposes a block [16][16] of rows that are a panel's width apart. Interleaving row i with row
-/// i + 8 rotates the bits of the index of each element by one, and as many times as an index has
-/// bits exchange row and column.
-inline void transpose_block(float* to, const float* from) {
-  constexpr int width = panel_width<float>;
-  constexpr int size = 16;
-  alignas(64) static constexpr std::int32_t first[size] = {
-      0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23};
-  const __m512i low = _mm512_load_si512(first);
-  const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(size / 2));
-  __m512 rows[size], turned[size];
-  unroll<size>([&](int i) { rows[i] = _mm512_loadu_ps(from + i * width); });
-  unroll<4>([&](int) {
-    unroll<size / 2>([&](int i) {
-      turned[2 * i] = _mm512_permutex2var_ps(rows[i], low, rows[i + size / 2]);
-      turned[2 * i + 1] = _mm512_permutex2var_ps(rows[i], high, rows[i + size / 2]);
-    });
-    unroll<size>([&](int i) { rows[i] = turned[i]; });
-  });
-  unroll<size>([&](int i) { _mm512_storeu_ps(to + i * width, rows[i]); });
-}
 /// Transposes [width][width].
 inline void transpose_tile(float* to, const float* from) {
   constexpr int width = panel_width<float>;
   static_assert(width == 32);
-  unroll<2, 2>([&](int i, int j) {
-    transpose_block(to + 16 * (j * width + i), from + 16 * (i * width + j));
+  unroll<2, 2>([&](int i, int j) __attribute__((always_inline)) {
+    transpose_block(to + 16 * (j * width + i), from + 16 * (i * width + j), width);
   });
 }
 #endif
@@ -61,15 +41,19 @@ inline void transpose_tile(bf16* to, const bf16* from) {
   constexpr int width = panel_width<bf16>;
   static_assert(width == 32);
   __m512i rows[width], turned[width];
-  unroll<width>([&](int i) { rows[i] = _mm512_loadu_si512(from + i * width); });
-  unroll<5>([&](int) {
-    unroll<width / 2>([&](int i) {
+  unroll<width>([&](int i) __attribute__((always_inline)) {
+    rows[i] = _mm512_loadu_si512(from + i * width);
+  });
+  unroll<5>([&](int) __attribute__((always_inline)) {
+    unroll<width / 2>([&](int i) __attribute__((always_inline)) {
       turned[2 * i] = interleave_rows(rows[i], rows[i + width / 2], 0);
       turned[2 * i + 1] = interleave_rows(rows[i], rows[i + width / 2], width / 2);
     });
-    unroll<width>([&](int i) { rows[i] = turned[i]; });
+    unroll<width>([&](int i) __attribute__((always_inline)) { rows[i] = turned[i]; });
   });
-  unroll<width>([&](int i) { _mm512_storeu_si512(to + i * width, rows[i]); });
+  unroll<width>([&](int i) __attribute__((always_inline)) {
+    _mm512_storeu_si512(to + i * width, rows[i]);
+  });
 }
 #endif
 
