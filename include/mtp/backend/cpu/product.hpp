@@ -161,9 +161,12 @@ inline void multiply_few_rows(const product<Left, Weight, Result>& p,
 template <scalar Left>
 inline constexpr index_t links_of = tile_step<Left, Left>::links;
 
+/// Steps that pack_rows writes of a tile before it goes on to the next one.
+inline constexpr index_t steps_packed_at_once = 16;
+
 /// [tile][steps][tile_rows][links]: the part of A that one tile reads is contiguous. The last step
-/// may be incomplete. A is read in the order of its memory: row after row, or one step of all rows
-/// after the other if neighbouring rows are neighbours in memory.
+/// may be incomplete. A is read in the order of its memory: row after row, or some steps of all
+/// rows after the other if neighbouring rows are neighbours in memory.
 template <scalar Left>
 inline void pack_rows(Left* to, rows_of<Left> a, index_t rows, index_t inner_size) {
   constexpr index_t links = links_of<Left>;
@@ -187,20 +190,29 @@ inline void pack_rows(Left* to, rows_of<Left> a, index_t rows, index_t inner_siz
     }
     return;
   }
-  for (index_t step = 0; step < steps; ++step) {
-    const Left* from = a.data + step * links * a.step;
-    const index_t count = (std::min)(links, inner_size - step * links);
-    index_t i = 0;
-    for (; i + tile_rows <= rows && a.row == 1 && count == links; i += tile_rows) {
-      if constexpr (links == 1) {
-        std::memcpy(place(i, step), from + i, tile_rows * sizeof(Left));
-      } else {
-        interleave<tile_rows>(place(i, step), from + i, from + i + a.step);
-      }
-    }
-    for (; i < rows; ++i) {
-      for (index_t link = 0; link < count; ++link) {
-        place(i, step)[link] = from[i * a.row + link * a.step];
+  // Some steps of one tile after the other: tiles lie whole pages apart, so that writing one step
+  // of all of them would use the same few places of the cache for all.
+  for (index_t begin = 0; begin < steps; begin += steps_packed_at_once) {
+    const index_t end = (std::min)(begin + steps_packed_at_once, steps);
+    for (index_t tile = 0; tile < rows; tile += tile_rows) {
+      const index_t valid = (std::min<index_t>)(tile_rows, rows - tile);
+      for (index_t step = begin; step < end; ++step) {
+        const Left* const from = a.data + tile * a.row + step * links * a.step;
+        const index_t count = (std::min)(links, inner_size - step * links);
+        Left* const at = place(tile, step);
+        if (valid == tile_rows && a.row == 1 && count == links) {
+          if constexpr (links == 1) {
+            std::memcpy(static_cast<void*>(at), from, tile_rows * sizeof(Left));
+          } else {
+            interleave<tile_rows>(at, from, from + a.step);
+          }
+          continue;
+        }
+        for (index_t i = 0; i < valid; ++i) {
+          for (index_t link = 0; link < count; ++link) {
+            at[i * links + link] = from[i * a.row + link * a.step];
+          }
+        }
       }
     }
   }
