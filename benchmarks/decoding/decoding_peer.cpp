@@ -95,7 +95,7 @@ int main(int argc, char** argv) {
     } else if (option == "--threads") {
       threads = std::atoi(argv[i + 1]);
     } else {
-      std::fprintf(stderr, "usage: decoding_peer [--type f32|bf16] [--threads N]\n");
+      std::fprintf(stderr, "usage: decoding_peer [--type f32|bf16|int8] [--threads N]\n");
       return 2;
     }
   }

@@ -18,6 +18,7 @@
 #include "mtp/core/random.hpp"
 #include "mtp/decode/batch_generator.hpp"
 #include "mtp/decode/decoder.hpp"
+#include "mtp/model/quantized_model.hpp"
 
 namespace mtp::bench {
 
@@ -89,7 +90,7 @@ template <model_config Config, scalar S>
 class batch_writing : public writing {
  public:
   batch_writing(cpu_context& context,
-                const language_model<Config, cpu, S>& model,
+                const inference_model<Config, cpu, S>& model,
                 const writing_options& options)
       : generator_(context, model, options.sequences) {
     generate_options<S, cpu> wanted;
@@ -155,7 +156,7 @@ class batch_writing : public writing {
 template <model_config Config, scalar S>
 class decoder_passes : public row_passes {
  public:
-  decoder_passes(cpu_context& context, const language_model<Config, cpu, S>& model, index_t length)
+  decoder_passes(cpu_context& context, const inference_model<Config, cpu, S>& model, index_t length)
       : one_(context, model), many_(context, model, most) {
     constexpr index_t step = decoder<Config, cpu, S>::max_step_rows;
     for (index_t slot = 0; slot < most; ++slot) {
@@ -204,22 +205,48 @@ class decoder_passes : public row_passes {
 };
 
 template <model_config Config, scalar S>
+language_model<Config, cpu, S> make_language_model(cpu_context& context, draft_fate fate) {
+  language_model<Config, cpu, S> model(context, seed{1});
+  if constexpr (Config.prediction.drafts()) {
+    set_drafts(model, fate);
+  }
+  return model;
+}
+
+/// How parameters lie in memory, and what a program calls that.
+template <scalar S>
+struct elements_as_they_are {
+  using element = S;
+  static constexpr const char* name = scalar_traits<S>::name;
+
+  template <model_config Config>
+  static auto make(cpu_context& context, draft_fate fate) {
+    return make_language_model<Config, S>(context, fate);
+  }
+};
+struct weights_in_8_bits {
+  using element = bf16;  // of activations
+  static constexpr const char* name = "int8";
+
+  template <model_config Config>
+  static auto make(cpu_context& context, draft_fate fate) {
+    return quantize(context, make_language_model<Config, bf16>(context, fate));
+  }
+};
+
+template <model_config Config, class Storage>
 class made_model : public decoding_model {
  public:
-  static constexpr bool drafts = Config.prediction.drafts();
+  using S = typename Storage::element;
 
   made_model(draft_fate fate, int threads)
-      : context_({.threads = threads}), model_(context_, seed{1}) {
-    if constexpr (drafts) {
-      set_drafts(model_, fate);
-    }
-  }
+      : context_({.threads = threads}), model_(Storage::template make<Config>(context_, fate)) {}
 
   std::unique_ptr<writing> write(const writing_options& options) override {
     return std::make_unique<batch_writing<Config, S>>(context_, model_, options);
   }
   std::unique_ptr<row_passes> passes(index_t context) override {
-    if constexpr (drafts) {
+    if constexpr (Config.prediction.drafts()) {
       return nullptr;
     } else {
       return std::make_unique<decoder_passes<Config, S>>(context_, model_, context);
@@ -228,32 +255,39 @@ class made_model : public decoding_model {
 
  private:
   cpu_context context_;
-  language_model<Config, cpu, S> model_;
+  decltype(Storage::template make<Config>(std::declval<cpu_context&>(), draft_fate{})) model_;
 };
 
-template <model_config Config, scalar S>
+template <model_config Config, class Storage>
 bool add_model_of(const char* size, const std::vector<index_t>& contexts, index_t turn) {
   add_model({size,
-             scalar_traits<S>::name,
+             Storage::name,
              Config,
              contexts,
              turn,
              [](draft_fate fate, int threads) -> std::unique_ptr<decoding_model> {
-               return std::make_unique<made_model<Config, S>>(fate, threads);
+               return std::make_unique<made_model<Config, Storage>>(fate, threads);
              }});
   return true;
 }
 
-/// A model with Config(kind, depth) for each kind of head that drafts, and one for passes over
-/// rows.
+/// A model with Config(kind, depth) for passes over rows, and one for each of these kinds of head.
+template <auto Config, class Storage, head_kind... Kinds>
+bool add_models(const char* size, const std::vector<index_t>& contexts, index_t turn) {
+  add_model_of<Config(head_kind::shared_logit, row_passes::most - 1), Storage>(
+      size, contexts, turn);
+  return (add_model_of<Config(Kinds, 4), Storage>(size, contexts, turn) && ...);
+}
+
+/// The same for each kind of head that drafts.
 template <auto Config, scalar S>
 bool add_all(const char* size, const std::vector<index_t>& contexts, index_t turn) {
-  return add_model_of<Config(head_kind::shared_logit, row_passes::most - 1), S>(
-             size, contexts, turn) &&
-         add_model_of<Config(head_kind::sequential, 4), S>(size, contexts, turn) &&
-         add_model_of<Config(head_kind::recurrent, 4), S>(size, contexts, turn) &&
-         add_model_of<Config(head_kind::parallel, 4), S>(size, contexts, turn) &&
-         add_model_of<Config(head_kind::independent, 4), S>(size, contexts, turn);
+  return add_models<Config,
+                    elements_as_they_are<S>,
+                    head_kind::sequential,
+                    head_kind::recurrent,
+                    head_kind::parallel,
+                    head_kind::independent>(size, contexts, turn);
 }
 
 }  // namespace mtp::bench

@@ -35,19 +35,18 @@ constexpr model_config large(head_kind head, int depth) {
           .prediction = {.kind = head, .depth = depth}};
 }
 
-/// A small model that is being trained on random tokens.
+/// A model that is being trained on random tokens.
 class training_run {
  public:
-  static constexpr index_t batch = 16, length = 256;
-
   virtual ~training_run() = default;
   /// One step; returns the next-token loss before it, in nats.
   virtual double step() = 0;
+  virtual index_t tokens() const = 0;  ///< of a step
   virtual index_t parameters() const = 0;
   virtual double flops() const = 0;  ///< of a step
 };
 
-/// Nothing where training.cpp has no such model.
+/// The small model in f32, 16 rows of 256 tokens. Nothing where training.cpp has no such head.
 std::unique_ptr<training_run> make_training(head_kind head, int depth, int threads);
 
 struct decoded {

@@ -39,8 +39,7 @@ void train_step_bench(benchmark::State& state, head_kind head, int depth) {
   }
   const double seconds = median(times);
   state.counters["ms"] = 1e3 * seconds;
-  state.counters["tokens_per_second"] =
-      static_cast<double>(training_run::batch * training_run::length) / seconds;
+  state.counters["tokens_per_second"] = static_cast<double>(run->tokens()) / seconds;
   state.counters["GFLOP/s"] = run->flops() / seconds / 1e9;
   state.counters["share_of_peak"] = run->flops() / seconds / multiply_add_peak();
   state.counters["time_over_depth_0"] = median(ratios);
@@ -49,6 +48,44 @@ void train_step_bench(benchmark::State& state, head_kind head, int depth) {
 }
 
 const std::vector<token_t> prompt(64, 7);
+
+/// One thread and all of them take turns.
+template <class Run, class SecondsOf>
+void threads_bench(benchmark::State& state, Run& alone, Run& together, const SecondsOf& seconds) {
+  std::vector<double> times, ratios;
+  for (auto _ : state) {
+    const double one = seconds(alone);
+    times.push_back(seconds(together));
+    ratios.push_back(one / times.back());
+  }
+  state.counters["ms"] = 1e3 * median(times);
+  state.counters["threads"] = static_cast<double>(context().threads());
+  state.counters["one_over_all"] = median(ratios);
+}
+
+void train_threads_bench(benchmark::State& state) {
+  const auto alone = make_training(head_kind::none, 0, 1);
+  const auto together = make_training(head_kind::none, 0, context().threads());
+  seconds_of_step(*alone);
+  seconds_of_step(*together);
+  threads_bench(state, *alone, *together, seconds_of_step);
+}
+
+void pass_threads_bench(benchmark::State& state) {
+  const model_config config = small(head_kind::shared_logit, 7);
+  const auto alone = make_decoding(config, 1);
+  const auto together = make_decoding(config, context().threads());
+  alone->prefill(prompt);
+  together->prefill(prompt);
+  threads_bench(state, *alone, *together, [](decoding_run& run) {
+    run.pass(1);  // its threads wake up
+    double seconds = 0;
+    for (int i = 0; i < 20; ++i) {
+      seconds += run.pass(1);
+    }
+    return seconds / 20;
+  });
+}
 
 /// Kept until another model is wanted: the large ones take seconds to fill with random numbers.
 decoding_run& decoding_of(const model_config& config) {
@@ -147,6 +184,10 @@ void add_decoding(const char* size, const model_config& config) {
   for (const head_kind head :
        {head_kind::sequential, head_kind::recurrent, head_kind::parallel, head_kind::independent}) {
     add_decoding("large", large(head, 4));
+  }
+  for (const auto run : {benchmark::RegisterBenchmark("threads/train_step", train_threads_bench),
+                         benchmark::RegisterBenchmark("threads/verify_pass", pass_threads_bench)}) {
+    run->UseRealTime()->Unit(benchmark::kMillisecond);
   }
   return true;
 }();

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Times training steps or decoding of this library against PyTorch, two programs taking turns.
+"""Times training steps, decoding or products of this library against PyTorch, in turns.
 
 Both programs read a question and answer with the milliseconds of what they did: `step`, one
-training step; `tokens N`, N tokens written greedily; `pass M`, a decoding pass over M rows. `quit`
-ends them. In every round each program answers once, and the order is swapped from round to round,
+training step; `tokens N`, N tokens written greedily; `pass M`, a decoding pass over M rows; `KIND
+TYPE M N K`, a product. `quit` ends them. In every round each program answers once, and the order is swapped from round to round,
 so that a slow phase of the machine meets both. Only one of them works at any time.
 """
 
@@ -21,19 +21,53 @@ import tempfile
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-OURS = "build/release/benchmarks/peer"
+PROGRAMS = "build/release/benchmarks"
+# task -> (this library's program, PyTorch's)
 PEERS = {
-    "train": "benchmarks/peers/train_step.py",
-    "decode": "benchmarks/peers/decode.py",
-    "experts": "benchmarks/peers/train_experts.py",
+    "train": ("training_peer", "benchmarks/peers/train_step.py"),
+    "decode": ("passes_peer", "benchmarks/peers/decode.py"),
+    "experts": ("experts_peer", "benchmarks/peers/train_experts.py"),
+    "products": ("product_peer", "benchmarks/peers/products.py"),
 }
-TOKENS = 16 * 256  # per step
 WRITTEN = 64  # tokens of a text
 
-CONFIGURATIONS = [("none", 0), ("sequential", 1), ("sequential", 4), ("parallel", 3)]
+# model -> tokens of a step
+TRAINED = {"small": 16 * 256, "large": 4 * 512}
+TYPES = ["f32", "bf16"]
+# model -> heads and depths
+CONFIGURATIONS = {
+    "small": [
+        ("none", 0),
+        ("sequential", 1),
+        ("sequential", 4),
+        ("parallel", 3),
+        ("recurrent", 4),
+        ("independent", 4),
+    ],
+    "large": [
+        ("none", 0),
+        ("sequential", 4),
+        ("parallel", 4),
+        ("recurrent", 4),
+        ("independent", 4),
+    ],
+}
 DECODED = ["small", "large"]
 EXPERTS = ["grouped_mm", "eager"]  # how transformers multiplies them
 QUESTIONS = [f"tokens {WRITTEN}"] + [f"pass {rows}" for rows in (1, 2, 4, 5, 8)]
+# Rows, outputs and inputs.
+PRODUCTS = [
+    (512, 512, 512),
+    (1024, 1024, 1024),
+    (2048, 2048, 2048),
+    (4096, 768, 256),
+    (4096, 256, 704),
+    (2048, 1408, 512),
+    (2048, 512, 1408),
+    (2048, 4096, 1024),
+    (512, 32000, 512),
+]
+KINDS = ["forward", "input", "weight"]
 
 # Keeps glibc from returning memory to the system after every step, and pins the threads.
 PEER_ENVIRONMENT = {
@@ -94,6 +128,17 @@ class Program:
             self.fail(f"reports {reported} ms for what was answered in {elapsed:.3f} ms")
         return reported, elapsed
 
+    def peak_memory(self):
+        """The most megabytes that were in memory; None where the system does not say."""
+        try:
+            with open(f"/proc/{self.process.pid}/status") as status:
+                for line in status:
+                    if line.startswith("VmHWM:"):
+                        return round(int(line.split()[1]) / 1024)
+        except OSError:
+            pass
+        return None
+
     def stop(self):
         if self.process.poll() is None:
             try:
@@ -144,17 +189,26 @@ def start(ours_command, peer_command, options):
         raise
 
 
-def measure_training(head, depth, ours_command, peer_command, options):
-    arguments = ["--head", head, "--depth", str(depth), "--threads", str(options.threads)]
-    programs = start(ours_command + arguments, peer_command + arguments, options)
-    try:
-        result = {"head": head, "depth": depth, **alternate(*programs, "step", options)}
-    finally:
-        messages = [program.stop() for program in programs]
+def with_rates(result, messages, tokens):
     for key, lines in zip(("ours", "pytorch"), messages):
-        result[key]["tokens_per_second"] = round(TOKENS / result[key]["ms_median"] * 1e3, 1)
+        result[key]["tokens_per_second"] = round(tokens / result[key]["ms_median"] * 1e3, 1)
         result[key]["stderr"] = lines[:20]
     return result
+
+
+def measure_training(model, kind, head, depth, ours_command, peer_command, options):
+    arguments = ["--model", model, "--type", kind, "--head", head, "--depth", str(depth)]
+    arguments += ["--threads", str(options.threads)]
+    compiled = ["--compile"] if options.compile else []
+    programs = start(ours_command + arguments, peer_command + arguments + compiled, options)
+    try:
+        result = {"model": model, "type": kind, "head": head, "depth": depth}
+        result.update(alternate(*programs, "step", options))
+        for key, program in zip(("ours", "pytorch"), programs):
+            result[key]["peak_memory_mib"] = program.peak_memory()
+    finally:
+        messages = [program.stop() for program in programs]
+    return with_rates(result, messages, TRAINED[model])
 
 
 def measure_experts(how, ours_command, peer_command, options):
@@ -164,16 +218,33 @@ def measure_experts(how, ours_command, peer_command, options):
         result = {"experts": how, **alternate(*programs, "step", options)}
     finally:
         messages = [program.stop() for program in programs]
-    for key, lines in zip(("ours", "pytorch"), messages):
-        result[key]["tokens_per_second"] = round(TOKENS / result[key]["ms_median"] * 1e3, 1)
-        result[key]["stderr"] = lines[:20]
-    return result
+    return with_rates(result, messages, TRAINED["small"])
+
+
+def measure_products(kind, ours_command, peer_command, options, show):
+    """Calls show(name, result) for each kind of product of each size."""
+    threads = ["--threads", str(options.threads)]
+    programs = start(ours_command + threads, peer_command + threads, options)
+    try:
+        for size in PRODUCTS:
+            for what in KINDS:
+                question = " ".join([what, kind, *map(str, size)])
+                result = {"type": kind, "kind": what, "size": list(size)}
+                result.update(alternate(*programs, question, options))
+                flops = 2.0 * size[0] * size[1] * size[2]
+                for key in ("ours", "pytorch"):
+                    result[key]["gflops"] = round(flops / result[key]["ms_median"] / 1e6, 1)
+                    result[key]["stderr"] = programs[1].messages()[:1]
+                show(f"{what} {kind} {size[0]}x{size[1]}x{size[2]}", result)
+    finally:
+        for program in programs:
+            program.stop()
 
 
 def measure_decoding(model, ours_command, peer_command, options):
     """One result for each question. Both programs have the same parameters, and their texts are
     compared first: rounding may lead them apart where two tokens are almost equally likely."""
-    ours_command = ours_command + ["--task", "decode", "--model", model]
+    ours_command = ours_command + ["--model", model]
     ours_command += ["--threads", str(options.threads)]
     programs, results = [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -211,18 +282,18 @@ def measure_decoding(model, ours_command, peer_command, options):
 
 # --- Report ----------------------------------------------------------------------------------
 
-HEADER = f"{'configuration':<18}{'ms ours':>10}{'ms PyTorch':>12}"
+HEADER = f"{'configuration':<28}{'ms ours':>10}{'ms PyTorch':>12}"
 HEADER += "  PyTorch/ours (min .. max)"
 
 
-def label(head, depth):
-    return head if head == "none" else f"{head} D={depth}"
+def label(model, kind, head, depth):
+    return f"{model} {kind} " + (head if head == "none" else f"{head} D={depth}")
 
 
 def row(name, result):
     ratio = result["ratio_pytorch_over_ours"]
     return (
-        f"{name:<18}{result['ours']['ms_median']:>10.2f}{result['pytorch']['ms_median']:>12.2f}"
+        f"{name:<28}{result['ours']['ms_median']:>10.2f}{result['pytorch']['ms_median']:>12.2f}"
         f"  {ratio['median']:.2f} ({ratio['min']:.2f} .. {ratio['max']:.2f})"
     )
 
@@ -248,23 +319,25 @@ def commit():
 
 
 def parse_arguments():
-    names = [label(*c) for c in CONFIGURATIONS]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", choices=PEERS, default="train")
     parser.add_argument("--python", default=sys.executable, help="the interpreter with PyTorch")
-    parser.add_argument("--ours", help=f"command of this library's program (default: {OURS}, of the task)")
+    parser.add_argument("--ours", help="command of this library's program")
     parser.add_argument("--optimizer", choices=["auto", "foreach", "fused"], default="auto")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--pause", type=float, default=0.05, help="seconds before every step")
-    parser.add_argument("--only", choices=names + DECODED + EXPERTS, action="append", help="may be repeated")
+    parser.add_argument("--models", choices=TRAINED, nargs="+", default=["small"], help="that are trained")
+    parser.add_argument("--types", choices=TYPES, nargs="+", default=["f32"], help="of training and products")
+    parser.add_argument("--compile", action="store_true", help="PyTorch's training step compiled")
+    parser.add_argument("--only", action="append", metavar="NAME", help="of those that are listed; may be repeated")
     parser.add_argument("--commit", help="default: what git says")
     parser.add_argument("--mode", default="full", help="a word that is written to the output")
     parser.add_argument("--output", help="default: benchmarks/results/<task>_vs_torch.json")
     options = parser.parse_args()
     if options.ours is None:
-        options.ours = OURS.replace("peer", "experts_peer") if options.task == "experts" else OURS
+        options.ours = f"{PROGRAMS}/{PEERS[options.task][0]}"
     if options.rounds < 1 or options.warmup < 0 or options.threads < 1:
         parser.error("--rounds and --threads are at least 1, --warmup at least 0")
     return options
@@ -274,8 +347,11 @@ def main():
     options = parse_arguments()
     ours_command = shlex.split(options.ours)
     if not os.path.exists(os.path.join(ROOT, ours_command[0])) and "/" in ours_command[0]:
-        sys.exit(f"{ours_command[0]} is missing: build the release preset first")
-    script = [PEERS[options.task]]
+        target = PEERS[options.task][0]
+        sys.exit(
+            f"{ours_command[0]} is missing: cmake --build --preset release --target {target}"
+        )
+    script = [PEERS[options.task][1]]
     if options.task == "train":
         script += ["--optimizer", options.optimizer]
 
@@ -293,28 +369,44 @@ def main():
         print(row(name, result), flush=True)
         results.append(result)
 
+    def wanted(name):
+        return not options.only or name in options.only
+
+    arguments = f"--threads {options.threads}"
     if options.task == "train":
-        arguments = f"--head HEAD --depth DEPTH --threads {options.threads}"
-        for head, depth in CONFIGURATIONS:
-            name = label(head, depth)
-            if not options.only or name in options.only:
-                show(name, measure_training(head, depth, ours_command, peer_command, options))
+        arguments = f"--model MODEL --type TYPE --head HEAD --depth DEPTH {arguments}"
+        for model in options.models:
+            for head, depth in CONFIGURATIONS[model]:
+                for kind in options.types:
+                    if model == "small" and kind == "bf16" and (head, depth) == ("sequential", 1):
+                        continue
+                    name = label(model, kind, head, depth)
+                    if wanted(name):
+                        chosen = (model, kind, head, depth, ours_command, peer_command, options)
+                        show(name, measure_training(*chosen))
     elif options.task == "experts":
-        arguments = f"--threads {options.threads}"
         for how in EXPERTS:
-            if not options.only or how in options.only:
+            if wanted(how):
                 show(how, measure_experts(how, ours_command, peer_command, options))
+    elif options.task == "products":
+        for kind in options.types:
+            if wanted(kind):
+                measure_products(kind, ours_command, peer_command, options, show)
     else:
-        arguments = f"--task decode --model MODEL --threads {options.threads}"
+        arguments = f"--model MODEL {arguments}"
         for model in DECODED:
-            if not options.only or model in options.only:
+            if wanted(model):
                 for result in measure_decoding(model, ours_command, peer_command, options):
                     show(f"{model} {result['question']}", result)
     if not results:
         sys.exit("--only names nothing that this task measures")
 
     settings = " ".join(f"{k}={v}" for k, v in PEER_ENVIRONMENT.items())
-    peer_arguments = arguments.replace("--task decode", "--parameters FILE")
+    peer_arguments = arguments
+    if options.task == "decode":
+        peer_arguments += " --parameters FILE"
+    elif options.compile:
+        peer_arguments += " --compile"
     torch_version = re.match(r"torch ([^,\s]+)", results[0]["pytorch"]["stderr"][0])
     report = {
         "benchmark": f"{options.task}_vs_torch",
@@ -332,6 +424,7 @@ def main():
             "ours": f"{options.ours} {arguments}",
             "pytorch": f"{settings} python3 {' '.join(script)} {peer_arguments}",
         },
+        "compiled": options.compile,
         "threads": options.threads,
         "warmup_rounds": options.warmup,
         "rounds": options.rounds,

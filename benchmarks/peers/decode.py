@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Greedy decoding with a KV cache in plain PyTorch on the CPU, driven over stdin/stdout.
 
-The model and its parameters are those of benchmarks/peers/peer.cpp, which saves them to a file.
+The model and its parameters are those of benchmarks/peers/passes_peer.cpp, which saves them to a file.
 `tokens N` writes N tokens behind the prompt and prints the milliseconds of their passes, `pass M`
 those of one pass over M rows with all logits, `text N` the N tokens themselves; `quit` ends.
 """
@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from train_step import EPS, HAS_SDPA, ROPE_THETA, blas
+from waking import wake_up
 
 # vocabulary, width, heads, positions
 MODELS = {"small": (256, 256, 4, 256), "large": (32000, 512, 8, 512)}
@@ -100,7 +101,7 @@ class Decoder:
 
     def timed_pass(self, rows):
         self.forward(PROMPT, 0)
-        self.forward(PROMPT[:rows], len(PROMPT))
+        wake_up(lambda: self.forward(PROMPT[:rows], len(PROMPT)))
         start = time.perf_counter()
         self.forward(PROMPT[:rows], len(PROMPT))
         return (time.perf_counter() - start) * 1e3
@@ -109,7 +110,7 @@ class Decoder:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", choices=MODELS, default="small")
-    parser.add_argument("--parameters", required=True, help="a file that peer.cpp saved")
+    parser.add_argument("--parameters", required=True, help="a file that passes_peer.cpp saved")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

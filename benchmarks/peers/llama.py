@@ -27,8 +27,8 @@ SEQUENCES = [1, 4, 16]
 WARM = 8  # tokens of ours before a turn is timed; llama-bench does the same by itself
 DRAFTS = 4
 
-# Of llama.cpp, and ours beside it: this library has no weights of 8 bits.
-TYPES = {"f32": "f32", "bf16": "bf16", "q8_0": "bf16"}
+# Of llama.cpp, and ours beside it.
+TYPES = {"f32": "f32", "bf16": "bf16", "q8_0": "int8"}
 
 
 def run(command, seconds, **options):

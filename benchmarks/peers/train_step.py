@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""One training step of the "small" model in plain PyTorch on the CPU, driven over stdin/stdout.
+"""One training step of a model in plain PyTorch on the CPU, driven over stdin/stdout.
 
 The line `step` runs one training step (forward, backward, clipping, AdamW, zero_grad) on fresh
 random tokens and prints its milliseconds; `quit`, or the end of the input, ends the program.
@@ -14,14 +14,31 @@ import os
 import re
 import sys
 import time
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-VOCAB, WIDTH, LAYERS, HEADS, FFN = 256, 256, 4, 4, 704
-HEAD_DIM = WIDTH // HEADS
-LENGTH, BATCH = 256, 16
+
+class Size(NamedTuple):
+    vocabulary: int
+    width: int
+    layers: int
+    heads: int
+    ffn: int
+    batch: int
+    length: int
+
+    @property
+    def head_dim(self):
+        return self.width // self.heads
+
+
+SIZES = {
+    "small": Size(256, 256, 4, 4, 704, batch=16, length=256),
+    "large": Size(32000, 512, 8, 8, 1408, batch=4, length=512),
+}
 EPS, ROPE_THETA = 1e-5, 10000.0
 LEARNING_RATE, BETAS, WEIGHT_DECAY, CLIP = 3e-4, (0.9, 0.95), 0.1, 1.0
 MTP_WEIGHT = 0.3  # lambda of DeepSeek-V3, divided by the depth
@@ -34,9 +51,9 @@ HAS_SDPA = hasattr(F, "scaled_dot_product_attention")
 
 
 class Norm(nn.Module):
-    def __init__(self):
+    def __init__(self, size):
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(WIDTH))
+        self.weight = nn.Parameter(torch.ones(size.width))
 
     def forward(self, x):
         # Faster on the CPU than F.rms_norm and than pow(2).
@@ -49,58 +66,62 @@ def linear(inputs, outputs):
     return layer
 
 
-def rope_tables():
-    frequency = ROPE_THETA ** (-torch.arange(0, HEAD_DIM, 2).double() / HEAD_DIM)
-    angle = torch.arange(LENGTH).double()[:, None] * frequency  # [T, E/2]
-    cos, sin = angle.cos().float(), angle.sin().float()
-    shape = (1, LENGTH, 1, HEAD_DIM)
-    return torch.cat([cos, cos], -1).view(shape), torch.cat([-sin, sin], -1).view(shape)
+class Attention(nn.Module):
+    """Causal attention with rotation; q, k, v and the result are [B, T, H, E]."""
 
+    def __init__(self, size):
+        super().__init__()
+        self.size = size
+        frequency = ROPE_THETA ** (-torch.arange(0, size.head_dim, 2).double() / size.head_dim)
+        angle = torch.arange(size.length).double()[:, None] * frequency  # [T, E/2]
+        cos, sin = angle.cos().float(), angle.sin().float()
+        shape = (1, size.length, 1, size.head_dim)
+        self.register_buffer("cos", torch.cat([cos, cos], -1).view(shape))
+        self.register_buffer("sin", torch.cat([-sin, sin], -1).view(shape))
+        mask = torch.full((size.length, size.length), -math.inf).triu(1)  # [T, T]
+        self.register_buffer("mask", None if HAS_SDPA else mask)
 
-COS, SIN = rope_tables()
-CAUSAL = torch.full((LENGTH, LENGTH), -math.inf).triu(1)  # [T, T]
+    def rotate(self, x):
+        """Half split: (a, b) -> (a cos - b sin, b cos + a sin); rolling by E/2 swaps the halves."""
+        rolled = x.roll(self.size.head_dim // 2, -1)
+        return torch.addcmul(x * self.cos.to(x.dtype), rolled, self.sin.to(x.dtype))
 
-
-def rope(x):
-    """Half split: (a, b) -> (a cos - b sin, b cos + a sin); rolling by E/2 swaps the halves."""
-    return torch.addcmul(x * COS, x.roll(HEAD_DIM // 2, -1), SIN)
-
-
-def attention(q, k, v):
-    """Causal attention; q, k, v and the result are [B, T, H, E]."""
-    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # [B, H, T, E]
-    if HAS_SDPA:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
-    flat = (BATCH * HEADS, LENGTH, HEAD_DIM)
-    q, k, v = q.reshape(flat), k.reshape(flat), v.reshape(flat)
-    mask = CAUSAL.expand(BATCH * HEADS, LENGTH, LENGTH)
-    scores = torch.baddbmm(mask, q, k.transpose(1, 2), alpha=HEAD_DIM**-0.5)
-    out = torch.bmm(torch.softmax(scores, -1), v)
-    return out.view(BATCH, HEADS, LENGTH, HEAD_DIM).transpose(1, 2)
+    def forward(self, q, k, v):
+        q, k = self.rotate(q), self.rotate(k)
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # [B, H, T, E]
+        if HAS_SDPA:
+            return F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
+        batch, heads, length, width = q.shape
+        q, k, v = (x.reshape(-1, length, width) for x in (q, k, v))
+        mask = self.mask.expand(batch * heads, length, length)
+        scores = torch.baddbmm(mask, q, k.transpose(1, 2), alpha=width**-0.5)
+        out = torch.bmm(torch.softmax(scores, -1), v)
+        return out.view(batch, heads, length, width).transpose(1, 2)
 
 
 class Block(nn.Module):
-    def __init__(self):
+    def __init__(self, size):
         super().__init__()
-        self.attention_norm, self.ffn_norm = Norm(), Norm()
-        self.qkv, self.out = linear(WIDTH, 3 * WIDTH), linear(WIDTH, WIDTH)
-        self.gate, self.up = linear(WIDTH, FFN), linear(WIDTH, FFN)
-        self.down = linear(FFN, WIDTH)
+        C, F_ = size.width, size.ffn
+        self.rows = (size.batch, size.length, 3, size.heads, size.head_dim)
+        self.attention_norm, self.ffn_norm = Norm(size), Norm(size)
+        self.qkv, self.out = linear(C, 3 * C), linear(C, C)
+        self.attention = Attention(size)
+        self.gate, self.up, self.down = linear(C, F_), linear(C, F_), linear(F_, C)
 
     def forward(self, x):
-        qkv = self.qkv(self.attention_norm(x)).view(BATCH, LENGTH, 3, HEADS, HEAD_DIM)
-        q, k, v = qkv.unbind(2)
-        x = x + self.out(attention(rope(q), rope(k), v).reshape(-1, WIDTH))
+        q, k, v = self.qkv(self.attention_norm(x)).view(self.rows).unbind(2)
+        x = x + self.out(self.attention(q, k, v).reshape(x.shape))
         y = self.ffn_norm(x)
         return x + self.down(F.silu(self.gate(y)) * self.up(y))
 
 
 class SequentialModule(nn.Module):
-    def __init__(self):
+    def __init__(self, size):
         super().__init__()
-        self.hnorm, self.enorm, self.norm = Norm(), Norm(), Norm()
-        self.eh_proj = linear(2 * WIDTH, WIDTH)
-        self.block = Block()
+        self.hnorm, self.enorm, self.norm = Norm(size), Norm(size), Norm(size)
+        self.eh_proj = linear(2 * size.width, size.width)
+        self.block = Block(size)
 
     def forward(self, h, embedding):
         h = self.eh_proj(torch.cat([self.hnorm(h), self.enorm(embedding)], -1))
@@ -108,32 +129,49 @@ class SequentialModule(nn.Module):
 
 
 class ParallelHead(nn.Module):
-    def __init__(self):
+    def __init__(self, size):
         super().__init__()
-        self.block, self.norm = Block(), Norm()
+        self.block, self.norm = Block(size), Norm(size)
 
     def forward(self, z):
         return self.norm(self.block(z))
 
 
+class IndependentHead(nn.Module):
+    """Medusa: a residual block and an output matrix of its own."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.residual = nn.Linear(size.width, size.width)
+        nn.init.zeros_(self.residual.weight)
+        nn.init.zeros_(self.residual.bias)
+        self.output = linear(size.width, size.vocabulary)
+
+    def forward(self, x):
+        return self.output(x + F.silu(self.residual(x)))
+
+
 class Model(nn.Module):
     """The trunk; `tokens` are rows of T + 1 + D, so that every depth has T targets."""
 
-    def __init__(self, depth):
+    def __init__(self, size, depth):
         super().__init__()
-        self.depth = depth
-        self.embedding = nn.Embedding(VOCAB, WIDTH)
+        self.size, self.depth = size, depth
+        self.embedding = nn.Embedding(size.vocabulary, size.width)
         nn.init.normal_(self.embedding.weight, std=0.02)
-        self.layers = nn.ModuleList(Block() for _ in range(LAYERS))
-        self.norm = Norm()
-        self.lm_head = linear(WIDTH, VOCAB)
+        self.layers = nn.ModuleList(Block(size) for _ in range(size.layers))
+        self.norm = Norm(size)
+        self.lm_head = linear(size.width, size.vocabulary)
 
     def embed(self, tokens, k):
-        return self.embedding(tokens[:, k : k + LENGTH].reshape(-1))  # [B*T, C]
+        return self.embedding(tokens[:, k : k + self.size.length].reshape(-1))  # [B*T, C]
+
+    def loss_of(self, logits, tokens, k):
+        target = tokens[:, k + 1 : k + 1 + self.size.length].reshape(-1)
+        return F.cross_entropy(logits, target)
 
     def loss(self, hidden, tokens, k):
-        target = tokens[:, k + 1 : k + 1 + LENGTH].reshape(-1)
-        return F.cross_entropy(self.lm_head(hidden), target)
+        return self.loss_of(self.lm_head(hidden), tokens, k)
 
     def trunk(self, tokens):
         x = self.embed(tokens, 0)
@@ -141,53 +179,95 @@ class Model(nn.Module):
             x = layer(x)
         return x
 
-    def forward_backward(self, tokens):
-        """Leaves the gradients in the parameters; returns the next-token loss."""
+    def losses(self, tokens):
+        """(the next token's loss, the sum over all depths)"""
         loss = self.loss(self.norm(self.trunk(tokens)), tokens, 0)
-        loss.backward()
-        return loss.detach()
+        return loss, loss
+
+    def forward_backward(self, tokens, autocast):
+        """Leaves the gradients in the parameters; returns the next-token loss."""
+        with autocast():
+            main, total = self.losses(tokens)
+        total.backward()
+        return main.detach()
 
 
 class Sequential(Model):
     """DeepSeek-V3: D modules in a row, sharing the embedding and the output matrix."""
 
-    def __init__(self, depth):
-        super().__init__(depth)
-        self.mtp = nn.ModuleList(SequentialModule() for _ in range(depth))
+    def __init__(self, size, depth):
+        super().__init__(size, depth)
+        self.mtp = nn.ModuleList(SequentialModule(size) for _ in range(depth))
 
-    def forward_backward(self, tokens):
+    def module(self, k):
+        return self.mtp[k]
+
+    def losses(self, tokens):
         h = self.norm(self.trunk(tokens))
-        main = self.loss(h, tokens, 0)
-        total = main
-        for k, module in enumerate(self.mtp, 1):
-            h = module(h, self.embed(tokens, k))
+        main = total = self.loss(h, tokens, 0)
+        for k in range(1, self.depth + 1):
+            h = self.module(k - 1)(h, self.embed(tokens, k))
             total = total + (MTP_WEIGHT / self.depth) * self.loss(h, tokens, k)
-        total.backward()
-        return main.detach()
+        return main, total
+
+
+class Recurrent(Sequential):
+    """FastMTP: one such module at all depths."""
+
+    def __init__(self, size, depth):
+        super().__init__(size, depth)
+        del self.mtp[1:]
+
+    def module(self, k):
+        return self.mtp[0]
+
+
+class Independent(Model):
+    def __init__(self, size, depth):
+        super().__init__(size, depth)
+        self.heads = nn.ModuleList(IndependentHead(size) for _ in range(depth))
+
+    def losses(self, tokens):
+        x = self.norm(self.trunk(tokens))
+        main = total = self.loss(x, tokens, 0)
+        for k, head in enumerate(self.heads, 1):
+            total = total + (MTP_WEIGHT / self.depth) * self.loss_of(head(x), tokens, k)
+        return main, total
 
 
 class Parallel(Model):
-    """Gloeckle et al.: n = D + 1 heads of one block each on a trunk of LAYERS - 1 blocks.
+    """Gloeckle et al.: n = D + 1 heads of one block each on a trunk of one block less.
 
     The heads run forward and backward one at a time on the detached output of the trunk, so
     that the activations and logits of one head only are alive at any time.
     """
 
-    def __init__(self, depth):
-        super().__init__(depth)
+    def __init__(self, size, depth):
+        super().__init__(size, depth)
         del self.layers[-1], self.norm
-        self.heads = nn.ModuleList(ParallelHead() for _ in range(depth + 1))
+        self.heads = nn.ModuleList(ParallelHead(size) for _ in range(depth + 1))
 
-    def forward_backward(self, tokens):
-        z = self.trunk(tokens)
+    def forward_backward(self, tokens, autocast):
+        with autocast():
+            z = self.trunk(tokens)
         detached = z.detach().requires_grad_()
         main = None
         for k, head in enumerate(self.heads):
-            loss = self.loss(head(detached), tokens, k)
+            with autocast():
+                loss = self.loss(head(detached), tokens, k)
             loss.backward()
             main = loss.detach() if main is None else main
         z.backward(detached.grad)
         return main
+
+
+KINDS = {
+    "none": Model,
+    "sequential": Sequential,
+    "parallel": Parallel,
+    "recurrent": Recurrent,
+    "independent": Independent,
+}
 
 
 # --- Training step ---------------------------------------------------------------------------
@@ -215,21 +295,36 @@ def fastest_optimizer():
 
 
 class Trainer:
-    def __init__(self, head, depth, optimizer):
-        kinds = {"none": Model, "sequential": Sequential, "parallel": Parallel}
-        self.model = kinds[head](depth)
+    def __init__(self, options):
+        self.size = SIZES[options.model]
+        self.model = KINDS[options.head](self.size, options.depth)
+        self.autocast = lambda: torch.autocast("cpu", torch.bfloat16, options.type == "bf16")
+        if options.compile:
+            self.compile_parts()
         self.parameters = list(self.model.parameters())
-        self.optimizer = make_optimizer(self.model, optimizer)
+        self.optimizer = make_optimizer(self.model, options.optimizer)
         known = inspect.signature(nn.utils.clip_grad_norm_).parameters
         self.clip_options = {"foreach": True} if "foreach" in known else {}
         self.loss = math.nan
+
+    def compile_parts(self):
+        """What forward_backward calls: the whole forward pass, or the trunk and each head."""
+        if isinstance(self.model, Parallel):
+            self.model.trunk = torch.compile(self.model.trunk)
+            self.model.loss = torch.compile(self.model.loss)
+            for head in self.model.heads:
+                head.compile()
+        else:
+            self.model.losses = torch.compile(self.model.losses)
 
     def step(self, tokens=None):
         """Returns the milliseconds of one step."""
         start = time.perf_counter()
         if tokens is None:
-            tokens = torch.randint(VOCAB, (BATCH, LENGTH + 1 + self.model.depth))
-        loss = self.model.forward_backward(tokens)
+            tokens = torch.randint(
+                self.size.vocabulary, (self.size.batch, self.size.length + 1 + self.model.depth)
+            )
+        loss = self.model.forward_backward(tokens, self.autocast)
         nn.utils.clip_grad_norm_(self.parameters, CLIP, **self.clip_options)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -277,7 +372,10 @@ def describe(options, model):
         f"attention {'scaled_dot_product_attention' if HAS_SDPA else 'masked softmax'},"
         f" AdamW {options.optimizer}"
     )
-    say(f"head {options.head}, depth {options.depth}, {count} parameters")
+    say(
+        f"{options.model} model, {options.type}{' compiled' if options.compile else ''},"
+        f" head {options.head}, depth {options.depth}, {count} parameters"
+    )
     if reference:
         say(
             "warning: this PyTorch uses the reference BLAS, which is many times slower than an"
@@ -288,7 +386,10 @@ def describe(options, model):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--head", choices=["none", "sequential", "parallel"], default="none")
+    parser.add_argument("--model", choices=SIZES, default="small")
+    parser.add_argument("--type", choices=["f32", "bf16"], default="f32", help="bf16: autocast")
+    parser.add_argument("--compile", action="store_true", help="with torch.compile")
+    parser.add_argument("--head", choices=KINDS, default="none")
     parser.add_argument(
         "--depth",
         type=int,
@@ -309,7 +410,7 @@ def main():
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
     torch.manual_seed(1)
-    trainer = Trainer(options.head, options.depth, options.optimizer)
+    trainer = Trainer(options)
     describe(options, trainer.model)
     for _ in range(options.warmup):
         trainer.step()

@@ -17,7 +17,10 @@
 #include <vector>
 
 #include "decoding.hpp"
+#include "goals.hpp"
 #include "gpu.hpp"
+#include "page.hpp"
+#include "peers.hpp"
 #include "picture.hpp"
 #include "results.hpp"
 
@@ -25,38 +28,14 @@ namespace {
 
 using example::chart_series;
 using example::line_chart;
+using report::figure;
 using report::json;
 using report::measured;
+using report::number;
+using report::page;
+using report::percent;
 using report::program_results;
 
-/// A page that grows, and the folder for its pictures.
-struct page {
-  std::filesystem::path docs;
-  std::string text;
-
-  template <class... Arguments>
-  void add(fmt::format_string<Arguments...> form, Arguments&&... arguments) {
-    text += fmt::format(form, std::forward<Arguments>(arguments)...);
-  }
-  void picture(const std::string& name, const line_chart& chart) {
-    if (report::write_picture(docs / "pictures" / (name + ".svg"), chart)) {
-      add("![{}](pictures/{}.svg)\n\n", chart.description, name);
-    }
-  }
-};
-
-std::string number(std::optional<double> value, int digits) {
-  return value ? fmt::format("{:.{}f}", *value, digits) : "";
-}
-/// With three significant digits, so that small and large ones stand in one column.
-std::string figure(std::optional<double> value) {
-  if (!value) return "";
-  return *value >= 100 ? fmt::format("{:.0f}", *value)
-                       : fmt::format("{:.{}f}", *value, *value >= 10 ? 1 : 2);
-}
-std::string percent(std::optional<double> value) {
-  return value ? fmt::format("{:.0f} %", 100 * *value) : "";
-}
 std::string sizes(const measured& benchmark) {
   std::string text;
   for (const long size : benchmark.arguments) {
@@ -92,21 +71,33 @@ std::string cell(std::string text) {
 }
 
 // ---- how it was measured ------------------------------------------------------------------------
-void add_source(page& to, const char* what, const std::string& file, const json& context) {
-  to.add("| {} | {} | `{}` | `{}` | [{}](../benchmarks/results/{}) |\n",
-         what,
+const std::map<std::string, std::string> descriptions = {
+    {"operations", "operations"},
+    {"training", "training steps"},
+    {"decoding", "decoding"},
+    {"decoding_rates", "every way of decoding"},
+    {"weights", "decoding by the type of weights"},
+    {"train_vs_torch", "training against PyTorch"},
+    {"train_large_vs_torch", "the same, large model"},
+    {"train_compiled_vs_torch", "the same, compiled"},
+    {"decode_vs_torch", "decoding against PyTorch"},
+    {"products_vs_torch", "products against oneDNN and MKL"},
+    {"decode_vs_llama", "decoding against llama.cpp"}};
+
+void add_source(page& to, const std::string& name, const json& context) {
+  to.add("| {0} | {1} | `{2}` | `{3}` | [{4}.json](../benchmarks/results/{4}.json) |\n",
+         descriptions.at(name),
          context.value("date", "").substr(0, 10),
          context.value("commit", "unknown"),
          cell(context.value("command", "")),
-         file,
-         file);
+         name);
 }
 
-void add_peer_source(page& to, const char* what, const std::string& file, const json& results) {
+void add_peer_source(page& to, const std::string& name, const json& results) {
   json context = {{"date", results.value("date", "")}};
   context["commit"] = results["versions"].value("ours", "unknown");
   context["command"] = results["commands"].value("ours", "");
-  add_source(to, what, file, context);
+  add_source(to, name, context);
 }
 
 void add_machine(page& to, const program_results& operations) {
@@ -313,105 +304,53 @@ void add_decoding(page& to, const program_results& models) {
   }
 }
 
-// ---- peers --------------------------------------------------------------------------------------
-std::string peer_row(const std::string& name, const json& result) {
-  const json& ratio = result.at("ratio_pytorch_over_ours");
-  return fmt::format("| {} | {} | {} | {:.2f} ({:.2f} .. {:.2f}) |\n",
-                     name,
-                     figure(result.at("ours").at("ms_median").get<double>()),
-                     figure(result.at("pytorch").at("ms_median").get<double>()),
-                     ratio.at("median").get<double>(),
-                     ratio.at("min").get<double>(),
-                     ratio.at("max").get<double>());
-}
-
-void add_peers(page& to, const std::optional<json>& training, const std::optional<json>& decoding) {
-  if (!training && !decoding) {
-    to.add("## Against PyTorch\n\nNot measured.\n\n");
-    return;
-  }
-  const json& any = training ? *training : *decoding;
-  to.add(
-      "## Against PyTorch\n\nPyTorch {} on the CPU, eager, {} threads. Both programs are in "
-      "memory at once and take turns, {} rounds; the ratio is PyTorch's time over this library's, "
-      "taken in each round: median (smallest .. largest). Above 1, this library is faster. "
-      "[How](../benchmarks/peers/README.md).\n\n",
-      any["versions"].value("torch", "unknown"),
-      any.value("threads", 0),
-      any.value("rounds", 0));
-  line_chart chart;
-  chart.description = "Time of PyTorch over that of this library, for passes over M rows";
-  chart.x_label = "rows M of a decoding pass";
-  chart.y_label = "PyTorch / mtp";
-  const char* const heading = "| {} | mtp ms | PyTorch ms | PyTorch / mtp |\n|---|--:|--:|--:|\n";
-  if (training) {
-    to.add("Training steps of the small model:\n\n");
-    to.add(fmt::runtime(heading), "Heads");
-    for (const json& result : training->at("results")) {
-      const std::string head = result.at("head");
-      const int depth = result.at("depth");
-      to.text += peer_row(depth == 0 ? head : fmt::format("{}, D = {}", head, depth), result);
-    }
-    to.add("\n");
-  }
-  if (decoding) {
-    to.add(
-        "Decoding at batch 1 with the same parameters, where heads make no difference: a text "
-        "token by token, and passes over M rows after 64 tokens, as in verification. Both texts "
-        "agreed for the number of tokens in brackets.\n\n");
-    to.add(fmt::runtime(heading), "Model");
-    std::map<std::string, chart_series> by_model;
-    for (const json& result : decoding->at("results")) {
-      const std::string model = result.at("model"), question = result.at("question");
-      const std::string count = question.substr(question.find(' ') + 1);
-      const bool is_text = question.starts_with("tokens");
-      to.text += peer_row(
-          is_text ? fmt::format("{}, {} tokens ({})", model, count, result.value("same_tokens", 0))
-                  : fmt::format("{}, pass over {}", model, count),
-          result);
-      auto& series = by_model[model];
-      series.name = model + " model";
-      if (!is_text) {
-        series.thick.push_back(
-            {std::stod(count), result.at("ratio_pytorch_over_ours").at("median").get<double>()});
-      }
-    }
-    to.add("\n");
-    for (const auto& [model, series] : by_model) {
-      chart.series.push_back(series);
-    }
-    to.picture("pytorch", chart);
-  }
-}
-
 // -------------------------------------------------------------------------------------------------
 void write_page(const std::filesystem::path& results, const std::filesystem::path& docs) {
-  const auto operations = report::read_program(results / "operations.json");
-  const auto training = report::read_program(results / "training.json");
-  const auto decoding = report::read_program(results / "decoding.json");
-  const auto training_peer = report::read_json(results / "train_vs_torch.json");
-  const auto decoding_peer = report::read_json(results / "decode_vs_torch.json");
-  const auto rates = report::read_program(results / "decoding_rates.json");
-  const auto llama = report::read_json(results / "decode_vs_llama.json");
-  if (!operations && !training && !decoding && !training_peer && !decoding_peer && !rates &&
-      !llama) {
-    throw std::runtime_error("there are no results in " + results.string());
+  const report::all_results all{
+      .operations = report::read_program(results / "operations.json"),
+      .training = report::read_program(results / "training.json"),
+      .decoding = report::read_program(results / "decoding.json"),
+      .rates = report::read_program(results / "decoding_rates.json"),
+      .weights = report::read_program(results / "weights.json"),
+      .training_peer = report::read_json(results / "train_vs_torch.json"),
+      .large_peer = report::read_json(results / "train_large_vs_torch.json"),
+      .compiled_peer = report::read_json(results / "train_compiled_vs_torch.json"),
+      .decoding_peer = report::read_json(results / "decode_vs_torch.json"),
+      .products = report::read_json(results / "products_vs_torch.json"),
+      .llama = report::read_json(results / "decode_vs_llama.json"),
+  };
+  const std::pair<const char*, const std::optional<program_results>*> programs[] = {
+      {"operations", &all.operations},
+      {"training", &all.training},
+      {"decoding", &all.decoding},
+      {"decoding_rates", &all.rates},
+      {"weights", &all.weights}};
+  const std::pair<const char*, const std::optional<json>*> peers[] = {
+      {"train_vs_torch", &all.training_peer},
+      {"train_large_vs_torch", &all.large_peer},
+      {"train_compiled_vs_torch", &all.compiled_peer},
+      {"decode_vs_torch", &all.decoding_peer},
+      {"products_vs_torch", &all.products},
+      {"decode_vs_llama", &all.llama}};
+  bool none = true, quick = false;
+  const auto see = [&](const json& context) {
+    none = false;
+    quick = quick || context.value("mode", "full") == "quick";
+  };
+  for (const auto& [name, program] : programs) {
+    if (*program) see((*program)->context);
   }
-  const auto is_quick = [](const std::optional<json>& part) {
-    return part && part->value("mode", "full") == "quick";
-  };
-  const auto context_of = [](const std::optional<program_results>& part) {
-    return part ? std::optional<json>(part->context) : std::nullopt;
-  };
+  for (const auto& [name, peer] : peers) {
+    if (*peer) see(**peer);
+  }
+  if (none) throw std::runtime_error("there are no results in " + results.string());
 
   page to{docs, {}};
   to.add(
       "# Performance\n\nWritten by `benchmarks/report`, which builds, measures and writes this "
       "page; every figure comes from the JSON files below. "
       "[benchmarks/README.md](../benchmarks/README.md) explains the programs.\n\n");
-  if (is_quick(context_of(operations)) || is_quick(context_of(training)) ||
-      is_quick(context_of(decoding)) || is_quick(training_peer) || is_quick(decoding_peer) ||
-      is_quick(context_of(rates)) || is_quick(llama)) {
+  if (quick) {
     to.add(
         "> **Some of these figures are of a quick run (`benchmarks/report --quick`), in which "
         "each benchmark ran for an instant. They show that everything runs and no more.**\n\n");
@@ -421,26 +360,26 @@ void write_page(const std::filesystem::path& results, const std::filesystem::pat
       "more reliable than times: both sides of a ratio took turns within one run. Before an "
       "operation is timed, "
       "some elements of its result are compared with plain loops.\n\n");
-  if (operations) add_machine(to, *operations);
-  to.add("| What | Date | Commit | Command | Results |\n|---|---|---|---|---|\n");
-  if (operations) add_source(to, "operations", "operations.json", operations->context);
-  if (training) add_source(to, "training steps", "training.json", training->context);
-  if (decoding) add_source(to, "decoding", "decoding.json", decoding->context);
-  if (training_peer) {
-    add_peer_source(to, "training against PyTorch", "train_vs_torch.json", *training_peer);
+  if (all.operations) add_machine(to, *all.operations);
+  to.add("| What was measured | Date | Commit | Command | Results |\n|---|---|---|---|---|\n");
+  for (const auto& [name, program] : programs) {
+    if (*program) add_source(to, name, (*program)->context);
   }
-  if (decoding_peer) {
-    add_peer_source(to, "decoding against PyTorch", "decode_vs_torch.json", *decoding_peer);
+  for (const auto& [name, peer] : peers) {
+    if (*peer) add_peer_source(to, name, **peer);
   }
-  if (rates) add_source(to, "every way of decoding", "decoding_rates.json", rates->context);
-  if (llama) add_peer_source(to, "decoding against llama.cpp", "decode_vs_llama.json", *llama);
   to.add("\n");
-  if (training) add_training(to, *training);
-  if (decoding) add_decoding(to, *decoding);
-  to.text += report::decoding_part(rates, llama);
-  add_peers(to, training_peer, decoding_peer);
-  if (operations) add_products(to, *operations);
-  if (operations) add_operations(to, *operations);
+  to.text += report::goals_part(all);
+  if (all.training) add_training(to, *all.training);
+  if (all.decoding) add_decoding(to, *all.decoding);
+  to.text += report::decoding_part(all.rates, all.llama);
+  report::add_peers(
+      to, {&all.training_peer, &all.large_peer, &all.compiled_peer}, all.decoding_peer);
+  report::add_peer_products(to, all.products);
+  if (all.operations) {
+    add_products(to, *all.operations);
+    add_operations(to, *all.operations);
+  }
   to.text += report::gpu_part(results);
   while (to.text.ends_with("\n\n")) to.text.pop_back();
   report::write_file(docs / "performance.md", to.text);
