@@ -16,9 +16,12 @@
 
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
-/// Rows of a chunk: about a million logits, so that they stay in the last-level cache.
-constexpr index_t linear_cross_entropy_chunk(index_t vocabulary) {
-  return std::clamp<index_t>((index_t{1} << 20) / (vocabulary > 0 ? vocabulary : 1), 48, 1024);
+/// Rows of a chunk: 64 MB of logits, and so many rows that reading and writing the weight's
+/// gradient, which each chunk does, takes less time than what is multiplied. An even number, so
+/// that pairs of rows of bf16 stay together.
+constexpr index_t linear_cross_entropy_chunk(index_t rows, index_t vocabulary) {
+  const index_t wanted = (index_t{1} << 24) / (vocabulary > 0 ? vocabulary : 1);
+  return (std::min)(rows, std::clamp<index_t>(wanted / 2 * 2, 256, 1024));
 }
 
 /// The numbers that the softmax of one row needs.
@@ -150,7 +153,7 @@ struct cpu_linear_cross_entropy_ops {
                                                           index_t vocabulary,
                                                           index_t width,
                                                           index_t threads) {
-    const index_t logits = linear_cross_entropy_chunk(vocabulary) * vocabulary;
+    const index_t logits = linear_cross_entropy_chunk(rows, vocabulary) * vocabulary;
     const index_t apart =
         arena_bytes(logits, sizeof(accumulate_t<S>)) +
         cpu_linear_ops::linear_workspace<factor_type<S>>(rows, vocabulary, width, threads);
@@ -185,7 +188,7 @@ struct cpu_linear_cross_entropy_ops {
     using A = accumulate_t<S>;
     const index_t R = hidden.extent(0), V = w.outputs;
     const arena::scope scope(context.workspace());
-    const index_t chunk = linear_cross_entropy_chunk(V);
+    const index_t chunk = linear_cross_entropy_chunk(R, V);
     A* const memory = context.workspace().template take<A>(chunk * V);
     S* rounded = nullptr;
     if constexpr (real<S>) {
