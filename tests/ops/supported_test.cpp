@@ -132,7 +132,9 @@ void check_call(const std::string& name, std::set<std::string>& seen) {
   CHECK(seen.insert(name).second);
   CHECK(supported<Op, cpu, First, Rest...>);
   CHECK_FALSE(supported<Op, cpu>);
-  CHECK_FALSE(supported<Op, cpu, First>);
+  if (sizeof...(Rest) > 0) {
+    CHECK_FALSE(supported<Op, cpu, First>);
+  }
   CHECK_FALSE(supported<Op, cpu, First, Rest..., identity>);
   CHECK_FALSE(supported<Op, cpu, identity, Rest...>);
   CHECK_FALSE(supported<Op, host, First, Rest...>);
@@ -345,6 +347,54 @@ TEST_CASE("each operation supports a call that compiles, and none that is change
        concat_order);
   CALL(embedding_forward, higher, fixed, matrix, in_weight, in_tokens);
   CALL(embedding_backward, higher, fixed, weight, in_matrix, in_tokens);
+  CALL(sum_over_ranks, higher, fixed, vector);
+  CALL(sharded_embedding_forward, higher, fixed, matrix, in_weight, in_tokens);
+  CALL(sharded_embedding_backward, higher, fixed, weight, in_matrix, in_tokens);
+  CALL(sharded_linear_forward, higher, fixed, matrix, in_matrix, in_weight);
+  CALL(sharded_combine_forward,
+       higher,
+       fixed,
+       matrix,
+       vector,
+       vector,
+       in_matrix,
+       in_weight,
+       in_tokens,
+       in_vector,
+       in_vector,
+       in_weight,
+       concat_order,
+       double);
+  CALL(sharded_combine_backward,
+       higher,
+       fixed,
+       matrix,
+       vector,
+       vector,
+       weight,
+       weight,
+       in_matrix,
+       in_matrix,
+       in_vector,
+       in_vector,
+       in_weight,
+       in_tokens,
+       in_vector,
+       in_vector,
+       in_weight,
+       concat_order);
+  CALL(sharded_cross_entropy,
+       higher,
+       fixed,
+       matrix,
+       tokens,
+       matrix,
+       weight,
+       in_matrix,
+       in_weight,
+       targets,
+       in_matrix);
+  CALL(sharded_cross_entropy_forward, higher, fixed, matrix, tokens, in_matrix, in_weight, targets);
   CALL(linear_cross_entropy,
        higher,
        fixed,

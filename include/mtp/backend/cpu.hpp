@@ -32,7 +32,10 @@
 #include "mtp/backend/cpu/rope_attention.hpp"
 #include "mtp/backend/cpu/route.hpp"
 #include "mtp/backend/cpu/sequence.hpp"
+#include "mtp/backend/cpu/sharded_cross_entropy.hpp"
+#include "mtp/backend/cpu/sharded_embedding.hpp"
 #include "mtp/backend/cpu/softmax.hpp"
+#include "mtp/backend/cpu/sum_over_ranks.hpp"
 #include "mtp/backend/cpu/swiglu.hpp"
 #include "mtp/backend/cpu/tree.hpp"
 #include "mtp/backend/cpu/weight_layout.hpp"
@@ -71,6 +74,9 @@ struct backend_traits<cpu> : host_backend<cpu_context> {
                cpu_detail::cpu_combine_ops,
                cpu_detail::cpu_embedding_ops,
                cpu_detail::cpu_linear_cross_entropy_ops,
+               cpu_detail::cpu_sum_over_ranks_ops,
+               cpu_detail::cpu_sharded_embedding_ops,
+               cpu_detail::cpu_sharded_cross_entropy_ops,
                cpu_detail::cpu_optimizer_ops,
                cpu_detail::cpu_random_ops,
                cpu_detail::cpu_sequence_ops,

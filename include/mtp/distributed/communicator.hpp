@@ -111,6 +111,7 @@ inline constexpr int stream_gradient_tag = max_tag + 6;     // likewise, and the
 inline constexpr int embedding_gradient_tag = max_tag + 7;  // from the head to the first stage
 inline constexpr int embedding_tag = max_tag + 8;           // back
 inline constexpr int norm_tag = max_tag + 9;                // partial sums of squares
+inline constexpr int tensor_tag = max_tag + 10;             // of the ranks of a tensor_group
 inline constexpr int largest_tag = max_tag + 100;
 
 /// Throws mtp::error unless `peer` is a rank of a group of `size`.

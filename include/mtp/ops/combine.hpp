@@ -34,6 +34,31 @@ void check_combine(const char* function,
   check_weight(function, "projection", projection, projection.outputs, 2 * C);
 }
 
+/// Checks the gradients of combine_forward against what they are gradients of.
+template <class Hidden, class Scale, class Gradient, class Rows, class Weight>
+void check_combine_gradients(const char* function,
+                             const Hidden& dhidden,
+                             const Scale& d_hidden_scale,
+                             const Scale& d_embedding_scale,
+                             const Gradient& dprojection,
+                             const Gradient& dtable,
+                             const Rows& dy,
+                             const Rows& hidden,
+                             const Weight& table,
+                             const Weight& projection) {
+  const index_t C = hidden.extent(1);
+  check_shape(function, "dhidden", dhidden, hidden.shape());
+  check_rows(function, "dhidden", dhidden);
+  check_shape(function, "dy", dy, {hidden.extent(0), projection.outputs});
+  check_rows(function, "dy", dy);
+  check_shape(function, "d_hidden_scale", d_hidden_scale, dims<1>{C});
+  check_rows(function, "d_hidden_scale", d_hidden_scale);
+  check_shape(function, "d_embedding_scale", d_embedding_scale, dims<1>{C});
+  check_rows(function, "d_embedding_scale", d_embedding_scale);
+  check_weight(function, "dprojection", dprojection, projection.outputs, 2 * C);
+  check_weight(function, "dtable", dtable, table.outputs, C);
+}
+
 }  // namespace detail
 
 /// y[n] = M [ RMSNorm(hidden[n]) ; RMSNorm(table[tokens[n]]) ]  with the two norms' own scales;
@@ -114,17 +139,16 @@ void combine_backward(context<Backend>& context,
                         hidden_scale,
                         embedding_scale,
                         projection);
-  const index_t C = hidden.extent(1);
-  detail::check_shape("combine_backward", "dhidden", dhidden, hidden.shape());
-  detail::check_rows("combine_backward", "dhidden", dhidden);
-  detail::check_shape("combine_backward", "dy", dy, {hidden.extent(0), projection.outputs});
-  detail::check_rows("combine_backward", "dy", dy);
-  detail::check_shape("combine_backward", "d_hidden_scale", d_hidden_scale, dims<1>{C});
-  detail::check_rows("combine_backward", "d_hidden_scale", d_hidden_scale);
-  detail::check_shape("combine_backward", "d_embedding_scale", d_embedding_scale, dims<1>{C});
-  detail::check_rows("combine_backward", "d_embedding_scale", d_embedding_scale);
-  detail::check_weight("combine_backward", "dprojection", dprojection, projection.outputs, 2 * C);
-  detail::check_weight("combine_backward", "dtable", dtable, table.outputs, C);
+  detail::check_combine_gradients("combine_backward",
+                                  dhidden,
+                                  d_hidden_scale,
+                                  d_embedding_scale,
+                                  dprojection,
+                                  dtable,
+                                  dy,
+                                  hidden,
+                                  table,
+                                  projection);
   MTP_DISPATCH(combine_backward,
                context,
                dhidden,

@@ -21,7 +21,8 @@ struct combine_scratch {
 };
 
 struct cpu_combine_ops {
-  template <scalar S>
+  // `Embedding` reads rows of the table and adds to their gradients.
+  template <scalar S, class Embedding = cpu_embedding_ops>
   static void combine_forward(cpu_context& context,
                               matrix_view<S, cpu> y,
                               vector_view<accumulate_t<S>, cpu> inv_hidden,
@@ -37,13 +38,12 @@ struct cpu_combine_ops {
     const bool hidden_first = order == concat_order::hidden_first;
     const arena::scope scope(context.workspace());
     const combine_scratch<S> scratch(context, hidden.extent(0), hidden.extent(1));
+    Embedding::embedding_forward(context, scratch.embedded, table, tokens);
     concatenate(context,
                 scratch,
                 inv_hidden,
                 inv_embedding,
                 hidden,
-                table,
-                tokens,
                 hidden_scale,
                 embedding_scale,
                 hidden_first,
@@ -51,7 +51,7 @@ struct cpu_combine_ops {
     mtp::linear_forward(context, y, scratch.concatenated, projection);
   }
 
-  template <scalar S>
+  template <scalar S, class Embedding = cpu_embedding_ops>
   static void combine_backward(cpu_context& context,
                                matrix_view<S, cpu> dhidden,
                                vector_view<accumulate_t<S>, cpu> d_hidden_scale,
@@ -72,7 +72,7 @@ struct cpu_combine_ops {
     const index_t N = hidden.extent(0), C = hidden.extent(1);
     const arena::scope scope(context.workspace());
     const combine_scratch<S> scratch(context, N, C);
-    cpu_embedding_ops::embedding_forward(context, scratch.embedded, table, tokens);
+    Embedding::embedding_forward(context, scratch.embedded, table, tokens);
     const matrix_view<const S, cpu> embedded = scratch.embedded;
     scale_rows(context, half(scratch.concatenated, hidden_first), hidden, inv_hidden, hidden_scale);
     scale_rows(context,
@@ -114,7 +114,7 @@ struct cpu_combine_ops {
                 inv_embedding,
                 embedding_scale);
     if (dtable.data != nullptr) {
-      cpu_embedding_ops::embedding_backward(
+      Embedding::embedding_backward(
           context, dtable, matrix_view<const S, cpu>(d_embedding_half), tokens);
     }
   }
@@ -143,13 +143,10 @@ struct cpu_combine_ops {
                           vector_view<accumulate_t<S>, cpu> inv_hidden,
                           vector_view<accumulate_t<S>, cpu> inv_embedding,
                           matrix_view<const S, cpu> hidden,
-                          weight_view<const S, cpu> table,
-                          vector_view<const token_t, cpu> tokens,
                           vector_view<const S, cpu> hidden_scale,
                           vector_view<const S, cpu> embedding_scale,
                           bool hidden_first,
                           double epsilon) {
-    cpu_embedding_ops::embedding_forward(context, scratch.embedded, table, tokens);
     const auto norm = [&](matrix_view<S, cpu> to,
                           vector_view<accumulate_t<S>, cpu> inverse,
                           matrix_view<const S, cpu> x,

@@ -12,6 +12,7 @@
 #include "mtp/core/available_memory.hpp"
 #include "mtp/core/error.hpp"
 #include "mtp/core/scalar.hpp"
+#include "mtp/core/tensor_group.hpp"
 
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI {
 
@@ -82,6 +83,12 @@ class cpu_context {
     }
   }
 
+  /// The ranks that compute each model of this context together; null: it computes alone.
+  tensor_group* ranks() const { return ranks_; }
+  /// Joins ranks, which must outlive the context's operations, for models whose configuration has a
+  /// tensor_parallel_size. Other models do not notice.
+  void join(tensor_group& ranks) { ranks_ = &ranks; }
+
   /// Calls function(task, thread) for every task in [0, count), shared among the threads.
   template <class Function>
   void parallel(index_t count, Function&& function) {
@@ -122,6 +129,7 @@ class cpu_context {
 
   cpu_detail::thread_pool pool_;
   arena workspace_;
+  tensor_group* ranks_ = nullptr;
 };
 
 }  // namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI

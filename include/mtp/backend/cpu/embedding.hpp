@@ -26,17 +26,29 @@ struct cpu_embedding_ops {
     });
   }
 
-  // Threads divide the columns, so each element is one sum over positions in order.
   template <scalar S>
   static void embedding_backward(cpu_context& context,
                                  weight_view<accumulate_t<S>, cpu> dtable,
                                  matrix_view<const S, cpu> dx,
                                  vector_view<const token_t, cpu> tokens) {
+    add_rows(context, dtable, dx, tokens, 0);
+  }
+
+  /// The same for the rows of a table from `first` on; other tokens add nothing. Threads divide the
+  /// columns, so each element is one sum over positions in order.
+  template <scalar S>
+  static void add_rows(cpu_context& context,
+                       weight_view<accumulate_t<S>, cpu> dtable,
+                       matrix_view<const S, cpu> dx,
+                       vector_view<const token_t, cpu> tokens,
+                       index_t first) {
     constexpr index_t columns = 32;
     context.parallel_ranges(dtable.inputs, columns, [&](index_t begin, index_t end, int) {
       for (index_t n = 0; n < tokens.extent(0); ++n) {
+        const index_t row = tokens(n) - first;
+        if (row < 0 || row >= dtable.outputs) continue;
         const S* from = dx.data() + n * dx.stride(0);
-        accumulate_t<S>* to = &dtable(tokens(n), 0);
+        accumulate_t<S>* to = &dtable(row, 0);
         for (index_t c = begin; c < end; ++c) {
           to[c * panel_width<S>] += static_cast<accumulate_t<S>>(from[c]);
         }

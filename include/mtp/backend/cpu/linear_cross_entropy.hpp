@@ -62,6 +62,62 @@ inline row_statistics<S> inspect_row(const S* logits, index_t V) {
   return result;
 }
 
+/// The weights of the targets of a row: their sum, and whether one of them is not zero.
+template <real S>
+struct target_weights {
+  S total = 0;
+  bool any = false;
+
+  target_weights(index_t r,
+                 matrix_view<const token_t, cpu> targets,
+                 const matrix_view<const S, cpu>* weights) {
+    for (index_t j = 0; weights != nullptr && j < targets.extent(1); ++j) {
+      const S weight = targets(r, j) >= 0 ? (*weights)(r, j) : S{0};
+      total += weight;
+      any = any || weight != S{0};
+    }
+  }
+};
+
+/// logits[v] = exp(logits[v] - maximum); returns their sum.
+template <real S>
+S exponentiate_row(S* logits, index_t V, S maximum) {
+  const auto shift = broadcast<S>(-maximum);
+  auto sums = broadcast<S>(S{0});
+  index_t v = 0;
+  for (; v + lanes<S> <= V; v += lanes<S>) {
+    const auto e = exponential<S>(add(load<S>(logits + v), shift));
+    store<S>(logits + v, e);
+    sums = add(sums, e);
+  }
+  S sum = sum_of_lanes<S>(sums);
+  for (; v < V; ++v) {
+    logits[v] = std::exp(logits[v] - maximum);
+    sum += logits[v];
+  }
+  return sum;
+}
+
+/// The gradient by the logits [first, first + V) of a row, in place of their exponentials.
+template <real S>
+void differentiate_row(S* exponentials,
+                       index_t first,
+                       index_t V,
+                       S scale,
+                       index_t r,
+                       matrix_view<const token_t, cpu> targets,
+                       matrix_view<const S, cpu> weights) {
+  for_each_packet<S>(V, [&](auto read, auto write) {
+    write(exponentials, multiply(read(exponentials), broadcast<S>(scale)));
+  });
+  for (index_t j = 0; j < targets.extent(1); ++j) {
+    const index_t v = targets(r, j) - first;
+    if (targets(r, j) >= 0 && v >= 0 && v < V) {
+      exponentials[v] -= weights(r, j);
+    }
+  }
+}
+
 struct cpu_linear_cross_entropy_ops {
   using targets_view = matrix_view<const token_t, cpu>;
 
@@ -75,26 +131,8 @@ struct cpu_linear_cross_entropy_ops {
                                    weight_view<const S, cpu> w,
                                    targets_view targets,
                                    matrix_view<const accumulate_t<S>, cpu> weights) {
-    const arena::scope scope(context.workspace());
-    S* const transposed =
-        context.workspace().template take<S>(weight_storage<S>(w.inputs, w.outputs));
-    transpose_weight(context, transposed, w.data, w.outputs, w.inputs);
-    for_each_chunk(context,
-                   losses,
-                   predicted,
-                   hidden,
-                   w,
-                   targets,
-                   &weights,
-                   [&](index_t first, index_t rows, matrix_view<const S, cpu> dlogits) {
-                     if (dw.data != nullptr) {
-                       cpu_linear_ops::linear_backward_weight<S>(
-                           context, dw, dlogits, hidden.slice(0, first, rows));
-                     }
-                     run_product(context,
-                                 cpu_linear_ops::input_gradient_product<S>(
-                                     dhidden.slice(0, first, rows), dlogits, transposed));
-                   });
+    with_gradients(
+        context, dhidden, dw, hidden, w, score_rows(context, losses, predicted, targets, &weights));
   }
 
   template <factor S>
@@ -104,14 +142,9 @@ struct cpu_linear_cross_entropy_ops {
                                            matrix_view<const S, cpu> hidden,
                                            weight_view<const S, cpu> w,
                                            targets_view targets) {
-    for_each_chunk<S>(context,
-                      losses,
-                      predicted,
-                      hidden,
-                      w,
-                      targets,
-                      nullptr,
-                      [](index_t, index_t, matrix_view<const S, cpu>) {});
+    const auto score = score_rows<accumulate_t<S>>(context, losses, predicted, targets, nullptr);
+    for_each_chunk(
+        context, hidden, w, false, score, [](index_t, index_t, matrix_view<const S, cpu>) {});
   }
 
   template <real S>
@@ -173,18 +206,45 @@ struct cpu_linear_cross_entropy_ops {
     return widened_bytes<S>(rows * vocabulary);
   }
 
- private:
-  /// Computes the logits of a chunk of rows, their losses, and (with weights) their gradients, in
-  /// place and then rounded to S; then calls gradient(...).
-  template <factor S, class Gradient>
-  static void for_each_chunk(cpu_context& context,
-                             matrix_view<accumulate_t<S>, cpu> losses,
-                             vector_view<token_t, cpu> predicted,
+  /// Gradients of rows that `score` gives the gradients of the logits of: see for_each_chunk.
+  template <factor S, class Score>
+  static void with_gradients(cpu_context& context,
+                             matrix_view<S, cpu> dhidden,
+                             weight_view<accumulate_t<S>, cpu> dw,
                              matrix_view<const S, cpu> hidden,
                              weight_view<const S, cpu> w,
-                             targets_view targets,
-                             const matrix_view<const accumulate_t<S>, cpu>* weights,
-                             Gradient&& gradient) {
+                             const Score& score) {
+    const arena::scope scope(context.workspace());
+    S* const transposed =
+        context.workspace().template take<S>(weight_storage<S>(w.inputs, w.outputs));
+    transpose_weight(context, transposed, w.data, w.outputs, w.inputs);
+    for_each_chunk(context,
+                   hidden,
+                   w,
+                   true,
+                   score,
+                   [&](index_t first, index_t rows, matrix_view<const S, cpu> dlogits) {
+                     if (dw.data != nullptr) {
+                       cpu_linear_ops::linear_backward_weight<S>(
+                           context, dw, dlogits, hidden.slice(0, first, rows));
+                     }
+                     run_product(context,
+                                 cpu_linear_ops::input_gradient_product<S>(
+                                     dhidden.slice(0, first, rows), dlogits, transposed));
+                   });
+  }
+
+  /// Computes the logits of a chunk of rows and calls score(logits [rows, V], first row, rows,
+  /// finish). It scores the rows; if it `differentiates`, it leaves the gradients of their logits
+  /// in place and calls finish(r) for each row r of the chunk. Then calls gradient(first row, rows,
+  /// gradients rounded to S).
+  template <factor S, class Score, class Gradient>
+  static void for_each_chunk(cpu_context& context,
+                             matrix_view<const S, cpu> hidden,
+                             weight_view<const S, cpu> w,
+                             bool differentiates,
+                             const Score& score,
+                             const Gradient& gradient) {
     using A = accumulate_t<S>;
     const index_t R = hidden.extent(0), V = w.outputs;
     const arena::scope scope(context.workspace());
@@ -193,27 +253,44 @@ struct cpu_linear_cross_entropy_ops {
     S* rounded = nullptr;
     if constexpr (real<S>) {
       rounded = memory;
-    } else if (weights != nullptr) {
+    } else if (differentiates) {
       rounded = context.workspace().template take<S>(chunk * V);
     }
+    const auto finish = [&](index_t r) {
+      if constexpr (!real<S>) {
+        convert_row(rounded + r * V, memory + r * V, V);
+      }
+    };
     for (index_t first = 0; first < R; first += chunk) {
       const index_t rows = (std::min)(chunk, R - first);
+      const matrix_view<A, cpu> logits(memory, {rows, V});
       run_product(context,
-                  cpu_linear_ops::forward_product(
-                      matrix_view<A, cpu>(memory, {rows, V}), hidden.slice(0, first, rows), w));
-      context.parallel_ranges(rows, task_rows(4 * V), [&](index_t begin, index_t end, int) {
-        for (index_t r = begin; r < end; ++r) {
-          A* const logits = memory + r * V;
-          score_row(logits, V, first + r, losses, predicted, targets, weights);
-          if constexpr (!real<S>) {
-            if (weights != nullptr) {
-              convert_row(rounded + r * V, logits, V);
-            }
-          }
-        }
-      });
+                  cpu_linear_ops::forward_product(logits, hidden.slice(0, first, rows), w));
+      score(logits, first, rows, finish);
       gradient(first, rows, matrix_view<const S, cpu>(rounded, {rows, V}));
     }
+  }
+
+ private:
+  /// Scores rows of whole logits: losses, and (with weights) gradients, in place.
+  template <real A>
+  static auto score_rows(cpu_context& context,
+                         matrix_view<A, cpu> losses,
+                         vector_view<token_t, cpu> predicted,
+                         targets_view targets,
+                         const matrix_view<const A, cpu>* weights) {
+    return
+        [=, &context](matrix_view<A, cpu> logits, index_t first, index_t rows, const auto& finish) {
+          const index_t V = logits.extent(1);
+          context.parallel_ranges(rows, task_rows(4 * V), [&](index_t begin, index_t end, int) {
+            for (index_t r = begin; r < end; ++r) {
+              score_row(&logits(r, 0), V, first + r, losses, predicted, targets, weights);
+              if (weights != nullptr) {
+                finish(r);
+              }
+            }
+          });
+        };
   }
 
   template <real S>
@@ -227,53 +304,26 @@ struct cpu_linear_cross_entropy_ops {
     const row_statistics<S> row = inspect_row(logits, V);
     predicted(r) = row.argmax;
     const index_t J = targets.extent(1);
-    S total_weight = 0;
-    bool weighted = false;
-    for (index_t j = 0; weights != nullptr && j < J; ++j) {
-      const S weight = targets(r, j) >= 0 ? (*weights)(r, j) : S{0};
-      total_weight += weight;
-      weighted = weighted || weight != S{0};
-    }
+    const target_weights<S> weight(r, targets, weights);
     if (!row.finite) {  // no number is right, so loss and gradients are NaN
       for (index_t j = 0; j < J; ++j) {
         losses(r, j) = targets(r, j) >= 0 ? std::numeric_limits<S>::quiet_NaN() : S{0};
       }
-      std::fill_n(logits, V, weighted ? std::numeric_limits<S>::quiet_NaN() : S{0});
+      std::fill_n(logits, V, weight.any ? std::numeric_limits<S>::quiet_NaN() : S{0});
       return;
     }
     for (index_t j = 0; j < J; ++j) {  // until the exponentials overwrite them
       losses(r, j) = targets(r, j) >= 0 ? logits[targets(r, j)] : S{0};
     }
-    const auto shift = broadcast<S>(-row.maximum);
-    auto sums = broadcast<S>(S{0});
-    index_t v = 0;
-    for (; v + lanes<S> <= V; v += lanes<S>) {
-      const auto e = exponential<S>(add(load<S>(logits + v), shift));
-      store<S>(logits + v, e);
-      sums = add(sums, e);
-    }
-    S sum = sum_of_lanes<S>(sums);
-    for (; v < V; ++v) {
-      logits[v] = std::exp(logits[v] - row.maximum);
-      sum += logits[v];
-    }
+    const S sum = exponentiate_row(logits, V, row.maximum);
     const S log_sum = std::log(sum);
     for (index_t j = 0; j < J; ++j) {
       losses(r, j) = targets(r, j) >= 0
                          ? mtp::detail::cross_entropy_of(losses(r, j), row.maximum, log_sum)
                          : S{0};
     }
-    if (weights == nullptr) {
-      return;
-    }
-    const S scale = total_weight / sum;
-    for_each_packet<S>(V, [&](auto read, auto write) {
-      write(logits, multiply(read(logits), broadcast<S>(scale)));
-    });
-    for (index_t j = 0; j < J; ++j) {
-      if (targets(r, j) >= 0) {
-        logits[targets(r, j)] -= (*weights)(r, j);
-      }
+    if (weights != nullptr) {
+      differentiate_row(logits, 0, V, weight.total / sum, r, targets, *weights);
     }
   }
 };
