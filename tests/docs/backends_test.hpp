@@ -222,6 +222,31 @@ std::map<std::string, bool> offered() {
       {"embedding_backward", requires(o x) {
          ops::embedding_backward(x.c, x.dw, x.in, x.in_tokens);
        }},
+      {"sum_over_ranks", requires(o x) { ops::sum_over_ranks(x.c, x.v); }},
+      {"sharded_embedding_forward", requires(o x) {
+         ops::sharded_embedding_forward(x.c, x.m, x.w, x.in_tokens);
+       }},
+      {"sharded_embedding_backward", requires(o x) {
+         ops::sharded_embedding_backward(x.c, x.dw, x.in, x.in_tokens);
+       }},
+      {"sharded_combine_forward", requires(o x) {
+         ops::sharded_combine_forward(x.c, x.m, x.sums_v, x.sums_v, x.in, x.w, x.in_tokens, x.in_v,
+             x.in_v, x.w, concat_order{}, 1e-5);
+       }},
+      {"sharded_combine_backward", requires(o x) {
+         ops::sharded_combine_backward(x.c, x.m, x.sums_v, x.sums_v, x.dw, x.dw, x.in, x.in,
+             x.in_sums_v, x.in_sums_v, x.w, x.in_tokens, x.in_v, x.in_v, x.w, concat_order{});
+       }},
+      {"sharded_linear_forward", requires(o x) {
+         ops::sharded_linear_forward(x.c, x.m, x.in, x.w);
+       }},
+      {"sharded_cross_entropy", requires(o x) {
+         ops::sharded_cross_entropy(x.c, x.sums, x.tokens, x.m, x.dw, x.in, x.w, x.targets,
+             x.in_sums);
+       }},
+      {"sharded_cross_entropy_forward", requires(o x) {
+         ops::sharded_cross_entropy_forward(x.c, x.sums, x.tokens, x.in, x.w, x.targets);
+       }},
       {"linear_cross_entropy", requires(o x) {
          ops::linear_cross_entropy(x.c, x.sums, x.tokens, x.m, x.dw, x.in, x.w, x.targets,
              x.in_sums);
@@ -343,8 +368,10 @@ void check_case(const table& documented, const std::string& backend) {
     CAPTURE(operation);
     REQUIRE(documented.rows.count(operation) == 1);
     CHECK(entry.second == !documented.rows.at(operation)[at].empty());
-    // Trees of drafts and weights in 8 bits are the only things that a backend may do without.
-    CHECK((entry.second || !decodes_trees<typename Case::backend> ||
+    // Trees of drafts, weights in 8 bits and parts of models are the only things that a backend may
+    // do without.
+    const bool of_parts = operation == "sum_over_ranks" || operation.rfind("sharded_", 0) == 0;
+    CHECK((entry.second || !decodes_trees<typename Case::backend> || of_parts ||
            operation.rfind("quantize", 0) == 0));
   }
 }

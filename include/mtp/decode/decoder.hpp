@@ -23,7 +23,6 @@
 #include "mtp/model/pass_rows.hpp"
 #include "mtp/model/row_pass.hpp"
 #include "mtp/model/trunk.hpp"
-#include "mtp/ops/linear.hpp"
 #include "mtp/ops/sequence.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -96,6 +95,7 @@ class decoder {
           return memory::make(whole, slots);
         }()),
         lengths_(slots, rewindable) {
+    vocabulary<Config>::check_ranks("decoder", context);
     context.reserve(workspace_bytes(context.threads(), slots));
     host_positions_.resize(static_cast<std::size_t>(max_step_rows));
   }
@@ -361,7 +361,7 @@ class decoder {
 
   logits_type logits_of(matrix normed) {
     const auto logits = memory_.logits.slice(0, 0, normed.extent(0));
-    linear_forward(
+    vocabulary<Config>::logits(
         *context_, logits, normed, model_->values().matrix(model_->trunk_layout().output));
     return logits;
   }

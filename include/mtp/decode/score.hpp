@@ -18,7 +18,6 @@
 #include "mtp/decode/score_options.hpp"
 #include "mtp/ops/best_tokens.hpp"
 #include "mtp/ops/choose_tokens.hpp"
-#include "mtp/ops/linear.hpp"
 #include "mtp/ops/linear_cross_entropy.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -311,7 +310,8 @@ class scorer {
     const auto likeliest = memory_.likeliest.slice(0, 0, M);
     const auto of_targets = memory_.targets.slice(0, 0, M);
     traits::upload(context, of_targets.data(), targets.data(), targets.size_bytes());
-    linear_forward(context, logits, rows, model.values().matrix(model.trunk_layout().output));
+    vocabulary<Config>::logits(
+        context, logits, rows, model.values().matrix(model.trunk_layout().output));
     token_log_probabilities(context, log_probabilities, logits, of_targets);
     predict(context, likeliest, logits);
     download(result.log_probabilities, at, log_probabilities);

@@ -186,6 +186,10 @@ template <model_config Config, class Backend, scalar S>
 void load_parameters(const std::filesystem::path& path, language_model<Config, Backend, S>& model) {
   namespace detail = checkpoint_detail;
   using sum_type = accumulate_t<S>;
+  static_assert(
+      is_whole<Config>,
+      "load_parameters: ranks have parts of this model (tensor_parallel_size); load a whole one, "
+      "and divide_parameters in <mtp/model/divide.hpp> gives the part of a rank");
   const safetensors_file file(path);
   static_cast<void>(file.verify());  // a file without a checksum is accepted
   detail::check_tensors<sum_type>(

@@ -34,6 +34,9 @@ namespace mtp::inline MTP_ABI {
 /// allocates nothing on the backend.
 template <model_config Config, class Backend, real S = float>
 class heads_loss {
+  static_assert(is_whole<Config>,
+                "heads_loss: ranks have parts of this model (tensor_parallel_size); "
+                "gather_parameters in <mtp/model/divide.hpp> makes a whole one of them");
   static_assert(Config.prediction.kind.parameters != head_parameters::none,
                 "heads_loss: the head kind has no parameters");
 

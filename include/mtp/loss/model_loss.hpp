@@ -22,8 +22,7 @@
 #include "mtp/model/language_model.hpp"
 #include "mtp/model/model_pass.hpp"
 #include "mtp/model/training_pass.hpp"
-#include "mtp/ops/linear.hpp"
-#include "mtp/ops/linear_cross_entropy.hpp"
+#include "mtp/model/vocabulary.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -72,9 +71,10 @@ class model_loss {
   static constexpr index_t workspace_bytes(index_t batch, index_t length, index_t threads) {
     const index_t N = positions_of(batch, length);
     const index_t scored = one_row_has_all_targets ? N : index_t{depths} * N;
-    return (std::max)(passes::workspace(N, length, threads),
-                      ops_of<Backend>::template linear_cross_entropy_workspace<S>(
-                          scored, Config.vocab_size, Config.hidden_size, threads));
+    const index_t targets = one_row_has_all_targets ? index_t{depths} : 1;
+    return (std::max)(
+        passes::workspace(N, length, threads),
+        vocabulary<Config>::template score_bytes<Backend, S>(scored, targets, threads));
   }
 
   /// For batches of at most `batch` sequences of `length` positions. Throws mtp::error unless both
@@ -88,6 +88,7 @@ class model_loss {
           length,
           " exceeds max_position_embeddings ",
           Config.max_position_embeddings);
+    vocabulary<Config>::check_ranks("model_loss", context);
     storage_ = buffer<std::byte, Backend>(bytes_of(N, part));
     host_.resize(static_cast<std::size_t>(host_table::bytes(N)));
     context.reserve(workspace_bytes(batch, length, context.threads()));
@@ -175,13 +176,14 @@ class model_loss {
     send(context, N);
     const pass_type pass = make_pass(context, model, gradient_array(nullptr, 0), m, batch, {});
     tensor<sum_type, dims<2>, Backend> logits(dims<2>{N, Config.vocab_size});  // [N, V]
+    context.reserve(vocabulary<Config>::template logits_bytes<Backend, S>(N, context.threads()));
     passes::run(
         pass,
         model.layout,
         m.pass,
         [&](std::size_t first, matrix hidden, matrix, const parameter& output) {
           for (index_t rows = 0; rows < hidden.extent(0); rows += N) {
-            linear_forward(
+            vocabulary<Config>::logits(
                 context, logits.view(), hidden.slice(0, rows, N), model.values().matrix(output));
             visitor(first + static_cast<std::size_t>(rows / N),
                     matrix_view<const sum_type, Backend>(logits.view()));
@@ -321,21 +323,21 @@ class model_loss {
                   const auto predicted = m.table.predicted.slice(0, begin, rows);
                   const auto w = pass.w.matrix(output);
                   if (!pass.wants_gradients()) {
-                    linear_cross_entropy_forward(context, losses, predicted, hidden, w, targets);
+                    vocabulary<Config>::score_alone(context, losses, predicted, hidden, w, targets);
                     return;
                   }
                   const bool own = output.offset >= model.layout.head_begin;
                   const bool reached =
                       own || (pass.trains_trunk() && (first == 0 || pass.heads_reach_trunk()));
-                  linear_cross_entropy(context,
-                                       losses,
-                                       predicted,
-                                       dhidden,
-                                       pass.shared_matrix(output, reached),
-                                       hidden,
-                                       w,
-                                       targets,
-                                       m.table.weights.slice(0, begin, rows));
+                  vocabulary<Config>::score(context,
+                                            losses,
+                                            predicted,
+                                            dhidden,
+                                            pass.shared_matrix(output, reached),
+                                            hidden,
+                                            w,
+                                            targets,
+                                            m.table.weights.slice(0, begin, rows));
                 });
     receive(context, N);
     return host.summarize(N, options, valid, divided_by);

@@ -10,10 +10,10 @@
 #include "mtp/model/model_config.hpp"
 #include "mtp/model/parameter.hpp"
 #include "mtp/model/pass_rows.hpp"
+#include "mtp/model/vocabulary.hpp"
 #include "mtp/ops/best_tokens.hpp"
 #include "mtp/ops/choose_tokens.hpp"
 #include "mtp/ops/elementwise.hpp"
-#include "mtp/ops/linear.hpp"
 #include "mtp/ops/linear_cross_entropy.hpp"
 #include "mtp/ops/reject_drafts.hpp"
 #include "mtp/ops/sequence.hpp"
@@ -49,7 +49,7 @@ matrix_view<accumulate_t<S>, Backend> draft_logits(context<Backend>& context,
   if constexpr (requires { model.logits(context, rows, output, logits); }) {
     return model.logits(context, rows, output, logits);
   } else {
-    linear_forward(context, logits, rows, model.values().matrix(output));
+    vocabulary<Model::config>::logits(context, logits, rows, model.values().matrix(output));
     return logits;
   }
 }
@@ -179,8 +179,8 @@ std::span<const draft_task<Backend>> tasks_of_depth(std::span<const draft_task<B
 template <model_config Config, class Backend, scalar S>
 constexpr index_t logits_workspace(index_t rows, index_t threads) {
   using ops = ops_of<Backend>;
-  const index_t V = Config.vocab_size, C = Config.hidden_size;
-  return (std::max)({ops::template linear_forward_workspace<S>(rows, V, C, threads),
+  const index_t V = Config.vocab_size;
+  return (std::max)({vocabulary<Config>::template logits_bytes<Backend, S>(rows, threads),
                      ops::template predict_workspace<S>(rows, V, threads),
                      ops::template choose_tokens_workspace<S>(rows, V, threads)});
 }

@@ -51,6 +51,10 @@ inline std::vector<token_t> frequent_tokens(std::span<const token_t> text, index
 /// number that there is, so they are never drafted. What is written stays the same.
 template <model_config Config, class Backend, scalar S>
 class draft_vocabulary {
+  static_assert(is_whole<Config>,
+                "draft_vocabulary: ranks have parts of this model (tensor_parallel_size); "
+                "gather_parameters in <mtp/model/divide.hpp> makes a whole one of them");
+
  public:
   using model_type = inference_model<Config, Backend, S>;     ///< whose output matrices
   using matrix = matrix_view<S, Backend>;                     ///< rows of activations

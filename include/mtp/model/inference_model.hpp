@@ -15,6 +15,7 @@
 #include "mtp/model/model_config.hpp"
 #include "mtp/model/parameter.hpp"
 #include "mtp/model/trunk.hpp"
+#include "mtp/model/vocabulary.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -38,8 +39,8 @@ struct model_layout {
   /// Whether a parameter is an output matrix, of any depth; of tied embeddings, the embedding.
   constexpr bool is_output(const parameter& p) const {
     const bool embeds = p.offset == trunk.embedding.offset;
-    return !p.is_vector() && p.outputs == Config.vocab_size && p.inputs == Config.hidden_size &&
-           (!embeds || p.offset == trunk.output.offset);
+    return !p.is_vector() && p.outputs == vocabulary<Config>::rows &&
+           p.inputs == Config.hidden_size && (!embeds || p.offset == trunk.output.offset);
   }
 
   /// Calls visitor(name, parameter) for every parameter, by ascending offset.

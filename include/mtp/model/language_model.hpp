@@ -8,7 +8,11 @@
 #include <vector>
 
 #include "mtp/core/default_environment.hpp"
+#include "mtp/core/error.hpp"
 #include "mtp/core/random.hpp"
+#include "mtp/core/tensor.hpp"
+#include "mtp/core/tensor_group.hpp"
+#include "mtp/model/divided_parameters.hpp"
 #include "mtp/model/inference_model.hpp"
 #include "mtp/model/model_config.hpp"
 #include "mtp/model/parameter.hpp"
@@ -63,7 +67,10 @@ class language_model : public inference_model<Config, Backend, S> {
   /// Random parameters. Matrices are normal with variance 1 / inputs, those that write into the
   /// residual stream smaller by sqrt(2 L); embeddings are normal with variance 1 / C. Norms are
   /// one, biases and Medusa's residual matrices zero. One seed gives the same parameters in any
-  /// layout of a backend; fill_normal says how exactly backends agree.
+  /// layout of a backend; fill_normal says how exactly backends agree. A model with a
+  /// tensor_parallel_size is the part of this rank, of the same values, and the context must have
+  /// joined its ranks; all of them make it at the same time. Throws mtp::error if it has not, or if
+  /// their seeds differ.
   language_model(context<Backend>& context, seed seed);
 
   using base::values;
@@ -72,10 +79,47 @@ class language_model : public inference_model<Config, Backend, S> {
 
  private:
   void initialize(context<Backend>& context, seed seed) {
+    if constexpr (Config.tensor_parallel_size > 1) {
+      initialize_part(context, seed);
+      return;
+    }
     std::uint64_t stream = 0;
     layout.visit([&](const std::string&, const parameter& p) {
       detail::initialize_parameter<Config>(context, values(), p, random_stream(seed, stream++));
     });
+  }
+
+  /// This rank's part of each parameter, which exists as a whole for a moment.
+  void initialize_part(context<Backend>& context, seed seed) {
+    tensor_group& ranks = detail::ranks_of("language_model", context, Config.tensor_parallel_size);
+    const auto seeds = detail::from_all_ranks(ranks, seed.value);
+    for (std::size_t rank = 1; rank < seeds.size(); ++rank) {
+      check(seeds[rank] == seeds[0],
+            "language_model: expected one seed on all ranks of a model, got ",
+            seeds[0],
+            " on rank 0 and ",
+            seeds[rank],
+            " on rank ",
+            rank);
+    }
+    std::vector<S> part(static_cast<std::size_t>(layout.storage)), host;
+    std::uint64_t stream = 0;
+    detail::for_each_divided<language_model>([&](parameter p, const parameter& own) {
+      p.offset = 0;
+      buffer<S, Backend> whole(p.storage);
+      detail::initialize_parameter<Config>(context,
+                                           parameter_array<S, Backend>(whole.data(), whole.count()),
+                                           p,
+                                           random_stream(seed, stream++));
+      host.resize(static_cast<std::size_t>(p.storage));
+      backend_traits<Backend>::copy_to_host(host.data(), whole.data(), host.size() * sizeof(S));
+      for (index_t i = 0; i < own.count(); ++i) {
+        const index_t from = detail::index_in_whole(own, i, ranks.rank(), ranks.size());
+        part[static_cast<std::size_t>(detail::place_of<Backend, S>(own, i))] =
+            host[static_cast<std::size_t>(detail::place_of<Backend, S>(p, from))];
+      }
+    });
+    backend_traits<Backend>::copy_from_host(values().data(), part.data(), part.size() * sizeof(S));
   }
 };
 

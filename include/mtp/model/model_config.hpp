@@ -29,6 +29,10 @@ struct model_config {
 
   bool tie_word_embeddings = false;  ///< one matrix for embedding and output
 
+  int tensor_parallel_size = 1;  ///< R: ranks that compute the model together, each with a part of
+                                 ///< its heads, of its feed-forward layers' width and of its
+                                 ///< vocabulary; sizes above are those of the whole model
+
   /// E, whether given or derived; not of multi_head_latent, whose heads have several widths.
   constexpr int head_dim() const {
     return attention.head_dim > 0 ? attention.head_dim
@@ -48,7 +52,40 @@ struct model_config {
   friend constexpr bool operator==(const model_config&, const model_config&) = default;
 };
 
+/// The configuration of the same model on `ranks` ranks that compute it together.
+constexpr model_config tensor_parallel(model_config config, int ranks) {
+  config.tensor_parallel_size = ranks;
+  return config;
+}
+
+/// Whether a rank has all of the model.
+template <model_config Config>
+inline constexpr bool is_whole = Config.tensor_parallel_size == 1;
+
 namespace detail {
+
+/// Fails to compile, with a message, for a model that its ranks cannot divide evenly.
+template <model_config Config>
+constexpr bool validate_ranks() {
+  constexpr int R = Config.tensor_parallel_size;
+  static_assert(R > 0, "model_config: tensor_parallel_size must be positive");
+  if constexpr (R > 1) {
+    static_assert(Config.attention.kind != attention_kind::multi_head_latent &&
+                      Config.feed_forward.kind != feed_forward_kind::mixture_of_experts,
+                  "model_config: multi_head_latent and mixture_of_experts cannot be divided among "
+                  "ranks: tensor_parallel_size must be 1");
+    static_assert(
+        Config.attention.num_attention_heads % R == 0 && Config.num_key_value_heads() % R == 0,
+        "model_config: tensor_parallel_size must divide num_attention_heads and "
+        "num_key_value_heads");
+    static_assert(Config.feed_forward.intermediate_size % R == 0,
+                  "model_config: tensor_parallel_size must divide intermediate_size");
+    static_assert(Config.vocab_size % R == 0,
+                  "model_config: tensor_parallel_size must divide vocab_size; a larger vocabulary "
+                  "with tokens that are never used does no harm");
+  }
+  return true;
+}
 
 /// Fails to compile, with a message, for heads of one width that make no layer.
 template <model_config Config>
@@ -131,6 +168,7 @@ constexpr bool validate() {
   }
   static_assert(Config.attention.kind.name[0] != 0 && Config.feed_forward.kind.name[0] != 0,
                 "model_config: kinds of layers need names");
+  static_assert(detail::validate_ranks<Config>());
   static_assert(Config.prediction.depth >= 0, "model_config: depth must not be negative");
   static_assert(Config.prediction.kind.name[0] != 0, "model_config: a head kind needs a name");
   static_assert(Config.prediction.kind != head_kind::none || Config.prediction.depth == 0,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <span>
 
@@ -24,6 +25,13 @@ enum class parameter_role {
                  ///< gradient: a backward pass adds to its place how many rows each expert got
 };
 
+/// How the ranks of a model with a tensor_parallel_size divide a parameter.
+enum class parameter_division {
+  none,     ///< every rank has all of it
+  rows,     ///< a rank has some of the outputs: of a vector, some of its elements
+  columns,  ///< a rank has some of the inputs
+};
+
 /// A parameter as a place in an array of all parameters. The place is the same for values,
 /// gradients and moments.
 struct parameter {
@@ -34,12 +42,30 @@ struct parameter {
   parameter_role role = parameter_role::matrix;  ///< how it starts, and whether it decays
   bool stays_in_elements = false;  ///< of a matrix that is read otherwise than by a linear map as a
                                    ///< whole: a quantized_model does not make it 8 bits
+  parameter_division division = parameter_division::none;  ///< what a rank has of it
+  /// Of one that is divided by rows: the lengths of its pieces, each of which is divided evenly.
+  std::array<index_t, 3> pieces{};
 
   /// The same parameter, in elements everywhere.
   constexpr parameter in_elements() const {
     parameter kept = *this;
     kept.stays_in_elements = true;
     return kept;
+  }
+
+  /// The same parameter, divided by rows: its pieces are one behind the other, such as queries,
+  /// keys and values.
+  constexpr parameter by_rows(index_t first, index_t second = 0, index_t third = 0) const {
+    parameter divided = *this;
+    divided.division = parameter_division::rows;
+    divided.pieces = {first, second, third};
+    return divided;
+  }
+  /// The same parameter, divided by columns.
+  constexpr parameter by_columns() const {
+    parameter divided = *this;
+    divided.division = parameter_division::columns;
+    return divided;
   }
 
   /// Whether the configuration has this parameter.

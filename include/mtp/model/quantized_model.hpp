@@ -43,6 +43,9 @@ template <model_config Config, class Backend, scalar S = float>
 class quantized_model : public inference_model<Config, Backend, S> {
   using base = inference_model<Config, Backend, S>;
   using bytes_view = vector_view<std::byte, Backend>;
+  static_assert(is_whole<Config>,
+                "quantized_model: ranks have parts of this model (tensor_parallel_size); "
+                "gather_parameters in <mtp/model/divide.hpp> makes a whole one of them");
   static_assert(has_quantized_weights<Backend, S>,
                 "quantized_model: the backend has no operation quantize_weight for this element "
                 "type, so it has no weights in 8 bits");

@@ -19,6 +19,9 @@ namespace mtp::inline MTP_ABI {
 template <model_config Config, class Backend, scalar S = float>
 class stage_model : public inference_model<Config, Backend, S> {
   using base = inference_model<Config, Backend, S>;
+  static_assert(is_whole<Config>,
+                "stage_model: ranks have parts of this model (tensor_parallel_size); a stage of a "
+                "pipeline is not divided further");
 
  public:
   using layout_type = stage_layout<Config, Backend, S>;  ///< where its parameters lie

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "mtp/core/refusal.hpp"
+#include "mtp/model/divided_parameters.hpp"
 #include "mtp/model/language_model.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -19,14 +20,6 @@ std::vector<std::remove_const_t<S>> host_copy(const parameter_array<S, Backend>&
   std::vector<std::remove_const_t<S>> host(static_cast<std::size_t>(array.count()));
   backend_traits<Backend>::copy_to_host(host.data(), array.data(), host.size() * sizeof(S));
   return host;
-}
-
-/// The index of element i of a parameter, in row-major order, in an array of all parameters.
-template <class Backend, scalar S>
-constexpr index_t place_of(const parameter& p, index_t i) {
-  return p.offset + (p.is_vector() ? i
-                                   : backend_traits<Backend>::template weight_offset<S>(
-                                         i / p.inputs, i % p.inputs, p.outputs, p.inputs));
 }
 
 /// Copies the parameters that `from_at` visits to those that `to_at` visits. Both visit equally

@@ -10,7 +10,7 @@
 #include "mtp/model/block_run.hpp"
 #include "mtp/model/decode_rows.hpp"
 #include "mtp/model/model_pass.hpp"
-#include "mtp/ops/embedding.hpp"
+#include "mtp/model/vocabulary.hpp"
 #include "mtp/ops/rms_norm.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -57,13 +57,13 @@ struct trunk {
 
     /// Takes their offsets from a parameter_cursor.
     static constexpr layout make(parameter_cursor<Backend, S>& cursor) {
-      constexpr index_t V = Config.vocab_size;
+      constexpr index_t rows = vocabulary<Config>::rows;
       layout at;
-      at.embedding = cursor.matrix(V, C, parameter_role::embedding);
+      at.embedding = cursor.matrix(rows, C, parameter_role::embedding).by_rows(rows);
       at.dense = decltype(at.dense)::make(cursor, dense_blocks);
       at.blocks = decltype(at.blocks)::make(cursor, Config.num_hidden_layers - dense_blocks);
       at.norm = cursor.vector(C, parameter_role::norm);
-      at.output = Config.tie_word_embeddings ? at.embedding : cursor.matrix(V, C);
+      at.output = Config.tie_word_embeddings ? at.embedding : cursor.matrix(rows, C).by_rows(rows);
       return at;
     }
 
@@ -188,13 +188,14 @@ struct trunk {
     using ops = ops_of<Backend>;
     return (std::max)({block_type::workspace(N, length, threads),
                        dense_block_type::workspace(N, length, threads),
-                       ops::template embedding_workspace<S>(N, Config.vocab_size, C, threads),
+                       vocabulary<Config>::template embed_bytes<Backend, S>(N, threads),
                        ops::template row_workspace<S>(N, C, threads)});
   }
   /// The same for decoding M rows.
   static constexpr index_t decode_workspace(index_t M, index_t threads) {
     return (std::max)({block_type::decode_workspace(M, threads),
                        dense_block_type::decode_workspace(M, threads),
+                       vocabulary<Config>::template embed_bytes<Backend, S>(M, threads),
                        ops_of<Backend>::template row_workspace<S>(M, C, threads)});
   }
 
@@ -211,7 +212,8 @@ struct trunk {
                       matrix normed) {
     const part& own = a.which;
     if (own.embeds) {
-      embedding_forward(pass.context, a.input(), pass.w.matrix(at.embedding), pass.tokens_at(0));
+      vocabulary<Config>::embed(
+          pass.context, a.input(), pass.w.matrix(at.embedding), pass.tokens_at(0));
     }
     for (int l = own.dense_first(); l < own.dense_last(); ++l) {
       const auto& kept = a.dense.at(l - own.dense_first());
@@ -289,7 +291,8 @@ struct trunk {
       pass.finished(at.dense.begin + l * at.dense.stride);
     }
     if (own.embeds) {
-      embedding_backward(pass.context, pass.g.matrix(at.embedding), dstream, pass.tokens_at(0));
+      vocabulary<Config>::embed_gradient(
+          pass.context, pass.g.matrix(at.embedding), dstream, pass.tokens_at(0));
     }
   }
 
@@ -304,7 +307,7 @@ struct trunk {
                      bool wants_output,
                      bool observed,
                      const Keep& keep) {
-    embedding_forward(pass.context, rows.stream, pass.w.matrix(at.embedding), rows.ids);
+    vocabulary<Config>::embed(pass.context, rows.stream, pass.w.matrix(at.embedding), rows.ids);
     for (int l = 0; l < dense_blocks; ++l) {
       decode_block<dense_block_type>(pass, at.dense.at(l), rows, kept.dense.at(l));
     }

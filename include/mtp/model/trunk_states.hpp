@@ -22,6 +22,10 @@ namespace mtp::inline MTP_ABI {
 /// a training pass. It has the memory of one block, because no backward pass follows.
 template <model_config Config, class Backend, scalar S = float>
 class trunk_states {
+  static_assert(is_whole<Config>,
+                "trunk_states: ranks have parts of this model (tensor_parallel_size); "
+                "gather_parameters in <mtp/model/divide.hpp> makes a whole one of them");
+
  public:
   using model_type = language_model<Config, Backend, S>;  ///< the model
   using trunk_type = trunk<Config, Backend, S>;           ///< its trunk

@@ -175,6 +175,10 @@ load_pretrained(const std::filesystem::path& path,
                 const family_names& family,
                 extra_tensors extra = extra_tensors::refused) {
   namespace detail = pretrained_detail;
+  static_assert(
+      is_whole<Config>,
+      "load_pretrained: ranks have parts of this model (tensor_parallel_size); load a whole one, "
+      "and divide_parameters in <mtp/model/divide.hpp> gives the part of a rank");
   const mtp::detail::default_environment scope;
   const tensor_files files(path);
   std::vector<file_piece> pieces;

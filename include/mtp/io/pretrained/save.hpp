@@ -111,6 +111,9 @@ void save_parameters(const std::filesystem::path& folder,
                      const family_names& family,
                      const save_options& options = {}) {
   namespace detail = pretrained_detail;
+  static_assert(is_whole<Config>,
+                "save_parameters: ranks have parts of this model (tensor_parallel_size); "
+                "gather_parameters in <mtp/model/divide.hpp> makes a whole one of them");
   std::vector<std::string> unnamed;
   const auto pieces = file_pieces(family, Config, detail::parameters_of(model.layout), unnamed);
   std::string list;

@@ -52,7 +52,7 @@ struct independent_head {
       for (auto& depth : at.depth) {
         depth.residual = cursor.matrix(C, C, parameter_role::zero);
         depth.bias = cursor.vector(C, parameter_role::bias);
-        depth.output = cursor.matrix(Config.vocab_size, C);
+        depth.output = cursor.matrix(vocabulary<Config>::rows, C).by_rows(vocabulary<Config>::rows);
       }
       return at;
     }

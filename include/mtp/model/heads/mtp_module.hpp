@@ -7,7 +7,7 @@
 
 #include "mtp/model/block.hpp"
 #include "mtp/model/model_pass.hpp"
-#include "mtp/ops/combine.hpp"
+#include "mtp/model/vocabulary.hpp"
 #include "mtp/ops/rms_norm.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -109,18 +109,18 @@ struct mtp_module {
                       vector_view<sum_type, Backend> inv_embedding,
                       matrix_view<const S, Backend> hidden,
                       vector_view<const token_t, Backend> tokens) {
-    combine_forward(pass.context,
-                    projected,
-                    inv_hidden,
-                    inv_embedding,
-                    hidden,
-                    pass.w.matrix(embedding),
-                    tokens,
-                    pass.w.vector(at.hidden_norm),
-                    pass.w.vector(at.embedding_norm),
-                    pass.w.matrix(at.projection),
-                    order,
-                    Config.rms_norm_eps);
+    vocabulary<Config>::combine(pass.context,
+                                projected,
+                                inv_hidden,
+                                inv_embedding,
+                                hidden,
+                                pass.w.matrix(embedding),
+                                tokens,
+                                pass.w.vector(at.hidden_norm),
+                                pass.w.vector(at.embedding_norm),
+                                pass.w.matrix(at.projection),
+                                order,
+                                Config.rms_norm_eps);
   }
 
   /// out [N, C] = the normed stream of this depth, of hidden [N, C] and the tokens of depth k.
@@ -153,27 +153,27 @@ struct mtp_module {
                        std::size_t k,
                        bool reaches_embedding) {
     block_type::backward(pass, at.block, a.block, d, dstream, a.projected);
-    combine_backward(pass.context,
-                     dhidden,
-                     pass.g.vector(at.hidden_norm),
-                     pass.g.vector(at.embedding_norm),
-                     pass.g.matrix(at.projection),
-                     pass.shared_matrix(embedding, reaches_embedding),
-                     dstream,
-                     hidden,
-                     a.inv_hidden,
-                     a.inv_embedding,
-                     pass.w.matrix(embedding),
-                     pass.tokens_at(k),
-                     pass.w.vector(at.hidden_norm),
-                     pass.w.vector(at.embedding_norm),
-                     pass.w.matrix(at.projection),
-                     order);
+    vocabulary<Config>::combine_gradient(pass.context,
+                                         dhidden,
+                                         pass.g.vector(at.hidden_norm),
+                                         pass.g.vector(at.embedding_norm),
+                                         pass.g.matrix(at.projection),
+                                         pass.shared_matrix(embedding, reaches_embedding),
+                                         dstream,
+                                         hidden,
+                                         a.inv_hidden,
+                                         a.inv_embedding,
+                                         pass.w.matrix(embedding),
+                                         pass.tokens_at(k),
+                                         pass.w.vector(at.hidden_norm),
+                                         pass.w.vector(at.embedding_norm),
+                                         pass.w.matrix(at.projection),
+                                         order);
   }
 
  private:
   static constexpr index_t combine_bytes(index_t rows, index_t threads) {
-    return ops_of<Backend>::template combine_workspace<S>(rows, C, C, Config.vocab_size, threads);
+    return vocabulary<Config>::template combine_bytes<Backend, S>(rows, threads);
   }
 };
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <string>
 
 #include "mtp/core/cache_view.hpp"
@@ -52,15 +53,15 @@ struct grouped_query_attention {
     template <class Cursor>
     static constexpr layout make(Cursor& cursor) {
       layout at;
-      at.qkv = cursor.matrix(qkv_size, C);
+      at.qkv = cursor.matrix(qkv_size, C).by_rows(H * E, G * E, G * E);
       if (Config.attention.qkv_bias) {
-        at.bias = cursor.vector(qkv_size, parameter_role::bias);
+        at.bias = cursor.vector(qkv_size, parameter_role::bias).by_rows(H * E, G * E, G * E);
       }
       if (Config.attention.qk_norm) {
         at.q_norm = cursor.vector(E, parameter_role::norm);
         at.k_norm = cursor.vector(E, parameter_role::norm);
       }
-      at.output = cursor.matrix(C, H * E, parameter_role::residual);
+      at.output = cursor.matrix(C, H * E, parameter_role::residual).by_columns();
       return at;
     }
     /// visitor(prefix + name, parameter) for each that the configuration has.
@@ -78,6 +79,15 @@ struct grouped_query_attention {
       each("self_attn.o_proj.weight", output);
     }
   };
+
+  /// See tensor_parallel_layer: the scales that all heads share.
+  static constexpr auto summed_over_ranks(const layout& at) {
+    if constexpr (Config.attention.qk_norm) {
+      return std::array<parameter, 2>{at.q_norm, at.k_norm};
+    } else {
+      return std::array<parameter, 0>{};
+    }
+  }
 
   /// What the forward pass keeps; N rows.
   struct activations {

@@ -10,6 +10,7 @@
 #include "mtp/model/layers/multi_head_latent_attention.hpp"
 #include "mtp/model/layers/post_norm.hpp"
 #include "mtp/model/layers/swiglu.hpp"
+#include "mtp/model/layers/tensor_parallel_layer.hpp"
 #include "mtp/model/model_pass.hpp"
 #include "mtp/model/row_pass.hpp"
 
@@ -17,32 +18,33 @@ namespace mtp::inline MTP_ABI {
 
 /// The attention layer of a configuration.
 template <model_config Config, class Backend, scalar S>
-using attention_of = with_post_norm<
-    Config.attention.post_norm,
-    Config,
-    Backend,
-    S,
-    typename attention_traits<Config.attention.kind>::template layer<Config, Backend, S>,
-    post_norm_name::attention>;
+using attention_of =
+    with_post_norm<Config.attention.post_norm,
+                   Config,
+                   Backend,
+                   S,
+                   with_ranks<attention_traits<Config.attention.kind>, Config, Backend, S>,
+                   post_norm_name::attention>;
 
 /// SwiGLU, whatever the kind: the feed-forward layer of first_k_dense_replace's blocks.
 template <model_config Config, class Backend, scalar S>
-using dense_feed_forward_of = with_post_norm<Config.feed_forward.post_norm,
-                                             Config,
-                                             Backend,
-                                             S,
-                                             swiglu_layer<Config, Backend, S>,
-                                             post_norm_name::feed_forward>;
+using dense_feed_forward_of =
+    with_post_norm<Config.feed_forward.post_norm,
+                   Config,
+                   Backend,
+                   S,
+                   with_ranks<feed_forward_traits<feed_forward_kind::swiglu>, Config, Backend, S>,
+                   post_norm_name::feed_forward>;
 
 /// The feed-forward layer of a configuration.
 template <model_config Config, class Backend, scalar S>
-using feed_forward_of = with_post_norm<
-    Config.feed_forward.post_norm,
-    Config,
-    Backend,
-    S,
-    typename feed_forward_traits<Config.feed_forward.kind>::template layer<Config, Backend, S>,
-    post_norm_name::feed_forward>;
+using feed_forward_of =
+    with_post_norm<Config.feed_forward.post_norm,
+                   Config,
+                   Backend,
+                   S,
+                   with_ranks<feed_forward_traits<Config.feed_forward.kind>, Config, Backend, S>,
+                   post_norm_name::feed_forward>;
 
 namespace detail {
 /// Stands for a visitor of parameters.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <string>
 
 #include "mtp/core/view.hpp"
@@ -36,8 +37,8 @@ struct swiglu_layer {
     template <class Cursor>
     static constexpr layout make(Cursor& cursor) {
       layout at;
-      at.gate_up = cursor.matrix(2 * F, C);
-      at.down = cursor.matrix(C, F, parameter_role::residual);
+      at.gate_up = cursor.matrix(2 * F, C).by_rows(F, F);
+      at.down = cursor.matrix(C, F, parameter_role::residual).by_columns();
       return at;
     }
     /// visitor(prefix + name, parameter) for each of them.
@@ -47,6 +48,9 @@ struct swiglu_layer {
       visitor(prefix + "mlp.down_proj.weight", down);
     }
   };
+
+  /// See tensor_parallel_layer: none.
+  static constexpr std::array<parameter, 0> summed_over_ranks(const layout&) { return {}; }
 
   /// What the forward pass keeps; N rows.
   struct activations {
