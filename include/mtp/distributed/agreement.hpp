@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <map>
@@ -13,6 +14,7 @@
 
 #include "mtp/core/error.hpp"
 #include "mtp/core/scalar.hpp"
+#include "mtp/core/tensor_group.hpp"
 #include "mtp/distributed/communicator.hpp"
 #include "mtp/distributed/shards.hpp"
 
@@ -75,23 +77,24 @@ inline std::string differences(const std::map<std::string, std::string>& first,
 
 }  // namespace detail
 
-/// Returns if all ranks passed equal entries: name and value of everything that must not differ,
-/// such as the configuration, the version of the program, options, and checksums of texts.
-/// Otherwise throws mtp::error, on all ranks with the same message, which names the first rank that
-/// differs from rank 0, and every entry that differs with both values.
-template <host_communicator C>
-void agree(C& group, const std::map<std::string, std::string>& entries) {
-  const std::string own = detail::packed_entries(entries);
-  const int R = group.size();
+namespace detail {
+
+/// agree, of rank `rank` of R; gather(blocks) gathers R blocks of equal size.
+template <class Gather>
+void agree_among(int rank_here,
+                 int R,
+                 const Gather& gather,
+                 const std::map<std::string, std::string>& entries) {
+  const std::string own = packed_entries(entries);
   std::vector<std::int64_t> lengths(static_cast<std::size_t>(R));
-  lengths[static_cast<std::size_t>(group.rank())] = static_cast<std::int64_t>(own.size());
-  group.all_gather(std::span(lengths), shards(R, R));
+  lengths[static_cast<std::size_t>(rank_here)] = static_cast<std::int64_t>(own.size());
+  gather(std::span(lengths));
 
   index_t longest = 1;
   for (const std::int64_t each : lengths) longest = (std::max)(longest, static_cast<index_t>(each));
   std::vector<char> all(static_cast<std::size_t>(longest * R));  // [R, longest]
-  std::memcpy(all.data() + longest * group.rank(), own.data(), own.size());
-  group.all_gather(std::span(all), shards(longest * R, R));
+  std::memcpy(all.data() + longest * rank_here, own.data(), own.size());
+  gather(std::span(all));
 
   const auto of = [&](int rank) {
     return std::string_view(all.data() + longest * rank,
@@ -99,15 +102,37 @@ void agree(C& group, const std::map<std::string, std::string>& entries) {
   };
   for (int rank = 1; rank < R; ++rank) {
     if (of(rank) == of(0)) continue;
-    const std::string differences = detail::differences(
-        detail::unpacked_entries(of(0)), detail::unpacked_entries(of(rank)), rank);
     fail("agree: rank ",
          rank,
          " of ",
          R,
          " was started with something else than rank 0: ",
-         differences);
+         differences(unpacked_entries(of(0)), unpacked_entries(of(rank)), rank));
   }
+}
+
+}  // namespace detail
+
+/// Returns if all ranks passed equal entries: name and value of everything that must not differ,
+/// such as the configuration, the version of the program, options, and checksums of texts.
+/// Otherwise throws mtp::error, on all ranks with the same message, which names the first rank that
+/// differs from rank 0, and every entry that differs with both values.
+template <host_communicator C>
+void agree(C& group, const std::map<std::string, std::string>& entries) {
+  const int R = group.size();
+  const auto gather = [&](auto blocks) {
+    group.all_gather(blocks, shards(static_cast<index_t>(blocks.size()), R));
+  };
+  detail::agree_among(group.rank(), R, gather, entries);
+}
+
+/// The same for ranks that compute one model together.
+inline void agree(tensor_group& ranks, const std::map<std::string, std::string>& entries) {
+  const auto gather = [&](auto blocks) {
+    const auto bytes = static_cast<index_t>(blocks.size_bytes());
+    ranks.all_gather(reinterpret_cast<std::byte*>(blocks.data()), bytes, bytes / ranks.size());
+  };
+  detail::agree_among(ranks.rank(), ranks.size(), gather, entries);
 }
 
 }  // namespace mtp::inline MTP_ABI

@@ -136,14 +136,30 @@ text_map describe_program(const Trainer& trainer) {
   return start;
 }
 
-/// What ranks that train copies of a model together must have in common.
+/// The same, with the options of ranks.
 template <class Trainer>
-text_map describe_start(Trainer& trainer) {
+text_map describe_options(const Trainer& trainer) {
   text_map start = describe_program(trainer);
   const auto& o = trainer.options();
   start.emplace("options.sharding", to_text(static_cast<int>(o.sharding)));
   start.emplace("options.reduction", to_text(static_cast<int>(o.reduction)));
   start.emplace("options.bucket_elements", to_text(o.bucket_elements));
+  return start;
+}
+
+/// What ranks that train parts of one model must have in common.
+template <class Trainer>
+text_map describe_part(const Trainer& trainer) {
+  text_map start = describe_options(trainer);
+  start.emplace("group.rank", to_text(trainer.group().rank()));
+  start.emplace("group.size", to_text(trainer.group().size()));
+  return start;
+}
+
+/// What ranks that train copies of a model together must have in common.
+template <class Trainer>
+text_map describe_start(Trainer& trainer) {
+  text_map start = describe_options(trainer);
   start.emplace("model.parameters", checksum_of(trainer.model().values()));
   return start;
 }

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <optional>
 #include <span>
@@ -38,13 +37,15 @@ inline alone nobody_else;
 template <class Sum, class Backend, class Communicator>
 class step_gradients {
  public:
-  /// For `count` gradients, of which those before `trained_from` stay zero.
+  /// For `count` gradients, of which those before `trained_from` stay zero. Of the norm, this group
+  /// answers for the gradients in the ranges `counted`, which ascend.
   template <class Options>
   step_gradients(context<Backend>& context,
                  Communicator& group,
                  index_t count,
                  index_t trained_from,
-                 const Options& options)
+                 const Options& options,
+                 std::span<const parameter_range> counted)
       : group_(&group),
         count_(count),
         trained_from_(trained_from),
@@ -54,8 +55,11 @@ class step_gradients {
         whole_(options.sharding == optimizer_sharding::none || group.size() == 1),
         sum_(part_end() - part_begin()),
         pass_(passes_ > 1 ? count : 0),
-        squares_(whole_ ? 1 : pieces_of(parts_.size(group.rank()))),
-        piece_sums_(static_cast<std::size_t>(whole_ ? 0 : pieces_of(parts_.count()))) {
+        in_pieces_(!whole_ || counted.size() != 1 || counted[0].count != count),
+        ranges_(ranges_of(counted)),
+        squares_(static_cast<index_t>(ranges_.size())),
+        range_sums_(ranges_.size()),
+        piece_sums_(static_cast<std::size_t>(in_pieces_ ? pieces_of(parts_.count()) : 1)) {
     if constexpr (!is_alone) {
       if (group.size() > 1 && order_ == reduction_order::by_rank) {
         exchange_.emplace(context, group, trained_from, parts_, options.bucket_elements);
@@ -97,33 +101,26 @@ class step_gradients {
     }
   }
 
-  /// The norm of all gradients that are trained.
-  double norm(context<Backend>& context, host_collectives<Backend, Communicator>& host) {
-    if (whole_) {
-      const index_t count = parts_.count();
-      square(context, squares_.data(), sum_.data() + trained_from_, count);
-      double squares = 0;
-      backend_traits<Backend>::download(context, &squares, squares_.data(), sizeof(squares));
-      return std::sqrt(squares);
+  /// The sum of the squares of all gradients that are trained and counted.
+  double squares(context<Backend>& context, host_collectives<Backend, Communicator>& host) {
+    for (std::size_t i = 0; i < ranges_.size(); ++i) {
+      square(context, squares_.data() + i, sum_.data() + ranges_[i].local, ranges_[i].count);
     }
-    for (index_t piece = 0; piece < squares_.count(); ++piece) {
-      const index_t begin = piece * unit;
-      square(context,
-             squares_.data() + piece,
-             sum_.data() + begin,
-             (std::min)(unit, sum_.count() - begin));
+    backend_traits<Backend>::download(
+        context, range_sums_.data(), squares_.data(), static_cast<std::size_t>(squares_.bytes()));
+    std::fill(piece_sums_.begin(), piece_sums_.end(), 0.0);
+    for (std::size_t i = 0; i < ranges_.size(); ++i) {
+      piece_sums_[static_cast<std::size_t>(piece_of(ranges_[i].begin))] += range_sums_[i];
     }
-    const shards pieces(static_cast<index_t>(piece_sums_.size()), group_->size());
-    backend_traits<Backend>::download(context,
-                                      piece_sums_.data() + pieces.begin(group_->rank()),
-                                      squares_.data(),
-                                      static_cast<std::size_t>(squares_.bytes()));
-    host.all_gather(context, *group_, std::span<double>(piece_sums_), pieces);
+    if (!whole_) {
+      const shards pieces(static_cast<index_t>(piece_sums_.size()), group_->size());
+      host.all_gather(context, *group_, std::span<double>(piece_sums_), pieces);
+    }
     double squares = 0;
     for (const double sum : piece_sums_) {
       squares += sum;
     }
-    return std::sqrt(squares);
+    return squares;
   }
 
   /// Every rank gets the elements of all parts, after each has updated its own.
@@ -146,6 +143,28 @@ class step_gradients {
       std::conditional_t<is_alone, nothing, gradient_exchange<Sum, Backend, Communicator>>;
 
   static index_t pieces_of(index_t count) { return (count + unit - 1) / unit; }
+
+  /// The piece of the norm that a gradient belongs to: a unit of the shards, or everything, which
+  /// sum_of_squares cuts in the same way.
+  index_t piece_of(index_t offset) const {
+    return in_pieces_ ? (offset - trained_from_) / unit : 0;
+  }
+
+  /// The counted gradients of this rank's part, cut at the borders of pieces.
+  std::vector<parameter_range> ranges_of(std::span<const parameter_range> counted) const {
+    std::vector<parameter_range> ranges;
+    const index_t first = (std::max)(part_begin(), trained_from_);
+    for (const parameter_range& all : counted) {
+      const index_t end = (std::min)(all.begin + all.count, part_end());
+      for (index_t begin = (std::max)(all.begin, first); begin < end;) {
+        const index_t border =
+            !in_pieces_ ? end : (std::min)(end, trained_from_ + (piece_of(begin) + 1) * unit);
+        ranges.push_back({begin, begin - part_begin(), border - begin});
+        begin = border;
+      }
+    }
+    return ranges;
+  }
 
   static vector_view<Sum, Backend> flat(buffer<Sum, Backend>& array) {
     return {array.data(), dims<1>{array.count()}};
@@ -212,10 +231,13 @@ class step_gradients {
   reduction_order order_;
   shards parts_;  // of the elements from trained_from_ on
   bool whole_;
-  buffer<Sum, Backend> sum_;         // of the part
-  buffer<Sum, Backend> pass_;        // of all elements, if there are several passes
-  buffer<double, Backend> squares_;  // [1], or one for each piece of the part
-  std::vector<double> piece_sums_;   // of all parts
+  buffer<Sum, Backend> sum_;             // of the part
+  buffer<Sum, Backend> pass_;            // of all elements, if there are several passes
+  bool in_pieces_;                       // whether squares are added up piece by piece
+  std::vector<parameter_range> ranges_;  // whose squares this rank adds up
+  buffer<double, Backend> squares_;      // of each range
+  std::vector<double> range_sums_;       // the same on the host
+  std::vector<double> piece_sums_;       // of all parts
   std::optional<exchange_type> exchange_;
 };
 

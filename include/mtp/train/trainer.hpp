@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -28,6 +29,7 @@
 #include "mtp/train/run_description.hpp"
 #include "mtp/train/step_gradients.hpp"
 #include "mtp/train/step_parts.hpp"
+#include "mtp/train/tensor_parallel.hpp"
 #include "mtp/train/train_options.hpp"
 #include "mtp/train/window_batch.hpp"
 
@@ -50,6 +52,11 @@ namespace mtp::inline MTP_ABI {
 /// alike on all ranks, and all of them make the same calls. The sum above does not depend on R, so
 /// parameters, losses and checkpoints have the bits of one process; docs/distributed.md says what
 /// is sent. What an engine needs to send may be allocated in a step.
+///
+/// Of a model with a tensor_parallel_size, the ranks that the context has joined all make a trainer
+/// and the same calls. Each trains its part; losses, norms and reports are those of the whole
+/// model. The communicator's group are then the ranks that have the same part of copies of the
+/// model.
 template <model_config Config,
           class Backend,
           scalar S = float,
@@ -301,7 +308,12 @@ trainer<Config, Backend, S, Element, Communicator>::trainer(context<Backend>& co
       options_(detail::checked_options(options)),
       group_(&checked(group, options)),
       loss_(context, options.batch, options.length),
-      gradients_(context, group, model_type::layout.storage, trained_from(), options),
+      gradients_(context,
+                 group,
+                 model_type::layout.storage,
+                 trained_from(),
+                 options,
+                 detail::counted_ranges<model_type>(context)),
       optimizer_(context, model, options.optimizer, gradients_.part_begin(), gradients_.part_end()),
       balance_(model),
       reports_(rounds() * static_cast<std::size_t>(group.size())),
@@ -312,6 +324,9 @@ trainer<Config, Backend, S, Element, Communicator>::trainer(context<Backend>& co
     if (group.size() > 1) {
       agree(group, detail::describe_start(*this));
     }
+  }
+  if constexpr (Config.tensor_parallel_size > 1) {
+    agree(detail::ranks_of("trainer", context), detail::describe_part(*this));
   }
 }
 
@@ -326,7 +341,8 @@ auto trainer<Config, Backend, S, Element, Communicator>::step() -> report_type {
     }
   };
   report.experts = balance_.take(*context_, gradients_.part(), gradients_.part_begin(), complete);
-  report.gradient_norm = gradients_.norm(*context_, host_);
+  report.gradient_norm = std::sqrt(detail::add_over_ranks<Config.tensor_parallel_size>(
+      "trainer", *context_, gradients_.squares(*context_, host_)));
   if (!detail::count_step(report, state_, options_.max_bad_steps)) {
     return report;
   }
