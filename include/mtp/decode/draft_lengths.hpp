@@ -24,9 +24,10 @@ class draft_lengths {
  public:
   using cycle_type = decoding_cycle<Config, Backend, S>;          ///< what runs cycles
   using progress_type = generation_progress<Config, Backend, S>;  ///< of one sequence
-  /// Whether there is anything to choose.
+  /// Whether there is anything to choose. Ranks that compute a model together must draft equally
+  /// many tokens, and each has a clock of its own.
   static constexpr bool chooses =
-      Config.prediction.drafts() && backend_traits<Backend>::is_host_memory;
+      Config.prediction.drafts() && is_whole<Config> && backend_traits<Backend>::is_host_memory;
 
   /// For the sequences of `slots` slots.
   explicit draft_lengths(index_t slots) : pacer_(slots, D), heads_(slots) {}

@@ -41,7 +41,7 @@ struct written_token {
 enum class draft_schedule {
   constant,  ///< num_draft_tokens
   adaptive,  ///< up to as many, as long as they pay: see draft_pacer. Where operations do not end
-             ///< when they return, the same as constant
+             ///< when they return, and where several ranks compute the model, the same as constant
 };
 
 /// Best tokens that generation gives for each position at most.

@@ -51,10 +51,6 @@ inline std::vector<token_t> frequent_tokens(std::span<const token_t> text, index
 /// number that there is, so they are never drafted. What is written stays the same.
 template <model_config Config, class Backend, scalar S>
 class draft_vocabulary {
-  static_assert(is_whole<Config>,
-                "draft_vocabulary: ranks have parts of this model (tensor_parallel_size); "
-                "gather_parameters in <mtp/model/divide.hpp> makes a whole one of them");
-
  public:
   using model_type = inference_model<Config, Backend, S>;     ///< whose output matrices
   using matrix = matrix_view<S, Backend>;                     ///< rows of activations
@@ -62,13 +58,17 @@ class draft_vocabulary {
 
   /// For drafts from at most `rows` rows at once. Copies rows of every parameter of the shape
   /// [V, C] that is not the embedding alone. Throws mtp::error for no tokens, tokens outside the
-  /// vocabulary and tokens that are given twice.
+  /// vocabulary and tokens that are given twice, and for a model that ranks have parts of.
   draft_vocabulary(const model_type& model, std::span<const token_t> tokens, index_t rows)
       : size_(static_cast<index_t>(tokens.size())),
         tokens_(tokens.begin(), tokens.end()),
         positions_(size_),
         part_(rows * size_),
         whole_(rows * Config.vocab_size) {
+    check(is_whole<Config>,
+          "draft_vocabulary: expected a whole model, got one that ",
+          Config.tensor_parallel_size,
+          " ranks have parts of");
     std::sort(tokens_.begin(), tokens_.end());
     const std::vector<index_t> sorted(tokens_.begin(), tokens_.end());  // [R]
     check(!sorted.empty(), "draft_vocabulary: expected at least one token");
@@ -216,7 +216,7 @@ class drafting_model {
     if (vocabulary_ != nullptr) {
       return vocabulary_->logits(context, rows, output);
     }
-    linear_forward(context, logits, rows, model_->values().matrix(output));
+    mtp::vocabulary<Config>::logits(context, logits, rows, model_->values().matrix(output));
     return logits;
   }
 
