@@ -22,6 +22,7 @@
 #include "mtp/io/checksum.hpp"
 #include "mtp/io/describe.hpp"
 #include "mtp/io/first_rank.hpp"
+#include "mtp/io/model_parts.hpp"
 #include "mtp/io/parameters.hpp"
 #include "mtp/io/rank_arrays.hpp"
 #include "mtp/io/safetensors.hpp"
@@ -111,16 +112,30 @@ inline std::int64_t read_count(const safetensors_file& file,
   return value;
 }
 
-/// The layout of the whole model, of which a rank may have a stage.
+/// The layout of a run's arrays, of which a rank may have a stage or a shard.
 template <class Model, class S>
 inline constexpr auto& layout_of =
     language_model<Model::config, typename Model::backend_type, S>::layout;
+
+/// The layout of the model of a file. A run's arrays may be a rank's part of it.
+template <class Model, class S>
+inline constexpr auto file_layout_of =
+    model_layout<tensor_parallel(Model::config, 1), typename Model::backend_type, S>::make();
 
 /// A part of an array of the rank.
 template <class T, class Backend>
 parameter_array<T, Backend> part_of(parameter_array<T, Backend> array,
                                     const parameter_range& part) {
   return {array.data() + part.local, part.count};
+}
+
+/// The whole array of which each rank of a model has a part, on rank 0 of them.
+template <class Model, class T>
+std::shared_ptr<std::vector<T>> gathered(const std::vector<T>& part, tensor_group& ranks) {
+  auto whole = std::make_shared<std::vector<T>>(static_cast<std::size_t>(
+      ranks.rank() == 0 ? mtp::detail::whole_layout<Model>::make().storage : 0));
+  mtp::detail::gather_array<Model, T>(*whole, part, ranks);
+  return whole;
 }
 
 /// save_checkpoint with additional entries.
@@ -173,11 +188,17 @@ void save(const std::filesystem::path& path, Run& run, text_map metadata) {
   }
   gather(1, [&] { return on_host(optimizer.first()); });
   gather(2, [&] { return on_host(optimizer.second()); });
-  io::detail::on_first_rank(group, [&](auto& life) {
+  if constexpr (io::detail::has_a_part<Run>) {
+    for (auto& array : whole) {
+      if (array != nullptr) array = gathered<model_type>(*array, run.ranks());
+    }
+  }
+  const auto write = [&](auto& life) {
     constexpr std::array prefixes{"", "optimizer.first.", "optimizer.second."};
+    constexpr auto& in_file = file_layout_of<model_type, S>;
     std::vector<tensor_source> sources;
     for (std::size_t n = 0; n < whole.size(); ++n) {
-      detail::add_sources<sum_type, Backend>(sources, layout, prefixes[n], whole[n]);
+      detail::add_sources<sum_type, Backend>(sources, in_file, prefixes[n], whole[n]);
     }
     for (auto& source : sources) {
       source.read = [read = std::move(source.read), &life](
@@ -197,7 +218,9 @@ void save(const std::filesystem::path& path, Run& run, text_map metadata) {
     metadata.emplace("state.skipped", detail::to_text(run.state().skipped));
     metadata.emplace("state.skipped_in_a_row", detail::to_text(run.state().skipped_in_a_row));
     write_safetensors(path, sources, metadata);
-  });
+  };
+  io::detail::on_first_rank(group,
+                            [&](auto& life) { io::detail::on_first_part(run, life, write); });
 }
 
 /// Throws unless a file is a checkpoint of this model and this run, at any step.
@@ -209,8 +232,11 @@ void check_run(const safetensors_file& file, const std::filesystem::path& path, 
   check(file.verify(), "checkpoint: ", path.string(), " has no checksum; is it a checkpoint?");
   detail::check_entries(file, path, {{"format", "mtp checkpoint 1"}});
   detail::check_configuration(file, path, model_type::config);
-  detail::check_tensors<accumulate_t<S>>(
-      file, path, layout_of<model_type, S>, {"", "optimizer.first.", "optimizer.second."}, false);
+  detail::check_tensors<accumulate_t<S>>(file,
+                                         path,
+                                         file_layout_of<model_type, S>,
+                                         {"", "optimizer.first.", "optimizer.second."},
+                                         false);
   for (const auto& entry : detail::later_entries(run)) {
     const auto found = file.metadata().find(entry.key);
     detail::check_value(path,
@@ -233,7 +259,7 @@ void load(const std::filesystem::path& path, Run& run) {
   auto& group = run.group();
   std::array<std::int64_t, 4> counters{};      // step, skipped, skipped in a row, updates
   std::array<std::vector<sum_type>, 3> whole;  // on rank 0
-  io::detail::on_first_rank(group, [&](auto&) {
+  const auto read = [&] {
     const safetensors_file file(path);
     detail::check_run(file, path, run);
     counters = {detail::read_count(file, path, "state.step"),
@@ -242,9 +268,12 @@ void load(const std::filesystem::path& path, Run& run) {
                 detail::read_count(file, path, "state.updates")};
     constexpr std::array prefixes{"", "optimizer.first.", "optimizer.second."};
     for (std::size_t n = 0; n < whole.size(); ++n) {
-      whole[n] = detail::read_array<sum_type, Backend>(file, layout, prefixes[n]);
+      whole[n] = io::detail::own_part(
+          run,
+          detail::read_array<sum_type, Backend>(file, file_layout_of<model_type, S>, prefixes[n]));
     }
-  });
+  };
+  io::detail::on_first_rank(group, [&](auto&) { io::detail::on_every_part(run, read); });
   if (group.size() > 1) group.broadcast(std::span<std::int64_t>(counters), 0);
   auto& optimizer = run.optimizer();
   const auto values = run.value_parts();
@@ -281,7 +310,8 @@ void load(const std::filesystem::path& path, Run& run) {
 ///
 /// Of several ranks all call it. Rank 0 writes, and needs room for all moments and masters; the
 /// others send theirs piece by piece. The bytes do not depend on the number of ranks. If writing
-/// fails, all ranks throw.
+/// fails, all ranks throw. Of a model with a tensor_parallel_size, the first of the ranks that have
+/// its parts writes the whole of it: any number of ranks goes on from the file.
 template <model_config Config, class Backend, scalar S, class Element, class Communicator>
 void save_checkpoint(const std::filesystem::path& path,
                      trainer<Config, Backend, S, Element, Communicator>& run) {
@@ -294,7 +324,7 @@ void save_checkpoint(const std::filesystem::path& path,
 /// any backend is accepted. A file without names of schedules is taken to use the library's own.
 ///
 /// Of several ranks all call it, and rank 0 alone reads the file. Any number of ranks may have
-/// written it.
+/// written it. Of a model with a tensor_parallel_size, one rank for each part reads it.
 template <model_config Config, class Backend, scalar S, class Element, class Communicator>
 void load_checkpoint(const std::filesystem::path& path,
                      trainer<Config, Backend, S, Element, Communicator>& run) {

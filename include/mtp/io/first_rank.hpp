@@ -6,16 +6,26 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <functional>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "mtp/core/error.hpp"
 #include "mtp/distributed/communicator.hpp"
 
 namespace mtp::inline MTP_ABI::io::detail {
 
+/// Ranks that rank 0 can speak to: a communicator, or those that have parts of a model.
+template <class Group>
+concept broadcasting = requires(Group& group, std::span<char> text) {
+  group.rank();
+  group.size();
+  group.broadcast(text, 0);
+};
+
 /// All ranks get the text of rank 0.
-template <host_communicator Communicator>
+template <broadcasting Communicator>
 void broadcast_text(Communicator& group, std::string& text) {
   if (group.size() == 1) return;
   std::array<std::int64_t, 1> length{static_cast<std::int64_t>(text.size())};
@@ -26,10 +36,12 @@ void broadcast_text(Communicator& group, std::string& text) {
 
 /// What the other ranks hear of rank 0 while they wait for it, so that a long write is not taken
 /// for a rank that has died.
-template <host_communicator Communicator>
+template <broadcasting Communicator>
 class sign_of_life {
  public:
-  explicit sign_of_life(Communicator& group) : group_(&group) {}
+  /// heard(), if there is one, is called on the others when they hear of it.
+  explicit sign_of_life(Communicator& group, std::function<void()> heard = {})
+      : group_(&group), heard_(std::move(heard)) {}
 
   /// Rank 0 calls it now and then while it works; every few seconds the others hear of it.
   void operator()() {
@@ -46,6 +58,7 @@ class sign_of_life {
     std::array<std::int32_t, 1> word{working};
     while (word[0] == working) {
       group_->broadcast(std::span<std::int32_t>(word), 0);
+      if (heard_) heard_();
     }
   }
 
@@ -60,14 +73,15 @@ class sign_of_life {
   }
 
   Communicator* group_;
+  std::function<void()> heard_;
   clock::time_point last_ = clock::now();
 };
 
 /// Calls work(sign of life) on rank 0. If it throws, all ranks throw: rank 0 its exception, the
-/// others an mtp::error with its message.
-template <host_communicator Communicator, class Work>
-void on_first_rank(Communicator& group, const Work& work) {
-  sign_of_life<Communicator> life(group);
+/// others an mtp::error with its message. heard() is called on ranks that wait, now and then.
+template <broadcasting Communicator, class Work>
+void on_first_rank(Communicator& group, const Work& work, std::function<void()> heard = {}) {
+  sign_of_life<Communicator> life(group, std::move(heard));
   if (group.size() == 1) {
     work(life);
     return;

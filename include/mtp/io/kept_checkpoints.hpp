@@ -120,6 +120,10 @@ std::vector<std::filesystem::path> kept_on_first_rank(const std::filesystem::pat
 /// already.
 template <class Trainer>
 void save_and_keep(const std::filesystem::path& latest, Trainer& run, index_t count) {
+  static_assert(
+      Trainer::model_type::config.tensor_parallel_size == 1,
+      "save_and_keep: ranks have parts of this model (tensor_parallel_size); save_checkpoint and "
+      "load_checkpoint are for all that they do");
   check(count >= 1, "save_and_keep: expected a count of at least 1, got ", count);
   if (count == 1) {
     save_checkpoint(latest, run);
@@ -156,6 +160,10 @@ struct newest_checkpoint {
 /// several ranks all call it; the files are those that rank 0 sees.
 template <class Trainer>
 newest_checkpoint load_newest_checkpoint(const std::filesystem::path& latest, Trainer& run) {
+  static_assert(Trainer::model_type::config.tensor_parallel_size == 1,
+                "load_newest_checkpoint: ranks have parts of this model (tensor_parallel_size); "
+                "save_checkpoint and "
+                "load_checkpoint are for all that they do");
   newest_checkpoint found;
   std::vector<std::filesystem::path> paths = checkpoint_detail::kept_on_first_rank(latest, run);
   paths.insert(paths.begin(), latest);

@@ -147,6 +147,9 @@ train_outcome train(trainer<Config, Backend, S, Element, Communicator>& run,
                     Callback&& callback) {
   using report_type = train_report<Config.prediction.depth>;
   using answer = std::invoke_result_t<Callback&, const report_type&>;
+  static_assert(is_whole<Config>,
+                "train: ranks have parts of this model (tensor_parallel_size); call step(), and "
+                "save_checkpoint");
   static_assert(std::is_void_v<answer> || std::is_same_v<answer, after_step>,
                 "train: the callback must return nothing or mtp::io::after_step");
   check(loop.steps >= 0 && loop.validate_every >= 0 && loop.save_every >= 0,

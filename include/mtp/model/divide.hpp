@@ -30,7 +30,7 @@ void divide_array(std::span<Element> part, std::span<const Element> whole, int r
   });
 }
 
-/// whole (=) the parts of all ranks, on every rank.
+/// whole (=) the parts of all ranks, on every rank that has room for it: others pass nothing.
 template <class Model, class Element>
 void gather_array(std::span<Element> whole, std::span<const Element> part, tensor_group& ranks) {
   using B = typename Model::backend_type;
@@ -46,7 +46,7 @@ void gather_array(std::span<Element> whole, std::span<const Element> part, tenso
     }
     const auto bytes = static_cast<index_t>(count * sizeof(Element));
     ranks.all_gather(reinterpret_cast<std::byte*>(all.data()), ranks.size() * bytes, bytes);
-    for (int rank = 0; rank < ranks.size(); ++rank) {
+    for (int rank = 0; rank < ranks.size() && !whole.empty(); ++rank) {
       for (index_t i = 0; i < own.count(); ++i) {
         const index_t to = index_in_whole(own, i, rank, ranks.size());
         whole[static_cast<std::size_t>(place_of<B, Element>(p, to))] = block(rank)[i];

@@ -161,6 +161,10 @@ class trainer {
   const dataset_type& data() const { return *data_; }
   /// The ranks that train together.
   Communicator& group() const { return *group_; }
+  /// The ranks that have the parts of a model with a tensor_parallel_size.
+  tensor_group& ranks() const requires(Config.tensor_parallel_size > 1) {
+    return detail::ranks_of("trainer", *context_, Config.tensor_parallel_size);
+  }
 
   /// Tokens of a step, on all ranks together.
   index_t tokens_per_step() const {
