@@ -38,8 +38,8 @@ class tensor_group {
  protected:
   /// Of rank `rank` among `size`.
   tensor_group(int rank, int size) : rank_(rank), size_(size) {}
-  tensor_group(const tensor_group&) = default;
-  tensor_group& operator=(const tensor_group&) = default;
+  tensor_group(const tensor_group&) = default;             ///< Copies rank and size.
+  tensor_group& operator=(const tensor_group&) = default;  ///< Copies rank and size.
 
  private:
   int rank_;
