@@ -2,7 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <cstddef>
 #include <map>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -74,6 +76,46 @@ TEST_CASE("a name that runs into its value is another name") {
   CHECK(
       came[0].find("a is missing on rank 0 and \"bc\" on rank 1; ab is \"c\" on rank 0 and missing "
                    "on rank 1") != std::string::npos);
+}
+
+TEST_CASE("what fails on one rank is thrown by all of them, with its number, and they go on") {
+  const auto messages_of = [](const auto& work) {
+    std::vector<std::string> said(3, "nothing was thrown");
+    run_ranks(3, [&](thread_communicator& group) {
+      const auto own = static_cast<std::size_t>(group.rank());
+      try {
+        const int result = together(group, [&] { return work(group.rank()); });
+        CHECK(result == 7);
+      } catch (const error& problem) {
+        said[own] = problem.what();
+      }
+      together(group, [] {});  // the group can be used
+    });
+    return said;
+  };
+  const auto all = [](const char* text) { return std::vector<std::string>(3, text); };
+  CHECK(messages_of([](int) { return 7; }) == all("nothing was thrown"));
+  CHECK(messages_of([](int rank) {
+          check(rank == 0, "no text on ", rank);
+          return 7;
+        }) == all("rank 1 of 3: no text on 1"));
+  CHECK(messages_of([](int rank) -> int {
+          if (rank == 2) throw std::bad_alloc();
+          return 7;
+        }) == all("rank 2 of 3: std::bad_alloc"));
+  CHECK(messages_of([](int rank) -> int {
+          if (rank == 0) throw rank;
+          return 7;
+        }) == all("rank 0 of 3: an exception that is no std::exception"));
+  CHECK(messages_of([](int) -> int { fail("no text"); }) == all("no text"));
+}
+
+TEST_CASE("a process alone throws what its work throws") {
+  alone group;
+  CHECK(together(group, [] { return 3; }) == 3);
+  CHECK_THROWS_AS(together(group, [] { throw std::bad_alloc(); }), std::bad_alloc);
+  CHECK_NOTHROW(all_succeeded(group, ""));
+  CHECK_THROWS_AS(all_succeeded(group, "no"), error);
 }
 
 }  // namespace mtp::test::distributed_agreement_cases

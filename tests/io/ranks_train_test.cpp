@@ -75,4 +75,43 @@ TEST_CASE("the run stops on all ranks when the callback of one of them says so")
   }
 }
 
+TEST_CASE("a loop that one rank refuses, or has different, ends on all ranks at once") {
+  const auto messages_of = [](const auto& change) {
+    std::vector<std::string> messages(3);
+    run_ranks(3, [&](thread_communicator& group) {
+      group_run<usual, float> part(small_steps(), group);
+      train_loop loop{.steps = 3};
+      if (group.rank() == 1) change(loop);
+      try {
+        train(part.training, loop);
+      } catch (const error& problem) {
+        messages[static_cast<std::size_t>(group.rank())] = problem.what();
+      }
+      CHECK(part.training.state().step == 0);
+    });
+    return messages;
+  };
+  for (const std::string& message : messages_of([](auto& loop) { loop.keep = 0; })) {
+    CHECK(message == "rank 1 of 3: train: expected keep of at least 1, got 0");
+  }
+  for (const std::string& message : messages_of([](auto& loop) { loop.steps = 4; })) {
+    CHECK(message.find("loop.steps is \"3\" on rank 0 and \"4\" on rank 1") != std::string::npos);
+  }
+  for (const std::string& message : messages_of([](auto& loop) { loop.checkpoint = "here"; })) {
+    CHECK(message.find("loop.saves is \"no\" on rank 0 and \"yes\"") != std::string::npos);
+  }
+}
+
+TEST_CASE("of several ranks, the first one's count of checkpoints is used") {
+  const scratch_directory scratch;
+  run_ranks(3, [&](thread_communicator& group) {
+    group_run<usual, float> part(small_steps(), group);
+    for (int step = 0; step < 3; ++step) {
+      part.training.step();
+      save_and_keep(scratch / "run", part.training, 2 - group.rank());
+    }
+  });
+  CHECK(kept_checkpoints(scratch / "run").size() == 1);
+}
+
 }  // namespace mtp::test::io_ranks_train_cases

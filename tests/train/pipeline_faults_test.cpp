@@ -72,6 +72,16 @@ TEST_CASE("stages that were started with different things say so, all of them") 
   }
 }
 
+TEST_CASE("what one stage refuses, all of them throw at once, with its number") {
+  const auto of_steps = refusals([](auto& setup) { setup.options.max_bad_steps = 0; });
+  const auto of_scope =
+      refusals([](auto& setup) { setup.options.loss.scope = gradient_scope::heads_only; });
+  for (std::size_t rank = 0; rank < all; ++rank) {
+    CHECK(of_steps[rank].find("rank 1 of 3: trainer: expected a positive max_bad_steps") == 0);
+    CHECK(of_scope[rank].find("rank 1 of 3: pipeline_trainer: heads are trained without") == 0);
+  }
+}
+
 TEST_CASE("what cannot be trained in stages is refused") {
   CHECK(refusal([](auto&, auto&) {}).empty());
   CHECK(refusal([](auto& setup, auto&) {

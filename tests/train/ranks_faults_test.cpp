@@ -145,6 +145,69 @@ TEST_CASE("more ranks than passes, and buckets without elements, are refused") {
   }
 }
 
+TEST_CASE("what one rank refuses, all ranks throw at once, with its number") {
+  const std::pair<std::string, std::function<void(rank_setup<usual>&)>> changes[] = {
+      {"expected at most as many ranks as a step has passes (accumulation 2), got 3",
+       [](auto& s) { s.options.accumulation = 2; }},
+      {"expected positive bucket_elements, got 0", [](auto& s) { s.options.bucket_elements = 0; }},
+      {"expected a positive batch, got 0", [](auto& s) { s.options.batch = 0; }},
+      {"the schedule has no steps",
+       [](auto& s) {
+         s.options.weights = own_schedule(
+             "none", [](index_t) -> depth_weights<1> { fail("the schedule has no steps"); });
+       }},
+  };
+  for (const auto& [expected, change] : changes) {
+    const auto messages = refusals([&change = change](auto& setup, int rank) {
+      if (rank == 1) change(setup);
+    });
+    for (const std::string& message : messages) {
+      CAPTURE(message);
+      CHECK(message.starts_with("rank 1 of 3: "));
+      CHECK(message.ends_with(expected));
+    }
+  }
+}
+
+TEST_CASE("a rank whose text is all held out, or has no memory, is named by all") {
+  std::vector<std::string> messages(3);
+  const auto made = [&](const auto& change) {
+    run_ranks(3, [&](thread_communicator& group) {
+      const rank_setup<usual> setup;
+      cpu_context context({.threads = 1});
+      using trainer_type = group_trainer<usual, float>;
+      dataset_options of{.window = trainer_type::window_of(setup.options.length)};
+      auto options = setup.options;
+      if (group.rank() == 2) change(of, options);
+      const dataset<> data(setup.text, {}, of);
+      language_model<usual, cpu> model(context, seed{7});
+      std::string& message = messages[static_cast<std::size_t>(group.rank())];
+      message.clear();
+      try {
+        const trainer_type training(context, model, data, options, group);
+      } catch (const error& problem) {
+        message = problem.what();
+      }
+      group.barrier();  // the group can be used
+    });
+  };
+  made([](auto& of, auto&) { of.validation_share = 1; });
+  for (const std::string& message : messages) {
+    CAPTURE(message);
+    CHECK(message.starts_with("rank 2 of 3: trainer: all of the dataset's text is held out"));
+  }
+  made([](auto&, auto& options) { options.length = 9; });
+  for (const std::string& message : messages) {
+    CAPTURE(message);
+    CHECK(message.starts_with("rank 2 of 3: trainer: expected a dataset with windows of"));
+  }
+  made([](auto&, auto& options) { options.batch = index_t{1} << 40; });
+  for (const std::string& message : messages) {
+    CAPTURE(message);
+    CHECK(message.starts_with("rank 2 of 3: "));
+  }
+}
+
 TEST_CASE("a rank that throws in a step ends the others") {
   rank_setup<usual> setup;
   setup.options.accumulation = 4;

@@ -117,30 +117,28 @@ std::vector<std::filesystem::path> kept_on_first_rank(const std::filesystem::pat
 /// an earlier attempt has left, go as well. A latest one that cannot be read is not kept. A count
 /// of 1 keeps none and removes none. Throws mtp::error for a count below 1, and if writing fails:
 /// the latest checkpoint and the kept ones are then unchanged, but for one that has a second name
-/// already.
+/// already. Of several ranks, the path and the count of rank 0 are used.
 template <class Trainer>
 void save_and_keep(const std::filesystem::path& latest, Trainer& run, index_t count) {
   static_assert(
       Trainer::model_type::config.tensor_parallel_size == 1,
       "save_and_keep: ranks have parts of this model (tensor_parallel_size); save_checkpoint and "
       "load_checkpoint are for all that they do");
-  check(count >= 1, "save_and_keep: expected a count of at least 1, got ", count);
-  if (count == 1) {
-    save_checkpoint(latest, run);
-    return;
-  }
-  const std::int64_t now = run.state().step;
   detail::on_first_rank(run.group(), [&](auto&) {
-    if (const auto before = step_of_checkpoint(latest); before && *before < now) {
+    check(count >= 1, "save_and_keep: expected a count of at least 1, got ", count);
+    if (count == 1) return;
+    const auto before = step_of_checkpoint(latest);
+    if (before && *before < run.state().step) {
       checkpoint_detail::link_or_copy(latest, kept_checkpoint(latest, *before));
     }
   });
   save_checkpoint(latest, run);
   detail::on_first_rank(run.group(), [&](auto&) {
+    if (count == 1) return;
     index_t newer = 1;  // the latest
     for (const auto& [step, path] : checkpoint_detail::kept_by_step(latest)) {
       std::error_code ignored;  // it goes with the next one
-      if (step >= now || newer >= count) {
+      if (step >= run.state().step || newer >= count) {
         std::filesystem::remove(path, ignored);
       } else {
         ++newer;

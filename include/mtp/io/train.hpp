@@ -13,6 +13,7 @@
 #include <type_traits>
 
 #include "mtp/core/error.hpp"
+#include "mtp/distributed/agreement.hpp"
 #include "mtp/distributed/communicator.hpp"
 #include "mtp/io/checkpoint.hpp"
 #include "mtp/io/first_rank.hpp"
@@ -101,6 +102,40 @@ void restore_best(train_outcome& outcome, Trainer& run, const train_loop& loop) 
   }
 }
 
+/// Throws mtp::error, on all ranks, for options that one of them refuses or has different.
+template <class Trainer>
+void check_loop(Trainer& run, const train_loop& loop) {
+  together(run.group(), [&] {
+    check(loop.steps >= 0 && loop.validate_every >= 0 && loop.save_every >= 0,
+          "train: expected steps, validate_every and save_every of at least 0, got ",
+          loop.steps,
+          ", ",
+          loop.validate_every,
+          " and ",
+          loop.save_every);
+    check(loop.validation_windows > 0,
+          "train: expected a positive number of validation_windows, got ",
+          loop.validation_windows);
+    check(loop.validate_every == 0 || run.data().validation_windows() > 0,
+          "train: validate_every is ",
+          loop.validate_every,
+          ", but the dataset holds nothing out");
+    check(loop.keep >= 1, "train: expected keep of at least 1, got ", loop.keep);
+    check(loop.save_every == 0 || !loop.checkpoint.empty(),
+          "train: save_every is ",
+          loop.save_every,
+          ", but there is no checkpoint to save to");
+  });
+  if (run.group().size() == 1) return;
+  using checkpoint_detail::to_text;
+  agree(run.group(),
+        {{"loop.steps", to_text(loop.steps)},
+         {"loop.validate_every", to_text(loop.validate_every)},
+         {"loop.validation_windows", to_text(loop.validation_windows)},
+         {"loop.save_every", to_text(loop.save_every)},
+         {"loop.saves", loop.checkpoint.empty() ? "no" : "yes"}});
+}
+
 /// Whether any rank wants to stop.
 template <class Trainer>
 bool any_stops(Trainer& run, bool stops) {
@@ -132,7 +167,8 @@ bool any_stops(Trainer& run, bool stops) {
 /// step. Exceptions of a step, a save or the callback pass through; the trainer has then completed
 /// its last whole step and can go on.
 ///
-/// Of several ranks all call it, with the same options. The callback is called on every rank, and
+/// Of several ranks all call it, with the same options; if one refuses its own, or has others, all
+/// throw. The callback is called on every rank, and
 /// the run stops if one of them says so; files are those of rank 0. If a save fails, all ranks
 /// throw. If a step or the callback throws on one rank, the others end when they have waited for it
 /// too long.
@@ -152,25 +188,7 @@ train_outcome train(trainer<Config, Backend, S, Element, Communicator>& run,
                 "save_checkpoint");
   static_assert(std::is_void_v<answer> || std::is_same_v<answer, after_step>,
                 "train: the callback must return nothing or mtp::io::after_step");
-  check(loop.steps >= 0 && loop.validate_every >= 0 && loop.save_every >= 0,
-        "train: expected steps, validate_every and save_every of at least 0, got ",
-        loop.steps,
-        ", ",
-        loop.validate_every,
-        " and ",
-        loop.save_every);
-  check(loop.validation_windows > 0,
-        "train: expected a positive number of validation_windows, got ",
-        loop.validation_windows);
-  check(loop.validate_every == 0 || run.data().validation_windows() > 0,
-        "train: validate_every is ",
-        loop.validate_every,
-        ", but the dataset holds nothing out");
-  check(loop.keep >= 1, "train: expected keep of at least 1, got ", loop.keep);
-  check(loop.save_every == 0 || !loop.checkpoint.empty(),
-        "train: save_every is ",
-        loop.save_every,
-        ", but there is no checkpoint to save to");
+  train_detail::check_loop(run, loop);
   const bool saves = !loop.checkpoint.empty();
   train_outcome outcome;
   if (saves && loop.validate_every > 0) {

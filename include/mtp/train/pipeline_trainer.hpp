@@ -80,14 +80,15 @@ class pipeline_trainer {
   /// not used.
   ///
   /// Throws mtp::error for invalid options, for data with other windows, for a model of another
-  /// stage, for gradient_scope::heads_only, and, on all ranks, if they do not agree about
-  /// configuration, options, text, placement, or version of the library.
+  /// stage, for gradient_scope::heads_only, and if ranks do not agree about configuration, options,
+  /// text, placement, or version of the library. What one rank refuses, all throw.
   pipeline_trainer(context<Backend>& context,
                    model_type& model,
                    const dataset_type& data,
                    const options_type& options,
                    Communicator& group,
-                   head_placement placement = head_placement::last_stage);
+                   head_placement placement = head_placement::last_stage)
+      : pipeline_trainer(context, model, data, options, group, placement, start_type(group)) {}
 
   /// The options of the run.
   const options_type& options() const { return options_; }
@@ -135,8 +136,7 @@ class pipeline_trainer {
     held.optimizer =
         (optimizer_.end() - optimizer_.begin()) * sum * (optimizer_type::has_master ? 3 : 2);
     held.activations = blocks_.bytes() + (loss_.empty() ? 0 : loss_.front().bytes());
-    held.messages = streams_in_.bytes() + streams_out_.bytes() + gradients_in_.bytes() +
-                    gradients_out_.bytes() + head_in_.bytes() + head_out_.bytes();
+    held.messages = links_.bytes();
     return held;
   }
 
@@ -149,10 +149,17 @@ class pipeline_trainer {
   void copy_embedding();
 
  private:
+  using start_type = detail::joint_start<Communicator>;
+  pipeline_trainer(context<Backend>& context,
+                   model_type& model,
+                   const dataset_type& data,
+                   const options_type& options,
+                   Communicator& group,
+                   head_placement placement,
+                   start_type&& start);
+
   using blocks_type = detail::stage_blocks<Config, Backend, S>;
   using loss_type = model_loss<Config, Backend, S, model_type>;
-  using inbox = detail::stage_inbox<S, Backend, Communicator>;
-  using outbox = detail::stage_outbox<S, Backend, Communicator>;
   using loss_options_type = loss_options<Config.prediction.depth>;
   using counts_type = target_counts<Config.prediction.depth>;
   static constexpr index_t C = Config.hidden_size;
@@ -167,10 +174,6 @@ class pipeline_trainer {
   bool has_blocks() const { return schedule().has_blocks(group_->rank()); }
   bool has_head() const { return group_->rank() == schedule().head_rank(); }
   index_t rows() const { return options_.batch * options_.length; }
-  /// The rows of messages of a box, none if there is no such message.
-  index_t rows_if(bool wanted) const { return wanted ? rows() : 0; }
-  int next_rank() const { return (group_->rank() + 1) % group_->size(); }
-  int previous_rank() const { return (group_->rank() + group_->size() - 1) % group_->size(); }
 
   batch_view load(index_t pass) {
     detail::load_pass(windows_, *data_, options_, state_.step, pass);
@@ -181,36 +184,34 @@ class pipeline_trainer {
     if (model_->stage.embeds) {
       blocks_.load(*context_, k, load(k));
     } else {
-      streams_in_.take(*context_, blocks_.input(k));
+      links_.streams_in.take(*context_, blocks_.input(k));
     }
-    streams_out_.send(*context_, blocks_.forward(*context_, *model_, k, options));
+    links_.streams_out.send(*context_, blocks_.forward(*context_, *model_, k, options));
   }
 
   void run_head(index_t k, const loss_options_type& options, const counts_type* targets) {
     loss_type& loss = loss_.front();
     const batch_view batch = load(k);
     if (schedule().stations() > 1) {
-      head_in_.take(*context_, loss.input(rows()));
+      links_.head_in.take(*context_, loss.input(rows()));
     }
     gradients_.begin_head(*context_);
     reports_[static_cast<std::size_t>(k)] =
         loss.with_gradients(*context_, *model_, gradients_.of_pass(), batch, options, targets);
     gradients_.end_head(*context_, k);
-    head_out_.send(*context_, loss.input_gradient(rows()));
+    links_.head_out.send(*context_, loss.input_gradient(rows()));
   }
 
   void run_backward(index_t k, const loss_options_type& options) {
-    gradients_in_.take(*context_, blocks_.gradient());
+    links_.gradients_in.take(*context_, blocks_.gradient());
     gradients_.begin_backward(*context_, k);
     blocks_.backward(*context_, *model_, gradients_.of_pass(), k, options);
     gradients_.end_backward(*context_, k);
-    gradients_out_.send(*context_, blocks_.gradient());
+    links_.gradients_out.send(*context_, blocks_.gradient());
   }
 
   void run_passes(const loss_options_type& options, const counts_type* targets) {
-    for (inbox* box : {&streams_in_, &gradients_in_, &head_in_}) {
-      box->expect(options_.accumulation);
-    }
+    links_.expect(options_.accumulation);
     gradients_.begin(*context_);
     schedule().for_each(group_->rank(), [&](pipeline_work work, index_t k) {
       switch (work) {
@@ -222,9 +223,7 @@ class pipeline_trainer {
           return run_backward(k, options);
       }
     });
-    for (outbox* box : {&streams_out_, &gradients_out_, &head_out_}) {
-      box->finish();
-    }
+    links_.finish();
     gradients_.finish();
   }
 
@@ -267,12 +266,7 @@ class pipeline_trainer {
   std::vector<expert_loads> loads_;                            // of all ranks
   trainer_state state_;
   detail::window_batch windows_;
-  inbox streams_in_;      // for blocks
-  outbox streams_out_;    // of blocks
-  inbox gradients_in_;    // for blocks
-  outbox gradients_out_;  // of blocks
-  inbox head_in_;         // streams for the head
-  outbox head_out_;       // their gradients
+  detail::stage_links<S, Backend, Communicator> links_;
 };
 
 template <model_config Config, class Backend, scalar S, class Element, host_communicator Group>
@@ -281,7 +275,8 @@ pipeline_trainer<Config, Backend, S, Element, Group>::pipeline_trainer(context<B
                                                                        const dataset_type& data,
                                                                        const options_type& options,
                                                                        Group& group,
-                                                                       head_placement placement)
+                                                                       head_placement placement,
+                                                                       start_type&& start) try
     : context_(&context),
       model_(&model),
       data_(&data),
@@ -296,28 +291,7 @@ pipeline_trainer<Config, Backend, S, Element, Group>::pipeline_trainer(context<B
       reports_(static_cast<std::size_t>(has_head() ? options.accumulation : 0)),
       loads_(static_cast<std::size_t>(group.size())),
       windows_(options.batch, window_of(options.length)),
-      streams_in_(group,
-                  previous_rank(),
-                  detail::stream_tag,
-                  rows_if(has_blocks() && !model.stage.embeds),
-                  C),
-      streams_out_(group, next_rank(), detail::stream_tag, rows_if(has_blocks()), C),
-      gradients_in_(group, next_rank(), detail::stream_gradient_tag, rows_if(has_blocks()), C),
-      gradients_out_(group,
-                     previous_rank(),
-                     detail::stream_gradient_tag,
-                     rows_if(has_blocks() && !model.stage.embeds),
-                     C),
-      head_in_(group,
-               previous_rank(),
-               detail::stream_tag,
-               rows_if(has_head() && schedule().stations() > 1),
-               C),
-      head_out_(group,
-                previous_rank(),
-                detail::stream_gradient_tag,
-                rows_if(has_head() && schedule().stations() > 1),
-                C) {
+      links_(group, schedule(), model.stage, rows(), C) {
   check(options.loss.scope != gradient_scope::heads_only,
         "pipeline_trainer: heads are trained without their trunk by trainer or heads_loss; the "
         "trunk's stages would have nothing to do");
@@ -341,12 +315,16 @@ pipeline_trainer<Config, Backend, S, Element, Group>::pipeline_trainer(context<B
     loss_.emplace_back(
         context, options.batch, options.length, plan_type::head_part(schedule(), model.stage));
   }
+  start.succeeded();
   if (group.size() > 1) {
-    auto start = detail::describe_program(*this);
-    start.emplace("pipeline.placement", detail::to_text(static_cast<int>(placement)));
-    start.emplace("options.reduction", detail::to_text(static_cast<int>(options.reduction)));
-    agree(group, start);
+    auto entries = detail::describe_program(*this);
+    entries.emplace("pipeline.placement", detail::to_text(static_cast<int>(placement)));
+    entries.emplace("options.reduction", detail::to_text(static_cast<int>(options.reduction)));
+    agree(group, entries);
   }
+} catch (...) {
+  start.failed();
+  throw;
 }
 
 template <model_config Config, class Backend, scalar S, class Element, host_communicator Group>

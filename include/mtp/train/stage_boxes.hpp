@@ -9,6 +9,8 @@
 #include "mtp/core/tensor.hpp"
 #include "mtp/core/view.hpp"
 #include "mtp/distributed/communicator.hpp"
+#include "mtp/distributed/pipeline_schedule.hpp"
+#include "mtp/model/stage_layout.hpp"
 #include "mtp/ops/elementwise.hpp"
 
 namespace mtp::inline MTP_ABI::detail {
@@ -84,6 +86,63 @@ class stage_outbox {
   index_t rows_, columns_;
   buffer<S, Backend> room_;  // [N, C]
   std::optional<typename Communicator::request> request_;
+};
+
+/// All boxes of a rank of a pipeline.
+template <class S, class Backend, class Communicator>
+struct stage_links {
+  using inbox = stage_inbox<S, Backend, Communicator>;
+  using outbox = stage_outbox<S, Backend, Communicator>;
+
+  inbox streams_in;      // for blocks
+  outbox streams_out;    // of blocks
+  inbox gradients_in;    // for blocks
+  outbox gradients_out;  // of blocks
+  inbox head_in;         // streams for the head
+  outbox head_out;       // their gradients
+
+  /// Of matrices [N, C] between the ranks of a schedule, on one with this stage.
+  stage_links(Communicator& group,
+              const pipeline_schedule& schedule,
+              const pipeline_stage& stage,
+              index_t N,
+              index_t C)
+      : stage_links(group,
+                    schedule.has_blocks(group.rank()) && !stage.embeds ? N : 0,
+                    schedule.has_blocks(group.rank()) ? N : 0,
+                    stage.predicts && schedule.stations() > 1 ? N : 0,
+                    C) {}
+
+  index_t bytes() const {
+    return streams_in.bytes() + streams_out.bytes() + gradients_in.bytes() + gradients_out.bytes() +
+           head_in.bytes() + head_out.bytes();
+  }
+  /// A step of so many passes begins.
+  void expect(index_t passes) {
+    for (inbox* box : {&streams_in, &gradients_in, &head_in}) {
+      box->expect(passes);
+    }
+  }
+  /// Waits until all that was sent has arrived.
+  void finish() {
+    for (outbox* box : {&streams_out, &gradients_out, &head_out}) {
+      box->finish();
+    }
+  }
+
+ private:
+  stage_links(Communicator& group, index_t before, index_t behind, index_t head, index_t C)
+      : streams_in(group, previous(group), stream_tag, before, C),
+        streams_out(group, next(group), stream_tag, behind, C),
+        gradients_in(group, next(group), stream_gradient_tag, behind, C),
+        gradients_out(group, previous(group), stream_gradient_tag, before, C),
+        head_in(group, previous(group), stream_tag, head, C),
+        head_out(group, previous(group), stream_gradient_tag, head, C) {}
+
+  static int next(const Communicator& group) { return (group.rank() + 1) % group.size(); }
+  static int previous(const Communicator& group) {
+    return (group.rank() + group.size() - 1) % group.size();
+  }
 };
 
 }  // namespace mtp::inline MTP_ABI::detail

@@ -92,13 +92,15 @@ class trainer {
       : trainer(context, model, data, options, detail::nobody_else) {}
 
   /// One of the ranks of `group`, which must outlive the trainer. All ranks make it at the same
-  /// time. Throws mtp::error also if there are more ranks than passes, and, on all ranks, if they
-  /// do not agree about configuration, options, text, parameters, or version of the library.
+  /// time. Throws mtp::error also if there are more ranks than passes, and if they do not agree
+  /// about configuration, options, text, parameters, or version of the library. What one rank
+  /// refuses or has no memory for, all throw, with its number (all_succeeded); GPUs do not.
   trainer(context<Backend>& context,
           model_type& model,
           const dataset_type& data,
           const options_type& options,
-          Communicator& group);
+          Communicator& group)
+      : trainer(context, model, data, options, group, start_type(group)) {}
 
   /// Refuses temporaries, which would not outlive the trainer; a dataset in braces is one too.
   template <class Context, class Model, class Data = dataset_type>
@@ -214,6 +216,14 @@ class trainer {
   }
 
  private:
+  using start_type = detail::joint_start<Communicator>;
+  trainer(context<Backend>& context,
+          model_type& model,
+          const dataset_type& data,
+          const options_type& options,
+          Communicator& group,
+          start_type&& start);
+
   /// The first parameter that is trained: the head's first if the trunk is frozen.
   index_t trained_from() const {
     return options_.loss.scope == gradient_scope::heads_only ? model_type::layout.head_begin : 0;
@@ -305,7 +315,8 @@ trainer<Config, Backend, S, Element, Communicator>::trainer(context<Backend>& co
                                                             model_type& model,
                                                             const dataset_type& data,
                                                             const options_type& options,
-                                                            Communicator& group)
+                                                            Communicator& group,
+                                                            start_type&& start) try
     : context_(&context),
       model_(&model),
       data_(&data),
@@ -324,6 +335,7 @@ trainer<Config, Backend, S, Element, Communicator>::trainer(context<Backend>& co
       windows_(options.batch, window_of(options.length)) {
   detail::check_dataset(data, window_of(options.length));
   windows_.make_room(data);
+  start.succeeded();
   if constexpr (!is_alone && host_communicator<Communicator>) {
     if (group.size() > 1) {
       agree(group, detail::describe_start(*this));
@@ -332,6 +344,9 @@ trainer<Config, Backend, S, Element, Communicator>::trainer(context<Backend>& co
   if constexpr (Config.tensor_parallel_size > 1) {
     agree(detail::ranks_of("trainer", context), detail::describe_part(*this));
   }
+} catch (...) {
+  start.failed();
+  throw;
 }
 
 template <model_config Config, class Backend, scalar S, class Element, communicator Communicator>
