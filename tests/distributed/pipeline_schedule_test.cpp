@@ -114,4 +114,23 @@ TEST_CASE("without waiting, a pipeline takes as many rounds as the formula of it
   }
 }
 
+TEST_CASE("every pass has one copy, in rounds of which the last may be short") {
+  for (int count = 1; count <= 4; ++count) {
+    for (index_t passes = count; passes <= 9; ++passes) {
+      const pipeline_copies copies{count, passes};
+      index_t next = 0, of_copies = 0;
+      for (index_t round = 0; round < copies.rounds(); ++round) {
+        for (int copy = 0; copy < count; ++copy) {
+          CHECK(copies.computes(copy, round) == (copy < copies.senders(round)));
+          if (copies.computes(copy, round)) CHECK(copies.pass(copy, round) == next++);
+        }
+      }
+      for (int copy = 0; copy < count; ++copy) of_copies += copies.passes_of(copy);
+      CHECK(next == passes);
+      CHECK(of_copies == passes);
+      CHECK(copies.passes_of(0) == copies.rounds());
+    }
+  }
+}
+
 }  // namespace mtp::test::distributed_pipeline_schedule_cases

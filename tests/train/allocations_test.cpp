@@ -110,6 +110,37 @@ TEST_CASE("a steady step of a stage allocates nothing, and sends what the plan s
   }
 }
 
+TEST_CASE("copies of a stage allocate nothing in a steady step, and send what the plan says") {
+  constexpr model_config config = pipeline_config(head_kind::sequential, 1);
+  using trainer_type = pipeline_trainer<config, cpu, float, std::uint8_t, lone_rank>;
+  rank_setup<config> setup;
+  setup.options.accumulation = 5;  // of two copies, one has three passes and one has two
+  for (const head_placement placement : placements) {
+    for (int rank = 0; rank < 8; ++rank) {
+      setup.options.reduction = rank < 4 ? reduction_order::by_rank : reduction_order::engine;
+      CAPTURE(static_cast<int>(placement));
+      CAPTURE(rank);
+      lone_rank group(rank % 4, 4, 2);
+      group.unmeasured = mtp::detail::norm_tag;
+      const auto plan = trainer_type::plan_of(4, setup.options, placement, 2);
+      cpu_context context{{.threads = 1, .workspace_bytes = 0}};
+      const dataset<> data(
+          setup.text, {}, {.window = trainer_type::window_of(setup.options.length)});
+      trainer_type::model_type model(context, seed{2}, plan.stage(rank % 4));
+      trainer_type training(context, model, data, setup.options, group, placement, 2);
+      for (int step = 0; step < 2; ++step) training.step();
+      group.sent = group.sent_by_engine = 0;
+      const long before = allocations;
+      const bool skipped = training.step().skipped;
+      const long after = allocations;
+      CHECK(after - before == 0);
+      CHECK(!skipped);
+      CHECK(group.sent + group.sent_by_engine == plan.cost(rank % 4).sent);
+      CHECK(training.memory().memory() == plan.cost(rank % 4).memory());
+    }
+  }
+}
+
 // ---- memory that is not there -------------------------------------------------------------------
 
 namespace {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <span>
 
@@ -24,7 +25,8 @@ class lone_rank {
     void wait() {}
   };
 
-  lone_rank(int rank, int size) : rank_(rank), size_(size) {}
+  /// With `stages` below `size` there are copies of a pipeline, and groups of both.
+  lone_rank(int rank, int size, int stages = 0) : rank_(rank), size_(size), stages_(stages) {}
   lone_rank(lone_rank&&) = default;
   lone_rank& operator=(lone_rank&&) = default;
 
@@ -32,6 +34,8 @@ class lone_rank {
   int size() const { return size_; }
   /// Bytes that were sent to other ranks.
   double sent = 0;
+  /// Those of float that collective calls must send at least.
+  double sent_by_engine = 0;
 
   void barrier() {}
   template <transferable T, std::size_t E>
@@ -43,14 +47,21 @@ class lone_rank {
                   (std::min)(parts.size(rank_), parts.size(other)),
                   whole.begin() + parts.begin(other));
     }
+    if constexpr (std::same_as<T, float>) {
+      total().sent_by_engine +=
+          static_cast<double>(parts.size(rank_) * (size_ - 1) * static_cast<index_t>(sizeof(T)));
+    }
   }
   template <reducible T, std::size_t E>
   void all_reduce(std::span<T, E>, reduction) {}
   template <reducible T, std::size_t E>
-  void reduce_scatter(std::span<T, E>, const shards&) {}
+  void reduce_scatter(std::span<T, E>, const shards& parts) {
+    total().sent_by_engine +=
+        static_cast<double>((parts.count() - parts.size(rank_)) * static_cast<index_t>(sizeof(T)));
+  }
   template <transferable T, std::size_t E>
   request start_send(std::span<T, E> values, int, int tag) {
-    if (tag != unmeasured) sent += static_cast<double>(values.size_bytes());
+    if (tag != total().unmeasured) total().sent += static_cast<double>(values.size_bytes());
     return {};
   }
   template <transferable T, std::size_t E>
@@ -66,13 +77,24 @@ class lone_rank {
   void receive(std::span<T, E> values, int from, int tag) {
     start_receive(values, from, tag);
   }
-  lone_rank split(int, int) { return {0, 1}; }
+  /// The first is that of the stages of a copy, the second that of the copies of a stage.
+  lone_rank split(int, int) {
+    if (stages_ == 0) return {0, 1};
+    lone_rank part = splits_++ == 0 ? lone_rank(rank_ % stages_, stages_)
+                                    : lone_rank(rank_ / stages_, size_ / stages_);
+    part.total_ = this;
+    return part;
+  }
 
   /// Messages with this tag are not counted.
   int unmeasured = -1;
 
  private:
-  int rank_, size_;
+  lone_rank& total() { return total_ == nullptr ? *this : *total_; }
+
+  int rank_, size_, stages_;
+  int splits_ = 0;
+  lone_rank* total_ = nullptr;  // which counts what a part sends
 };
 
 static_assert(host_communicator<lone_rank>);

@@ -36,7 +36,8 @@ struct pipeline_run {
 
   pipeline_run(const rank_setup<Config>& setup,
                thread_communicator& group,
-               head_placement placement)
+               head_placement placement,
+               int copies = 1)
       : data(setup.text,
              setup.document_starts,
              {.window = trainer_type::window_of(setup.options.length),
@@ -45,8 +46,9 @@ struct pipeline_run {
              setup.mask),
         model(context,
               seed{2},
-              trainer_type::plan_of(group.size(), setup.options, placement).stage(group.rank())),
-        training(context, model, data, setup.options, group, placement) {}
+              trainer_type::plan_of(group.size(), setup.options, placement, copies)
+                  .stage(group.rank())),
+        training(context, model, data, setup.options, group, placement, copies) {}
 
   cpu_context context{{.threads = 1, .workspace_bytes = 0}};
   dataset<> data;
@@ -75,33 +77,41 @@ void take_stage(rank_result<Config, S>& result, thread_pipeline<Config, S>& run)
   }
 }
 
-/// `ranks` threads. Every rank reports the same; a copy of the embedding is equal to it; what ranks
-/// hold is what the plan says.
+/// `ranks` threads. Every rank reports the same; copies of a stage, and of the embedding, are
+/// equal; what ranks hold is what the plan says.
 template <model_config Config, class S = float>
 rank_result<Config, S> train_in_stages(int ranks,
                                        head_placement placement,
                                        const rank_setup<Config>& setup,
-                                       int steps) {
-  rank_result<Config, S> result(language_model<Config, cpu, S>::layout.storage);
+                                       int steps,
+                                       int copies = 1) {
+  std::vector<rank_result<Config, S>> results(
+      static_cast<std::size_t>(copies),
+      rank_result<Config, S>(language_model<Config, cpu, S>::layout.storage));
   std::vector<std::vector<std::vector<double>>> reports(static_cast<std::size_t>(ranks));
   std::vector<std::vector<S>> embeddings(reports.size());
   std::vector<stage_cost> held(reports.size()), planned(reports.size());
   run_ranks(ranks, [&](thread_communicator& group) {
-    pipeline_run<Config, S> run(setup, group, placement);
+    pipeline_run<Config, S> run(setup, group, placement, copies);
     const auto own = static_cast<std::size_t>(group.rank());
     for (int step = 0; step < steps; ++step) {
       reports[own].push_back(numbers_of(run.training.step()));
     }
-    take_stage(result, run.training);  // no two ranks have the same
+    const int copy = group.rank() / (group.size() / copies);
+    take_stage(results[static_cast<std::size_t>(copy)], run.training);  // no two have the same
     const auto& at = run.model.layout;
-    if (group.rank() == 0 || at.copy.count > 0) {
+    if (at.own_blocks.begin == 0 || at.copy.count > 0) {
       const S* const values = run.model.values().data();
       embeddings[own].assign(values, values + at.embedding);
     }
     held[own] = run.training.memory();
     planned[own] = run.training.plan().cost(group.rank());
   });
-  result.reports = reports[0];
+  rank_result<Config, S>& result = results[0];
+  for (auto& each : results) {
+    each.reports = reports[0];
+    check_same(each, result);
+  }
   for (std::size_t rank = 0; rank < reports.size(); ++rank) {
     CAPTURE(rank);
     REQUIRE(reports[rank].size() == result.reports.size());
@@ -131,6 +141,22 @@ void check_stages(const rank_setup<Config>& setup, const std::vector<int>& numbe
       INFO(ranks, " stages, placement ", static_cast<int>(placement));
       check_same(train_in_stages<Config, S>(ranks, placement, setup, steps), expected);
     }
+  }
+}
+
+/// Copies of a pipeline of so many stages have the bits of one process.
+template <model_config Config, class S = float>
+void check_copies(const rank_setup<Config>& setup,
+                  int stages,
+                  int copies,
+                  const std::vector<head_placement>& where,
+                  int steps = 4) {
+  INFO(std::string(name_of(Config.prediction.kind)), ", ", setup.options.accumulation, " passes");
+  const auto expected = train_alone<Config, S>(setup, steps);
+  for (const head_placement placement : where) {
+    INFO(copies, " copies of ", stages, " stages, placement ", static_cast<int>(placement));
+    check_same(train_in_stages<Config, S>(stages * copies, placement, setup, steps, copies),
+               expected);
   }
 }
 

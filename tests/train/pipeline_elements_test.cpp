@@ -45,6 +45,7 @@ TEST_CASE(
   const auto expected = train_alone<experts(), bf16>(setup, 1);
   CHECK(expected.reports[0][5] == 3);  // routers: two blocks and the module
   check_stages<experts(), bf16>(setup, {2, 3}, 4);
+  check_copies<experts(), bf16>(setup, 2, 2, {head_placement::first_stage}, 3);
 }
 
 }  // namespace mtp::test::train_pipeline_elements_cases

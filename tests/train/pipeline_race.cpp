@@ -37,4 +37,15 @@ TEST_CASE("stages that train and save touch no memory of each other but what is 
   }
 }
 
+TEST_CASE("copies of stages touch no gradients of each other that are under way") {
+  constexpr model_config config = pipeline_config(head_kind::sequential, 1, true);
+  rank_setup<config> setup;
+  setup.options.accumulation = 5;
+  setup.options.bucket_elements = 4000;
+  const auto expected = train_alone<config>(setup, 2);
+  for (const head_placement placement : placements) {
+    check_same(train_in_stages<config>(4, placement, setup, 2, 2), expected);
+  }
+}
+
 }  // namespace mtp::test::train_pipeline_race_cases

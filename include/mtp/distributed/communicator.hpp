@@ -112,6 +112,7 @@ inline constexpr int embedding_gradient_tag = max_tag + 7;  // from the head to 
 inline constexpr int embedding_tag = max_tag + 8;           // back
 inline constexpr int norm_tag = max_tag + 9;                // partial sums of squares
 inline constexpr int tensor_tag = max_tag + 10;             // of the ranks of a tensor_group
+inline constexpr int head_gradients_tag = max_tag + 11;  // of the head, between copies of a stage
 inline constexpr int largest_tag = max_tag + 100;
 
 /// Throws mtp::error unless `peer` is a rank of a group of `size`.

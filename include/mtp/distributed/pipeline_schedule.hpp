@@ -85,4 +85,24 @@ struct pipeline_schedule {
   }
 };
 
+/// Who computes the passes of a step if there are D copies of a pipeline: copy k mod D pass k. So
+/// there are rounds of a pass for each copy, and the last one may have fewer.
+struct pipeline_copies {
+  int count = 1;       ///< D
+  index_t passes = 1;  ///< of a step, K
+
+  /// Rounds of a step.
+  constexpr index_t rounds() const { return (passes + count - 1) / count; }
+  /// The pass of a copy in a round.
+  constexpr index_t pass(int copy, index_t round) const { return round * count + copy; }
+  /// Whether there is one.
+  constexpr bool computes(int copy, index_t round) const { return pass(copy, round) < passes; }
+  /// The passes of a copy in a step.
+  constexpr index_t passes_of(int copy) const { return (passes - copy + count - 1) / count; }
+  /// Copies that have a pass in a round: 0 to senders - 1.
+  constexpr int senders(index_t round) const {
+    return static_cast<int>((std::min)(passes - round * count, index_t{count}));
+  }
+};
+
 }  // namespace mtp::inline MTP_ABI

@@ -170,7 +170,7 @@ void save(const std::filesystem::path& path, Run& run, text_map metadata) {
       return;
     }
     const array_type part = read();
-    for (const parameter_range& own : run.optimizer_parts()) {
+    for (const parameter_range& own : run.saved_parts()) {
       io::detail::gather_parts<sum_type>(
           group,
           whole[n] ? std::span(*whole[n]) : std::span<sum_type>(),

@@ -28,10 +28,18 @@ template <class Sum, class Backend, class Communicator>
 class gradient_exchange final : public gradient_observer {
  public:
   /// Gradients [begin, begin + parts.count()) are exchanged, in buckets of at most `bucket`
-  /// elements; `parts` says whose they are.
-  gradient_exchange(
-      context<Backend>& context, Communicator& group, index_t begin, shards parts, index_t bucket)
-      : context_(&context), group_(&group), bucket_((std::min)(bucket, parts.longest())) {
+  /// elements; `parts` says whose they are. Exchanges that are under way at the same time have tags
+  /// of their own.
+  gradient_exchange(context<Backend>& context,
+                    Communicator& group,
+                    index_t begin,
+                    shards parts,
+                    index_t bucket,
+                    int tag = gradients_tag)
+      : context_(&context),
+        group_(&group),
+        bucket_((std::min)(bucket, parts.longest())),
+        tag_(tag) {
     for (int owner = parts.ranks(); owner-- > 0;) {
       for (index_t end = parts.end(owner); end > parts.begin(owner);) {
         // Boundaries are multiples of `bucket` from the shard's beginning.
@@ -40,10 +48,17 @@ class gradient_exchange final : public gradient_observer {
         end = first;
       }
     }
-    room_ = buffer<Sum, Backend>(bucket_ * static_cast<index_t>(slots));
+    room_ = buffer<Sum, Backend>(room_of(parts, bucket));
     receives_.resize(slots);
     sends_.reserve(others_.size());
   }
+
+  /// Elements that are being received at a time.
+  static constexpr index_t room_of(const shards& parts, index_t bucket) {
+    return (std::min)(bucket, parts.longest()) * static_cast<index_t>(slots);
+  }
+  /// Bytes of them.
+  index_t bytes() const { return room_.bytes(); }
 
   /// Begins a round of `senders` ranks. `pass` are all gradients of this rank's pass; `sum` are the
   /// sums of its shard, the first of them that of element `sum_begin`.
@@ -69,7 +84,7 @@ class gradient_exchange final : public gradient_observer {
       sends_.push_back(group_->start_send(
           std::span<const Sum>(pass_ + next.begin, static_cast<std::size_t>(next.count())),
           next.owner,
-          gradients_tag));
+          tag_));
     }
     advance(false);
   }
@@ -115,7 +130,7 @@ class gradient_exchange final : public gradient_observer {
         receives_[posted_ % slots].emplace(group_->start_receive(
             std::span<Sum>(slot(posted_), static_cast<std::size_t>(next.bucket.count())),
             next.source,
-            gradients_tag));
+            tag_));
         ++posted_;
       }
     }
@@ -154,6 +169,7 @@ class gradient_exchange final : public gradient_observer {
   context<Backend>* context_;
   Communicator* group_;
   index_t bucket_;
+  int tag_;
   std::vector<piece> own_;     // of this rank's shard, from the last one on
   std::vector<piece> others_;  // of the other shards, likewise
   buffer<Sum, Backend> room_;  // [slots, bucket]

@@ -26,9 +26,11 @@ struct pipeline_options {
   head_placement placement = head_placement::last_stage;  ///< where the head is
   index_t batch = 16;                                     ///< sequences of a pass, B
   index_t length = 128;                                   ///< positions of a sequence, T
-  index_t passes = 1;                                     ///< of a step, K
-  /// How the gradient of an embedding is added to which stages have parts.
+  index_t passes = 1;                                     ///< of a step, of all copies, K
+  /// How the gradient of an embedding is added to which stages have parts, and those of copies.
   reduction_order reduction = reduction_order::by_rank;
+  int copies = 1;                              ///< of the pipeline, D
+  index_t bucket_elements = index_t{1} << 20;  ///< gradients of a message between copies, at most
 };
 
 /// Costs of a rank. Memory in bytes; without workspace of operations and tables of positions.
@@ -39,8 +41,10 @@ struct stage_cost {
   index_t optimizer = 0;    ///< moments, and masters if there are any
   index_t activations = 0;  ///< of all passes that are under way
   index_t messages = 0;     ///< room for what is sent and received
-  double sent = 0;  ///< bytes that the rank sends in a step, but for the norm: a double and at most
-                    ///< one piece of 16384 gradients to the next
+  /// Bytes that the rank sends in a step, but for the norm, a double and at most one piece of 16384
+  /// gradients to the next; and for losses and loads. A sum that the engine adds, and a gather,
+  /// count as what every rank must send of it at least.
+  double sent = 0;
 
   /// All memory.
   constexpr index_t memory() const {
@@ -52,6 +56,8 @@ struct stage_cost {
 ///
 ///     constexpr mtp::pipeline_plan<config, mtp::cpu> plan(4, {.passes = 32});
 ///     plan.stage(rank), plan.cost(rank), plan.bubble()
+///
+/// Of R ranks, D = `copies` have each stage: rank r has stage r mod P of copy r / P, P = R / D.
 ///
 /// Blocks are distributed so that the slowest rank has as little as possible to compute, by counted
 /// operations: six for each weight that a token meets, and attention (model_cost.hpp). Measured
@@ -73,10 +79,17 @@ class pipeline_plan {
     return layout_type::blocks + (placement == head_placement::own_stage ? 1 : 0);
   }
 
-  /// For `ranks` ranks. Throws mtp::error for no or too many of them, and for sizes that are not
-  /// positive.
-  constexpr explicit pipeline_plan(int ranks, const pipeline_options& options = {})
-      : schedule_{ranks, options.passes, options.placement}, options_(options) {
+  /// For `all` ranks. Throws mtp::error for no or too many of them, for sizes that are not
+  /// positive, and for more copies than passes.
+  constexpr explicit pipeline_plan(int all, const pipeline_options& options = {})
+      : copies_{options.copies, options.passes}, options_(options) {
+    check(options.copies >= 1 && all % options.copies == 0,
+          "pipeline_plan: expected copies of a pipeline with as many ranks each, got ",
+          options.copies,
+          " copies and ",
+          all,
+          " ranks");
+    const int ranks = all / options.copies;
     check(ranks >= 1 && ranks <= most_ranks(options.placement),
           "pipeline_plan: expected 1 to ",
           most_ranks(options.placement),
@@ -89,18 +102,27 @@ class pipeline_plan {
           options.length,
           " and ",
           options.passes);
+    check(options.copies <= options.passes,
+          "pipeline_plan: expected at most as many copies as a step has passes (",
+          options.passes,
+          "), got ",
+          options.copies);
+    schedule_ = {ranks, copies_.rounds(), options.placement};
     cut();
   }
 
-  /// The order of work.
+  /// The order of work of a copy.
   constexpr const pipeline_schedule& schedule() const { return schedule_; }
+  /// Who computes which pass.
+  constexpr const pipeline_copies& copies() const { return copies_; }
   /// What it was made for.
   constexpr const pipeline_options& options() const { return options_; }
 
   /// What a rank has.
   constexpr pipeline_stage stage(int rank) const {
-    const auto r = static_cast<std::size_t>(rank);
-    return {begins_[r], begins_[r + 1], rank == 0, rank == schedule_.head_rank()};
+    const int own = rank % schedule_.ranks;
+    const auto r = static_cast<std::size_t>(own);
+    return {begins_[r], begins_[r + 1], own == 0, own == schedule_.head_rank()};
   }
 
   /// The head's side of a rank that has one: the part of the trunk in front of it.
@@ -112,7 +134,8 @@ class pipeline_plan {
   }
 
   /// What a rank costs.
-  constexpr stage_cost cost(int rank) const {
+  constexpr stage_cost cost(int number) const {
+    const int rank = number % schedule_.ranks, copy = number / schedule_.ranks;
     const pipeline_stage own = stage(rank);
     const layout_type at = layout_type::make(own);
     const index_t N = options_.batch * options_.length, C = Config.hidden_size;
@@ -123,7 +146,7 @@ class pipeline_plan {
     cost.parameters = at.storage * size;
     const bool shares = layout_type::head_embeds && schedule_.stations() > 1;
     const bool once = detail::hands_over_once(schedule_, options_.reduction);
-    cost.gradients = gradients_type::bytes_of(at, schedule_, rank, options_.reduction);
+    cost.gradients = gradients_type::bytes_of(at, schedule_, copies_, rank, options_.reduction);
     cost.optimizer = at.owned() * sum * (std::is_same_v<S, sum_type> ? 2 : 3);
     cost.activations = blocks_type::bytes_of(own, N, schedule_.in_flight(rank));
     if (predicts) {
@@ -134,9 +157,13 @@ class pipeline_plan {
     // both sides.
     const int links = (has_blocks ? 1 : 0) + (has_blocks && rank > 0 ? 1 : 0) +
                       (predicts && schedule_.stations() > 1 ? 1 : 0);
+    using sums_type = typename gradients_type::sums_type;
     cost.messages = links * 2 * N * C * size;
-    const auto passes = static_cast<double>(options_.passes);
+    cost.messages +=
+        sums_type::room_of(at, copies_, has_blocks, options_.reduction, options_.bucket_elements);
+    const auto passes = static_cast<double>(copies_.passes_of(copy));
     cost.sent = passes * static_cast<double>(links * N * C * size);
+    cost.sent += sums_type::sent_of(at, copies_, copy, has_blocks, options_.reduction);
     if (shares && !schedule_.both_ends_on_first()) {
       const auto embedding = static_cast<double>(at.embedding);
       cost.sent += predicts    ? (once ? 1 : passes) * embedding * sizeof(sum_type)
@@ -155,18 +182,20 @@ class pipeline_plan {
     return most;
   }
   /// The share of a step in which ranks wait, on average: with t the operations of a rank in a
-  /// pass, t_max those of the slowest, S stations and K passes
+  /// pass, t_max those of the slowest, S stations and K passes of a copy
   ///
   ///     1 - K mean(t) / ((K + S - 1) t_max)
   ///
-  /// which is (P - 1) / (K + P - 1) if all ranks are equal. Messages take no time in it.
+  /// which is (P - 1) / (K + P - 1) if all ranks are equal. Messages take no time in it. If copies
+  /// have different numbers of passes, K is the mean above and the most below the line.
   constexpr double bubble() const {
     double sum = 0;
     for (int rank = 0; rank < schedule_.ranks; ++rank) {
       sum += flops_of_rank(rank);
     }
-    const auto passes = static_cast<double>(options_.passes);
-    return 1 - passes * sum / schedule_.ranks / ((passes + schedule_.stations() - 1) * slowest());
+    const double mean = static_cast<double>(options_.passes) / copies_.count;
+    const auto most = static_cast<double>(copies_.rounds());
+    return 1 - mean * sum / schedule_.ranks / ((most + schedule_.stations() - 1) * slowest());
   }
 
  private:
@@ -259,8 +288,9 @@ class pipeline_plan {
     cut(best);
   }
 
-  pipeline_schedule schedule_;
+  pipeline_copies copies_;
   pipeline_options options_;
+  pipeline_schedule schedule_;
   std::array<int, static_cast<std::size_t>(Config.num_hidden_layers) + 2> begins_{};
 };
 

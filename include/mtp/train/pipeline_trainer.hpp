@@ -1,7 +1,6 @@
 // Training of a model whose blocks are distributed among ranks.
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -14,7 +13,6 @@
 #include "mtp/distributed/agreement.hpp"
 #include "mtp/distributed/communicator.hpp"
 #include "mtp/distributed/pipeline_schedule.hpp"
-#include "mtp/distributed/shards.hpp"
 #include "mtp/loss/model_loss.hpp"
 #include "mtp/model/stage_model.hpp"
 #include "mtp/train/adamw.hpp"
@@ -25,6 +23,7 @@
 #include "mtp/train/stage_blocks.hpp"
 #include "mtp/train/stage_boxes.hpp"
 #include "mtp/train/stage_gradients.hpp"
+#include "mtp/train/stage_groups.hpp"
 #include "mtp/train/step_parts.hpp"
 #include "mtp/train/train_options.hpp"
 #include "mtp/train/window_batch.hpp"
@@ -38,7 +37,12 @@ namespace mtp::inline MTP_ABI {
 ///
 /// A step computes what trainer::step does, with the same bits: parameters, moments, losses, norms
 /// and checkpoints do not depend on the number of stages, nor on the placement of the head. K may
-/// be smaller than P. docs/distributed.md says what is sent, and what a placement costs.
+/// be smaller than P.
+///
+/// With D copies of the pipeline there are R = P D ranks: rank r has stage r mod P of copy r / P.
+/// Copy k mod D computes pass k, and ranks with the same stage add their gradients in the order of
+/// passes, so D changes no bits either. docs/distributed.md says what is sent, and what a placement
+/// costs.
 ///
 /// Spans of the communicator and memory of the backend are those of the host. What an engine needs
 /// to send may be allocated in a step; the trainer itself allocates nothing.
@@ -69,26 +73,34 @@ class pipeline_trainer {
   /// The stages of a run.
   static constexpr plan_type plan_of(int ranks,
                                      const options_type& options,
-                                     head_placement placement) {
-    return plan_type(
-        ranks, {placement, options.batch, options.length, options.accumulation, options.reduction});
+                                     head_placement placement,
+                                     int copies = 1) {
+    return plan_type(ranks,
+                     {placement,
+                      options.batch,
+                      options.length,
+                      options.accumulation,
+                      options.reduction,
+                      copies,
+                      options.bucket_elements});
   }
 
   /// One of the ranks of `group`. All of them make it at the same time; context, model, data and
   /// group must outlive it. The model has plan_of(group.size(), ..).stage(group.rank()).
-  /// `sharding`, `reduction` and `bucket_elements` of the options are for copies of a model, and
-  /// not used.
+  /// All copies have all moments of their stages: `sharding` of the options is not used.
   ///
   /// Throws mtp::error for invalid options, for data with other windows, for a model of another
   /// stage, for gradient_scope::heads_only, and if ranks do not agree about configuration, options,
-  /// text, placement, or version of the library. What one rank refuses, all throw.
+  /// text, placement, copies, or version of the library. What one rank refuses, all throw.
   pipeline_trainer(context<Backend>& context,
                    model_type& model,
                    const dataset_type& data,
                    const options_type& options,
                    Communicator& group,
-                   head_placement placement = head_placement::last_stage)
-      : pipeline_trainer(context, model, data, options, group, placement, start_type(group)) {}
+                   head_placement placement = head_placement::last_stage,
+                   int copies = 1)
+      : pipeline_trainer(
+            context, model, data, options, group, placement, copies, start_type(group)) {}
 
   /// The options of the run.
   const options_type& options() const { return options_; }
@@ -101,7 +113,7 @@ class pipeline_trainer {
   /// The moments of the parameters that this rank owns.
   optimizer_type& optimizer() { return optimizer_; }
   /// Whether ranks have different parameters, masters and moments.
-  bool is_divided() const { return group_->size() > 1; }
+  bool is_divided() const { return groups_.all().size() > 1; }
   /// What this rank has of masters and moments: embedding and blocks, and the head's side.
   std::array<parameter_range, 2> optimizer_parts() const {
     const auto& at = model_->layout;
@@ -110,6 +122,10 @@ class pipeline_trainer {
       part.local = part.count > 0 ? part.local - at.copy.count : 0;
     }
     return parts;
+  }
+  /// What it brings to a checkpoint: the first copy all of these.
+  std::array<parameter_range, 2> saved_parts() const {
+    return copy() == 0 ? optimizer_parts() : std::array<parameter_range, 2>{};
   }
   /// What it has of the parameters: the same, and the copy of the embedding.
   std::array<parameter_range, 3> value_parts() const {
@@ -121,7 +137,7 @@ class pipeline_trainer {
   /// The dataset.
   const dataset_type& data() const { return *data_; }
   /// The ranks.
-  Communicator& group() const { return *group_; }
+  Communicator& group() const { return groups_.all(); }
 
   /// Tokens of a step.
   index_t tokens_per_step() const {
@@ -136,7 +152,7 @@ class pipeline_trainer {
     held.optimizer =
         (optimizer_.end() - optimizer_.begin()) * sum * (optimizer_type::has_master ? 3 : 2);
     held.activations = blocks_.bytes() + (loss_.empty() ? 0 : loss_.front().bytes());
-    held.messages = links_.bytes();
+    held.messages = links_.bytes() + gradients_.room();
     return held;
   }
 
@@ -156,6 +172,7 @@ class pipeline_trainer {
                    const options_type& options,
                    Communicator& group,
                    head_placement placement,
+                   int copies,
                    start_type&& start);
 
   using blocks_type = detail::stage_blocks<Config, Backend, S>;
@@ -164,16 +181,13 @@ class pipeline_trainer {
   using counts_type = target_counts<Config.prediction.depth>;
   static constexpr index_t C = Config.hidden_size;
 
-  /// What the rank with the head tells the others.
-  struct result {
-    loss_report<Config.prediction.depth> loss;
-    double gradient_norm = 0;
-  };
-
   const pipeline_schedule& schedule() const { return plan_.schedule(); }
-  bool has_blocks() const { return schedule().has_blocks(group_->rank()); }
-  bool has_head() const { return group_->rank() == schedule().head_rank(); }
+  Communicator& stages() const { return groups_.stages(); }
+  int copy() const { return groups_.copy(); }
+  bool has_head() const { return stages().rank() == schedule().head_rank(); }
   index_t rows() const { return options_.batch * options_.length; }
+
+  index_t pass_of(index_t round) const { return plan_.copies().pass(copy(), round); }
 
   batch_view load(index_t pass) {
     detail::load_pass(windows_, *data_, options_, state_.step, pass);
@@ -182,7 +196,7 @@ class pipeline_trainer {
 
   void run_forward(index_t k, const loss_options_type& options) {
     if (model_->stage.embeds) {
-      blocks_.load(*context_, k, load(k));
+      blocks_.load(*context_, k, load(pass_of(k)));
     } else {
       links_.streams_in.take(*context_, blocks_.input(k));
     }
@@ -191,12 +205,12 @@ class pipeline_trainer {
 
   void run_head(index_t k, const loss_options_type& options, const counts_type* targets) {
     loss_type& loss = loss_.front();
-    const batch_view batch = load(k);
+    const batch_view batch = load(pass_of(k));
     if (schedule().stations() > 1) {
       links_.head_in.take(*context_, loss.input(rows()));
     }
     gradients_.begin_head(*context_);
-    reports_[static_cast<std::size_t>(k)] =
+    results_.report(k) =
         loss.with_gradients(*context_, *model_, gradients_.of_pass(), batch, options, targets);
     gradients_.end_head(*context_, k);
     links_.head_out.send(*context_, loss.input_gradient(rows()));
@@ -210,10 +224,20 @@ class pipeline_trainer {
     links_.gradients_out.send(*context_, blocks_.gradient());
   }
 
+  /// In a round without a pass of this copy.
+  void run_without(pipeline_work work, index_t k) {
+    if (work == pipeline_work::forward) return;
+    gradients_.without(
+        *context_,
+        work == pipeline_work::head ? detail::stage_part::head : detail::stage_part::blocks,
+        k);
+  }
+
   void run_passes(const loss_options_type& options, const counts_type* targets) {
-    links_.expect(options_.accumulation);
+    links_.expect(plan_.copies().passes_of(copy()));
     gradients_.begin(*context_);
-    schedule().for_each(group_->rank(), [&](pipeline_work work, index_t k) {
+    schedule().for_each(stages().rank(), [&](pipeline_work work, index_t k) {
+      if (!plan_.copies().computes(copy(), k)) return run_without(work, k);
       switch (work) {
         case pipeline_work::forward:
           return run_forward(k, options);
@@ -236,25 +260,11 @@ class pipeline_trainer {
     return counts;
   }
 
-  /// Those of all ranks, of which this one has `own`.
-  expert_loads loads_of_all(const expert_loads& own) {
-    loads_[static_cast<std::size_t>(group_->rank())] = own;
-    group_->all_gather(std::span<expert_loads>(loads_), shards(group_->size(), group_->size()));
-    expert_loads all;
-    for (const expert_loads& each : loads_) {
-      if (each.layers == 0) continue;
-      all.smallest = all.layers == 0 ? each.smallest : (std::min)(all.smallest, each.smallest);
-      all.largest = (std::max)(all.largest, each.largest);
-      all.layers += each.layers;
-    }
-    return all;
-  }
-
+  detail::stage_groups<Communicator> groups_;  // before anything that one rank may refuse
   context<Backend>* context_;
   model_type* model_;
   const dataset_type* data_;
   options_type options_;
-  Communicator* group_;
   plan_type plan_;
   blocks_type blocks_;
   std::vector<loss_type> loss_;  // one, where the head is
@@ -262,8 +272,7 @@ class pipeline_trainer {
       gradients_;
   optimizer_type optimizer_;
   expert_balance<Config, Backend, S, model_type> balance_;
-  std::vector<loss_report<Config.prediction.depth>> reports_;  // of all passes, where the head is
-  std::vector<expert_loads> loads_;                            // of all ranks
+  detail::stage_results<Config.prediction.depth, Communicator> results_;
   trainer_state state_;
   detail::window_batch windows_;
   detail::stage_links<S, Backend, Communicator> links_;
@@ -276,22 +285,32 @@ pipeline_trainer<Config, Backend, S, Element, Group>::pipeline_trainer(context<B
                                                                        const options_type& options,
                                                                        Group& group,
                                                                        head_placement placement,
+                                                                       int copies,
                                                                        start_type&& start) try
-    : context_(&context),
+    : groups_(group, copies),
+      context_(&context),
       model_(&model),
       data_(&data),
       options_(detail::checked_options(options)),
-      group_(&group),
-      plan_(plan_of(group.size(), options, placement)),
-      blocks_(
-          context, model.stage, options.batch, options.length, schedule().in_flight(group.rank())),
-      gradients_(context, group, model.layout, schedule(), options.reduction),
+      plan_(plan_of(group.size(), options, placement, copies)),
+      blocks_(context,
+              model.stage,
+              options.batch,
+              options.length,
+              schedule().in_flight(stages().rank())),
+      gradients_(context,
+                 stages(),
+                 groups_.copies(),
+                 model.layout,
+                 schedule(),
+                 plan_.copies(),
+                 options.reduction,
+                 options.bucket_elements),
       optimizer_(context, model, options.optimizer, model.layout.copy.count, model.layout.storage),
       balance_(model),
-      reports_(static_cast<std::size_t>(has_head() ? options.accumulation : 0)),
-      loads_(static_cast<std::size_t>(group.size())),
+      results_(groups_, plan_.copies(), has_head()),
       windows_(options.batch, window_of(options.length)),
-      links_(group, schedule(), model.stage, rows(), C) {
+      links_(stages(), schedule(), model.stage, rows(), C) {
   check(options.loss.scope != gradient_scope::heads_only,
         "pipeline_trainer: heads are trained without their trunk by trainer or heads_loss; the "
         "trunk's stages would have nothing to do");
@@ -337,19 +356,15 @@ auto pipeline_trainer<Config, Backend, S, Element, Group>::step() -> report_type
     targets = targets_of_step();
   }
   run_passes(shares.of_pass(), shares.equal() ? nullptr : &targets);
-  report.experts = loads_of_all(
+  report.experts = results_.loads_of_all(
       balance_.take(*context_, gradients_.owned(), optimizer_.begin(), [](std::span<sum_type>) {}));
-  std::array<result, 1> found{};
-  found[0].gradient_norm = gradients_.norm(*context_);
+  report.gradient_norm = gradients_.norm(*context_);
   if (has_head()) {
-    found[0].loss = shares.sum(
-        options_.accumulation, [&](index_t pass) -> const auto& {
-          return reports_[static_cast<std::size_t>(pass)];
-        });
+    results_.gather_reports();
+    report.loss = shares.sum(
+        options_.accumulation, [&](index_t pass) -> const auto& { return results_.of_pass(pass); });
   }
-  group_->broadcast(std::span<result>(found), schedule().head_rank());
-  report.loss = found[0].loss;
-  report.gradient_norm = found[0].gradient_norm;
+  results_.broadcast(report.loss, report.gradient_norm, schedule().head_rank());
   if (!detail::count_step(report, state_, options_.max_bad_steps)) {
     return report;
   }
@@ -368,10 +383,10 @@ void pipeline_trainer<Config, Backend, S, Element, Group>::copy_embedding() {
     return std::span<S>(model_->values().data(), static_cast<std::size_t>(at.embedding));
   };
   const bool is_shared = model_type::layout_type::head_embeds && schedule().head_rank() != 0;
-  if (is_shared && group_->rank() == 0) {
-    group_->send(std::span<const S>(values()), schedule().head_rank(), detail::embedding_tag);
+  if (is_shared && stages().rank() == 0) {
+    stages().send(std::span<const S>(values()), schedule().head_rank(), detail::embedding_tag);
   } else if (is_shared && has_head()) {
-    group_->receive(values(), 0, detail::embedding_tag);
+    stages().receive(values(), 0, detail::embedding_tag);
   }
 }
 

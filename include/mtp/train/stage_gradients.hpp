@@ -18,7 +18,7 @@
 #include "mtp/model/stage_layout.hpp"
 #include "mtp/ops/elementwise.hpp"
 #include "mtp/ops/optimizer.hpp"
-#include "mtp/train/stage_boxes.hpp"
+#include "mtp/train/stage_sums.hpp"
 #include "mtp/train/train_options.hpp"
 
 namespace mtp::inline MTP_ABI::detail {
@@ -38,21 +38,30 @@ constexpr bool hands_over_once(const pipeline_schedule& schedule, reduction_orde
 template <class Sum, class Backend, class Communicator, class Layout>
 class stage_gradients {
  public:
+  using sums_type = stage_sums<Sum, Backend, Communicator, Layout>;
+
+  /// `group` are the stages of this copy, `others` the ranks with this stage in all copies, or
+  /// null.
   stage_gradients(context<Backend>& context,
                   Communicator& group,
+                  Communicator* others,
                   const Layout& at,
                   const pipeline_schedule& schedule,
-                  reduction_order order)
+                  const pipeline_copies& copies,
+                  reduction_order order,
+                  index_t bucket)
       : group_(&group),
         at_(&at),
         schedule_(schedule),
+        passes_(copies.passes_of(others == nullptr ? 0 : others->rank())),
         has_blocks_(schedule.has_blocks(group.rank())),
         has_head_(group.rank() == schedule.head_rank()),
         shares_(Layout::head_embeds && schedule.stations() > 1),
         once_(hands_over_once(schedule, order)),
         slots_(once_ ? 1 : schedule.waiting_gradients()),
         pass_(at.storage),
-        sum_(schedule.passes > 1 ? at.owned() : 0),
+        sums_(context, others, at, copies, has_blocks_, order, bucket),
+        has_sum_(copies.passes > 1),
         waiting_(waiting_elements(at, schedule, group.rank(), order)),
         sends_(static_cast<std::size_t>(slots_)),
         tail_(static_cast<std::size_t>(unit)),
@@ -64,17 +73,20 @@ class stage_gradients {
   /// Bytes of gradients on a rank.
   static constexpr index_t bytes_of(const Layout& at,
                                     const pipeline_schedule& schedule,
+                                    const pipeline_copies& copies,
                                     int rank,
                                     reduction_order order) {
-    const index_t sums = schedule.passes > 1 ? at.owned() : 0;
-    return (at.storage + sums + waiting_elements(at, schedule, rank, order)) *
-           static_cast<index_t>(sizeof(Sum));
+    return sums_type::bytes_of(at, copies) +
+           (at.storage + waiting_elements(at, schedule, rank, order)) *
+               static_cast<index_t>(sizeof(Sum));
   }
-  index_t bytes() const { return pass_.bytes() + sum_.bytes() + waiting_.bytes(); }
+  index_t bytes() const { return pass_.bytes() + sums_.bytes() + waiting_.bytes(); }
+  /// Bytes of room for gradients of other copies.
+  index_t room() const { return sums_.room(); }
 
   /// A step begins.
   void begin(context<Backend>& context) {
-    fill(context, flat(sum_), Sum{0});
+    sums_.begin(context);
     if (!once_) {
       receive_embedding();
     }
@@ -85,6 +97,7 @@ class stage_gradients {
 
   /// In front of the head of a pass.
   void begin_head(context<Backend>& context) {
+    wait(stage_part::head);
     if (has_blocks_) {
       clear(context, 0, at_->embedding);
       clear(context, at_->own_head.local, at_->own_head.count);
@@ -97,11 +110,7 @@ class stage_gradients {
     if (shares_) {
       hand_over(context, k);
     }
-    if (has_blocks_) {
-      add_to_sum(context, at_->own_head.local, at_->own_head.count);
-    } else {
-      add_to_sum(context, at_->copy.count, at_->owned());
-    }
+    sums_.add(context, stage_part::head, pass_.data(), k);
   }
 
   /// In front of the backward pass of blocks.
@@ -109,29 +118,36 @@ class stage_gradients {
     const parameter_range& own = at_->own_blocks;
     const bool embeds = own.begin == 0;
     const index_t embedding = embeds ? at_->embedding : 0;
+    wait(stage_part::blocks);
     if (embeds && (!shares_ || once_)) {
       clear(context, 0, embedding);
     } else if (embeds && has_head_) {
       copy(context, flat(pass_).slice(0, 0, embedding), waiting(k));
     } else if (embeds) {
-      receive_->wait();
-      receive_.reset();
+      take_embedding();
     }
     clear(context, own.local + embedding, own.count - embedding);
   }
   /// Behind it.
   void end_backward(context<Backend>& context, index_t k) {
-    add_to_sum(context, at_->own_blocks.local, at_->own_blocks.count);
-    const bool is_last = k + 1 == schedule_.passes;
+    sums_.add(context, stage_part::blocks, pass_.data(), k);
+    const bool is_last = k + 1 == passes_;
     if (once_ && is_last) {
       add_embedding_of_head(context);
-    } else if (!once_ && !is_last) {
-      receive_embedding();
+    } else if (!once_ && !is_last && sums_.room() == 0) {
+      receive_embedding();  // otherwise other copies are still getting what is there
     }
+  }
+
+  /// In place of the head, or of a backward pass, where other copies have one more.
+  void without(context<Backend>& context, stage_part part, index_t k) {
+    wait(part);
+    sums_.add(context, part, pass_.data(), k);
   }
 
   /// The step's passes have ended.
   void finish() {
+    sums_.finish();
     for (auto& send : sends_) {
       if (send) {
         send->wait();
@@ -142,7 +158,7 @@ class stage_gradients {
 
   /// The gradients of the step; the first is that of the first parameter that the stage owns.
   parameter_array<Sum, Backend> owned() {
-    return {schedule_.passes > 1 ? sum_.data() : pass_.data() + at_->copy.count, at_->owned()};
+    return {has_sum_ ? sums_.data() : pass_.data() + at_->copy.count, at_->owned()};
   }
 
   /// The norm of all gradients of all stages, on the rank with the head; elsewhere undefined. Sums
@@ -176,6 +192,13 @@ class stage_gradients {
   }
 
  private:
+  /// Until other copies have what a part is about to overwrite: the head also the embedding, which
+  /// belongs to the blocks.
+  void wait(stage_part part) {
+    sums_.wait(part);
+    if (part == stage_part::head) sums_.wait(stage_part::blocks);
+  }
+
   static constexpr index_t unit = sum_of_squares_piece;
 
   static constexpr index_t waiting_elements(const Layout& at,
@@ -194,13 +217,6 @@ class stage_gradients {
   void clear(context<Backend>& context, index_t begin, index_t count) {
     fill(context, flat(pass_).slice(0, begin, count), Sum{0});
   }
-  void add_to_sum(context<Backend>& context, index_t begin, index_t count) {
-    if (schedule_.passes > 1) {
-      const auto sum = flat(sum_).slice(0, begin - at_->copy.count, count);
-      add(context, sum, sum, flat(pass_).slice(0, begin, count));
-    }
-  }
-
   /// Where the head's part of the embedding's gradient waits.
   vector_view<Sum, Backend> waiting(index_t k) {
     return flat(waiting_).slice(0, k % slots_ * at_->embedding, at_->embedding);
@@ -217,7 +233,7 @@ class stage_gradients {
     } else {
       copy(context, there, part);
     }
-    if (!has_blocks_ && (!once_ || k + 1 == schedule_.passes)) {
+    if (!has_blocks_ && (!once_ || k + 1 == passes_)) {
       const auto count = static_cast<std::size_t>(at_->embedding);
       send.emplace(
           group_->start_send(std::span<const Sum>(there.data(), count), 0, embedding_gradient_tag));
@@ -229,11 +245,9 @@ class stage_gradients {
     if (has_head_) {
       copy(context, part, waiting(0));
     } else {
-      receive_embedding();
-      receive_->wait();
-      receive_.reset();
+      take_embedding();
     }
-    add_to_sum(context, 0, at_->embedding);
+    sums_.add(context, 0, at_->embedding, pass_.data());
   }
   void receive_embedding() {
     if (shares_ && !has_head_ && at_->own_blocks.begin == 0) {
@@ -241,6 +255,13 @@ class stage_gradients {
       receive_.emplace(group_->start_receive(
           std::span<Sum>(pass_.data(), count), schedule_.head_rank(), embedding_gradient_tag));
     }
+  }
+
+  /// The head's part of the embedding's gradient has come.
+  void take_embedding() {
+    if (!receive_) receive_embedding();
+    receive_->wait();
+    receive_.reset();
   }
 
   double square(context<Backend>& context, const Sum* from, index_t count) {
@@ -291,11 +312,13 @@ class stage_gradients {
   Communicator* group_;
   const Layout* at_;
   pipeline_schedule schedule_;
+  index_t passes_;              // of this copy
   bool has_blocks_, has_head_;  // the head without blocks runs what blocks the rank has
   bool shares_, once_;
-  index_t slots_;                 // for gradients of the embedding that wait
-  buffer<Sum, Backend> pass_;     // [storage]
-  buffer<Sum, Backend> sum_;      // [owned], if there are several passes
+  index_t slots_;              // for gradients of the embedding that wait
+  buffer<Sum, Backend> pass_;  // [storage]
+  sums_type sums_;
+  bool has_sum_;
   buffer<Sum, Backend> waiting_;  // [waiting gradients, embedding], where the head is
   std::vector<std::optional<typename Communicator::request>> sends_;
   std::optional<typename Communicator::request> receive_;

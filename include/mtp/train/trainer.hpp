@@ -151,6 +151,8 @@ class trainer {
   std::array<parameter_range, 1> optimizer_parts() const {
     return {{{optimizer_.begin(), 0, optimizer_.end() - optimizer_.begin()}}};
   }
+  /// What it brings to a checkpoint.
+  std::array<parameter_range, 1> saved_parts() const { return optimizer_parts(); }
   /// What it has of the parameters: all of them.
   std::array<parameter_range, 1> value_parts() const {
     return {{{0, 0, model_type::layout.storage}}};

@@ -1,0 +1,122 @@
+// The groups of a rank among copies of a pipeline, and what their ranks tell each other in a step.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "mtp/core/error.hpp"
+#include "mtp/core/scalar.hpp"
+#include "mtp/distributed/agreement.hpp"
+#include "mtp/distributed/communicator.hpp"
+#include "mtp/distributed/pipeline_schedule.hpp"
+#include "mtp/distributed/shards.hpp"
+#include "mtp/loss/loss_options.hpp"
+#include "mtp/train/expert_balance.hpp"
+#include "mtp/train/run_description.hpp"
+
+namespace mtp::inline MTP_ABI::detail {
+
+/// Of R ranks, P are the stages of a copy, and R / P have the same stage.
+template <class Communicator>
+class stage_groups {
+ public:
+  /// All ranks make it at the same time, before anything that one of them may refuse. `group` must
+  /// outlive it. Throws mtp::error, on all ranks, if they want different numbers of copies. A
+  /// number that does not divide R makes no groups; pipeline_plan refuses it.
+  stage_groups(Communicator& group, int count) : all_(&group) {
+    if (group.size() == 1) return;
+    agree(group, {{"pipeline.copies", to_text(count)}});
+    if (count <= 1 || group.size() % count != 0) return;
+    const int P = group.size() / count;
+    const int copy = group.rank() / P, stage = group.rank() % P;
+    stages_ = std::make_unique<Communicator>(group.split(copy, stage));
+    copies_ = std::make_unique<Communicator>(group.split(stage, copy));
+  }
+
+  /// All ranks.
+  Communicator& all() const { return *all_; }
+  /// The stages of this rank's copy, in order.
+  Communicator& stages() const { return stages_ ? *stages_ : *all_; }
+  /// The ranks with this stage, in the order of copies; null if there is but one.
+  Communicator* copies() const { return copies_.get(); }
+  /// This rank's copy.
+  int copy() const { return copies_ ? copies_->rank() : 0; }
+
+ private:
+  Communicator* all_;
+  std::unique_ptr<Communicator> stages_, copies_;
+};
+
+/// What a step has found, on its way to all ranks.
+template <int Depth, class Communicator>
+class stage_results {
+ public:
+  using report_type = loss_report<Depth>;
+
+  stage_results(const stage_groups<Communicator>& groups, const pipeline_copies& copies, bool heads)
+      : stages_(&groups.stages()),
+        others_(groups.copies()),
+        copy_(groups.copy()),
+        copies_(copies),
+        reports_(heads ? static_cast<std::size_t>(copies.rounds() * copies.count) : 0),
+        loads_(static_cast<std::size_t>(groups.stages().size())) {}
+
+  /// The report of this copy's pass in a round, where the head is.
+  report_type& report(index_t round) { return reports_[place_of(copy_, round)]; }
+  /// The reports of all copies come together where heads are. Then of_pass(k) is that of pass k.
+  void gather_reports() {
+    if (others_ != nullptr) {
+      others_->all_gather(std::span<report_type>(reports_),
+                          shards(static_cast<index_t>(reports_.size()), copies_.count));
+    }
+  }
+  const report_type& of_pass(index_t k) const {
+    return reports_[place_of(static_cast<int>(k % copies_.count), k / copies_.count)];
+  }
+
+  /// The loads of the experts of all stages, of which this one has `own`.
+  expert_loads loads_of_all(const expert_loads& own) {
+    Communicator& stages = *stages_;
+    loads_[static_cast<std::size_t>(stages.rank())] = own;
+    stages.all_gather(std::span<expert_loads>(loads_), shards(stages.size(), stages.size()));
+    expert_loads all;
+    for (const expert_loads& each : loads_) {
+      if (each.layers == 0) continue;
+      all.smallest = all.layers == 0 ? each.smallest : (std::min)(all.smallest, each.smallest);
+      all.largest = (std::max)(all.largest, each.largest);
+      all.layers += each.layers;
+    }
+    return all;
+  }
+
+  /// All stages get the loss and the gradient norm of the rank with the head.
+  void broadcast(report_type& loss, double& gradient_norm, int head_rank) {
+    struct both {
+      report_type loss;
+      double gradient_norm;
+    };
+    std::array<both, 1> found{{{loss, gradient_norm}}};
+    stages_->broadcast(std::span<both>(found), head_rank);
+    loss = found[0].loss;
+    gradient_norm = found[0].gradient_norm;
+  }
+
+ private:
+  /// Copy by copy.
+  std::size_t place_of(int copy, index_t round) const {
+    return static_cast<std::size_t>(copy * copies_.rounds() + round);
+  }
+
+  Communicator* stages_;  // of this copy
+  Communicator* others_;  // copies of this stage; null if there is but one
+  int copy_;
+  pipeline_copies copies_;
+  std::vector<report_type> reports_;  // of all passes, where the head is
+  std::vector<expert_loads> loads_;   // of all stages
+};
+
+}  // namespace mtp::inline MTP_ABI::detail
