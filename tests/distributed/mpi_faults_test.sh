@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A rank that throws, is killed, is stopped or computes for ever ends the run within the time limit, with a message that
-# names it, and leaves no process behind.
+# A rank that throws, runs out of memory, is killed, is stopped or computes for ever ends the run within the time limit,
+# with a message that names it, and leaves no process behind.
 set -euo pipefail
 
 : "${MTP_SOURCE_DIR:?must name the root of the source tree}"
@@ -46,6 +46,7 @@ missing='does not answer: it hangs, has died, or computes'
 killed() { echo "process rank $1 .*signal 9|rank $1 does not answer|PID [0-9]+ RUNNING AT"; }
 
 fails throw 1 20 '^rank 1: out of memory, says the test$'
+fails memory 2 10 '^rank 2: std::bad_alloc$'
 fails kill 2 $((RANDOM % 200)) "$(killed 2)"
 fails kill 0 $((RANDOM % 200)) "$(killed 0)"
 fails stop 1 $((RANDOM % 50)) "^rank [02]: .* of rank [02] of 3.* waited 1000 ms.*; rank 1 $missing"
