@@ -73,13 +73,16 @@ std::string train(Communicator& group, const std::string& text, const std::strin
                 model.values().count(),
                 trainer.optimizer().first().count());
   }
-  mtp::io::train(trainer, {.steps = steps, .checkpoint = checkpoint}, [&](const auto& report) {
-    if (group.rank() == 0 && report.step.step % 10 == 0) {
-      std::printf("step %2d: %.3f nats per byte\n",
-                  static_cast<int>(report.step.step),
-                  report.step.loss.depths[0].loss);
-    }
-  });
+  mtp::io::train(
+      trainer,
+      {.steps = steps, .checkpoint = checkpoint, .save_every = checkpoint.empty() ? 0 : 1},
+      [&](const auto& report) {
+        if (group.rank() == 0 && report.step.step % 10 == 0) {
+          std::printf("step %2d: %.3f nats per byte\n",
+                      static_cast<int>(report.step.step),
+                      report.step.loss.depths[0].loss);
+        }
+      });
   const std::string checksum = checksum_of(model);
   if (group.rank() == 0) std::printf("parameters %s\n", checksum.c_str());
   return checksum;
