@@ -132,7 +132,7 @@ void save_and_keep(const std::filesystem::path& latest, Trainer& run, index_t co
       checkpoint_detail::link_or_copy(latest, kept_checkpoint(latest, *before));
     }
   });
-  save_checkpoint(latest, run);
+  checkpoint_detail::save(latest, run, {});
   detail::on_first_rank(run.group(), [&](auto&) {
     if (count == 1) return;
     index_t newer = 1;  // the latest
@@ -167,7 +167,7 @@ newest_checkpoint load_newest_checkpoint(const std::filesystem::path& latest, Tr
   paths.insert(paths.begin(), latest);
   for (auto& path : paths) {
     try {
-      load_checkpoint(path, run);
+      checkpoint_detail::load(path, run);
       found.path = std::move(path);
       return found;
     } catch (const error& reason) {

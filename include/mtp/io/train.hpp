@@ -146,42 +146,10 @@ bool any_stops(Trainer& run, bool stops) {
   return answer != 0;
 }
 
-}  // namespace train_detail
-
-/// Trains up to loop.steps. After each step, in this order: validation if it is due, the best
-/// checkpoint if its loss of depth 0 is the lowest so far, callback(report), the latest checkpoint
-/// if it is due or the run ends.
-///
-///     const mtp::io::train_loop loop{.steps = 1000, .validate_every = 100, .checkpoint = "run"};
-///     mtp::io::train(trainer, loop, [](const auto& report) {
-///       return report.step.loss.total < 0.1 ? mtp::io::after_step::stop
-///                                           : mtp::io::after_step::go_on;
-///     });
-///
-/// To resume, load the latest checkpoint before the call, or with load_newest_checkpoint the newest
-/// one that is whole. The best checkpoint then stays until a better one replaces it; it must be of
-/// the same run and the same number of windows. A run from step 0 overwrites both. If all steps are
-/// done already, nothing happens.
-///
-/// Throws mtp::error for invalid options and for a best checkpoint of another run, before the first
-/// step. Exceptions of a step, a save or the callback pass through; the trainer has then completed
-/// its last whole step and can go on.
-///
-/// Of several ranks all call it, with the same options; if one refuses its own, or has others, all
-/// throw. The callback is called on every rank, and
-/// the run stops if one of them says so; files are those of rank 0. If a save fails, all ranks
-/// throw. If a step or the callback throws on one rank, the others end when they have waited for it
-/// too long.
-template <model_config Config,
-          class Backend,
-          scalar S,
-          class Element,
-          class Communicator,
-          class Callback>
-train_outcome train(trainer<Config, Backend, S, Element, Communicator>& run,
-                    const train_loop& loop,
-                    Callback&& callback) {
-  using report_type = train_report<Config.prediction.depth>;
+/// train, with any of the trainers.
+template <class Trainer, class Callback>
+train_outcome run_loop(Trainer& run, const train_loop& loop, Callback& callback) {
+  using report_type = train_report<Trainer::model_type::config.prediction.depth>;
   using answer = std::invoke_result_t<Callback&, const report_type&>;
   static_assert(is_whole<Config>,
                 "train: ranks have parts of this model (tensor_parallel_size); call step(), and "
@@ -225,6 +193,44 @@ train_outcome train(trainer<Config, Backend, S, Element, Communicator>& run,
   }
   outcome.steps = run.state().step;
   return outcome;
+}
+
+}  // namespace train_detail
+
+/// Trains up to loop.steps. After each step, in this order: validation if it is due, the best
+/// checkpoint if its loss of depth 0 is the lowest so far, callback(report), the latest checkpoint
+/// if it is due or the run ends.
+///
+///     const mtp::io::train_loop loop{.steps = 1000, .validate_every = 100, .checkpoint = "run"};
+///     mtp::io::train(trainer, loop, [](const auto& report) {
+///       return report.step.loss.total < 0.1 ? mtp::io::after_step::stop
+///                                           : mtp::io::after_step::go_on;
+///     });
+///
+/// To resume, load the latest checkpoint before the call, or with load_newest_checkpoint the newest
+/// one that is whole. The best checkpoint then stays until a better one replaces it; it must be of
+/// the same run and the same number of windows. A run from step 0 overwrites both. If all steps are
+/// done already, nothing happens.
+///
+/// Throws mtp::error for invalid options and for a best checkpoint of another run, before the first
+/// step. Exceptions of a step, a save or the callback pass through; the trainer has then completed
+/// its last whole step and can go on.
+///
+/// Of several ranks all call it, with the same options; if one refuses its own, or has others, all
+/// throw. The callback is called on every rank, and
+/// the run stops if one of them says so; files are those of rank 0. If a save fails, all ranks
+/// throw. If a step or the callback throws on one rank, the others end when they have waited for it
+/// too long.
+template <model_config Config,
+          class Backend,
+          scalar S,
+          class Element,
+          class Communicator,
+          class Callback>
+train_outcome train(trainer<Config, Backend, S, Element, Communicator>& run,
+                    const train_loop& loop,
+                    Callback&& callback) {
+  return train_detail::run_loop(run, loop, callback);
 }
 
 /// The same without a callback.

@@ -26,31 +26,21 @@ struct evaluation_options {
 
 namespace detail {
 
-/// Losses over the first `windows` held-out windows, in passes of `batch`; see evaluate.
-template <model_config Config, class Backend, scalar S, class Element>
-loss_report<Config.prediction.depth> evaluate_windows(
-    context<Backend>& context,
-    const language_model<Config, Backend, S>& model,
-    model_loss<Config, Backend, S>& loss,
-    window_batch& room,
+/// The losses of passes over the first `windows` held-out windows, `batch` at a time, as one; see
+/// evaluate. pass(first, rows) gives those of a pass over windows [first, first + rows).
+template <model_config Config, class Element, class Pass>
+loss_report<Config.prediction.depth> evaluate_passes(
     const dataset<Element>& data,
-    loss_options<Config.prediction.depth> options,
+    const loss_options<Config.prediction.depth>& options,
     index_t batch,
     index_t windows,
-    const std::function<bool()>& keep_going) {
-  const default_environment scope;
-  options.normalization = loss_normalization::valid_targets;
+    const std::function<bool()>& keep_going,
+    const Pass& pass) {
   loss_report<Config.prediction.depth> total;
   const index_t count = (std::min)(windows, data.validation_windows());
-  const index_t length = data.window() - 1 - Config.prediction.depth;
   for (index_t first = 0; first < count; first += batch) {
     if (keep_going && !keep_going()) break;
-    const index_t rows = (std::min)(batch, count - first);
-    room.make_room(data);
-    for (index_t b = 0; b < rows; ++b) {
-      room.load_held_out(b, data, first + b);
-    }
-    const auto report = loss.without_gradients(context, model, room.view(rows, length), options);
+    const auto report = pass(first, (std::min)(batch, count - first));
     for (std::size_t k = 0; k < report.depths.size(); ++k) {
       const auto targets = static_cast<double>(report.depths[k].targets);
       total.depths[k].loss += report.depths[k].loss * targets;
@@ -66,6 +56,37 @@ loss_report<Config.prediction.depth> evaluate_windows(
     total.total += options.weight(k) * total.depths[k].loss;
   }
   return total;
+}
+
+/// Loads held-out windows [first, first + rows).
+template <class Element>
+void load_held_out(window_batch& room, const dataset<Element>& data, index_t first, index_t rows) {
+  room.make_room(data);
+  for (index_t b = 0; b < rows; ++b) {
+    room.load_held_out(b, data, first + b);
+  }
+}
+
+/// evaluate_passes with a whole model.
+template <model_config Config, class Backend, scalar S, class Element>
+loss_report<Config.prediction.depth> evaluate_windows(
+    context<Backend>& context,
+    const language_model<Config, Backend, S>& model,
+    model_loss<Config, Backend, S>& loss,
+    window_batch& room,
+    const dataset<Element>& data,
+    loss_options<Config.prediction.depth> options,
+    index_t batch,
+    index_t windows,
+    const std::function<bool()>& keep_going) {
+  const default_environment scope;
+  options.normalization = loss_normalization::valid_targets;
+  const index_t length = data.window() - 1 - Config.prediction.depth;
+  return evaluate_passes<Config>(
+      data, options, batch, windows, keep_going, [&](index_t first, index_t rows) {
+        load_held_out(room, data, first, rows);
+        return loss.without_gradients(context, model, room.view(rows, length), options);
+      });
 }
 
 }  // namespace detail

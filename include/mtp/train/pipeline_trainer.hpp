@@ -2,8 +2,6 @@
 #pragma once
 
 #include <array>
-#include <cstddef>
-#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -24,6 +22,7 @@
 #include "mtp/train/stage_boxes.hpp"
 #include "mtp/train/stage_gradients.hpp"
 #include "mtp/train/stage_groups.hpp"
+#include "mtp/train/stage_validation.hpp"
 #include "mtp/train/step_parts.hpp"
 #include "mtp/train/train_options.hpp"
 #include "mtp/train/window_batch.hpp"
@@ -41,11 +40,10 @@ namespace mtp::inline MTP_ABI {
 ///
 /// With D copies of the pipeline there are R = P D ranks: rank r has stage r mod P of copy r / P.
 /// Copy k mod D computes pass k, and ranks with the same stage add their gradients in the order of
-/// passes, so D changes no bits either. docs/distributed.md says what is sent, and what a placement
-/// costs.
+/// passes, so D changes no bits either. docs/distributed.md says what all this costs.
 ///
-/// Spans of the communicator and memory of the backend are those of the host. What an engine needs
-/// to send may be allocated in a step; the trainer itself allocates nothing.
+/// Spans and memory are those of the host. What an engine needs to send may be allocated in a step;
+/// the trainer itself allocates nothing.
 template <model_config Config,
           class Backend,
           scalar S,
@@ -160,9 +158,30 @@ class pipeline_trainer {
   /// trainer::step does.
   report_type step();
 
+  /// Losses over the first `windows` held-out windows, or all of them if there are fewer, with the
+  /// bits of trainer::validate; all ranks call it, and get the same report. Every copy computes all
+  /// of them.
+  [[nodiscard("pipeline_trainer::validate: nothing but the report comes of it")]] loss_report<
+      Config.prediction.depth>
+  validate(index_t windows) {
+    auto report = detail::validate_stages(*context_,
+                                          *model_,
+                                          *data_,
+                                          options_,
+                                          windows,
+                                          schedule(),
+                                          stages().rank(),
+                                          blocks_,
+                                          loss_,
+                                          links_,
+                                          windows_);
+    results_.broadcast(report, schedule().head_rank());
+    return report;
+  }
+
   /// Sends the embedding to the rank with a copy of it, after it was changed in the model of the
   /// first rank.
-  void copy_embedding();
+  void copy_embedding() { detail::copy_embedding(stages(), schedule(), *model_); }
 
  private:
   using start_type = detail::joint_start<Communicator>;
@@ -364,7 +383,8 @@ auto pipeline_trainer<Config, Backend, S, Element, Group>::step() -> report_type
     report.loss = shares.sum(
         options_.accumulation, [&](index_t pass) -> const auto& { return results_.of_pass(pass); });
   }
-  results_.broadcast(report.loss, report.gradient_norm, schedule().head_rank());
+  results_.broadcast(report.loss, schedule().head_rank());
+  results_.broadcast(report.gradient_norm, schedule().head_rank());
   if (!detail::count_step(report, state_, options_.max_bad_steps)) {
     return report;
   }
@@ -374,20 +394,6 @@ auto pipeline_trainer<Config, Backend, S, Element, Group>::step() -> report_type
   balance_.update(*context_, *model_, optimizer_, options_.bias_update_speed);
   copy_embedding();
   return report;
-}
-
-template <model_config Config, class Backend, scalar S, class Element, host_communicator Group>
-void pipeline_trainer<Config, Backend, S, Element, Group>::copy_embedding() {
-  const auto& at = model_->layout;
-  const auto values = [&] {
-    return std::span<S>(model_->values().data(), static_cast<std::size_t>(at.embedding));
-  };
-  const bool is_shared = model_type::layout_type::head_embeds && schedule().head_rank() != 0;
-  if (is_shared && stages().rank() == 0) {
-    stages().send(std::span<const S>(values()), schedule().head_rank(), detail::embedding_tag);
-  } else if (is_shared && has_head()) {
-    stages().receive(values(), 0, detail::embedding_tag);
-  }
 }
 
 }  // namespace mtp::inline MTP_ABI

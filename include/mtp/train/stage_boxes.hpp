@@ -30,11 +30,11 @@ class stage_inbox {
     left_ = messages;
     post();
   }
-  /// to = the next of them.  [N, C]
+  /// to = the first rows of the next of them, at most N.  [rows, C]
   void take(context<Backend>& context, matrix_view<S, Backend> to) {
     request_->wait();
     request_.reset();
-    copy(context, to, matrix_view<const S, Backend>(room_.data(), {rows_, columns_}));
+    copy(context, to, matrix_view<const S, Backend>(room_.data(), {to.extent(0), columns_}));
     post();
   }
 
@@ -123,6 +123,11 @@ struct stage_links {
       box->expect(passes);
     }
   }
+  /// Forward passes alone.
+  void expect_streams(index_t passes) {
+    streams_in.expect(passes);
+    head_in.expect(passes);
+  }
   /// Waits until all that was sent has arrived.
   void finish() {
     for (outbox* box : {&streams_out, &gradients_out, &head_out}) {
@@ -144,5 +149,19 @@ struct stage_links {
     return (group.rank() + group.size() - 1) % group.size();
   }
 };
+
+/// Sends the embedding of the first rank to the one with a copy of it, if there is one.
+template <class Communicator, class Model>
+void copy_embedding(Communicator& stages, const pipeline_schedule& schedule, Model& model) {
+  const int head_rank = schedule.head_rank();
+  if (!Model::layout_type::head_embeds || head_rank == 0) return;
+  const auto values =
+      std::span(model.values().data(), static_cast<std::size_t>(model.layout.embedding));
+  if (stages.rank() == 0) {
+    stages.send(values, head_rank, embedding_tag);
+  } else if (stages.rank() == head_rank) {
+    stages.receive(values, 0, embedding_tag);
+  }
+}
 
 }  // namespace mtp::inline MTP_ABI::detail

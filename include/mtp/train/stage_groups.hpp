@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <memory>
 #include <span>
@@ -93,16 +92,10 @@ class stage_results {
     return all;
   }
 
-  /// All stages get the loss and the gradient norm of the rank with the head.
-  void broadcast(report_type& loss, double& gradient_norm, int head_rank) {
-    struct both {
-      report_type loss;
-      double gradient_norm;
-    };
-    std::array<both, 1> found{{{loss, gradient_norm}}};
-    stages_->broadcast(std::span<both>(found), head_rank);
-    loss = found[0].loss;
-    gradient_norm = found[0].gradient_norm;
+  /// All stages get what the rank with the head has.
+  template <transferable T>
+  void broadcast(T& value, int head_rank) {
+    stages_->broadcast(std::span<T>(&value, 1), head_rank);
   }
 
  private:
