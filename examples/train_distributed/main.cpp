@@ -1,11 +1,15 @@
 // Several ranks train one model: the passes of a step are divided among them, and so are the
 // moments of AdamW. Whatever the number of ranks, the parameters have the same bits.
 //
-//   scripts/ranks 2 build/release/examples/train_distributed [TEXT [CHECKPOINT]]
+//   scripts/ranks 2 build/release/examples/train_distributed [--stages P] [TEXT [CHECKPOINT]]
 //
-// starts two processes of MPI. Started as one process, the program makes two threads the ranks, and
-// compares what they have learned with one rank. With a checkpoint, a run goes on where it ended,
-// on any number of ranks.
+// starts two processes of MPI. With --stages P, each P of them are a pipeline: a rank has a part of
+// the model's blocks. With a checkpoint, a run goes on where it ended, on any number of ranks and
+// stages. Started as one process, the program makes two threads the ranks, and compares what they
+// have learned with one rank.
+#include <algorithm>
+#include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -19,8 +23,9 @@
 
 #include "mtp/backend/cpu.hpp"
 #include "mtp/core/checksum.hpp"
+#include "mtp/distributed/agreement.hpp"
 #include "mtp/distributed/thread_ranks.hpp"
-#include "mtp/io/train.hpp"
+#include "mtp/io/pipeline_checkpoint.hpp"
 #include "mtp/mtp.hpp"
 #ifdef MTP_EXAMPLE_MPI
 #include "mtp/distributed/mpi_session.hpp"
@@ -41,37 +46,29 @@ std::vector<std::uint8_t> bytes_of(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-std::string checksum_of(mtp::language_model<config, mtp::cpu>& model) {
-  const auto values = model.values();
+struct settings {
+  std::string text = "docs/mtp.md";
+  std::string checkpoint;
+  int stages = 0;  // of a pipeline; 0: every rank has the whole model
+};
+
+std::string checksum_of(std::span<const float> values) {
   mtp::xxh64 sum;
-  sum.update(std::as_bytes(std::span(values.data(), static_cast<std::size_t>(values.count()))));
+  sum.update(std::as_bytes(values));
   return mtp::to_hex(sum.digest());
 }
 
-/// What every rank does. Returns the checksum of the parameters.
 template <class Communicator>
-std::string train(Communicator& group, const std::string& text, const std::string& checkpoint) {
-  using trainer_type = mtp::trainer<config, mtp::cpu, float, std::uint8_t, Communicator>;
-  mtp::context<mtp::cpu> context({.threads = 1});
-  mtp::language_model<config, mtp::cpu> model(context, mtp::seed{42});  // the same on every rank
-  const mtp::dataset<> data(bytes_of(text), {}, {.window = trainer_type::window_of(48)});
-  trainer_type trainer(context,
-                       model,
-                       data,
-                       {.batch = 4,
-                        .length = 48,
-                        .accumulation = 4,  // passes of a step, and so the most ranks
-                        .learning_rate = {.peak = 5e-3, .warmup_steps = 10, .total_steps = steps},
-                        .sharding = mtp::optimizer_sharding::zero1},
-                       group);
+void say(Communicator& group, const std::string& line) {
+  if (group.rank() == 0) std::printf("%s\n", line.c_str());
+}
+
+/// The loop is the same for both trainers.
+template <class Trainer>
+void run(Trainer& trainer, const std::string& checkpoint) {
+  auto& group = trainer.group();
   if (!checkpoint.empty() && std::filesystem::exists(checkpoint)) {
     mtp::io::load_checkpoint(checkpoint, trainer);
-  }
-  if (group.rank() == 0) {
-    std::printf("%d ranks, %td parameters, moments of %td of them on rank 0\n",
-                group.size(),
-                model.values().count(),
-                trainer.optimizer().first().count());
   }
   mtp::io::train(
       trainer,
@@ -83,16 +80,92 @@ std::string train(Communicator& group, const std::string& text, const std::strin
                       report.step.loss.depths[0].loss);
         }
       });
-  const std::string checksum = checksum_of(model);
-  if (group.rank() == 0) std::printf("parameters %s\n", checksum.c_str());
+}
+
+/// What every rank does if each has the whole model. Returns the checksum of the parameters.
+template <class Communicator>
+std::string train_copies(Communicator& group,
+                         const mtp::dataset<>& data,
+                         const mtp::train_options<config>& options,
+                         const std::string& checkpoint) {
+  using trainer_type = mtp::trainer<config, mtp::cpu, float, std::uint8_t, Communicator>;
+  mtp::context<mtp::cpu> context({.threads = 1});
+  mtp::language_model<config, mtp::cpu> model(context, mtp::seed{42});  // the same on every rank
+  trainer_type trainer(context, model, data, options, group);
+  say(group,
+      std::to_string(group.size()) + " ranks, " + std::to_string(model.values().count()) +
+          " parameters, moments of " + std::to_string(trainer.optimizer().first().count()) +
+          " of them on rank 0");
+  run(trainer, checkpoint);
+  return checksum_of({model.values().data(), static_cast<std::size_t>(model.values().count())});
+}
+
+/// What every rank does if it has a stage of the model, in one of size / stages copies.
+template <class Communicator>
+std::string train_stages(Communicator& group,
+                         int stages,
+                         const mtp::dataset<>& data,
+                         const mtp::train_options<config>& options,
+                         const std::string& checkpoint) {
+  using trainer_type = mtp::pipeline_trainer<config, mtp::cpu, float, std::uint8_t, Communicator>;
+  mtp::check(stages > 0 && group.size() % stages == 0,
+             "--stages: expected a divisor of the number of ranks, ",
+             group.size(),
+             ", got ",
+             stages);
+  constexpr auto placement = mtp::head_placement::last_stage;
+  const int copies = group.size() / stages;
+  const auto plan = trainer_type::plan_of(group.size(), options, placement, copies);
+  mtp::context<mtp::cpu> context({.threads = 1});
+  mtp::stage_model<config, mtp::cpu> model(context, mtp::seed{42}, plan.stage(group.rank()));
+  trainer_type trainer(context, model, data, options, group, placement, copies);
+  say(group,
+      std::to_string(copies) + " copies of " + std::to_string(stages) + " stages, " +
+          std::to_string(model.values().count()) + " parameters on rank 0");
+  run(trainer, checkpoint);
+  // Every parameter is the own one of one rank of the first copy. As integers, their sum has its
+  // bits.
+  std::vector<std::uint32_t> bits(mtp::language_model<config, mtp::cpu>::layout.storage);
+  for (const mtp::parameter_range& range : trainer.saved_parts()) {
+    const float* const own = model.values().data() + model.layout.copy.count + range.local;
+    for (mtp::index_t i = 0; i < range.count; ++i) {
+      bits[static_cast<std::size_t>(range.begin + i)] = std::bit_cast<std::uint32_t>(own[i]);
+    }
+  }
+  group.all_reduce(std::span(bits), mtp::reduction::sum);
+  std::vector<float> whole(bits.size());
+  std::transform(bits.begin(), bits.end(), whole.begin(), [](auto each) {
+    return std::bit_cast<float>(each);
+  });
+  return checksum_of(whole);
+}
+
+/// Returns the checksum of the parameters.
+template <class Communicator>
+std::string train(Communicator& group, const settings& chosen) {
+  // Whatever a rank cannot read, all ranks throw.
+  const auto data = mtp::together(group, [&] {
+    using trainer_type = mtp::trainer<config, mtp::cpu>;
+    return mtp::dataset<>(bytes_of(chosen.text), {}, {.window = trainer_type::window_of(48)});
+  });
+  const mtp::train_options<config> options{
+      .batch = 4,
+      .length = 48,
+      .accumulation = 4,  // passes of a step, and so the most ranks, or copies of a pipeline
+      .learning_rate = {.peak = 5e-3, .warmup_steps = 10, .total_steps = steps},
+      .sharding = mtp::optimizer_sharding::zero1};
+  const std::string checksum =
+      chosen.stages == 0 ? train_copies(group, data, options, chosen.checkpoint)
+                         : train_stages(group, chosen.stages, data, options, chosen.checkpoint);
+  say(group, "parameters " + checksum);
   return checksum;
 }
 
 /// Threads as ranks. The checksum is that of rank 0.
-std::string train_threads(int ranks, const std::string& text, const std::string& checkpoint) {
+std::string train_threads(int ranks, const settings& chosen) {
   std::string checksum;
   mtp::run_ranks(ranks, [&](mtp::thread_communicator& group) {
-    const std::string own = train(group, text, checkpoint);
+    const std::string own = train(group, chosen);
     if (group.rank() == 0) checksum = own;
   });
   return checksum;
@@ -108,21 +181,28 @@ bool is_one_of_several() {
 }
 
 int main(int argc, char** argv) {
-  const std::string text = argc > 1 ? argv[1] : "docs/mtp.md";
-  const std::string checkpoint = argc > 2 ? argv[2] : "";
+  settings chosen;
+  std::vector<std::string> words(argv + 1, argv + argc);
+  if (words.size() > 1 && words[0] == "--stages") {
+    chosen.stages = std::atoi(words[1].c_str());
+    words.erase(words.begin(), words.begin() + 2);
+  }
+  if (!words.empty()) chosen.text = words[0];
+  if (words.size() > 1) chosen.checkpoint = words[1];
   if (is_one_of_several()) {
 #ifdef MTP_EXAMPLE_MPI
     return mtp::mpi_session::run(
-        argc, argv, [&](mtp::mpi_communicator& group) { train(group, text, checkpoint); });
+        argc, argv, [&](mtp::mpi_communicator& group) { train(group, chosen); });
 #else
     std::fprintf(stderr, "train_distributed was built without MPI\n");
     return 1;
 #endif
   }
   try {
-    const std::string two = train_threads(2, text, checkpoint);
-    if (!checkpoint.empty()) return 0;
-    const std::string one = train_threads(1, text, checkpoint);
+    const std::string two = train_threads(2, chosen);
+    if (!chosen.checkpoint.empty()) return 0;
+    chosen.stages = 0;
+    const std::string one = train_threads(1, chosen);
     std::printf("the parameters are %s\n", one == two ? "equal, bit for bit" : "different");
     return one == two ? 0 : 1;
   } catch (const std::exception& problem) {

@@ -63,6 +63,14 @@ check_command() {
   while [[ ${words[0]:-} =~ ^[A-Za-z_]+= || ${words[0]:-} == sudo ]]; do words=("${words[@]:1}"); done
   [[ ${#words[@]} != 0 ]] || return 0
   program=${words[0]#./}
+  if [[ $program =~ ^(scripts/ranks|mpirun)$ ]]; then # another command stands behind the number of ranks
+    local behind=2
+    [[ ${words[1]:-} != -np ]] || behind=3
+    if [[ ${words[behind - 1]:-} =~ ^[0-9]+$ ]]; then
+      check_command "$place" "${words[*]:behind}"
+      words=("${words[@]:0:behind}")
+    fi
+  fi
   if [[ $program == */* ]]; then
     mapfile -t sources < <(sources_of "$program")
     if [[ ${#sources[@]} == 0 ]]; then
