@@ -13,10 +13,15 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "models.hpp"
 #include "mtp/core/allowed_threads.hpp"
 #include "options.hpp"
+#include "ranks.hpp"
+#ifdef MTP_EXAMPLE_MPI
+#include "mtp/distributed/mpi_session.hpp"
+#endif
 
 namespace {
 
@@ -47,7 +52,7 @@ const std::map<std::string, runner_map> backends {
 #endif
 };
 
-int run(const example::program_options& options) {
+int run(example::program_options options) {
   const auto backend = backends.find(options.backend);
   if (backend == backends.end()) {
     throw example::wrong_use(
@@ -59,7 +64,13 @@ int run(const example::program_options& options) {
     throw example::wrong_use(
         fmt::format("on the GPU the program is compiled for depth 3, not for {}", options.depth));
   }
+  if (options.distributed && options.backend != "cpu") {
+    throw example::wrong_use("--distributed: ranks train on CPUs here");
+  }
   const int cores = mtp::allowed_threads();
+  if (options.group != nullptr && options.threads == 0) {
+    options.threads = std::max(1, cores / example::ranks_of_this_machine(options.group->size()));
+  }
   if (options.threads > cores) {
     std::fputs(fmt::format("train_and_generate: {} threads on {} core{}: they wait for each other, "
                            "so that {} would be faster\n",
@@ -71,6 +82,25 @@ int run(const example::program_options& options) {
                stderr);
   }
   return backend->second.at(options.head)(options);
+}
+
+/// The same on all ranks that a launcher of MPI has started.
+int run_distributed(int argc, char** argv, const example::program_options& options) {
+#ifdef MTP_EXAMPLE_MPI
+  return mtp::mpi_session::run(argc, argv, [&](mtp::mpi_communicator& world) {
+    example::ranks group(world.split(0, world.rank()));
+    example::program_options own = options;
+    own.group = &group;
+    return run(std::move(own));
+  });
+#else
+  static_cast<void>(argc);
+  static_cast<void>(argv);
+  static_cast<void>(options);
+  throw example::wrong_use(
+      "--distributed: this program is built without MPI, which CMake did not find (Debian: "
+      "libopenmpi-dev)");
+#endif
 }
 
 // As a shell would read it.
@@ -131,6 +161,9 @@ int main(int argc, char** argv) {
          "--threads", options.threads, "threads of the CPU; 0: all that the process may use")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
+  app.add_flag("--distributed",
+               options.distributed,
+               "train on all processes that mpirun or srun has started; rank 0 writes");
   app.add_flag("--resume",
                options.resume,
                "continue from the checkpoint in the output folder, with the same options");
@@ -139,8 +172,14 @@ int main(int argc, char** argv) {
          "--out", options.out, "folder for checkpoint, metrics.csv, report.html and result.json")
       ->type_name("DIR")
       ->capture_default_str();
-  app.add_option("--batch", options.batch, "sequences of a step")
+  app.add_option("--batch", options.batch, "sequences of a pass")
       ->check(CLI::Range(1L, 65536L))
+      ->capture_default_str();
+  app.add_option(
+         "--passes",
+         options.passes,
+         "passes of a step, each with as many sequences as --batch says; 0: one for each rank")
+      ->check(CLI::Range(0L, 65536L))
       ->capture_default_str();
   app.add_option("--length", options.length, "bytes of a sequence")
       ->check(CLI::Range(1L, 512L))
@@ -202,7 +241,7 @@ int main(int argc, char** argv) {
     if (options.resume && options.overwrite) {
       throw example::wrong_use("--resume and --overwrite exclude each other");
     }
-    return run(options);
+    return options.distributed ? run_distributed(argc, argv, options) : run(options);
   } catch (const example::wrong_use& problem) {
     complain(problem.what());
     return 2;

@@ -15,6 +15,8 @@ class wrong_use : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+class ranks;
+
 struct program_options {
   std::string command;                      // as it was given
   std::vector<std::filesystem::path> text;  // files or folders
@@ -25,6 +27,8 @@ struct program_options {
   std::uint64_t seed = 1;
   std::string backend = "cpu";
   int threads = 0;
+  bool distributed = false;
+  ranks* group = nullptr;  // null: this process alone
   bool resume = false;
   bool overwrite = false;
   std::filesystem::path out = "out";
@@ -32,6 +36,7 @@ struct program_options {
   double lambda = -1;         // negative: the head kind's own
   long batch = 4;
   long length = 128;
+  long passes = 0;  // of a step; 0: one for each rank
   long save_every = 500;
   long keep = 1;
   long new_tokens = 128;

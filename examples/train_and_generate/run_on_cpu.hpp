@@ -15,10 +15,13 @@ namespace example {
 
 template <mtp::model_config Config>
 int run_on_cpu(const program_options& options) {
+  ranks alone;
+  ranks& group = options.group != nullptr ? *options.group : alone;
   mtp::context<mtp::cpu> context({.threads = options.threads});
   const auto threads = context.threads();
-  return run<Config, mtp::cpu, float>(
-      options, context, std::to_string(threads) + (threads == 1 ? " thread" : " threads"));
+  std::string on = std::to_string(threads) + (threads == 1 ? " thread" : " threads");
+  if (group.size() > 1) on = std::to_string(group.size()) + " ranks, " + on + " each";
+  return run<Config, mtp::cpu, float>(options, context, on, group);
 }
 
 template <mtp::model_config Config>

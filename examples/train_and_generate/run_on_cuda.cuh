@@ -11,7 +11,9 @@ namespace example {
 template <mtp::model_config Config>
 int run_on_cuda(const program_options& options) {
   mtp::context<mtp::cuda> context;
-  return run<Config, mtp::cuda, mtp::bf16>(options, context, context.device_name() + ", bf16");
+  mtp::alone group;
+  return run<Config, mtp::cuda, mtp::bf16>(
+      options, context, context.device_name() + ", bf16", group);
 }
 
 }  // namespace example

@@ -7,7 +7,6 @@
 // the model's blocks. With a checkpoint, a run goes on where it ended, on any number of ranks and
 // stages. Started as one process, the program makes two threads the ranks, and compares what they
 // have learned with one rank.
-#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -45,22 +44,15 @@ std::vector<std::uint8_t> bytes_of(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), {}};
 }
-
 struct settings {
-  std::string text = "docs/mtp.md";
-  std::string checkpoint;
+  std::string text = "docs/mtp.md", checkpoint;
   int stages = 0;  // of a pipeline; 0: every rank has the whole model
 };
 
-std::string checksum_of(std::span<const float> values) {
+std::string checksum_of(std::span<const std::byte> values) {
   mtp::xxh64 sum;
-  sum.update(std::as_bytes(values));
+  sum.update(values);
   return mtp::to_hex(sum.digest());
-}
-
-template <class Communicator>
-void say(Communicator& group, const std::string& line) {
-  if (group.rank() == 0) std::printf("%s\n", line.c_str());
 }
 
 /// The loop is the same for both trainers.
@@ -92,12 +84,14 @@ std::string train_copies(Communicator& group,
   mtp::context<mtp::cpu> context({.threads = 1});
   mtp::language_model<config, mtp::cpu> model(context, mtp::seed{42});  // the same on every rank
   trainer_type trainer(context, model, data, options, group);
-  say(group,
-      std::to_string(group.size()) + " ranks, " + std::to_string(model.values().count()) +
-          " parameters, moments of " + std::to_string(trainer.optimizer().first().count()) +
-          " of them on rank 0");
+  if (group.rank() == 0) {
+    const auto moments = trainer.optimizer().first().count();
+    std::printf("%d ranks, moments of %td parameters on rank 0\n", group.size(), moments);
+  }
   run(trainer, checkpoint);
-  return checksum_of({model.values().data(), static_cast<std::size_t>(model.values().count())});
+  const auto values = model.values();
+  return checksum_of(
+      std::as_bytes(std::span(values.data(), static_cast<std::size_t>(values.count()))));
 }
 
 /// What every rank does if it has a stage of the model, in one of size / stages copies.
@@ -109,9 +103,7 @@ std::string train_stages(Communicator& group,
                          const std::string& checkpoint) {
   using trainer_type = mtp::pipeline_trainer<config, mtp::cpu, float, std::uint8_t, Communicator>;
   mtp::check(stages > 0 && group.size() % stages == 0,
-             "--stages: expected a divisor of the number of ranks, ",
-             group.size(),
-             ", got ",
+             "--stages: expected a divisor of the number of ranks, got ",
              stages);
   constexpr auto placement = mtp::head_placement::last_stage;
   const int copies = group.size() / stages;
@@ -119,11 +111,11 @@ std::string train_stages(Communicator& group,
   mtp::context<mtp::cpu> context({.threads = 1});
   mtp::stage_model<config, mtp::cpu> model(context, mtp::seed{42}, plan.stage(group.rank()));
   trainer_type trainer(context, model, data, options, group, placement, copies);
-  say(group,
-      std::to_string(copies) + " copies of " + std::to_string(stages) + " stages, " +
-          std::to_string(model.values().count()) + " parameters on rank 0");
+  if (group.rank() == 0) {
+    std::printf("%d x %d stages, %td parameters of rank 0\n", copies, stages, model.layout.storage);
+  }
   run(trainer, checkpoint);
-  // Every parameter is the own one of one rank of the first copy. As integers, their sum has its
+  // Every parameter belongs to a rank of the first copy. As integers, a sum with zeros has its
   // bits.
   std::vector<std::uint32_t> bits(mtp::language_model<config, mtp::cpu>::layout.storage);
   for (const mtp::parameter_range& range : trainer.saved_parts()) {
@@ -133,18 +125,13 @@ std::string train_stages(Communicator& group,
     }
   }
   group.all_reduce(std::span(bits), mtp::reduction::sum);
-  std::vector<float> whole(bits.size());
-  std::transform(bits.begin(), bits.end(), whole.begin(), [](auto each) {
-    return std::bit_cast<float>(each);
-  });
-  return checksum_of(whole);
+  return checksum_of(std::as_bytes(std::span(bits)));
 }
 
 /// Returns the checksum of the parameters.
 template <class Communicator>
 std::string train(Communicator& group, const settings& chosen) {
-  // Whatever a rank cannot read, all ranks throw.
-  const auto data = mtp::together(group, [&] {
+  const auto data = mtp::together(group, [&] {  // what one rank cannot read, all throw
     using trainer_type = mtp::trainer<config, mtp::cpu>;
     return mtp::dataset<>(bytes_of(chosen.text), {}, {.window = trainer_type::window_of(48)});
   });
@@ -154,11 +141,11 @@ std::string train(Communicator& group, const settings& chosen) {
       .accumulation = 4,  // passes of a step, and so the most ranks, or copies of a pipeline
       .learning_rate = {.peak = 5e-3, .warmup_steps = 10, .total_steps = steps},
       .sharding = mtp::optimizer_sharding::zero1};
-  const std::string checksum =
+  const std::string sum =
       chosen.stages == 0 ? train_copies(group, data, options, chosen.checkpoint)
                          : train_stages(group, chosen.stages, data, options, chosen.checkpoint);
-  say(group, "parameters " + checksum);
-  return checksum;
+  if (group.rank() == 0) std::printf("parameters %s\n", sum.c_str());
+  return sum;
 }
 
 /// Threads as ranks. The checksum is that of rank 0.

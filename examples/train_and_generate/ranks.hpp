@@ -1,0 +1,140 @@
+// The ranks that train together: this process alone, or processes of MPI.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <span>
+#include <thread>
+#include <utility>
+#include <variant>
+
+#include "mtp/distributed/alone.hpp"
+#include "mtp/distributed/communicator.hpp"
+#ifdef MTP_EXAMPLE_MPI
+#include "mtp/distributed/mpi.hpp"
+#endif
+
+namespace example {
+
+/// Either of them behind one type, so that every model is compiled once.
+class ranks {
+#ifdef MTP_EXAMPLE_MPI
+  using engine = std::variant<mtp::alone, mtp::mpi_communicator>;
+  using message = std::variant<mtp::alone::request, mtp::mpi_communicator::request>;
+#else
+  using engine = std::variant<mtp::alone>;
+  using message = std::variant<mtp::alone::request>;
+#endif
+
+ public:
+  using memory = mtp::host_memory;
+
+  class request {
+   public:
+    explicit request(message held) : held_(std::move(held)) {}
+    bool done() {
+      return std::visit([](auto& each) { return each.done(); }, held_);
+    }
+    void wait() {
+      std::visit([](auto& each) { each.wait(); }, held_);
+    }
+
+   private:
+    message held_;
+  };
+
+  explicit ranks(engine held = mtp::alone()) : engine_(std::move(held)) {}
+
+  int rank() const {
+    return std::visit([](const auto& each) { return each.rank(); }, engine_);
+  }
+  int size() const {
+    return std::visit([](const auto& each) { return each.size(); }, engine_);
+  }
+  void barrier() {
+    std::visit([](auto& each) { each.barrier(); }, engine_);
+  }
+  template <mtp::transferable T, std::size_t E>
+  void broadcast(std::span<T, E> values, int root) {
+    std::visit([&](auto& each) { each.broadcast(values, root); }, engine_);
+  }
+  template <mtp::transferable T, std::size_t E>
+  void all_gather(std::span<T, E> whole, const mtp::shards& parts) {
+    std::visit([&](auto& each) { each.all_gather(whole, parts); }, engine_);
+  }
+  template <mtp::reducible T, std::size_t E>
+  void all_reduce(std::span<T, E> values, mtp::reduction kind) {
+    std::visit([&](auto& each) { each.all_reduce(values, kind); }, engine_);
+  }
+  template <mtp::reducible T, std::size_t E>
+  void reduce_scatter(std::span<T, E> whole, const mtp::shards& parts) {
+    std::visit([&](auto& each) { each.reduce_scatter(whole, parts); }, engine_);
+  }
+  template <mtp::transferable T, std::size_t E>
+  request start_send(std::span<T, E> values, int to, int tag) {
+    return std::visit([&](auto& each) { return request(each.start_send(values, to, tag)); },
+                      engine_);
+  }
+  template <mtp::transferable T, std::size_t E>
+  request start_receive(std::span<T, E> values, int from, int tag) {
+    return std::visit([&](auto& each) { return request(each.start_receive(values, from, tag)); },
+                      engine_);
+  }
+  template <mtp::transferable T, std::size_t E>
+  void send(std::span<T, E> values, int to, int tag) {
+    start_send(values, to, tag).wait();
+  }
+  template <mtp::transferable T, std::size_t E>
+  void receive(std::span<T, E> values, int from, int tag) {
+    start_receive(values, from, tag).wait();
+  }
+  ranks split(int color, int key) {
+    return std::visit([&](auto& each) { return ranks(each.split(color, key)); }, engine_);
+  }
+
+ private:
+  engine engine_;
+};
+
+static_assert(mtp::host_communicator<ranks>);
+
+/// The ranks of this machine, as launchers of Open MPI, MPICH and Slurm say; `all` if none does.
+inline int ranks_of_this_machine(int all) {
+  for (const char* name :
+       {"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_NTASKS_PER_NODE"}) {
+    const char* const text = std::getenv(name);
+    const int count = text != nullptr ? std::atoi(text) : 0;
+    if (count > 0) return count;
+  }
+  return all;
+}
+
+/// Whether this rank or another one wants something.
+template <mtp::communicator Group>
+bool any_of(Group& group, bool wants) {
+  std::int32_t answer = wants ? 1 : 0;
+  if (group.size() > 1) group.all_reduce(std::span(&answer, 1), mtp::reduction::max);
+  return answer != 0;
+}
+
+/// Runs work(), which returns an exit status, on rank 0, while the others wait for as long as it
+/// takes. All ranks return its status.
+template <mtp::communicator Group, class Work>
+int on_first_rank(Group& group, const Work& work) {
+  constexpr int tag = 1;
+  int status = 0;
+  if (group.rank() == 0) {
+    status = work();
+    for (int other = 1; other < group.size(); ++other) {
+      group.send(std::span<const int>(&status, 1), other, tag);
+    }
+    return status;
+  }
+  auto answer = group.start_receive(std::span<int>(&status, 1), 0, tag);
+  while (!answer.done()) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  return status;
+}
+
+}  // namespace example
