@@ -12,8 +12,10 @@ build_programs() {
     targets+=("cuda_$(basename "$file" .cu)")
   done
   cmake --preset cuda -B "$folder" -DCMAKE_CUDA_ARCHITECTURES=90a-real -DCMAKE_UNITY_BUILD=OFF -DMTP_WERROR=OFF \
-    -DMTP_NATIVE=OFF "-DCMAKE_CUDA_FLAGS=-Xfatbin=-compress-all" "$@" &&
-    cmake --build "$folder" --parallel "$jobs" --target "${targets[@]}"
+    -DCMAKE_DISABLE_FIND_PACKAGE_MPI=ON -DMTP_NATIVE=OFF "-DCMAKE_CUDA_FLAGS=-Xfatbin=-compress-all" "$@" || return
+  # Where CMake found NCCL.
+  ! cmake --build "$folder" --target help | grep -q '^nccl_alone:' || targets+=(nccl_alone)
+  cmake --build "$folder" --parallel "$jobs" --target "${targets[@]}"
 }
 
 # pack_programs FOLDER DIR: what was built in FOLDER as DIR/programs.tar.gz, with the shared libraries that a machine with
@@ -24,7 +26,7 @@ pack_programs() {
   # shellcheck disable=SC2064  # the value of now
   trap "rm -rf '$place'" EXIT
   mkdir "$place/lib"
-  for file in "$folder"/tests/gpu/*_gpu_test "$folder"/benchmarks/cuda/*_bench "$folder"/examples/train_and_generate; do
+  for file in "$folder"/tests/gpu/{*_gpu_test,nccl_alone} "$folder"/benchmarks/cuda/*_bench "$folder"/examples/train_and_generate; do
     [[ -x $file ]] || continue
     cp "$file" "$place/"
     strip "$place/$(basename "$file")"

@@ -94,6 +94,17 @@ bench() {
   fi
 }
 
+# NCCL itself with the one GPU, where CMake found it when the programs were built.
+nccl_alone() {
+  local test options=()
+  ! $dry_run || options=(--list-test-cases)
+  if test=$(program nccl_alone); then
+    step distributed/nccl_alone 30 "$test" "${options[@]}" || true
+  else
+    step distributed/nccl_alone 5 bash -c 'missing "nccl_alone (CMake found no NCCL where the programs were built)"' || true
+  fi
+}
+
 # Ceilings are measured once; other programs are told.
 ceilings() {
   bench ceilings 30 ceilings_bench .
@@ -115,6 +126,7 @@ stage_1() {
     run_tests "${file%_test.cu}" 20
   done
   run_tests model/agreement 45
+  nccl_alone
   operation_tests
   ceilings
   bench attention 25 attention_bench '^attention_(forward|backward)/4096/128/1/'

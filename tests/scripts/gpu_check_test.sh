@@ -42,6 +42,16 @@ done
 grep -q '"step": "ops/linear", "verdict": "passed"' "$scratch/stage 1/steps.jsonl" ||
   failure "stage 1 did not run the tests of linear under emulation"
 
+grep -q '"step": "distributed/nccl_alone", "verdict": "skipped", .*"last": "nccl_alone (CMake found no NCCL .* was not built"' \
+  "$scratch/stage 1/steps.jsonl" || failure "stage 1 does not say that NCCL's test was not built"
+mkdir "$scratch/built"
+printf '#!/bin/sh\n' >"$scratch/built/nccl_alone"
+chmod +x "$scratch/built/nccl_alone"
+# shellcheck disable=SC2016  # for the other shell
+[[ $(programs=$scratch/built dry_run=false bash -c 'source scripts/gpu/stages.sh
+  step() { echo "$@"; }
+  nccl_alone') == "distributed/nccl_alone 30 $scratch/built/nccl_alone" ]] || failure "NCCL's test is not run where it was built"
+
 # ---- a deadline -----------------------------------------------------------------------------------
 # The last ten seconds belong to the record, so nothing else has time.
 status=0
