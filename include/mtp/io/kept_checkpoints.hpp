@@ -121,7 +121,7 @@ std::vector<std::filesystem::path> kept_on_first_rank(const std::filesystem::pat
 template <class Trainer>
 void save_and_keep(const std::filesystem::path& latest, Trainer& run, index_t count) {
   static_assert(
-      Trainer::model_type::config.tensor_parallel_size == 1,
+      is_whole<Trainer::model_type::config>,
       "save_and_keep: ranks have parts of this model (tensor_parallel_size); save_checkpoint and "
       "load_checkpoint are for all that they do");
   detail::on_first_rank(run.group(), [&](auto&) {

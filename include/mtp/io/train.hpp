@@ -151,7 +151,7 @@ template <class Trainer, class Callback>
 train_outcome run_loop(Trainer& run, const train_loop& loop, Callback& callback) {
   using report_type = train_report<Trainer::model_type::config.prediction.depth>;
   using answer = std::invoke_result_t<Callback&, const report_type&>;
-  static_assert(is_whole<Config>,
+  static_assert(is_whole<Trainer::model_type::config>,
                 "train: ranks have parts of this model (tensor_parallel_size); call step(), and "
                 "save_checkpoint");
   static_assert(std::is_void_v<answer> || std::is_same_v<answer, after_step>,

@@ -141,7 +141,7 @@ struct cpu_sharded_cross_entropy_ops {
   static constexpr index_t sharded_cross_entropy_workspace(
       index_t rows, index_t part, index_t width, index_t targets, index_t threads, index_t ranks) {
     using A = accumulate_t<S>;
-    const index_t chunk = linear_cross_entropy_chunk(part);
+    const index_t chunk = linear_cross_entropy_chunk(rows, part);
     return arena_bytes(ranks * chunk, sizeof(row_part<A>)) +
            arena_bytes(ranks * chunk * (1 + targets), sizeof(A)) +
            whole::linear_cross_entropy_workspace<S>(rows, part, width, threads) +
@@ -167,8 +167,8 @@ struct cpu_sharded_cross_entropy_ops {
           J_(targets.extent(1)),
           V_(part),
           first_token_(context.ranks()->rank() * part),
-          parts_(context, linear_cross_entropy_chunk(part)),
-          terms_(context, linear_cross_entropy_chunk(part) * (1 + J_)) {}
+          parts_(context, linear_cross_entropy_chunk(losses.extent(0), part)),
+          terms_(context, linear_cross_entropy_chunk(losses.extent(0), part) * (1 + J_)) {}
 
     template <class Finish>
     void operator()(matrix_view<A, cpu> logits,
