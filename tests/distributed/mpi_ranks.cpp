@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "mtp/distributed/agreement.hpp"
@@ -85,6 +86,8 @@ TEST_CASE("a rank that never comes is named, with what the others wait in") {
     if (group.rank() != late) {
       try {
         if (is_message && group.rank() == 0) {
+          // It still waits, and answers, when the others have waited too long.
+          std::this_thread::sleep_for(std::chrono::milliseconds(700));
           group.receive(std::span(x), late, 7);
         } else {
           group.barrier();
