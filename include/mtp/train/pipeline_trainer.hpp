@@ -42,8 +42,7 @@ namespace mtp::inline MTP_ABI {
 /// Copy k mod D computes pass k, and ranks with the same stage add their gradients in the order of
 /// passes, so D changes no bits either. docs/distributed.md says what all this costs.
 ///
-/// Spans and memory are those of the host. What an engine needs to send may be allocated in a step;
-/// the trainer itself allocates nothing.
+/// Spans and memory are those of the host. The trainer itself allocates nothing in a step.
 template <model_config Config,
           class Backend,
           scalar S,
@@ -243,7 +242,6 @@ class pipeline_trainer {
     links_.gradients_out.send(*context_, blocks_.gradient());
   }
 
-  /// In a round without a pass of this copy.
   void run_without(pipeline_work work, index_t k) {
     if (work == pipeline_work::forward) return;
     gradients_.without(
@@ -297,6 +295,7 @@ class pipeline_trainer {
   detail::stage_links<S, Backend, Communicator> links_;
 };
 
+/// @cond
 template <model_config Config, class Backend, scalar S, class Element, host_communicator Group>
 pipeline_trainer<Config, Backend, S, Element, Group>::pipeline_trainer(context<Backend>& context,
                                                                        model_type& model,
@@ -364,6 +363,7 @@ pipeline_trainer<Config, Backend, S, Element, Group>::pipeline_trainer(context<B
   start.failed();
   throw;
 }
+/// @endcond
 
 template <model_config Config, class Backend, scalar S, class Element, host_communicator Group>
 auto pipeline_trainer<Config, Backend, S, Element, Group>::step() -> report_type {

@@ -312,6 +312,7 @@ class trainer {
   detail::window_batch windows_;
 };
 
+/// @cond
 template <model_config Config, class Backend, scalar S, class Element, communicator Communicator>
 trainer<Config, Backend, S, Element, Communicator>::trainer(context<Backend>& context,
                                                             model_type& model,
@@ -350,6 +351,7 @@ trainer<Config, Backend, S, Element, Communicator>::trainer(context<Backend>& co
   start.failed();
   throw;
 }
+/// @endcond
 
 template <model_config Config, class Backend, scalar S, class Element, communicator Communicator>
 auto trainer<Config, Backend, S, Element, Communicator>::step() -> report_type {
