@@ -1,12 +1,9 @@
 // The ranks that train together: this process alone, or processes of MPI.
 #pragma once
 
-#include <chrono>
 #include <cstddef>
-#include <cstdint>
 #include <cstdlib>
 #include <span>
-#include <thread>
 #include <utility>
 #include <variant>
 
@@ -109,32 +106,6 @@ inline int ranks_of_this_machine(int all) {
     if (count > 0) return count;
   }
   return all;
-}
-
-/// Whether this rank or another one wants something.
-template <mtp::communicator Group>
-bool any_of(Group& group, bool wants) {
-  std::int32_t answer = wants ? 1 : 0;
-  if (group.size() > 1) group.all_reduce(std::span(&answer, 1), mtp::reduction::max);
-  return answer != 0;
-}
-
-/// Runs work(), which returns an exit status, on rank 0, while the others wait for as long as it
-/// takes. All ranks return its status.
-template <mtp::communicator Group, class Work>
-int on_first_rank(Group& group, const Work& work) {
-  constexpr int tag = 1;
-  int status = 0;
-  if (group.rank() == 0) {
-    status = work();
-    for (int other = 1; other < group.size(); ++other) {
-      group.send(std::span<const int>(&status, 1), other, tag);
-    }
-    return status;
-  }
-  auto answer = group.start_receive(std::span<int>(&status, 1), 0, tag);
-  while (!answer.done()) std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  return status;
 }
 
 }  // namespace example

@@ -16,9 +16,9 @@
 #include "options.hpp"
 #include "outcome.hpp"
 #include "prompts.hpp"
-#include "ranks.hpp"
 #include "run_folder.hpp"
 #include "run_result.hpp"
+#include "together.hpp"
 #include "training.hpp"
 
 namespace example {

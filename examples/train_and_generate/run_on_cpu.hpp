@@ -8,6 +8,7 @@
 
 #include "mtp/backend/cpu.hpp"
 #include "mtp/io/parameters.hpp"
+#include "ranks.hpp"
 #include "run.hpp"
 #include "saved_model.hpp"
 

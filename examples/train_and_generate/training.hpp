@@ -17,9 +17,9 @@
 #include "mtp/mtp.hpp"
 #include "options.hpp"
 #include "outcome.hpp"
-#include "ranks.hpp"
 #include "run_folder.hpp"
 #include "stopping.hpp"
+#include "together.hpp"
 
 namespace example {
 
