@@ -58,7 +58,7 @@ class gradient_exchange final : public gradient_observer {
     return (std::min)(bucket, parts.longest()) * static_cast<index_t>(slots);
   }
   /// Bytes of them.
-  index_t bytes() const { return room_.bytes(); }
+  index_t bytes() const { return static_cast<index_t>(room_.bytes()); }
 
   /// Begins a round of `senders` ranks. `pass` are all gradients of this rank's pass; `sum` are the
   /// sums of its shard, the first of them that of element `sum_begin`.
