@@ -145,6 +145,23 @@ inline void add_training_goals(goals_table& to, const all_results& all) {
               counters_of(all.training, "threads/train_step", "one_over_all"));
 }
 
+/// The median of this library's tokens per second beside llama.cpp.
+inline std::optional<double> own_rates(const std::optional<json>& llama,
+                                       std::string_view type,
+                                       int sequences,
+                                       bool drafts) {
+  if (!llama) return std::nullopt;
+  for (const json& each : llama->at("results")) {
+    if (each.value("type", "") == type && each.value("sequences", 0) == sequences &&
+        (each.value("drafts", 0) > 0) == drafts) {
+      auto rates = each.at("tokens_per_second_ours").get<std::vector<double>>();
+      std::sort(rates.begin(), rates.end());
+      return rates.at(rates.size() / 2);
+    }
+  }
+  return std::nullopt;
+}
+
 inline void add_decoding_goals(goals_table& to, const all_results& all) {
   const auto against_llama = [&](const char* type, const char* what, double goal) {
     to.at_least(what, goal, ratios_of(all.llama, "ratio_ours_over_llama", [&](const json& each) {
@@ -155,6 +172,18 @@ inline void add_decoding_goals(goals_table& to, const all_results& all) {
   against_llama("f32", "plain decoding over llama.cpp's, f32", 1);
   against_llama("bf16", "the same, bf16", 1);
   against_llama("q8_0", "the same, 8 bits over Q8_0", 1.15);
+  const auto over_one = [&](int sequences, bool drafts) {
+    std::vector<double> found;
+    for (const char* type : {"f32", "bf16"}) {
+      const auto one = own_rates(all.llama, type, 1, false),
+                 other = own_rates(all.llama, type, sequences, drafts);
+      if (one && other) found.push_back(*other / *one);
+    }
+    return found;
+  };
+  to.at_least("4 sequences over one, beyond the caches, f32 and bf16", 2.5, over_one(4, false));
+  to.at_least("16 sequences over one, the same", 5, over_one(16, false));
+  to.at_least("4 accepted drafts of sequential modules over none, the same", 2, over_one(1, true));
   to.at_least("plain decoding beyond the caches, of the bandwidth",
               0.95,
               counters_of(all.decoding, "verify_pass/large", "share_of_bandwidth", {1}));
