@@ -24,7 +24,7 @@ void check_processes(rank_setup<Config> setup) {
   using trainer_type = trainer<Config, cpu, S, std::uint8_t, mpi_communicator>;
   setup.options.accumulation = 5;
   setup.make_uneven();
-  std::optional<testing::scratch_directory> scratch;  // of rank 0
+  std::optional<mtp::testing::scratch_directory> scratch;  // of rank 0
   if (world().rank() == 0) scratch.emplace();
   const auto place = [&](const char* name) {
     return scratch ? *scratch / name : std::filesystem::path("nowhere");
@@ -40,7 +40,7 @@ void check_processes(rank_setup<Config> setup) {
     io::save_checkpoint(place("ranks"), run.training);
     if (scratch) {
       io::save_checkpoint(place("alone"), alone.training);
-      CHECK((testing::content(place("ranks")) == testing::content(place("alone"))));
+      CHECK((mtp::testing::content(place("ranks")) == mtp::testing::content(place("alone"))));
     }
     run.training.step();
     io::load_checkpoint(place("ranks"), run.training);
