@@ -52,8 +52,8 @@ void visit_control_groups(std::string_view memberships,
     }
   };
   // Not by operator+, about whose temporary strings g++ 12 warns wrongly where it inlines them.
-  const auto between_commas = [](std::string_view names) {
-    return std::string(1, ',').append(names).append(1, ',');
+  const auto between_commas = [](std::string_view comma_separated) {
+    return std::string(1, ',').append(comma_separated).append(1, ',');
   };
   const std::string wanted = between_commas(controller);
   while (!memberships.empty()) {
