@@ -204,10 +204,6 @@ class joint_start {
   bool has_told_ = false;
 };
 
-}  // namespace detail
-
-namespace detail {
-
 /// Throws, with the same message on all ranks, if the entries that they passed are not equal.
 inline void check_agreement(const std::vector<std::string>& all) {
   for (std::size_t rank = 1; rank < all.size(); ++rank) {

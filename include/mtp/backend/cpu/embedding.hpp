@@ -1,6 +1,8 @@
 // Embedding on the CPU. Contracts: ops/embedding.hpp.
 #pragma once
 
+#include <algorithm>
+
 #include "mtp/backend/cpu/context.hpp"
 #include "mtp/backend/cpu/weight_layout.hpp"
 #include "mtp/core/view.hpp"
@@ -14,11 +16,26 @@ struct cpu_embedding_ops {
                                 matrix_view<S, cpu> x,
                                 weight_view<const S, cpu> table,
                                 vector_view<const token_t, cpu> tokens) {
+    read_rows(context, x, table, tokens, 0);
+  }
+
+  /// The same with the rows of a table from `first` on; those of other tokens are zeros.
+  template <scalar S>
+  static void read_rows(cpu_context& context,
+                        matrix_view<S, cpu> x,
+                        weight_view<const S, cpu> table,
+                        vector_view<const token_t, cpu> tokens,
+                        index_t first) {
     const index_t C = x.extent(1);
     context.parallel_ranges(x.extent(0), task_rows(C), [&](index_t begin, index_t end, int) {
       for (index_t n = begin; n < end; ++n) {
-        const S* from = &table(tokens(n), 0);
-        S* to = x.data() + n * x.stride(0);
+        S* const to = x.data() + n * x.stride(0);
+        const index_t row = tokens(n) - first;
+        if (row < 0 || row >= table.outputs) {
+          std::fill_n(to, C, S{0});
+          continue;
+        }
+        const S* const from = &table(row, 0);
         for (index_t c = 0; c < C; ++c) {
           to[c] = from[c * panel_width<S>];
         }

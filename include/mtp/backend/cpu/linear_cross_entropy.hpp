@@ -16,7 +16,7 @@
 
 namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail {
 
-/// Rows of a chunk: 64 MB of logits, and so many rows that reading and writing the weight's
+/// Rows of a chunk: 2^24 logits, but at least so many rows that reading and writing the weight's
 /// gradient, which each chunk does, takes less time than what is multiplied. An even number, so
 /// that pairs of rows of bf16 stay together.
 constexpr index_t linear_cross_entropy_chunk(index_t rows, index_t vocabulary) {

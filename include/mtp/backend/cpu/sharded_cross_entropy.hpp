@@ -237,10 +237,11 @@ struct cpu_sharded_cross_entropy_ops {
         return sum;
       };
       const A sum = summed(0);
+      const A log_sum = std::log(sum);
       for (index_t j = 0; j < J_; ++j) {  // one rank has the logit, the others have zeros
-        losses_(row, j) = targets_(row, j) >= 0 ? mtp::detail::cross_entropy_of(
-                                                      summed(1 + j), all.maximum, std::log(sum))
-                                                : A{0};
+        losses_(row, j) = targets_(row, j) >= 0
+                              ? mtp::detail::cross_entropy_of(summed(1 + j), all.maximum, log_sum)
+                              : A{0};
       }
       if (weights_ != nullptr) {
         differentiate_row(logits, first_token_, V_, weight.total / sum, row, targets_, *weights_);

@@ -1,8 +1,6 @@
 // Embeddings divided among ranks, on the CPU. Contracts: ops/sharded_embedding.hpp.
 #pragma once
 
-#include <algorithm>
-
 #include "mtp/backend/cpu/combine.hpp"
 #include "mtp/backend/cpu/context.hpp"
 #include "mtp/backend/cpu/sum_over_ranks.hpp"
@@ -18,21 +16,8 @@ struct cpu_sharded_embedding_ops {
                                         matrix_view<S, cpu> x,
                                         weight_view<const S, cpu> table,
                                         vector_view<const token_t, cpu> tokens) {
-    const index_t C = x.extent(1), first = context.ranks()->rank() * table.outputs;
-    context.parallel_ranges(x.extent(0), task_rows(C), [&](index_t begin, index_t end, int) {
-      for (index_t n = begin; n < end; ++n) {
-        S* const to = x.data() + n * x.stride(0);
-        const index_t row = tokens(n) - first;
-        if (row < 0 || row >= table.outputs) {
-          std::fill_n(to, C, S{0});
-          continue;
-        }
-        const S* const from = &table(row, 0);
-        for (index_t c = 0; c < C; ++c) {
-          to[c] = from[c * panel_width<S>];
-        }
-      }
-    });
+    cpu_embedding_ops::read_rows(
+        context, x, table, tokens, context.ranks()->rank() * table.outputs);
     cpu_sum_over_ranks_ops::sum_over_ranks(context,
                                            vector_view<S, cpu>(x.data(), dims<1>{x.count()}));
   }
