@@ -15,9 +15,10 @@ constexpr model_config tiny(head_kind head, int depth) {
 }
 
 [[maybe_unused]] const bool added =
-    add_model_of<tiny(head_kind::shared_logit, row_passes::most - 1), float>("short", {16}, 8) &&
-    add_model_of<tiny(head_kind::parallel, 2), float>("short", {16}, 8) &&
-    add_model_of<tiny(head_kind::independent, 2), float>("short", {16}, 8);
+    add_model_of<tiny(head_kind::shared_logit, row_passes::most - 1), elements_as_they_are<float>>(
+        "short", {16}, 8) &&
+    add_model_of<tiny(head_kind::parallel, 2), elements_as_they_are<float>>("short", {16}, 8) &&
+    add_model_of<tiny(head_kind::independent, 2), elements_as_they_are<float>>("short", {16}, 8);
 
 }  // namespace
 }  // namespace mtp::bench
