@@ -37,10 +37,10 @@ TEST_CASE("ranks that make a tensor parallel model with different seeds are told
 namespace {
 
 /// Counts the bytes that this rank sends.
-class counting_group final : public tensor_group {
+class counting_group final : public host_tensor_group {
  public:
-  explicit counting_group(tensor_group& ranks)
-      : tensor_group(ranks.rank(), ranks.size()), ranks_(&ranks) {}
+  explicit counting_group(host_tensor_group& ranks)
+      : host_tensor_group(ranks.rank(), ranks.size()), ranks_(&ranks) {}
   void all_gather(std::byte* whole, index_t total, index_t unit) override {
     bytes += (size() - 1) * shards(total, size(), unit).size(rank());
     ranks_->all_gather(whole, total, unit);
@@ -53,7 +53,7 @@ class counting_group final : public tensor_group {
   index_t bytes = 0;
 
  private:
-  tensor_group* ranks_;
+  host_tensor_group* ranks_;
 };
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <iterator>
 #include <map>
+#include <mutex>
 #include <new>
 #include <set>
 #include <span>
@@ -28,6 +29,7 @@ struct staged {};
 
 /// Memory of the host, each piece with its copy on the device, which is made when an operation
 /// first takes some of it. Both begin at multiples of 256: a view lies as it would in a model.
+/// Threads that are ranks may share pieces that none of them writes.
 class staged_memory {
  public:
   struct piece {
@@ -44,10 +46,12 @@ class staged_memory {
 
   void* allocate(std::size_t bytes) {
     auto* const host = static_cast<std::byte*>(::operator new(bytes, alignment));
+    const std::lock_guard lock(guard_);
     pieces_.emplace(address_of(host), piece{host, bytes});
     return host;
   }
   void deallocate(void* host) {
+    const std::lock_guard lock(guard_);
     const auto found = pieces_.find(address_of(host));
     cuda_detail::deallocate(found->second.device);
     pieces_.erase(found);
@@ -60,6 +64,7 @@ class staged_memory {
     if (host == nullptr) {
       return nullptr;
     }
+    const std::lock_guard lock(guard_);
     const auto behind = pieces_.upper_bound(address_of(host));
     check(behind != pieces_.begin(), "staged: the operand was not allocated by testing<staged>");
     piece& found = std::prev(behind)->second;
@@ -79,6 +84,7 @@ class staged_memory {
     return reinterpret_cast<std::uintptr_t>(address);
   }
 
+  std::mutex guard_;
   std::map<std::uintptr_t, piece> pieces_;  // by their beginning on the host
 };
 
@@ -229,6 +235,7 @@ struct staged_ops : private backend_traits<cuda>::ops {
   using device_ops::kv_storage;
   using device_ops::linear_cross_entropy_workspace;
   using device_ops::predict_workspace;
+  using device_ops::sum_over_ranks_workspace;
 
 // Takes what CUDA's operation of this name takes.
 #define MTP_STAGED_OPERATION(name)                                                               \
@@ -299,6 +306,7 @@ struct staged_ops : private backend_traits<cuda>::ops {
   MTP_STAGED_OPERATION(embedding_backward)
   MTP_STAGED_OPERATION(linear_cross_entropy)
   MTP_STAGED_OPERATION(linear_cross_entropy_forward)
+  MTP_STAGED_OPERATION(sum_over_ranks)
   MTP_STAGED_OPERATION(predict)
   MTP_STAGED_OPERATION(sum_of_squares)
   MTP_STAGED_OPERATION(adamw_update)

@@ -39,6 +39,7 @@
 #include "mtp/backend/cuda/route.cuh"
 #include "mtp/backend/cuda/sequence.cuh"
 #include "mtp/backend/cuda/softmax.cuh"
+#include "mtp/backend/cuda/sum_over_ranks.cuh"
 #include "mtp/backend/cuda/swiglu.cuh"
 #include "mtp/backend/cuda/tree.cuh"
 #include "mtp/core/backend.hpp"
@@ -73,6 +74,7 @@ struct backend_traits<cuda> {
                cuda_detail::cuda_combine_ops,
                cuda_detail::cuda_embedding_ops,
                cuda_detail::cuda_linear_cross_entropy_ops,
+               cuda_detail::cuda_sum_over_ranks_ops,
                cuda_detail::cuda_optimizer_ops,
                cuda_detail::cuda_random_ops,
                cuda_detail::cuda_sequence_ops,

@@ -11,12 +11,13 @@ namespace mtp::inline MTP_ABI {
 
 /// Ranks that each have a part of a model's heads, of the width of its feed-forward layers and of
 /// its vocabulary (tensor parallelism: Shoeybi et al. 2019, arXiv 1909.08053, section 3). It
-/// carries bytes; what is computed with them, and in which order, operations decide. tensor_ranks
-/// in distributed/tensor_ranks.hpp makes one of any communicator; a context gets it by join().
+/// carries bytes; what is computed with them, and in which order, operations decide. A context gets
+/// it by join(): tensor_ranks in distributed/tensor_ranks.hpp makes one of any communicator of
+/// hosts, and nccl_tensor_ranks in distributed/nccl_tensor_ranks.cuh one of GPUs.
 ///
-/// All ranks make the same calls in the same order, with the same sizes. Bytes are in the host's
-/// memory. Range r of `total` bytes in pieces of `unit` bytes is that of shards(total, size(),
-/// unit) (distributed/shards.hpp): as long as those of the others, but for the last ones.
+/// All ranks make the same calls in the same order, with the same sizes. Range r of `total` bytes
+/// in pieces of `unit` bytes is that of shards(total, size(), unit) (distributed/shards.hpp): as
+/// long as those of the others, but for the last ones.
 class tensor_group {
  public:
   virtual ~tensor_group() = default;
@@ -26,14 +27,9 @@ class tensor_group {
   /// R, the number of ranks.
   int size() const { return size_; }
 
-  /// In place: every rank brings its range of `whole` and gets those of the others.  [total]
+  /// In place: every rank brings its range of `whole` and gets those of the others, in the host's
+  /// memory.  [total]
   virtual void all_gather(std::byte* whole, index_t total, index_t unit) = 0;
-  /// Every rank sends range r of `whole` to rank r. `received` are the ranges of this rank, one
-  /// behind the other in the order of ranks.  whole [total], received [R, bytes of the range]
-  virtual void exchange(const std::byte* whole,
-                        std::byte* received,
-                        index_t total,
-                        index_t unit) = 0;
 
  protected:
   /// Of rank `rank` among `size`.
@@ -44,6 +40,20 @@ class tensor_group {
  private:
   int rank_;
   int size_;
+};
+
+/// A tensor_group that carries what operations on the host's memory exchange.
+class host_tensor_group : public tensor_group {
+ public:
+  /// Every rank sends range r of `whole` to rank r. `received` are the ranges of this rank, one
+  /// behind the other in the order of ranks.  whole [total], received [R, bytes of the range]
+  virtual void exchange(const std::byte* whole,
+                        std::byte* received,
+                        index_t total,
+                        index_t unit) = 0;
+
+ protected:
+  using tensor_group::tensor_group;
 };
 
 namespace detail {
@@ -60,8 +70,8 @@ template <class Context>
 tensor_group& ranks_of(const char* function, const Context& context, int expected = 0) {
   static_assert(
       joins_ranks<Context>,
-      "tensor parallelism: the backend's context has no ranks; of the library's own, that "
-      "of mtp::cpu has");
+      "tensor parallelism: the backend's context has no ranks; those of mtp::cpu and mtp::cuda "
+      "have");
   tensor_group* const ranks = context.ranks();
   check(ranks != nullptr,
         function,

@@ -130,6 +130,8 @@ class nccl_communicator {
   int rank() const { return group_->rank; }
   /// Ranks of the group.
   int size() const { return group_->size; }
+  /// The context to whose stream calls are submitted.
+  cuda_context& context() const { return group_->context(); }
 
   /// Waits for the stream, and for those of all ranks.
   void barrier() {
@@ -178,8 +180,48 @@ class nccl_communicator {
     });
   }
 
+  /// Every rank gets the blocks of all, in the order of ranks. Its own may stand at its place among
+  /// them.  own [count], all [R, count]
+  template <transferable T>
+  void gather(std::span<const T> own, std::span<T> all) {
+    detail::check_shards(
+        "gather", all.size(), shards(static_cast<index_t>(own.size()) * size(), size()), size());
+    call("gather", [&](ncclComm_t comm, cudaStream_t stream) {
+      return ncclAllGather(own.data(), all.data(), own.size_bytes(), ncclInt8, comm, stream);
+    });
+  }
+
+  /// Every rank sends each rank its range of `whole`, and gets its own range of the others', one
+  /// behind the other in the order of ranks. Its own place is not written. The host does not wait,
+  /// as it does for requests, so the call can be recorded in a graph.
+  template <transferable T>
+  void exchange(std::span<const T> whole, std::span<T> received, const shards& parts) {
+    detail::check_shards("exchange", whole.size(), parts, size());
+    const index_t own = parts.size(rank());
+    check(static_cast<index_t>(received.size()) >= own * size(),
+          "exchange: room for ",
+          own * size(),
+          " elements was expected, but for ",
+          received.size(),
+          " came");
+    call("exchange", [&](ncclComm_t comm, cudaStream_t stream) {
+      return together([&](int peer) {
+        if (peer == rank()) return ncclSuccess;
+        const ncclResult_t sent = ncclSend(whole.data() + parts.begin(peer),
+                                           bytes<T>(parts.size(peer)),
+                                           ncclInt8,
+                                           peer,
+                                           comm,
+                                           stream);
+        const ncclResult_t got =
+            ncclRecv(received.data() + peer * own, bytes<T>(own), ncclInt8, peer, comm, stream);
+        return sent != ncclSuccess && sent != ncclInProgress ? sent : got;
+      });
+    });
+  }
+
   /// All ranks get the sum, in an order that NCCL chooses, or the minimum or maximum.
-  template <reducible T, std::size_t E>
+  template <cuda_detail::nccl_reducible T, std::size_t E>
   void all_reduce(std::span<T, E> values, reduction kind) {
     call("all_reduce", [&](ncclComm_t comm, cudaStream_t stream) {
       return ncclAllReduce(values.data(),

@@ -9,6 +9,7 @@
 
 #include "mtp/backend/cuda/errors.cuh"
 #include "mtp/core/error.hpp"
+#include "mtp/core/scalar.hpp"
 #include "mtp/distributed/communicator.hpp"
 
 #if NCCL_VERSION_CODE < 21800
@@ -17,10 +18,16 @@
 
 namespace mtp::inline MTP_ABI::cuda_detail {
 
+/// Elements that NCCL reduces.
+template <class T>
+concept nccl_reducible = reducible<T> || std::same_as<T, bf16>;
+
 /// NCCL's name of an element type.
-template <reducible T>
+template <nccl_reducible T>
 constexpr ncclDataType_t nccl_type() {
-  if constexpr (std::same_as<T, float>) {
+  if constexpr (std::same_as<T, bf16>) {
+    return ncclBfloat16;
+  } else if constexpr (std::same_as<T, float>) {
     return ncclFloat32;
   } else if constexpr (std::same_as<T, double>) {
     return ncclFloat64;

@@ -12,7 +12,7 @@
 
 namespace mtp::inline MTP_ABI {
 
-/// A tensor_group whose ranks are those of a communicator, which must outlive it.
+/// A tensor_group whose ranks are those of a communicator of hosts, which must outlive it.
 ///
 ///     mtp::tensor_ranks ranks(group);
 ///     mtp::context<mtp::cpu> context;
@@ -20,10 +20,10 @@ namespace mtp::inline MTP_ABI {
 ///     mtp::language_model<mtp::tensor_parallel(config, 2), mtp::cpu> model(context,
 ///     mtp::seed{42});
 template <host_communicator C>
-class tensor_ranks final : public tensor_group {
+class tensor_ranks final : public host_tensor_group {
  public:
   /// The ranks of `group`.
-  explicit tensor_ranks(C& group) : tensor_group(group.rank(), group.size()), group_(&group) {}
+  explicit tensor_ranks(C& group) : host_tensor_group(group.rank(), group.size()), group_(&group) {}
 
   void all_gather(std::byte* whole, index_t total, index_t unit) override {
     group_->all_gather(std::span(whole, static_cast<std::size_t>(total)),

@@ -13,13 +13,13 @@
 #include "mtp/core/view.hpp"
 #include "mtp/distributed/alone.hpp"
 #include "mtp/distributed/communicator.hpp"
+#include "mtp/distributed/host_collectives.hpp"
 #include "mtp/distributed/shards.hpp"
 #include "mtp/model/model_pass.hpp"
 #include "mtp/model/parameter.hpp"
 #include "mtp/ops/elementwise.hpp"
 #include "mtp/ops/optimizer.hpp"
 #include "mtp/train/gradient_exchange.hpp"
-#include "mtp/train/host_collectives.hpp"
 #include "mtp/train/train_options.hpp"
 
 namespace mtp::inline MTP_ABI::detail {

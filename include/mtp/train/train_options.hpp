@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "mtp/distributed/reduction_order.hpp"
 #include "mtp/loss/model_loss.hpp"
 #include "mtp/model/model_config.hpp"
 #include "mtp/train/adamw.hpp"
@@ -23,13 +24,6 @@ enum class optimizer_sharding {
   none,   ///< all of them on every rank
   zero1,  ///< on every rank those of a part of the parameters (ZeRO-1: Rajbhandari et al. 2020,
           ///< arXiv 1910.02054, section 5.1)
-};
-
-/// The order in which the gradients of ranks are added.
-enum class reduction_order {
-  by_rank,  ///< that of the passes: a step has the same bits on any number of ranks
-  engine,   ///< first the passes of each rank, then in an order of the engine's choice: the bits
-            ///< depend on the number of ranks, and on the engine
 };
 
 /// The options of a run. The trainer's constructor checks them and evaluates own schedules at step

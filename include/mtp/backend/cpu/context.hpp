@@ -84,10 +84,10 @@ class cpu_context {
   }
 
   /// The ranks that compute each model of this context together; null: it computes alone.
-  tensor_group* ranks() const { return ranks_; }
+  host_tensor_group* ranks() const { return ranks_; }
   /// Joins ranks, which must outlive the context's operations, for models whose configuration has a
   /// tensor_parallel_size. Other models do not notice.
-  void join(tensor_group& ranks) { ranks_ = &ranks; }
+  void join(host_tensor_group& ranks) { ranks_ = &ranks; }
 
   /// Calls function(task, thread) for every task in [0, count), shared among the threads.
   template <class Function>
@@ -129,7 +129,7 @@ class cpu_context {
 
   cpu_detail::thread_pool pool_;
   arena workspace_;
-  tensor_group* ranks_ = nullptr;
+  host_tensor_group* ranks_ = nullptr;
 };
 
 }  // namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI

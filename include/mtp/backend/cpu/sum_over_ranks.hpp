@@ -16,7 +16,7 @@ struct cpu_sum_over_ranks_ops {
   template <scalar S>
   static void sum_over_ranks(cpu_context& context, vector_view<S, cpu> values) {
     using A = accumulate_t<S>;
-    tensor_group& ranks = *context.ranks();
+    host_tensor_group& ranks = *context.ranks();
     if (ranks.size() == 1) return;
     const index_t N = values.extent(0), R = ranks.size();
     const index_t length = ceil_div(N, R);

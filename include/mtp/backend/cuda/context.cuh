@@ -10,6 +10,7 @@
 #include "mtp/backend/cuda/memory.cuh"
 #include "mtp/backend/cuda/overlap.cuh"
 #include "mtp/backend/cuda/product_plans.cuh"
+#include "mtp/backend/cuda/tensor_group.cuh"
 #include "mtp/core/arena.hpp"
 #include "mtp/core/error.hpp"
 
@@ -128,6 +129,17 @@ class cuda_context {
       workspace_ = arena(memory_, capacity_);
       ++generation_;
     }
+  }
+
+  /// The ranks that compute each model of this context together; null: it computes alone.
+  cuda_tensor_group* ranks() const { return ranks_; }
+  /// Joins ranks, which must outlive the context's operations, for models whose configuration has a
+  /// tensor_parallel_size. Other models do not notice. Throws mtp::error unless they submit to this
+  /// context's stream.
+  void join(cuda_tensor_group& ranks) {
+    check(ranks.stream() == stream_,
+          "cuda_context::join: the ranks submit to the stream of another context");
+    ranks_ = &ranks;
   }
 
   /// Waits until all operations have ended. Throws mtp::error if one of them failed.
@@ -266,6 +278,7 @@ class cuda_context {
   std::byte* memory_ = nullptr;
   arena workspace_;
   std::uint64_t generation_ = 0;
+  cuda_tensor_group* ranks_ = nullptr;
 };
 
 }  // namespace mtp::inline MTP_ABI

@@ -70,11 +70,7 @@ inline cudaError_t cudaDeviceSynchronize() {
   using namespace mtp::emulation;
   return call("cudaDeviceSynchronize", during_capture::allowed, [&] {
     end_overlap();
-    if (!active_captures().empty()) {
-      invalidate_captures();
-      return cudaErrorStreamCaptureUnsupported;
-    }
-    return synchronize();
+    return invalidates_captures() ? cudaErrorStreamCaptureUnsupported : synchronize();
   });
 }
 
@@ -249,17 +245,31 @@ inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* instance,
 }
 inline cudaError_t cudaGraphLaunch(cudaGraphExec_t instance, cudaStream_t stream) {
   using namespace mtp::emulation;
-  return call("cudaGraphLaunch", during_capture::allowed, [&] {
+  graph_nodes nodes;
+  const cudaError_t status = call("cudaGraphLaunch", during_capture::allowed, [&] {
     if (instance == nullptr) {
       return cudaErrorInvalidValue;
     }
     ++detail::runtime().counts.graph_launches;
-    return submit(stream, [nodes = instance->nodes] {
-      for (const auto& node : nodes) {
-        node();
-      }
-    });
+    const cudaError_t submitted = submit(stream, [] {});
+    const auto& recording = stream_of(stream).recording;
+    if (submitted == cudaSuccess && recording != nullptr) {
+      recording->nodes.insert(
+          recording->nodes.end(), instance->nodes.begin(), instance->nodes.end());
+    } else if (submitted == cudaSuccess) {
+      nodes = instance->nodes;
+    }
+    return submitted;
   });
+  for (const graph_node& node : nodes) {
+    if (node.waits_for_threads) {
+      node.work();
+    } else {
+      const std::lock_guard lock(detail::api_mutex());
+      node.work();
+    }
+  }
+  return status;
 }
 inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
   using namespace mtp::emulation;

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <set>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -17,7 +18,13 @@
 
 namespace mtp::emulation {
 
-using graph_nodes = std::vector<std::function<void()>>;
+/// Work of a graph. What waits for other threads of the host, as messages between them do, runs
+/// without the lock that makes their calls come one after the other.
+struct graph_node {
+  std::function<void()> work;
+  bool waits_for_threads = false;
+};
+using graph_nodes = std::vector<graph_node>;
 
 /// What streams record between cudaStreamBeginCapture and cudaStreamEndCapture.
 struct capture {
@@ -27,6 +34,13 @@ struct capture {
   std::set<CUstream_st*> unjoined;  ///< other streams whose last work nobody waits for yet
   std::set<CUstream_st*> streams;
   bool invalid = false, active = true;
+  std::thread::id thread = std::this_thread::get_id();  ///< that began it
+
+  /// Whether it forbids this thread of the host what is unsafe beside it.
+  bool forbids() const {
+    return mode == cudaStreamCaptureModeGlobal ||
+           (mode == cudaStreamCaptureModeThreadLocal && thread == std::this_thread::get_id());
+  }
 };
 
 }  // namespace mtp::emulation
@@ -66,10 +80,15 @@ inline std::vector<std::shared_ptr<capture>>& active_captures() {
   return captures;
 }
 
-inline void invalidate_captures() {
+/// Ends the captures that forbid this thread to wait for everything; whether there are any.
+inline bool invalidates_captures() {
+  bool any = false;
   for (const auto& recording : active_captures()) {
-    recording->invalid = true;
+    if (recording->mode == cudaStreamCaptureModeRelaxed || recording->forbids()) {
+      recording->invalid = any = true;
+    }
   }
+  return any;
 }
 
 /// Ends it for all of its streams.
@@ -113,7 +132,7 @@ cudaError_t call(const char* name, during_capture rule, const Body& body) {
   }
   if (rule == during_capture::refused) {
     for (const auto& recording : active_captures()) {
-      if (recording->mode != cudaStreamCaptureModeRelaxed) {
+      if (recording->forbids()) {
         recording->invalid = true;
         return finish(cudaErrorStreamCaptureUnsupported);
       }
@@ -141,7 +160,7 @@ cudaError_t submit_kernel(cudaStream_t handle, Work work) {
   if (stream.recording->invalid) {
     return cudaErrorStreamCaptureInvalidated;
   }
-  stream.recording->nodes.emplace_back(std::move(work));
+  stream.recording->nodes.push_back({std::move(work)});
   ++stream.recorded;
   if (&stream != stream.recording->origin) {
     stream.recording->unjoined.insert(&stream);
@@ -156,6 +175,20 @@ cudaError_t submit(cudaStream_t handle, Work work) {
     end_overlap();
     work();
   });
+}
+
+/// Records work that waits for other threads of the host. False unless the stream captures: the
+/// caller then does it at once.
+template <class Work>
+bool record_waiting(cudaStream_t handle, Work work) {
+  const std::lock_guard lock(detail::api_mutex());
+  CUstream_st& stream = stream_of(handle);
+  if (stream.recording == nullptr) {
+    return false;
+  }
+  stream.recording->nodes.push_back({[work = std::move(work)] { work(); }, true});
+  ++stream.recorded;
+  return true;
 }
 
 /// Whether the host would wait for a stream that captures. That ends the capture.
