@@ -67,11 +67,17 @@ class copied_tensor_ranks final : public cuda_tensor_group {
   using room = std::vector<std::byte>;
 
   void download(std::byte* to, const std::byte* from, index_t bytes) {
-    backend_traits<cuda>::download(*context_, to, from, static_cast<std::size_t>(bytes));
+    copy(to, from, bytes, cudaMemcpyDeviceToHost);
   }
   void upload(std::byte* to, const std::byte* from, index_t bytes) {
-    backend_traits<cuda>::upload(*context_, to, from, static_cast<std::size_t>(bytes));
-    context_->synchronize();
+    copy(to, from, bytes, cudaMemcpyHostToDevice);
+  }
+  /// Waits, and leaves what kernels have reported to the context's next synchronization.
+  void copy(std::byte* to, const std::byte* from, index_t bytes, cudaMemcpyKind kind) {
+    if (bytes == 0) return;
+    cuda_detail::check_cuda(
+        cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), kind, stream()), "ranks");
+    cuda_detail::check_cuda(cudaStreamSynchronize(stream()), "ranks");
   }
   template <class S>
   void sum(S* values, index_t count) {

@@ -235,6 +235,8 @@ struct staged_ops : private backend_traits<cuda>::ops {
   using device_ops::kv_storage;
   using device_ops::linear_cross_entropy_workspace;
   using device_ops::predict_workspace;
+  using device_ops::sharded_combine_workspace;
+  using device_ops::sharded_embedding_workspace;
   using device_ops::sum_over_ranks_workspace;
 
 // Takes what CUDA's operation of this name takes.
@@ -307,6 +309,10 @@ struct staged_ops : private backend_traits<cuda>::ops {
   MTP_STAGED_OPERATION(linear_cross_entropy)
   MTP_STAGED_OPERATION(linear_cross_entropy_forward)
   MTP_STAGED_OPERATION(sum_over_ranks)
+  MTP_STAGED_OPERATION(sharded_embedding_forward)
+  MTP_STAGED_OPERATION(sharded_embedding_backward)
+  MTP_STAGED_OPERATION(sharded_combine_forward)
+  MTP_STAGED_OPERATION(sharded_combine_backward)
   MTP_STAGED_OPERATION(predict)
   MTP_STAGED_OPERATION(sum_of_squares)
   MTP_STAGED_OPERATION(adamw_update)

@@ -94,7 +94,8 @@ struct cuda_combine_ops {
     add_half<S>(context, y, half, normed, projection, !hidden_first);
   }
 
-  template <scalar S>
+  /// `Rows` reads rows of the table, and adds to those of its gradient.
+  template <scalar S, class Rows = cuda_embedding_ops>
   static void combine_backward(cuda_context& context,
                                matrix_view<S, cuda> dhidden,
                                vector_view<accumulate_t<S>, cuda> d_hidden_scale,
@@ -119,7 +120,7 @@ struct cuda_combine_ops {
     const arena::scope scope(context.workspace());
     const matrix_view<S, cuda> scratch = take_rows<S>(context, N, C);
     const matrix_view<S, cuda> embedded = take_rows<S>(context, N, C);
-    cuda_embedding_ops::embedding_forward<S>(context, embedded, table, tokens);
+    Rows::template embedding_forward<S>(context, embedded, table, tokens);
     backward_half<S>(context,
                      dhidden,
                      d_hidden_scale,
@@ -143,7 +144,7 @@ struct cuda_combine_ops {
                      !hidden_first,
                      scratch);
     if (dtable.data != nullptr) {
-      cuda_embedding_ops::embedding_backward<S>(context, dtable, scratch, tokens);
+      Rows::template embedding_backward<S>(context, dtable, scratch, tokens);
     }
   }
 

@@ -28,15 +28,34 @@ struct embedding_policy {
   static constexpr index_t long_blocks = 512;     // as many as a large GPU holds
 };
 
-/// x[n] = table[tokens[n]]. One warp for a slice of a row, four packs a lane. Moves 2 N C elements.
+/// Which rows of a table of `tokens` rows there are: [first, first + rows). Ranks have parts of
+/// one.
+struct table_part {
+  index_t first;
+  index_t rows;
+  index_t tokens;
+
+  /// Whether the whole table has the token.
+  __device__ __forceinline__ bool knows(token_t token) const {
+    return token >= 0 && token < tokens;
+  }
+  /// The row of a token, counted from `first`, and whether it is here.
+  __device__ __forceinline__ index_t row_of(token_t token) const { return token - first; }
+  __device__ __forceinline__ bool has(token_t token) const {
+    return token >= first && token < first + rows;
+  }
+};
+
+/// x[n] = table[tokens[n]], zeros where the row is not in the part. One warp for a slice of a row,
+/// four packs a lane. Moves 2 N C elements.
 template <class S, bool Packed>
 __global__ void __launch_bounds__(embedding_policy::threads)
     embedding_forward_kernel(S* __restrict__ x,  // [N, C] stride (x_row, 1)
                              index_t x_row,
-                             const S* __restrict__ table,         // [V, C]
+                             const S* __restrict__ table,         // [part.rows, C]
                              const token_t* __restrict__ tokens,  // [N]
                              index_t N,
-                             index_t V,
+                             table_part part,
                              index_t C,
                              index_t slices,
                              fault_record* faults) {
@@ -49,16 +68,16 @@ __global__ void __launch_bounds__(embedding_policy::threads)
     return;
   }
   const token_t token = tokens[n];
-  const bool known = token >= 0 && token < V;
-  if (!known && lane == 0) {
-    report_fault(faults, fault_token, n, token, V);
+  const bool here = part.has(token);
+  if (!part.knows(token) && lane == 0) {
+    report_fault(faults, fault_token, n, token, part.tokens);
   }
   pack<S> values[gathered];
 #pragma unroll
   for (int p = 0; p < gathered; ++p) {
     const index_t c = first + index_t{p} * warp_size * W;
-    if (known && c < C) {
-      values[p] = load_elements<Packed>(table + token * C, c, C);
+    if (here && c < C) {
+      values[p] = load_elements<Packed>(table + part.row_of(token) * C, c, C);
     } else {
 #pragma unroll
       for (int i = 0; i < W; ++i) {
@@ -75,7 +94,8 @@ __global__ void __launch_bounds__(embedding_policy::threads)
   }
 }
 
-/// Tokens and rows before they are sorted. A token that does not exist sorts after all others.
+/// Rows of the part and places before they are sorted. A token that is not there sorts after all
+/// others.
 template <int Block>
 __global__ void __launch_bounds__(Block)
     list_tokens_kernel(token_t* __restrict__ sorted,        // [N]
@@ -83,7 +103,7 @@ __global__ void __launch_bounds__(Block)
                        std::int32_t* __restrict__ longs,    // [1 + N / (short_rows + 1)]
                        const token_t* __restrict__ tokens,  // [N]
                        index_t N,
-                       index_t V,
+                       table_part part,
                        fault_record* faults) {
   const index_t n = static_cast<index_t>(blockIdx.x) * Block + threadIdx.x;
   if (n == 0) {
@@ -91,11 +111,10 @@ __global__ void __launch_bounds__(Block)
   }
   if (n < N) {
     const token_t token = tokens[n];
-    const bool known = token >= 0 && token < V;
-    if (!known) {
-      report_fault(faults, fault_token, n, token, V);
+    if (!part.knows(token)) {
+      report_fault(faults, fault_token, n, token, part.tokens);
     }
-    sorted[n] = known ? token : static_cast<token_t>(V);
+    sorted[n] = static_cast<token_t>(part.has(token) ? part.row_of(token) : part.rows);
     rows[n] = static_cast<std::int32_t>(n);
   }
 }
@@ -259,7 +278,26 @@ struct cuda_embedding_ops {
                                 matrix_view<S, cuda> x,
                                 weight_view<const S, cuda> table,
                                 vector_view<const token_t, cuda> tokens) {
-    const char* const name = "embedding_forward";
+    read_rows(context, "embedding_forward", x, table, tokens, {0, table.outputs, table.outputs});
+  }
+
+  template <scalar S>
+  static void embedding_backward(cuda_context& context,
+                                 weight_view<accumulate_t<S>, cuda> dtable,
+                                 matrix_view<const S, cuda> dx,
+                                 vector_view<const token_t, cuda> tokens) {
+    add_rows(
+        context, "embedding_backward", dtable, dx, tokens, {0, dtable.outputs, dtable.outputs});
+  }
+
+  /// x (=) the rows of tokens in a part of a table, zeros where it does not have them.
+  template <scalar S>
+  static void read_rows(cuda_context& context,
+                        const char* name,
+                        matrix_view<S, cuda> x,
+                        weight_view<const S, cuda> table,
+                        vector_view<const token_t, cuda> tokens,
+                        const table_part& part) {
     const index_t N = x.extent(0), C = x.extent(1);
     const index_t slices = ceil_div(C, embedding_policy::gathered * warp_size * pack<S>::width);
     const bool packed = in_packs(x.data(), x.stride(0), C) && in_packs(table.data, C, C);
@@ -274,18 +312,20 @@ struct cuda_embedding_ops {
            table.data,
            tokens.data(),
            N,
-           table.outputs,
+           part,
            C,
            slices,
            context.faults());
   }
 
+  /// The rows of tokens in a part of a table (+=) those of dx, in the order of rows.
   template <scalar S>
-  static void embedding_backward(cuda_context& context,
-                                 weight_view<accumulate_t<S>, cuda> dtable,
-                                 matrix_view<const S, cuda> dx,
-                                 vector_view<const token_t, cuda> tokens) {
-    const char* const name = "embedding_backward";
+  static void add_rows(cuda_context& context,
+                       const char* name,
+                       weight_view<accumulate_t<S>, cuda> dtable,
+                       matrix_view<const S, cuda> dx,
+                       vector_view<const token_t, cuda> tokens,
+                       const table_part& part) {
     const index_t N = dx.extent(0), V = dtable.outputs, C = dx.extent(1);
     if (N == 0 || C == 0) {
       return;
@@ -309,7 +349,7 @@ struct cuda_embedding_ops {
            longs,
            tokens.data(),
            N,
-           V,
+           part,
            context.faults());
     const auto [sorted, rows] = sort_by_token(context, pairs, N, V);
 
