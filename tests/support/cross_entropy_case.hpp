@@ -164,7 +164,8 @@ struct expectation {
   array<2> dhidden_terms;            // sums of magnitudes
   std::vector<double> logit_errors;  // [R]
 
-  expectation(const loss_case<S, B>& a, inputs kind)
+  /// Of sums that ranks have in `parts` parts.
+  expectation(const loss_case<S, B>& a, inputs kind, int parts = 1)
       : z({0, 0}),
         losses(z),
         dhidden(z),
@@ -188,7 +189,7 @@ struct expectation {
     // errors of its terms. A sum that meets a new maximum is scaled: the error of another
     // exponential.
     const auto terms = static_cast<double>(V);
-    const double steps = sum_is_scaled ? scalings(V) : 0;
+    const double steps = sum_is_scaled ? scalings(V) + parts - 1 : 0;
     loss_bound = array<2>(losses.sizes);
     array<2> dz_bound(z.sizes), dz_terms(z.sizes);
     for (index_t r = 0; r < R; ++r) {

@@ -236,7 +236,9 @@ struct staged_ops : private backend_traits<cuda>::ops {
   using device_ops::linear_cross_entropy_workspace;
   using device_ops::predict_workspace;
   using device_ops::sharded_combine_workspace;
+  using device_ops::sharded_cross_entropy_workspace;
   using device_ops::sharded_embedding_workspace;
+  using device_ops::sharded_linear_workspace;
   using device_ops::sum_over_ranks_workspace;
 
 // Takes what CUDA's operation of this name takes.
@@ -313,6 +315,9 @@ struct staged_ops : private backend_traits<cuda>::ops {
   MTP_STAGED_OPERATION(sharded_embedding_backward)
   MTP_STAGED_OPERATION(sharded_combine_forward)
   MTP_STAGED_OPERATION(sharded_combine_backward)
+  MTP_STAGED_OPERATION(sharded_linear_forward)
+  MTP_STAGED_OPERATION(sharded_cross_entropy)
+  MTP_STAGED_OPERATION(sharded_cross_entropy_forward)
   MTP_STAGED_OPERATION(predict)
   MTP_STAGED_OPERATION(sum_of_squares)
   MTP_STAGED_OPERATION(adamw_update)

@@ -38,6 +38,7 @@
 #include "mtp/backend/cuda/rope_attention.cuh"
 #include "mtp/backend/cuda/route.cuh"
 #include "mtp/backend/cuda/sequence.cuh"
+#include "mtp/backend/cuda/sharded_cross_entropy.cuh"
 #include "mtp/backend/cuda/sharded_embedding.cuh"
 #include "mtp/backend/cuda/softmax.cuh"
 #include "mtp/backend/cuda/sum_over_ranks.cuh"
@@ -77,6 +78,7 @@ struct backend_traits<cuda> {
                cuda_detail::cuda_linear_cross_entropy_ops,
                cuda_detail::cuda_sum_over_ranks_ops,
                cuda_detail::cuda_sharded_embedding_ops,
+               cuda_detail::cuda_sharded_cross_entropy_ops,
                cuda_detail::cuda_optimizer_ops,
                cuda_detail::cuda_random_ops,
                cuda_detail::cuda_sequence_ops,

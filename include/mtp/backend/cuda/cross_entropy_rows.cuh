@@ -72,6 +72,171 @@ struct cross_entropy_memory {
   }
 };
 
+/// What a block knows of a row of logits.
+template <class S>
+struct row_softmax {
+  accumulate_t<S> largest;  // -infinity if no logit is above it
+  accumulate_t<S> sum;      // of exp(logit - largest); NaN if a logit is not finite
+  token_t argmax;           // -1 if all logits are NaN
+
+  __device__ __forceinline__ bool finite() const { return sum == sum; }
+};
+
+/// Reads row [V] once; with `Keep`, packs below `kept` stay in shared memory, pack p with thread p
+/// mod blockDim.x. Every thread gets the result.
+template <class S, bool Keep>
+__device__ __forceinline__ row_softmax<S> read_row(const S* row,  // [V], 16-byte aligned
+                                                   index_t V,
+                                                   pack<S>* kept_packs,  // [kept]
+                                                   index_t kept,
+                                                   largest<accumulate_t<S>>* reduction) {
+  using A = accumulate_t<S>;
+  constexpr int W = pack<S>::width, batch = cross_entropy_policy::batch;
+  const auto thread = static_cast<index_t>(threadIdx.x);
+  const auto threads = static_cast<index_t>(blockDim.x);
+  const auto* const packs = reinterpret_cast<const pack<S>*>(row);
+  const index_t whole_packs = V / W, all_packs = ceil_div(V, W);
+  softmax_part<S> part;
+  index_t p = thread;
+  for (; p + (batch - 1) * threads < whole_packs; p += batch * threads) {
+    pack<S> values[batch];
+#pragma unroll
+    for (int k = 0; k < batch; ++k) {
+      values[k] = packs[p + k * threads];
+    }
+#pragma unroll
+    for (int k = 0; k < batch; ++k) {
+      const index_t at = p + k * threads;
+      if (Keep && at < kept) {
+        kept_packs[at] = values[k];
+      }
+      part.meet(values[k], at * W, W);
+    }
+  }
+  for (; p < all_packs; p += threads) {
+    const pack<S> values = packs[p];
+    if (Keep && p < kept) {
+      kept_packs[p] = values;
+    }
+    part.meet(values, p * W, p < whole_packs ? W : static_cast<int>(V - p * W));
+  }
+
+  const largest<A> best = block_largest(part.best, reduction);
+  const A sum = block_sum(rounded_product(part.sum, exponential<S>(part.best.value - best.value)),
+                          reinterpret_cast<A*>(reduction));
+  token_t argmax = best.at;
+  if (argmax < 0) {  // no number is above -inf: take the first number
+    largest<A> lowest = no_largest<A>();
+    for (index_t v = thread; v < V; v += threads) {
+      lowest.meet(widen(row[v]), static_cast<token_t>(v));
+    }
+    argmax = block_largest(lowest, reduction).at;
+  }
+  return {best.value, sum, argmax};
+}
+
+/// Overwrites the logits of a row with  total weight * softmax - weight at each target.  Packs
+/// below `kept` are those that read_row has kept.
+template <class S>
+__device__ __forceinline__ void write_gradient(S* row,  // [V], 16-byte aligned
+                                               index_t V,
+                                               const row_softmax<S>& softmax,
+                                               const token_t* target_list,          // [J]
+                                               const accumulate_t<S>* weight_list,  // [J]
+                                               index_t J,
+                                               const pack<S>* kept_packs,  // [kept]
+                                               index_t kept) {
+  using A = accumulate_t<S>;
+  constexpr int W = pack<S>::width, batch = cross_entropy_policy::batch;
+  const auto thread = static_cast<index_t>(threadIdx.x);
+  const auto threads = static_cast<index_t>(blockDim.x);
+  auto* const packs = reinterpret_cast<pack<S>*>(row);
+  const index_t all_packs = ceil_div(V, W);
+  A total_weight = 0;
+  bool weighted = false;
+#pragma unroll 1
+  for (index_t j = 0; j < J; ++j) {
+    total_weight += weight_list[j];
+    weighted = weighted || weight_list[j] != A(0);
+  }
+  index_t p = thread;
+  if (!softmax.finite()) {  // no number is right, so the results are NaN
+    A substitute[W];
+#pragma unroll
+    for (int i = 0; i < W; ++i) {
+      substitute[i] = weighted ? static_cast<A>(__int_as_float(0x7fffffff)) : A(0);
+    }
+#pragma unroll 1
+    for (; p < all_packs; p += threads) {
+      packs[p] = narrow_pack<S>(substitute);
+    }
+    return;
+  }
+  const A scale = total_weight / softmax.sum;
+  const auto write = [&](index_t at, const pack<S>& values) {
+    A x[W];
+    widen_pack(x, values);
+    const index_t v = at * W;
+    bool hit = false;
+#pragma unroll 1
+    for (index_t j = 0; j < J; ++j) {
+      hit = hit || (target_list[j] >= v && target_list[j] < v + W);
+    }
+#pragma unroll
+    for (int i = 0; i < W; ++i) {
+      x[i] = exponential<S>(x[i] - softmax.largest);
+    }
+    if (hit) {
+      A taken[W] = {};
+#pragma unroll 1
+      for (index_t j = 0; j < J; ++j) {
+#pragma unroll
+        for (int i = 0; i < W; ++i) {
+          taken[i] += target_list[j] == v + i ? weight_list[j] : A(0);
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < W; ++i) {
+        x[i] = std::fma(x[i], scale, -taken[i]);
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < W; ++i) {
+        x[i] *= scale;
+      }
+    }
+    packs[at] = narrow_pack<S>(x);
+  };
+#pragma unroll 1
+  for (; p < kept; p += threads) {
+    write(p, kept_packs[p]);
+  }
+  for (; p + (batch - 1) * threads < all_packs; p += batch * threads) {
+    pack<S> values[batch];
+#pragma unroll
+    for (int k = 0; k < batch; ++k) {
+      values[k] = packs[p + k * threads];
+    }
+#pragma unroll
+    for (int k = 0; k < batch; ++k) {
+      write(p + k * threads, values[k]);
+    }
+  }
+#pragma unroll 1
+  for (; p < all_packs; p += threads) {
+    write(p, packs[p]);
+  }
+}
+
+/// The loss of a target, or NaN where a logit of the row is not finite.
+template <class S>
+__device__ __forceinline__ accumulate_t<S> loss_of(accumulate_t<S> logit,
+                                                   const row_softmax<S>& softmax,
+                                                   accumulate_t<S> log_sum) {
+  return softmax.finite() ? mtp::detail::cross_entropy_of(logit, softmax.largest, log_sum)
+                          : static_cast<accumulate_t<S>>(__int_as_float(0x7fffffff));
+}
+
 /// Losses, prediction and, with `Gradient`, the gradient by the logits of row blockIdx.x: the
 /// logits are overwritten by  total weight * softmax - weight at each target.
 ///
@@ -92,7 +257,6 @@ __global__ void __launch_bounds__(cross_entropy_policy::most_threads<S>)
                          index_t first_row,  // number of the first row, for reports
                          fault_record* faults) {
   using A = accumulate_t<S>;
-  constexpr int W = pack<S>::width, batch = cross_entropy_policy::batch;
   auto* const shared = dynamic_shared<unsigned char>();
   auto* const kept_packs = reinterpret_cast<pack<S>*>(shared);                         // [kept]
   auto* const reduction = reinterpret_cast<largest<A>*>(shared + memory.reduction());  // [32]
@@ -103,8 +267,6 @@ __global__ void __launch_bounds__(cross_entropy_policy::most_threads<S>)
   const auto thread = static_cast<index_t>(threadIdx.x);
   const auto threads = static_cast<index_t>(blockDim.x);
   S* const own_row = logits + r * row;
-  auto* const packs = reinterpret_cast<pack<S>*>(own_row);
-  const index_t whole_packs = V / W, all_packs = ceil_div(V, W);
 
   for (index_t j = thread; j < J; j += threads) {
     const token_t target = targets(r, j);
@@ -119,128 +281,17 @@ __global__ void __launch_bounds__(cross_entropy_policy::most_threads<S>)
     }
   }
 
-  softmax_part<S> part;
-  index_t p = thread;
-  for (; p + (batch - 1) * threads < whole_packs; p += batch * threads) {
-    pack<S> values[batch];
-#pragma unroll
-    for (int k = 0; k < batch; ++k) {
-      values[k] = packs[p + k * threads];
-    }
-#pragma unroll
-    for (int k = 0; k < batch; ++k) {
-      const index_t at = p + k * threads;
-      if (Gradient && at < memory.kept) {
-        kept_packs[at] = values[k];
-      }
-      part.meet(values[k], at * W, W);
-    }
-  }
-  for (; p < all_packs; p += threads) {
-    const pack<S> values = packs[p];
-    if (Gradient && p < memory.kept) {
-      kept_packs[p] = values;
-    }
-    part.meet(values, p * W, p < whole_packs ? W : static_cast<int>(V - p * W));
-  }
-
-  const largest<A> best = block_largest(part.best, reduction);
-  const A sum = block_sum(rounded_product(part.sum, exponential<S>(part.best.value - best.value)),
-                          reinterpret_cast<A*>(reduction));
-  const bool finite = sum == sum;
-  token_t argmax = best.at;
-  if (argmax < 0) {  // no number is above -inf: take the first number
-    largest<A> lowest = no_largest<A>();
-    for (index_t v = thread; v < V; v += threads) {
-      lowest.meet(widen(own_row[v]), static_cast<token_t>(v));
-    }
-    argmax = block_largest(lowest, reduction).at;
-  }
+  const row_softmax<S> softmax =
+      read_row<S, Gradient>(own_row, V, kept_packs, memory.kept, reduction);
   if (thread == 0) {
-    predicted[r] = argmax;
+    predicted[r] = softmax.argmax;
   }
-  const A log_sum = std::log(sum);
-  const A nan = static_cast<A>(__int_as_float(0x7fffffff));
+  const A log_sum = std::log(softmax.sum);
   for (index_t j = thread; j < J; j += threads) {
-    const A loss = finite ? mtp::detail::cross_entropy_of(logit_list[j], best.value, log_sum) : nan;
-    losses(r, j) = target_list[j] >= 0 ? loss : A(0);
+    losses(r, j) = target_list[j] >= 0 ? loss_of<S>(logit_list[j], softmax, log_sum) : A(0);
   }
-
   if constexpr (Gradient) {
-    A total_weight = 0;
-    bool weighted = false;
-#pragma unroll 1
-    for (index_t j = 0; j < J; ++j) {
-      total_weight += weight_list[j];
-      weighted = weighted || weight_list[j] != A(0);
-    }
-    if (!finite) {  // no number is right, so the results are NaN
-      A substitute[W];
-#pragma unroll
-      for (int i = 0; i < W; ++i) {
-        substitute[i] = weighted ? nan : A(0);
-      }
-#pragma unroll 1
-      for (p = thread; p < all_packs; p += threads) {
-        packs[p] = narrow_pack<S>(substitute);
-      }
-      return;
-    }
-    const A scale = total_weight / sum;
-    const auto write = [&](index_t at, const pack<S>& values) {
-      A x[W];
-      widen_pack(x, values);
-      const index_t v = at * W;
-      bool hit = false;
-#pragma unroll 1
-      for (index_t j = 0; j < J; ++j) {
-        hit = hit || (target_list[j] >= v && target_list[j] < v + W);
-      }
-#pragma unroll
-      for (int i = 0; i < W; ++i) {
-        x[i] = exponential<S>(x[i] - best.value);
-      }
-      if (hit) {
-        A taken[W] = {};
-#pragma unroll 1
-        for (index_t j = 0; j < J; ++j) {
-#pragma unroll
-          for (int i = 0; i < W; ++i) {
-            taken[i] += target_list[j] == v + i ? weight_list[j] : A(0);
-          }
-        }
-#pragma unroll
-        for (int i = 0; i < W; ++i) {
-          x[i] = std::fma(x[i], scale, -taken[i]);
-        }
-      } else {
-#pragma unroll
-        for (int i = 0; i < W; ++i) {
-          x[i] *= scale;
-        }
-      }
-      packs[at] = narrow_pack<S>(x);
-    };
-    p = thread;
-#pragma unroll 1
-    for (; p < memory.kept; p += threads) {
-      write(p, kept_packs[p]);
-    }
-    for (; p + (batch - 1) * threads < all_packs; p += batch * threads) {
-      pack<S> values[batch];
-#pragma unroll
-      for (int k = 0; k < batch; ++k) {
-        values[k] = packs[p + k * threads];
-      }
-#pragma unroll
-      for (int k = 0; k < batch; ++k) {
-        write(p + k * threads, values[k]);
-      }
-    }
-#pragma unroll 1
-    for (; p < all_packs; p += threads) {
-      write(p, packs[p]);
-    }
+    write_gradient(own_row, V, softmax, target_list, weight_list, J, kept_packs, memory.kept);
   }
 }
 

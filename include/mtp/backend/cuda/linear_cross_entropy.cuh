@@ -25,21 +25,21 @@ struct cuda_linear_cross_entropy_ops : cuda_predict_ops {
                                    weight_view<const S, cuda> w,
                                    matrix_view<const token_t, cuda> targets,
                                    matrix_view<const accumulate_t<S>, cuda> weights) {
-    for_each_chunk<S>(context,
-                      "linear_cross_entropy",
-                      losses,
-                      predicted,
+    with_gradients<S>(context,
+                      dhidden,
+                      dw,
                       hidden,
                       w,
-                      targets,
-                      &weights,
-                      [&](index_t first, index_t rows, matrix_view<const S, cuda> dlogits) {
-                        if (dw.data != nullptr) {  // first: dhidden may be hidden
-                          cuda_linear_ops::linear_backward_weight(
-                              context, dw, dlogits, hidden.slice(0, first, rows));
-                        }
-                        cuda_linear_ops::linear_backward_input(
-                            context, dhidden.slice(0, first, rows), dlogits, w);
+                      [&](matrix_view<S, cuda> logits, index_t first, index_t rows) {
+                        score_rows<S>(context,
+                                      "linear_cross_entropy",
+                                      logits,
+                                      losses.slice(0, first, rows),
+                                      predicted.data() + first,
+                                      targets.slice(0, first, rows),
+                                      weights.slice(0, first, rows),
+                                      true,
+                                      first);
                       });
   }
 
@@ -50,15 +50,59 @@ struct cuda_linear_cross_entropy_ops : cuda_predict_ops {
                                            matrix_view<const S, cuda> hidden,
                                            weight_view<const S, cuda> w,
                                            matrix_view<const token_t, cuda> targets) {
-    for_each_chunk<S>(context,
-                      "linear_cross_entropy_forward",
-                      losses,
-                      predicted,
-                      hidden,
-                      w,
-                      targets,
-                      nullptr,
-                      [](index_t, index_t, matrix_view<const S, cuda>) {});
+    for_each_chunk<S>(
+        context, hidden, w, [&](matrix_view<S, cuda> logits, index_t first, index_t rows) {
+          score_rows<S>(context,
+                        "linear_cross_entropy_forward",
+                        logits,
+                        losses.slice(0, first, rows),
+                        predicted.data() + first,
+                        targets.slice(0, first, rows),
+                        {nullptr, {rows, targets.extent(1)}},
+                        false,
+                        first);
+        });
+  }
+
+  /// Calls score(logits, first, rows), which replaces the logits of rows [first, first + rows) by
+  /// their gradients, for all chunks, and propagates these.
+  template <class S, class Score>
+  static void with_gradients(cuda_context& context,
+                             const matrix_view<S, cuda>& dhidden,
+                             const weight_view<accumulate_t<S>, cuda>& dw,
+                             const matrix_view<const S, cuda>& hidden,
+                             const weight_view<const S, cuda>& w,
+                             const Score& score) {
+    for_each_chunk<S>(
+        context, hidden, w, [&](matrix_view<S, cuda> logits, index_t first, index_t rows) {
+          score(logits, first, rows);
+          const matrix_view<const S, cuda> dlogits = logits;
+          if (dw.data != nullptr) {  // first: dhidden may be hidden
+            cuda_linear_ops::linear_backward_weight(
+                context, dw, dlogits, hidden.slice(0, first, rows));
+          }
+          cuda_linear_ops::linear_backward_input(
+              context, dhidden.slice(0, first, rows), dlogits, w);
+        });
+  }
+
+  /// Calls score(logits, first, rows) with the logits of rows [first, first + rows), in the
+  /// workspace, for all chunks.
+  template <class S, class Score>
+  static void for_each_chunk(cuda_context& context,
+                             const matrix_view<const S, cuda>& hidden,
+                             const weight_view<const S, cuda>& w,
+                             const Score& score) {
+    const index_t R = hidden.extent(0), V = w.outputs;
+    const index_t chunk = std::min(R, chunk_rows<S>(V)), stride = row_stride<S>(V);
+    const arena::scope scope(context.workspace());
+    S* const memory = context.workspace().template take<S>(chunk * stride);  // [chunk, stride]
+    for (index_t first = 0; first < R; first += chunk) {
+      const index_t rows = std::min(chunk, R - first);
+      const matrix_view<S, cuda> logits(memory, {rows, V}, {stride, 1});  // [rows, V]
+      cuda_linear_ops::linear_forward(context, logits, hidden.slice(0, first, rows), w);
+      score(logits, first, rows);
+    }
   }
 
   /// The most bytes of workspace that these operations need for `rows` rows.
@@ -87,41 +131,6 @@ struct cuda_linear_cross_entropy_ops : cuda_predict_ops {
   template <class S>
   static constexpr index_t row_stride(index_t vocabulary) {
     return round_up(vocabulary, pack<S>::width);
-  }
-
-  /// Computes the logits of a chunk of rows, their losses, and (with weights) their gradients in
-  /// place; then calls gradient(...).
-  template <class S, class Gradient>
-  static void for_each_chunk(cuda_context& context,
-                             const char* function,
-                             matrix_view<accumulate_t<S>, cuda> losses,
-                             vector_view<token_t, cuda> predicted,
-                             matrix_view<const S, cuda> hidden,
-                             weight_view<const S, cuda> w,
-                             matrix_view<const token_t, cuda> targets,
-                             const matrix_view<const accumulate_t<S>, cuda>* weights,
-                             const Gradient& gradient) {
-    using weights_view = matrix_view<const accumulate_t<S>, cuda>;
-    const index_t R = hidden.extent(0), V = w.outputs;
-    const index_t chunk = std::min(R, chunk_rows<S>(V)), stride = row_stride<S>(V);
-    const arena::scope scope(context.workspace());
-    S* const memory = context.workspace().template take<S>(chunk * stride);  // [chunk, stride]
-    for (index_t first = 0; first < R; first += chunk) {
-      const index_t rows = std::min(chunk, R - first);
-      const matrix_view<S, cuda> logits(memory, {rows, V}, {stride, 1});  // [rows, V]
-      cuda_linear_ops::linear_forward(context, logits, hidden.slice(0, first, rows), w);
-      score_rows<S>(context,
-                    function,
-                    logits,
-                    losses.slice(0, first, rows),
-                    predicted.data() + first,
-                    targets.slice(0, first, rows),
-                    weights != nullptr ? weights->slice(0, first, rows)
-                                       : weights_view(nullptr, {rows, targets.extent(1)}),
-                    weights != nullptr,
-                    first);
-      gradient(first, rows, logits);
-    }
   }
 };
 
