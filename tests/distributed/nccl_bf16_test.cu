@@ -2,7 +2,7 @@
 
 namespace mtp::test::distributed_nccl_bf16_cases {
 
-TEST_CASE("parallel heads in bf16 on 2 GPUs agree with 2 ranks of the CPU") {
+TEST_CASE("independent heads in bf16 on 2 GPUs agree with 2 ranks of the CPU") {
   check_parts<bf16>();
 }
 

@@ -1,4 +1,5 @@
-// Copies of a model that GPUs have parts of. With threads as GPUs and a stub of NCCL.
+// Copies of a model that GPUs have parts of, and scores by one. With threads as GPUs and a stub of
+// NCCL.
 #include <cuda_runtime.h>
 // The emulation comes first.
 #include <doctest/doctest.h>
@@ -10,7 +11,9 @@
 #include "mtp/distributed/nccl_tensor_ranks.cuh"
 // The backend comes before what is made for it.
 #include "distributed/nccl_runs.hpp"
+#include "mtp/decode/score.hpp"
 #include "mtp/distributed/thread_ranks.hpp"
+#include "mtp/model/divide.hpp"
 #include "mtp/model/transfer.hpp"
 #include "support/compare.hpp"
 
@@ -54,6 +57,34 @@ TEST_CASE("2 copies of a model on 2 GPUs train as one copy does up to rounding, 
       CHECK(same_bits(two[rank + 2], two[rank]));
     }
   }
+}
+
+TEST_CASE("2 GPUs score a text alike, and as one GPU does") {
+  std::vector<token_t> text;
+  for (const std::uint8_t token : text_of_runs()) text.push_back(token);
+  text.resize(30);
+  cuda_context context({.workspace_bytes = 1 << 22, .product_bytes = 1 << 16});
+  const language_model<whole_of_run, cuda, double> whole(context, seed{1});
+  // What stands in front of the first token is nothing.
+  const auto scores_of = [&](auto& scorer) {
+    const auto& scores = scorer.score(text, {}).log_probabilities;
+    return std::vector<double>(scores.begin() + 1, scores.end());
+  };
+  scorer<whole_of_run, cuda, double> single(context, whole);
+  const auto expected = scores_of(single);
+  std::vector<std::vector<double>> all(2);
+  run_ranks(2, [&](thread_communicator& hosts) {
+    cuda_context own({.workspace_bytes = 1 << 22, .product_bytes = 1 << 16});
+    nccl_communicator group(own, hosts);
+    nccl_tensor_ranks ranks(group);
+    own.join(ranks);
+    language_model<part_of_run, cuda, double> model(own, seed{2});
+    divide_parameters(model, whole, ranks);
+    scorer<part_of_run, cuda, double> scorer(own, model);
+    all[static_cast<std::size_t>(hosts.rank())] = scores_of(scorer);
+  });
+  CHECK(same_bits(all[1], all[0]));
+  CHECK(within(all[0], expected, std::vector<double>(expected.size(), 1e-10)));
 }
 
 }  // namespace mtp::test::distributed_nccl_copies_cases

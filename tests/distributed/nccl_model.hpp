@@ -8,13 +8,13 @@
 
 namespace mtp::test {
 
-/// In f64 sequential heads, in bf16 parallel ones and attention heads of a width that tensor cores
-/// take.
+/// In f64 sequential heads, in bf16 independent ones and attention heads of a width that tensor
+/// cores take.
 template <class S>
 constexpr model_config config_of_parts() {
   constexpr bool in_bf16 = sizeof(S) == 2;
   model_config config =
-      in_bf16 ? flipped_config(head_kind::parallel, 2) : tiny_config(head_kind::sequential, 2);
+      in_bf16 ? flipped_config(head_kind::independent, 2) : tiny_config(head_kind::sequential, 2);
   config.vocab_size = 22;
   config.feed_forward.intermediate_size = in_bf16 ? 40 : 14;
   if (in_bf16) {
