@@ -47,8 +47,11 @@ TEST_CASE_TEMPLATE_DEFINE(
     "sums over ranks are added in the order of ranks, with the same bits on all", Case, order) {
   using B = typename Case::backend;
   using S = typename Case::scalar;
+  // The largest are added by ranges.
+  const std::vector<index_t> counts =
+      some_of<B>(std::vector<index_t>{70016, 0, 1, 17, 3, 256, 70001});
   for (const int ranks : {2, 3, 4}) {
-    for (const index_t count : {0, 1, 3, 17, 256, 70001, 70016}) {  // the last are added by ranges
+    for (const index_t count : counts) {
       for (const int threads : joined_ranks<B>::thread_counts) {
         CAPTURE(ranks);
         CAPTURE(count);

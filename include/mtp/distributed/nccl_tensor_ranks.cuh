@@ -7,9 +7,9 @@
 
 #include "mtp/backend/cuda.cuh"
 // The backend comes before what is made for it.
+#include "mtp/core/reduction_order.hpp"
 #include "mtp/distributed/host_collectives.hpp"
 #include "mtp/distributed/nccl.cuh"
-#include "mtp/distributed/reduction_order.hpp"
 #include "mtp/distributed/shards.hpp"
 
 namespace mtp::inline MTP_ABI {

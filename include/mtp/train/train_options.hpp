@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "mtp/distributed/reduction_order.hpp"
+#include "mtp/core/reduction_order.hpp"
 #include "mtp/loss/model_loss.hpp"
 #include "mtp/model/model_config.hpp"
 #include "mtp/train/adamw.hpp"

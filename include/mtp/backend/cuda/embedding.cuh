@@ -7,6 +7,7 @@
 #include "mtp/backend/cuda/launch.cuh"
 #include "mtp/backend/cuda/pack.cuh"
 #include "mtp/backend/cuda/token_order.cuh"
+#include "mtp/backend/cuda/token_range.cuh"
 #include "mtp/backend/cuda/wide_pack.cuh"
 #include "mtp/core/view.hpp"
 #include "mtp/core/weight.hpp"
@@ -28,34 +29,16 @@ struct embedding_policy {
   static constexpr index_t long_blocks = 512;     // as many as a large GPU holds
 };
 
-/// Which rows of a table of `tokens` rows there are: [first, first + rows). Ranks have parts of
-/// one.
-struct table_part {
-  index_t first;
-  index_t rows;
-  index_t tokens;
-
-  /// Whether the whole table has the token.
-  __device__ __forceinline__ bool knows(token_t token) const {
-    return token >= 0 && token < tokens;
-  }
-  /// The row of a token, counted from `first`, and whether it is here.
-  __device__ __forceinline__ index_t row_of(token_t token) const { return token - first; }
-  __device__ __forceinline__ bool has(token_t token) const {
-    return token >= first && token < first + rows;
-  }
-};
-
 /// x[n] = table[tokens[n]], zeros where the row is not in the part. One warp for a slice of a row,
 /// four packs a lane. Moves 2 N C elements.
 template <class S, bool Packed>
 __global__ void __launch_bounds__(embedding_policy::threads)
     embedding_forward_kernel(S* __restrict__ x,  // [N, C] stride (x_row, 1)
                              index_t x_row,
-                             const S* __restrict__ table,         // [part.rows, C]
+                             const S* __restrict__ table,         // [part.count, C]
                              const token_t* __restrict__ tokens,  // [N]
                              index_t N,
-                             table_part part,
+                             token_range part,
                              index_t C,
                              index_t slices,
                              fault_record* faults) {
@@ -70,14 +53,14 @@ __global__ void __launch_bounds__(embedding_policy::threads)
   const token_t token = tokens[n];
   const bool here = part.has(token);
   if (!part.knows(token) && lane == 0) {
-    report_fault(faults, fault_token, n, token, part.tokens);
+    report_fault(faults, fault_token, n, token, part.all);
   }
   pack<S> values[gathered];
 #pragma unroll
   for (int p = 0; p < gathered; ++p) {
     const index_t c = first + index_t{p} * warp_size * W;
     if (here && c < C) {
-      values[p] = load_elements<Packed>(table + part.row_of(token) * C, c, C);
+      values[p] = load_elements<Packed>(table + part.place_of(token) * C, c, C);
     } else {
 #pragma unroll
       for (int i = 0; i < W; ++i) {
@@ -103,7 +86,7 @@ __global__ void __launch_bounds__(Block)
                        std::int32_t* __restrict__ longs,    // [1 + N / (short_rows + 1)]
                        const token_t* __restrict__ tokens,  // [N]
                        index_t N,
-                       table_part part,
+                       token_range part,
                        fault_record* faults) {
   const index_t n = static_cast<index_t>(blockIdx.x) * Block + threadIdx.x;
   if (n == 0) {
@@ -112,9 +95,9 @@ __global__ void __launch_bounds__(Block)
   if (n < N) {
     const token_t token = tokens[n];
     if (!part.knows(token)) {
-      report_fault(faults, fault_token, n, token, part.tokens);
+      report_fault(faults, fault_token, n, token, part.all);
     }
-    sorted[n] = static_cast<token_t>(part.has(token) ? part.row_of(token) : part.rows);
+    sorted[n] = static_cast<token_t>(part.has(token) ? part.place_of(token) : part.count);
     rows[n] = static_cast<std::int32_t>(n);
   }
 }
@@ -297,7 +280,7 @@ struct cuda_embedding_ops {
                         matrix_view<S, cuda> x,
                         weight_view<const S, cuda> table,
                         vector_view<const token_t, cuda> tokens,
-                        const table_part& part) {
+                        const token_range& part) {
     const index_t N = x.extent(0), C = x.extent(1);
     const index_t slices = ceil_div(C, embedding_policy::gathered * warp_size * pack<S>::width);
     const bool packed = in_packs(x.data(), x.stride(0), C) && in_packs(table.data, C, C);
@@ -325,7 +308,7 @@ struct cuda_embedding_ops {
                        weight_view<accumulate_t<S>, cuda> dtable,
                        matrix_view<const S, cuda> dx,
                        vector_view<const token_t, cuda> tokens,
-                       const table_part& part) {
+                       const token_range& part) {
     const index_t N = dx.extent(0), V = dtable.outputs, C = dx.extent(1);
     if (N == 0 || C == 0) {
       return;

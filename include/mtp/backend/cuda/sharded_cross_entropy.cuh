@@ -9,6 +9,7 @@
 #include "mtp/backend/cuda/linear.cuh"
 #include "mtp/backend/cuda/linear_cross_entropy.cuh"
 #include "mtp/backend/cuda/sum_over_ranks.cuh"
+#include "mtp/backend/cuda/token_range.cuh"
 #include "mtp/core/arena.hpp"
 #include "mtp/core/view.hpp"
 #include "mtp/core/weight.hpp"
@@ -28,7 +29,7 @@ struct row_parts {
   int ranks;
 
   /// A multiple of the size of a number, so that the next block begins at one.
-  static constexpr index_t block_bytes(index_t rows, index_t J) {
+  MTP_HOST_DEVICE static constexpr index_t block_bytes(index_t rows, index_t J) {
     return round_up(rows * ((2 + J) * number + static_cast<index_t>(sizeof(token_t))), number);
   }
 
@@ -42,17 +43,6 @@ struct row_parts {
 
  private:
   static constexpr index_t number = sizeof(A);
-};
-
-/// Tokens [first, first + count) of all.
-struct token_range {
-  index_t first;
-  index_t count;
-  index_t all;
-
-  __device__ __forceinline__ bool has(token_t token) const {
-    return token >= first && token < first + count;
-  }
 };
 
 /// What rank `rank` knows of row blockIdx.x. One block for a row, which is read once.
@@ -74,7 +64,7 @@ __global__ void __launch_bounds__(cross_entropy_policy::most_threads<S>)
     if (target >= tokens.all) {
       report_fault(faults, fault_target, first_row + r, target, tokens.all);
     }
-    numbers[2 + j] = tokens.has(target) ? widen(own_row[target - tokens.first]) : 0;
+    numbers[2 + j] = tokens.has(target) ? widen(own_row[tokens.place_of(target)]) : 0;
   }
   const row_softmax<S> own = read_row<S, false>(
       own_row, tokens.count, nullptr, 0, dynamic_shared<largest<accumulate_t<S>>>());
@@ -127,7 +117,7 @@ __global__ void __launch_bounds__(cross_entropy_policy::most_threads<S>)
   const A log_sum = std::log(softmax.sum);
   for (index_t j = threadIdx.x; j < J; j += blockDim.x) {
     const token_t target = targets(r, j);
-    const bool exists = target >= 0 && target < tokens.all;
+    const bool exists = tokens.knows(target);
     A logit = 0;  // one rank has it, the others have zeros
     for (int rank = 0; rank < parts.ranks; ++rank) {
       logit += parts.numbers(rank, r)[2 + j];
@@ -136,7 +126,7 @@ __global__ void __launch_bounds__(cross_entropy_policy::most_threads<S>)
     if constexpr (Gradient) {
       weight_list[j] = exists ? weights(r, j) : A(0);
       target_list[j] =
-          tokens.has(target) ? static_cast<token_t>(target - tokens.first) : token_t{-1};
+          tokens.has(target) ? static_cast<token_t>(tokens.place_of(target)) : token_t{-1};
     }
   }
   if constexpr (Gradient) {

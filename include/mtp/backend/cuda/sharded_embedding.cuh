@@ -131,7 +131,7 @@ struct cuda_sharded_embedding_ops {
     }
   };
 
-  static table_part own_part(const cuda_context& context, index_t rows) {
+  static token_range own_part(const cuda_context& context, index_t rows) {
     const cuda_tensor_group& ranks = *context.ranks();
     return {ranks.rank() * rows, rows, ranks.size() * rows};
   }

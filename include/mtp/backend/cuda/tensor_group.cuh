@@ -5,9 +5,9 @@
 
 #include <cstddef>
 
+#include "mtp/core/reduction_order.hpp"
 #include "mtp/core/scalar.hpp"
 #include "mtp/core/tensor_group.hpp"
-#include "mtp/distributed/reduction_order.hpp"
 
 namespace mtp::inline MTP_ABI {
 
