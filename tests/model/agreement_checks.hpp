@@ -32,7 +32,9 @@ inline void check_arrays(const model_trace::arrays& actual,
                          double share,
                          double floor) {
   REQUIRE(actual.size() == expected.size());
-  for (const auto& [name, values] : expected) {
+  for (const auto& entry : expected) {
+    const auto& name = entry.first;
+    const auto& values = entry.second;
     CAPTURE(name);
     REQUIRE(actual.count(name) == 1);
     CHECK(near_array(actual.at(name), values, share, floor));
@@ -75,7 +77,9 @@ void check_trained(const model_trace& actual, const model_trace& expected) {
 template <class S>
 void check_agreement(const model_trace& actual, const model_trace& expected) {
   constexpr double share = share_of<S>();
-  for (const auto& [name, values] : expected.initial) {
+  for (const auto& entry : expected.initial) {
+    const auto& name = entry.first;
+    const auto& values = entry.second;
     CAPTURE(name);
     REQUIRE(actual.initial.count(name) == 1);
     std::vector<double> bound;
@@ -116,11 +120,15 @@ inline void check_same_bits(const model_trace& again, const model_trace& actual)
   CHECK(same_bits(again.losses, actual.losses));
   CHECK(same_bits(again.step_losses, actual.step_losses));
   CHECK(same_bits(again.gradient_norms, actual.gradient_norms));
-  for (const auto& [name, values] : actual.trained) {
+  for (const auto& entry : actual.trained) {
+    const auto& name = entry.first;
+    const auto& values = entry.second;
     CAPTURE(name);
     CHECK(same_bits(again.trained.at(name), values));
   }
-  for (const auto& [name, values] : actual.gradients) {
+  for (const auto& entry : actual.gradients) {
+    const auto& name = entry.first;
+    const auto& values = entry.second;
     CAPTURE(name);
     CHECK(same_bits(again.gradients.at(name), values));
   }

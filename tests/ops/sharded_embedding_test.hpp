@@ -169,9 +169,11 @@ TEST_CASE_TEMPLATE_DEFINE("a combination with a divided table has the bits of on
     concat_order order;
     index_t N, C;
   };
-  for (const auto& [order, N, C] : {sizes{concat_order::hidden_first, 13, 19},
-                                    sizes{concat_order::embedding_first, 13, 16},
-                                    sizes{concat_order::embedding_first, 70, 19}}) {
+  for (const sizes& size : {sizes{concat_order::hidden_first, 13, 19},
+                            sizes{concat_order::embedding_first, 13, 16},
+                            sizes{concat_order::embedding_first, 70, 19}}) {
+    const concat_order order = size.order;
+    const index_t N = size.N, C = size.C;
     auto context = testing<B>::make_context();
     combination<S, B> whole(0, combination<S, B>::V, N, C);
     whole.forward([](auto&&... all) { combine_forward(all...); }, context, order);
