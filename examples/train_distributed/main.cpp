@@ -115,11 +115,10 @@ std::string train_stages(Communicator& group,
     std::printf("%d x %d stages, %td parameters of rank 0\n", copies, stages, model.layout.storage);
   }
   run(trainer, checkpoint);
-  // Every parameter belongs to a rank of the first copy. As integers, a sum with zeros has its
-  // bits.
+  // Every parameter belongs to one rank. As integers, a sum with zeros has its bits.
   std::vector<std::uint32_t> bits(mtp::language_model<config, mtp::cpu>::layout.storage);
   for (const mtp::parameter_range& range : trainer.saved_parts()) {
-    const float* const own = model.values().data() + model.layout.copy.count + range.local;
+    const float* const own = model.values().data() + trainer.optimizer().begin() + range.local;
     for (mtp::index_t i = 0; i < range.count; ++i) {
       bits[static_cast<std::size_t>(range.begin + i)] = std::bit_cast<std::uint32_t>(own[i]);
     }

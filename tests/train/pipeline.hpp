@@ -56,25 +56,30 @@ struct pipeline_run {
   trainer_type training;
 };
 
-/// Puts what a rank owns where it is in the model.
+/// Puts what a rank owns where it is in the model; masters and moments, of which it may have a
+/// shard, into `moments`.
 template <model_config Config, class S>
-void take_stage(rank_result<Config, S>& result, thread_pipeline<Config, S>& run) {
+void take_stage(rank_result<Config, S>& result,
+                rank_result<Config, S>& moments,
+                thread_pipeline<Config, S>& run) {
   const auto& at = run.model().layout;
   auto& optimizer = run.optimizer();
+  const auto put = [](auto& to, const auto& from, const parameter_range& range) {
+    const auto* const first = from.data() + range.local;
+    std::copy(first, first + range.count, to.begin() + range.begin);
+  };
   for (const parameter_range& range : {at.own_blocks, at.own_head}) {
-    const auto put = [&](auto& to, const auto& from, index_t begin) {
-      const auto* const first = from.data() + (range.local - begin);
-      std::copy(first, first + range.count, to.begin() + range.begin);
-    };
-    put(result.values, run.model().values(), 0);
-    put(result.first, optimizer.first(), at.copy.count);
-    put(result.second, optimizer.second(), at.copy.count);
-    if constexpr (thread_pipeline<Config, S>::optimizer_type::has_master) {
-      put(result.master, optimizer.master(run.model()), at.copy.count);
-    } else {
-      put(result.master, run.model().values(), 0);
-    }
+    put(result.values, run.model().values(), range);
   }
+  for (const parameter_range& range : run.optimizer_parts()) {
+    put(moments.first, optimizer.first(), range);
+    put(moments.second, optimizer.second(), range);
+    put(moments.master, optimizer.master(run.model()), range);
+  }
+}
+template <model_config Config, class S>
+void take_stage(rank_result<Config, S>& result, thread_pipeline<Config, S>& run) {
+  take_stage(result, result, run);
 }
 
 /// `ranks` threads. Every rank reports the same; copies of a stage, and of the embedding, are
@@ -98,7 +103,9 @@ rank_result<Config, S> train_in_stages(int ranks,
       reports[own].push_back(numbers_of(run.training.step()));
     }
     const int copy = group.rank() / (group.size() / copies);
-    take_stage(results[static_cast<std::size_t>(copy)], run.training);  // no two have the same
+    // No two have the same.
+    auto& of_copy = results[static_cast<std::size_t>(copy)];
+    take_stage(of_copy, run.training.plan().is_sharded() ? results[0] : of_copy, run.training);
     const auto& at = run.model.layout;
     if (at.own_blocks.begin == 0 || at.copy.count > 0) {
       const S* const values = run.model.values().data();
@@ -110,6 +117,11 @@ rank_result<Config, S> train_in_stages(int ranks,
   rank_result<Config, S>& result = results[0];
   for (auto& each : results) {
     each.reports = reports[0];
+    if (setup.options.sharding == optimizer_sharding::zero1) {  // the shards of all copies
+      each.first = result.first;
+      each.second = result.second;
+      each.master = result.master;
+    }
     check_same(each, result);
   }
   for (std::size_t rank = 0; rank < reports.size(); ++rank) {

@@ -27,6 +27,15 @@ TEST_CASE("copies of a pipeline: the bits of one process, wherever the modules a
   check_copies(setup, 3, 1, everywhere);
 }
 
+TEST_CASE("copies with ZeRO-1 have shards of masters and moments, and the bits of one process") {
+  rank_setup<pipeline_config(head_kind::sequential, 1, true)> setup;
+  setup.options.sharding = optimizer_sharding::zero1;
+  setup.options.accumulation = 5;
+  setup.options.clip_norm = 0.05;
+  check_copies(setup, 2, 2, everywhere);
+  check_copies(setup, 1, 3, {head_placement::last_stage});
+}
+
 TEST_CASE("copies of three stages, and with a pass for each: the bits of one process") {
   rank_setup<pipeline_config(head_kind::sequential, 1)> setup;
   setup.options.accumulation = 7;

@@ -17,6 +17,7 @@
 #include "mtp/model/stage_model.hpp"
 #include "mtp/train/stage_blocks.hpp"
 #include "mtp/train/stage_gradients.hpp"
+#include "mtp/train/stage_shard.hpp"
 #include "mtp/train/train_options.hpp"
 
 namespace mtp::inline MTP_ABI {
@@ -31,6 +32,7 @@ struct pipeline_options {
   reduction_order reduction = reduction_order::by_rank;
   int copies = 1;                              ///< of the pipeline, D
   index_t bucket_elements = index_t{1} << 20;  ///< gradients of a message between copies, at most
+  optimizer_sharding sharding = optimizer_sharding::none;  ///< of moments and masters among copies
 };
 
 /// Costs of a rank. Memory in bytes; without workspace of operations and tables of positions.
@@ -133,6 +135,11 @@ class pipeline_plan {
                : typename trunk_type::part{stage.first, stage.last, stage.embeds, true};
   }
 
+  /// Whether each copy has moments and masters of a shard of its stage alone.
+  constexpr bool is_sharded() const {
+    return copies_.count > 1 && options_.sharding == optimizer_sharding::zero1;
+  }
+
   /// What a rank costs.
   constexpr stage_cost cost(int number) const {
     const int rank = number % schedule_.ranks, copy = number / schedule_.ranks;
@@ -147,7 +154,9 @@ class pipeline_plan {
     const bool shares = layout_type::head_embeds && schedule_.stations() > 1;
     const bool once = detail::hands_over_once(schedule_, options_.reduction);
     cost.gradients = gradients_type::bytes_of(at, schedule_, copies_, rank, options_.reduction);
-    cost.optimizer = at.owned() * sum * (std::is_same_v<S, sum_type> ? 2 : 3);
+    const index_t updated =
+        is_sharded() ? detail::shards_of_stage(at.owned(), copies_.count).size(copy) : at.owned();
+    cost.optimizer = updated * sum * (std::is_same_v<S, sum_type> ? 2 : 3);
     cost.activations = blocks_type::bytes_of(own, N, schedule_.in_flight(rank));
     if (predicts) {
       cost.activations +=
@@ -164,6 +173,9 @@ class pipeline_plan {
     const auto passes = static_cast<double>(copies_.passes_of(copy));
     cost.sent = passes * static_cast<double>(links * N * C * size);
     cost.sent += sums_type::sent_of(at, copies_, copy, has_blocks, options_.reduction);
+    if (is_sharded()) {
+      cost.sent += static_cast<double>(updated * (copies_.count - 1) * size);
+    }
     if (shares && !schedule_.both_ends_on_first()) {
       const auto embedding = static_cast<double>(at.embedding);
       cost.sent += predicts    ? (once ? 1 : passes) * embedding * sizeof(sum_type)

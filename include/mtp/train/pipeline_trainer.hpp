@@ -14,6 +14,7 @@
 #include "mtp/loss/model_loss.hpp"
 #include "mtp/model/stage_model.hpp"
 #include "mtp/train/adamw.hpp"
+#include "mtp/train/check_options.hpp"
 #include "mtp/train/dataset.hpp"
 #include "mtp/train/expert_balance.hpp"
 #include "mtp/train/pipeline_plan.hpp"
@@ -22,6 +23,7 @@
 #include "mtp/train/stage_boxes.hpp"
 #include "mtp/train/stage_gradients.hpp"
 #include "mtp/train/stage_groups.hpp"
+#include "mtp/train/stage_shard.hpp"
 #include "mtp/train/stage_validation.hpp"
 #include "mtp/train/step_parts.hpp"
 #include "mtp/train/train_options.hpp"
@@ -79,12 +81,13 @@ class pipeline_trainer {
                       options.accumulation,
                       options.reduction,
                       copies,
-                      options.bucket_elements});
+                      options.bucket_elements,
+                      options.sharding});
   }
 
   /// One of the ranks of `group`. All of them make it at the same time; context, model, data and
   /// group must outlive it. The model has plan_of(group.size(), ..).stage(group.rank()).
-  /// All copies have all moments of their stages: `sharding` of the options is not used.
+  /// With optimizer_sharding::zero1 each copy has masters and moments of a shard of its stage.
   ///
   /// Throws mtp::error for invalid options, for data with other windows, for a model of another
   /// stage, for gradient_scope::heads_only, and if ranks do not agree about configuration, options,
@@ -112,17 +115,11 @@ class pipeline_trainer {
   /// Whether ranks have different parameters, masters and moments.
   bool is_divided() const { return groups_.all().size() > 1; }
   /// What this rank has of masters and moments: embedding and blocks, and the head's side.
-  std::array<parameter_range, 2> optimizer_parts() const {
-    const auto& at = model_->layout;
-    std::array<parameter_range, 2> parts{at.own_blocks, at.own_head};
-    for (parameter_range& part : parts) {
-      part.local = part.count > 0 ? part.local - at.copy.count : 0;
-    }
-    return parts;
-  }
-  /// What it brings to a checkpoint: the first copy all of these.
+  std::array<parameter_range, 2> optimizer_parts() const { return shard_.parts(); }
+  /// What it brings to a checkpoint: all of these, of which the first copy has everything unless
+  /// they are sharded.
   std::array<parameter_range, 2> saved_parts() const {
-    return copy() == 0 ? optimizer_parts() : std::array<parameter_range, 2>{};
+    return copy() == 0 || plan_.is_sharded() ? optimizer_parts() : std::array<parameter_range, 2>{};
   }
   /// What it has of the parameters: the same, and the copy of the embedding.
   std::array<parameter_range, 3> value_parts() const {
@@ -287,6 +284,7 @@ class pipeline_trainer {
   std::vector<loss_type> loss_;  // one, where the head is
   detail::stage_gradients<sum_type, Backend, Communicator, typename model_type::layout_type>
       gradients_;
+  detail::stage_shard<Communicator, typename model_type::layout_type> shard_;
   optimizer_type optimizer_;
   expert_balance<Config, Backend, S, model_type> balance_;
   detail::stage_results<Config.prediction.depth, Communicator> results_;
@@ -324,7 +322,8 @@ pipeline_trainer<Config, Backend, S, Element, Group>::pipeline_trainer(context<B
                  plan_.copies(),
                  options.reduction,
                  options.bucket_elements),
-      optimizer_(context, model, options.optimizer, model.layout.copy.count, model.layout.storage),
+      shard_(model.layout, groups_.copies(), plan_.is_sharded()),
+      optimizer_(context, model, options.optimizer, shard_.begin(), shard_.end()),
       balance_(model),
       results_(groups_, plan_.copies(), has_head()),
       windows_(options.batch, window_of(options.length)),
@@ -332,20 +331,7 @@ pipeline_trainer<Config, Backend, S, Element, Group>::pipeline_trainer(context<B
   check(options.loss.scope != gradient_scope::heads_only,
         "pipeline_trainer: heads are trained without their trunk by trainer or heads_loss; the "
         "trunk's stages would have nothing to do");
-  check(model.stage == plan_.stage(group.rank()),
-        "pipeline_trainer: rank ",
-        group.rank(),
-        " has the stage plan_of(..).stage(",
-        group.rank(),
-        ") with blocks [",
-        plan_.stage(group.rank()).first,
-        ", ",
-        plan_.stage(group.rank()).last,
-        "), but the model has [",
-        model.stage.first,
-        ", ",
-        model.stage.last,
-        ")");
+  detail::check_stage(model.stage, plan_.stage(group.rank()), group.rank());
   detail::check_dataset(data, window_of(options.length));
   windows_.make_room(data);
   if (has_head()) {
@@ -357,6 +343,7 @@ pipeline_trainer<Config, Backend, S, Element, Group>::pipeline_trainer(context<B
     auto entries = detail::describe_program(*this);
     entries.emplace("pipeline.placement", detail::to_text(static_cast<int>(placement)));
     entries.emplace("options.reduction", detail::to_text(static_cast<int>(options.reduction)));
+    entries.emplace("options.sharding", detail::to_text(static_cast<int>(options.sharding)));
     agree(group, entries);
   }
 } catch (...) {
@@ -376,7 +363,7 @@ auto pipeline_trainer<Config, Backend, S, Element, Group>::step() -> report_type
   }
   run_passes(shares.of_pass(), shares.equal() ? nullptr : &targets);
   report.experts = results_.loads_of_all(
-      balance_.take(*context_, gradients_.owned(), optimizer_.begin(), [](std::span<sum_type>) {}));
+      balance_.take(*context_, gradients_.owned(), shard_.owned(), [](std::span<sum_type>) {}));
   report.gradient_norm = gradients_.norm(*context_);
   if (has_head()) {
     results_.gather_reports();
@@ -389,9 +376,14 @@ auto pipeline_trainer<Config, Backend, S, Element, Group>::step() -> report_type
     return report;
   }
   const double scale = detail::clip_scale(options_.clip_norm, report.gradient_norm);
-  optimizer_.update(
-      *context_, *model_, gradients_.owned(), report.learning_rate, scale, optimizer_.begin());
+  optimizer_.update(*context_,
+                    *model_,
+                    shard_.of(gradients_.owned()),
+                    report.learning_rate,
+                    scale,
+                    optimizer_.begin());
   balance_.update(*context_, *model_, optimizer_, options_.bias_update_speed);
+  shard_.gather(model_->values());
   copy_embedding();
   return report;
 }
