@@ -18,9 +18,9 @@ using mtp::testing::content;
 using mtp::testing::scratch_directory;
 
 /// Goes on from `from`, if it is given, up to step `last`, and saves into `to`. 0 stages are one
-/// process without a group, 22 two copies of two stages, 13 three copies of one.
+/// process without a group, 22 two copies of two stages, with ZeRO-1, 13 three copies of one.
 template <model_config Config, class S>
-void go_on(const rank_setup<Config>& setup,
+void go_on(rank_setup<Config> setup,
            int stages,
            head_placement placement,
            const std::filesystem::path& from,
@@ -37,6 +37,7 @@ void go_on(const rank_setup<Config>& setup,
     return;
   }
   const int copies = stages > 10 ? stages % 10 : 1;
+  if (stages == 22) setup.options.sharding = optimizer_sharding::zero1;
   run_ranks(stages > 10 ? stages / 10 * copies : stages, [&](thread_communicator& group) {
     pipeline_run<Config, S> run(setup, group, placement, copies);
     work(run);

@@ -116,8 +116,9 @@ TEST_CASE("copies of a stage allocate nothing in a steady step, and send what th
   rank_setup<config> setup;
   setup.options.accumulation = 5;  // of two copies, one has three passes and one has two
   for (const head_placement placement : placements) {
-    for (int rank = 0; rank < 8; ++rank) {
-      setup.options.reduction = rank < 4 ? reduction_order::by_rank : reduction_order::engine;
+    for (int rank = 0; rank < 16; ++rank) {
+      setup.options.reduction = rank % 8 < 4 ? reduction_order::by_rank : reduction_order::engine;
+      setup.options.sharding = rank < 8 ? optimizer_sharding::none : optimizer_sharding::zero1;
       CAPTURE(static_cast<int>(placement));
       CAPTURE(rank);
       lone_rank group(rank % 4, 4, 2);

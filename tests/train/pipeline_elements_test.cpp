@@ -28,6 +28,9 @@ TEST_CASE("bf16 in stages: parameters, masters and moments have the bits of one 
   rank_setup<pipeline_config(head_kind::sequential, 1)> setup;
   setup.options.accumulation = 4;
   check_stages<pipeline_config(head_kind::sequential, 1), bf16>(setup, {3}, 4);
+  setup.options.sharding = optimizer_sharding::zero1;
+  check_copies<pipeline_config(head_kind::sequential, 1), bf16>(
+      setup, 2, 2, {head_placement::last_stage}, 3);
 }
 
 TEST_CASE("f64 in stages: parameters and moments have the bits of one process") {
@@ -45,7 +48,10 @@ TEST_CASE(
   const auto expected = train_alone<experts(), bf16>(setup, 1);
   CHECK(expected.reports[0][5] == 3);  // routers: two blocks and the module
   check_stages<experts(), bf16>(setup, {2, 3}, 4);
-  check_copies<experts(), bf16>(setup, 2, 2, {head_placement::first_stage}, 3);
+  for (const auto sharding : {optimizer_sharding::none, optimizer_sharding::zero1}) {
+    setup.options.sharding = sharding;
+    check_copies<experts(), bf16>(setup, 2, 2, {head_placement::first_stage}, 3);
+  }
 }
 
 }  // namespace mtp::test::train_pipeline_elements_cases
