@@ -22,7 +22,7 @@ template <class S>
 std::vector<model_trace> trace_parts_on_gpus(reduction_order order) {
   std::vector<model_trace> all(2);
   run_ranks(2, [&](thread_communicator& hosts) {
-    cuda_context context({.product_bytes = 1 << 16});
+    cuda_context context({.workspace_bytes = 1 << 22, .product_bytes = 1 << 16});
     nccl_communicator group(context, hosts);
     nccl_tensor_ranks ranks(group, order);
     context.join(ranks);

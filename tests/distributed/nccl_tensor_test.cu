@@ -25,7 +25,7 @@ namespace {
 template <class Body>
 void on_gpus(int ranks, const Body& body, reduction_order order = reduction_order::by_rank) {
   run_ranks(ranks, [&](thread_communicator& hosts) {
-    cuda_context context({.product_bytes = 0});
+    cuda_context context({.workspace_bytes = 1 << 22, .product_bytes = 0});
     nccl_communicator group(context, hosts);
     nccl_tensor_ranks joined(group, order);
     context.join(joined);
