@@ -24,8 +24,9 @@ namespace mtp::inline MTP_ABI {
 ///     mtp::language_model<mtp::tensor_parallel(config, 2), mtp::cuda> model(context,
 ///     mtp::seed{42});
 ///
-/// Sums are added in the order of ranks by the library, or, if asked for, in NCCL's own. Throws
-/// mtp::error as the communicator does.
+/// Sums are added in the order of ranks by the library, or, if asked for, in NCCL's own, which may
+/// be another one for another number of rows: a row's bits may then depend on its company, and
+/// drafts may change logits. Throws mtp::error as the communicator does.
 class nccl_tensor_ranks final : public cuda_tensor_group {
  public:
   /// The ranks of `group`.
