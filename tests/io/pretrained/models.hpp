@@ -21,10 +21,12 @@ inline std::filesystem::path pretrained_data(const std::string& name) {
   return std::filesystem::path(MTP_TESTS_DIR) / "io/pretrained/data" / name;
 }
 
-/// A tensor of expected.safetensors, whose elements are of that type.
+/// A tensor of a file beside a checkpoint, whose elements are of that type.
 template <class Element>
-std::vector<Element> expected(const std::string& model, const std::string& name) {
-  const io::safetensors_file file(pretrained_data(model) / "expected.safetensors");
+std::vector<Element> expected(const std::string& model,
+                              const std::string& name,
+                              const std::string& where = "expected.safetensors") {
+  const io::safetensors_file file(pretrained_data(model) / where);
   const io::tensor_info* const info = file.find(name);
   REQUIRE(info != nullptr);
   REQUIRE(info->type == io::element_of<Element>());
@@ -34,15 +36,14 @@ std::vector<Element> expected(const std::string& model, const std::string& name)
 }
 
 /// The largest difference between a model's logits of depth `depth` and those that are expected, as
-/// a part of the largest of these.
+/// a part of the largest of these.  wanted [T - depth, V]
 template <model_config Config, class S>
 double logits_error(context<cpu>& context,
                     const language_model<Config, cpu, S>& model,
                     const std::string& name,
-                    std::size_t depth = 0) {
+                    const std::vector<float>& wanted,
+                    std::size_t depth) {
   std::vector<token_t> tokens = expected<token_t>(name, "tokens");  // [T]
-  const std::vector<float> wanted =
-      expected<float>(name, depth == 0 ? "logits" : "mtp_logits");  // [T - depth, V]
   const auto length = static_cast<index_t>(tokens.size());
   REQUIRE(wanted.size() == (tokens.size() - depth) * static_cast<std::size_t>(Config.vocab_size));
   tokens.resize(tokens.size() + 1 + Config.prediction.depth, 0);  // targets, which do not matter
@@ -52,11 +53,22 @@ double logits_error(context<cpu>& context,
     for (std::size_t i = 0; k == depth && i < wanted.size(); ++i) {
       const auto want = static_cast<double>(wanted[i]);
       largest = (std::max)(largest, std::abs(want));
-      error = (std::max)(error, std::abs(static_cast<double>(logits.data()[i]) - want));
+      const double apart = std::abs(static_cast<double>(logits.data()[i]) - want);
+      error = apart <= error ? error : apart;  // NaN stays
     }
   });
   CHECK(largest > 0.1);
   return error / largest;
+}
+
+/// The same for the logits that transformers computed, of the trunk or of a module.
+template <model_config Config, class S>
+double logits_error(context<cpu>& context,
+                    const language_model<Config, cpu, S>& model,
+                    const std::string& name,
+                    std::size_t depth = 0) {
+  const char* const tensor = depth == 0 ? "logits" : "mtp_logits";
+  return logits_error(context, model, name, expected<float>(name, tensor), depth);
 }
 
 /// A checkpoint that transformers wrote: its configuration, every one of its `tensors`, and its
