@@ -85,8 +85,22 @@ TEST_CASE("a parameter knows its elements and whether it decays") {
   CHECK_FALSE(norm.decays());
   CHECK_FALSE(bias.decays());
   CHECK_FALSE(cursor.vector(2, parameter_role::routing_bias).decays());
-  CHECK_FALSE(matrix.stays_in_elements);
-  CHECK(matrix.in_elements().stays_in_elements);
+  CHECK(matrix.use == parameter_use::linear_map);
+  CHECK(matrix.in_elements().use == parameter_use::elements);
+  const auto formats = [](const parameter& p) {  // that fit
+    std::vector<bool> fit;
+    for (const auto format :
+         {quantized_format::int8, quantized_format::e4m3, quantized_format::e4m3_transposed}) {
+      fit.push_back(p.fits(format));
+    }
+    return fit;
+  };
+  CHECK(formats(matrix) == std::vector{true, true, false});
+  CHECK(formats(norm) == std::vector{false, false, false});
+  CHECK(formats(matrix.in_elements()) == std::vector{false, false, false});
+  CHECK(formats(matrix.read_by(parameter_use::heads)) == std::vector{false, true, false});
+  CHECK(formats(matrix.read_by(parameter_use::transposed_heads)) ==
+        std::vector{false, false, true});
   CHECK(matrix.in_elements().offset == matrix.offset);
   CHECK_FALSE(parameter{}.exists());
 }

@@ -16,6 +16,7 @@
 #include "cpu/chain.hpp"
 #include "mtp/core/tensor.hpp"
 #include "mtp/ops/grouped_linear.hpp"
+#include "mtp/ops/head_linear.hpp"
 #include "mtp/ops/linear.hpp"
 #include "mtp/ops/quantize.hpp"
 #include "support/compare.hpp"
@@ -24,6 +25,7 @@
 #include "support/promises.hpp"
 #include "support/random.hpp"
 #include "support/reference/e4m3.hpp"
+#include "support/tolerance.hpp"
 #include "support/weights.hpp"
 
 namespace mtp::test::e4m3_cases {
@@ -36,10 +38,12 @@ constexpr auto e4m3 = quantized_format::e4m3;
 /// A weight and what it was made of.
 template <class S>
 struct weight {
-  explicit weight(e4m3_matrix matrix)
-      : of(std::move(matrix)), bytes(quantized_weight_bytes<cpu>(of.N, of.K, e4m3)) {
+  explicit weight(e4m3_matrix matrix, quantized_format what = e4m3)
+      : of(std::move(matrix)),
+        format(what),
+        bytes(quantized_weight_bytes<cpu>(of.N, of.K, format)) {
     for (index_t n = of.N - 1; n >= 0; --n) {  // in any order
-      set_e4m3_output(to(), of.N, of.K, n, numbers(n), scales(n));
+      set_e4m3_output(to(), of.N, of.K, n, numbers(n), scales(n), format);
     }
   }
   weight(index_t N, index_t K, std::uint64_t stream)
@@ -54,9 +58,10 @@ struct weight {
     return std::span(of.scales).subspan(static_cast<std::size_t>(n * of.groups()),
                                         static_cast<std::size_t>(of.groups()));
   }
-  weight_view<const S, cpu> view() { return {nullptr, of.N, of.K, bytes.data(), e4m3}; }
+  weight_view<const S, cpu> view() { return {nullptr, of.N, of.K, bytes.data(), format}; }
 
   e4m3_matrix of;
+  quantized_format format;
   buffer<std::byte, cpu> bytes;
 };
 
@@ -248,6 +253,137 @@ TEST_CASE_TEMPLATE("experts in 8 bits, of either format, have the bits of linear
   }
 }
 
+TEST_CASE_TEMPLATE("heads in FP8 have the bits of a linear map, in any company", S, float, bf16) {
+  constexpr index_t M = 19, H = 3, N = 64, K = 200;
+  weight<S> w(H * N, K, 1);
+  const guarded<S, 3, cpu> x(
+      dims<3>{M, H, K}, strides(H * (K + 3) + 5, K + 3, 1), normal(M * H * K, 2));
+  for (int threads = 1; threads <= 3; ++threads) {
+    cpu_context context({.threads = threads});
+    for (const index_t rows : {0, 1, 2, 8, 9, 19}) {
+      CAPTURE(rows);
+      guarded<S, 3, cpu> y(dims<3>{rows, H, N}, strides(H * (N + 1) + 2, N + 1, 1));
+      head_linear_forward(context, y.view(), x.view().slice(0, M - rows, rows), w.view());
+      CHECK(y.intact());
+      for (index_t h = 0; h < H; ++h) {
+        guarded<S, 2, cpu> one(dims<2>{rows, N});
+        for (index_t m = 0; m < rows; ++m) {
+          linear_forward(context,
+                         one.view().slice(0, m, 1),
+                         x.view().select(1, h).slice(0, M - rows + m, 1),
+                         w.view().rows(h * N, N));
+        }
+        CHECK(same_bits(elements(y.view().select(1, h)), elements(one.view())));
+      }
+      CHECK(workspace_is_idle(context));
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("transposed heads in FP8 have the bits of a scalar program, and its bound",
+                   S,
+                   float,
+                   bf16) {
+  using row = std::conditional_t<cpu_detail::factor<S>, S, float>;
+  constexpr index_t M = 19, H = 3;
+  for (const map_sizes& s : {map_sizes{128, 40}, map_sizes{256, 161}}) {
+    const index_t N = s.N, K = s.K, blocks = N / 128;
+    CAPTURE(N);
+    weight<S> w(reference::random_e4m3(H * N, K, 1), quantized_format::e4m3_transposed);
+    const guarded<S, 3, cpu> dy(
+        dims<3>{M, H, N}, strides(H * (N + 3) + 5, N + 3, 1), normal(M * H * N, 2));
+    std::vector<S> expected;
+    std::vector<double> exact, bounds;
+    for (index_t m = 0; m < M; ++m) {
+      for (index_t h = 0; h < H; ++h) {
+        for (index_t k = 0; k < K; ++k) {
+          float sum = 0;
+          double value = 0, magnitude = 0;
+          for (index_t b = 0; b < blocks; ++b) {
+            const index_t first = h * N + b * 128;
+            const float scale = w.of.scale(first, k / 128);  // of the first output of the block
+            const auto of_row = [&](index_t n) {
+              return static_cast<float>(dy.view()(m, h, b * 128 + n));
+            };
+            const auto number = [&](index_t n) {
+              return static_cast<float>(w.of.value(first + n, k));
+            };
+            const float inner = cpu_products::chain<row, float>(0.0f, 128, of_row, number);
+            sum = cpu_products::multiply_add(inner, scale, sum);
+            for (index_t n = 0; n < 128; ++n) {
+              const double product = static_cast<double>(scale) * static_cast<double>(of_row(n)) *
+                                     static_cast<double>(number(n));
+              value += product;
+              magnitude += std::abs(product);
+            }
+          }
+          expected.push_back(S(sum));
+          exact.push_back(value);
+          const double error = static_cast<double>(128 + blocks + 1) * 0x1p-24 * magnitude;
+          bounds.push_back(error + (unit_roundoff<S> > 0x1p-24
+                                        ? unit_roundoff<S> * (std::abs(value) + error)
+                                        : 0));
+        }
+      }
+    }
+    for (int threads = 1; threads <= 3; ++threads) {
+      cpu_context context({.threads = threads});
+      for (const index_t rows : {1, 2, 8, 9, 19}) {
+        CAPTURE(rows);
+        guarded<S, 3, cpu> dx(dims<3>{rows, H, K}, strides(H * (K + 1) + 2, K + 1, 1));
+        head_linear_backward_input(
+            context, dx.view(), dy.view().slice(0, M - rows, rows), w.view());
+        CHECK(dx.intact());
+        const auto from = (M - rows) * H * K;
+        CHECK(same_bits(elements(dx.view()),
+                        std::vector<S>(expected.begin() + from, expected.end())));
+        CHECK(within(
+            dx.view(), {exact.begin() + from, exact.end()}, {bounds.begin() + from, bounds.end()}));
+        CHECK(workspace_is_idle(context));
+      }
+    }
+  }
+}
+
+TEST_CASE("weights in FP8 are refused by what does not read their form, and nothing changes") {
+  constexpr auto transposed = quantized_format::e4m3_transposed;
+  cpu_context context({.threads = 1});
+  weight<float> plain(256, 40, 1);
+  weight<float> turned(plain.of, transposed);
+  guarded<float, 3, cpu> x(dims<3>{2, 2, 40}, uniform(160, 1)), y(dims<3>{2, 2, 128});
+  guarded<float, 3, cpu> narrow(dims<3>{2, 4, 64}), of_four(dims<3>{2, 4, 40}, uniform(320, 1));
+  CHECK(rejects("head_linear_forward",
+                [&] { head_linear_forward(context, y.view(), x.view(), turned.view()); }));
+  CHECK(rejects("head_linear_backward_input",
+                [&] { head_linear_backward_input(context, x.view(), y.view(), plain.view()); }));
+  CHECK(rejects("head_linear_backward_input", [&] {  // heads that end within a block
+    head_linear_backward_input(context, of_four.view(), narrow.view(), turned.view());
+  }));
+  guarded<float, 2, cpu> row(dims<2>{1, 256}), input(dims<2>{1, 40}, uniform(40, 1));
+  CHECK(rejects("linear map",
+                [&] { linear_forward(context, row.view(), input.view(), turned.view()); }));
+  const std::vector<index_t> ends{0, 1}, chosen{0};
+  CHECK(rejects("linear map", [&] {
+    grouped_linear_forward(context,
+                           row.view(),
+                           input.view(),
+                           turned.view(),
+                           vector_view<const index_t, cpu>(ends.data(), dims<1>{2}));
+  }));
+  CHECK(rejects("weight_view", [&] { static_cast<void>(turned.view().rows(128, 128)); }));
+  CHECK(rejects("quantized_rows", [&] {
+    quantized_rows(context,
+                   plain.to(),
+                   turned.view(),
+                   vector_view<const index_t, cpu>(chosen.data(), dims<1>{1}));
+  }));
+  CHECK(rejects("set_e4m3_output", [&] {
+    set_e4m3_output(turned.to(), 255, 40, 0, turned.numbers(0), turned.scales(0), transposed);
+  }));
+  CHECK(y.untouched());
+  CHECK(row.untouched());
+}
+
 TEST_CASE("what is not finite stays where it is") {
   constexpr double infinity = std::numeric_limits<double>::infinity();
   cpu_context context({.threads = 2});
@@ -270,6 +406,31 @@ TEST_CASE("what is not finite stays where it is") {
       } else {
         CHECK(std::isnan(y.view()(m, n)) == is_nan);
       }
+    }
+  }
+}
+
+TEST_CASE("a number that is NaN in a transposed block makes its input NaN, whoever writes first") {
+  cpu_context context({.threads = 1});
+  e4m3_matrix of = reference::random_e4m3(128, 40, 1);
+  of.number(0, 3) = 0xff;  // the output whose scales count
+  of.number(100, 38) = 0x7f;
+  const guarded<float, 3, cpu> dy(dims<3>{2, 1, 128}, uniform(256, 2));
+  for (const bool descending : {false, true}) {
+    weight<float> w(of, quantized_format::e4m3_transposed);
+    buffer<std::byte, cpu> bytes(w.bytes.count());
+    const vector_view<std::byte, cpu> to(bytes.data(), dims<1>{bytes.count()});
+    for (index_t i = 0; i < 128; ++i) {
+      const index_t n = descending ? 127 - i : i;
+      set_e4m3_output(to, 128, 40, n, w.numbers(n), w.scales(n), w.format);
+    }
+    guarded<float, 3, cpu> dx(dims<3>{2, 1, 40});
+    const weight_view<const float, cpu> written(nullptr, 128, 40, bytes.data(), w.format);
+    head_linear_backward_input(context, dx.view(), dy.view(), written);
+    for (index_t k = 0; k < 40; ++k) {
+      CAPTURE(k);
+      CHECK(std::isnan(dx.view()(0, 0, k)) == (k == 3 || k == 38));
+      CHECK(std::isnan(dx.view()(1, 0, k)) == (k == 3 || k == 38));
     }
   }
 }

@@ -13,8 +13,10 @@ namespace mtp::inline MTP_ABI {
 
 /// What the bytes of a weight in 8 bits are; ops/quantize.hpp has the formulas.
 enum class quantized_format : unsigned char {
-  int8,  ///< integers, which quantize_weight makes of elements
-  e4m3,  ///< numbers of FP8 as files hold them, which set_e4m3_output places
+  int8,             ///< integers, which quantize_weight makes of elements
+  e4m3,             ///< numbers of FP8 as files hold them, which set_e4m3_output places
+  e4m3_transposed,  ///< the same, each 128 outputs transposed: only head_linear_backward_input
+                    ///< reads it
 };
 
 /// A weight W[outputs, inputs] in the layout that its backend's products use. Padding, where the
@@ -68,10 +70,11 @@ struct weight_view {
   }
   /// The outputs [first, first + count), a weight of its own.  [count, inputs]
   /// Throws mtp::error unless the layout lets it begin and end there (splits_at; any multiple of 64
-  /// does, and the last output).
+  /// does, and the last output), and for one in e4m3_transposed.
   weight_view rows(index_t first, index_t count) const {
     check(first >= 0 && count >= 0 && first + count <= outputs && splits_at(first) &&
-              (splits_at(first + count) || first + count == outputs),
+              (splits_at(first + count) || first + count == outputs) &&
+              (quantized == nullptr || format != quantized_format::e4m3_transposed),
           "weight_view: outputs [",
           first,
           ", ",

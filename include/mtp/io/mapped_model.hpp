@@ -35,8 +35,10 @@ inline constexpr std::string_view version_key = "mapped.version", version = "1",
                                   layout_key = "mapped.layout";
 
 /// The formats of weights in 8 bits, and the ends of their tensors' names.
-inline constexpr std::array<std::pair<quantized_format, std::string_view>, 2> formats{
-    {{quantized_format::int8, ":int8"}, {quantized_format::e4m3, ":e4m3"}}};
+inline constexpr std::array<std::pair<quantized_format, std::string_view>, 3> formats{
+    {{quantized_format::int8, ":int8"},
+     {quantized_format::e4m3, ":e4m3"},
+     {quantized_format::e4m3_transposed, ":e4m3_transposed"}}};
 
 /// The name of a parameter's tensor in a format.
 inline std::string name_in(const std::string& parameter, quantized_format format) {
@@ -136,7 +138,7 @@ file_places places_in(const safetensors_file& file, std::ostringstream& wrong) {
     if (whole != nullptr) made.elements.add(*whole);
     found.push_back({whole, nullptr});
     for (const auto& [format, ending] : formats) {
-      if (p.is_vector() || file.find(name_in(name, format)) == nullptr) continue;
+      if (!p.fits(format) || file.find(name_in(name, format)) == nullptr) continue;
       at.format = format;
       found.back()[1] = find(name_in(name, format),
                              element::u8,
@@ -144,7 +146,8 @@ file_places places_in(const safetensors_file& file, std::ostringstream& wrong) {
       made.quantized.add(*found.back()[1]);
       break;
     }
-    if (whole == nullptr && (found.back()[1] == nullptr || !model_type::is_of_maps_alone(p))) {
+    if (whole == nullptr &&
+        (found.back()[1] == nullptr || !model_type::may_lack_elements(p, at.format))) {
       wrong << "\n  missing: " << name;
     }
     made.list.push_back(at);

@@ -25,6 +25,15 @@ enum class parameter_role {
                  ///< gradient: a backward pass adds to its place how many rows each expert got
 };
 
+/// What reads a matrix. A quantized_model has in 8 bits what linear maps read, and numbers in FP8
+/// of a checkpoint also where heads read them.
+enum class parameter_use {
+  linear_map,        ///< linear maps as a whole (ops/linear.hpp), or as parts of experts
+  elements,          ///< something else, which needs elements
+  heads,             ///< head_linear_forward
+  transposed_heads,  ///< head_linear_backward_input
+};
+
 /// How the ranks of a model with a tensor_parallel_size divide a parameter.
 enum class parameter_division {
   none,     ///< every rank has all of it
@@ -35,23 +44,24 @@ enum class parameter_division {
 /// A parameter as a place in an array of all parameters. The place is the same for values,
 /// gradients and moments.
 struct parameter {
-  index_t offset = 0;                            ///< of the first element
-  index_t outputs = 0;                           ///< rows; the length of a vector
-  index_t inputs = 0;                            ///< columns; 0 for a vector
-  index_t storage = 0;                           ///< elements occupied, padding included
-  parameter_role role = parameter_role::matrix;  ///< how it starts, and whether it decays
-  bool stays_in_elements = false;  ///< of a matrix that is read otherwise than by a linear map as a
-                                   ///< whole: a quantized_model does not make it 8 bits
+  index_t offset = 0;                             ///< of the first element
+  index_t outputs = 0;                            ///< rows; the length of a vector
+  index_t inputs = 0;                             ///< columns; 0 for a vector
+  index_t storage = 0;                            ///< elements occupied, padding included
+  parameter_role role = parameter_role::matrix;   ///< how it starts, and whether it decays
+  parameter_use use = parameter_use::linear_map;  ///< what reads it while decoding, if a matrix
   parameter_division division = parameter_division::none;  ///< what a rank has of it
   /// Of one that is divided by rows: the lengths of its pieces, each of which is divided evenly.
   std::array<index_t, 3> pieces{};
 
-  /// The same parameter, in elements everywhere.
-  constexpr parameter in_elements() const {
+  /// The same parameter, read by something else than linear maps.
+  constexpr parameter read_by(parameter_use reader) const {
     parameter kept = *this;
-    kept.stays_in_elements = true;
+    kept.use = reader;
     return kept;
   }
+  /// The same parameter, in elements everywhere.
+  constexpr parameter in_elements() const { return read_by(parameter_use::elements); }
 
   /// The same parameter, divided by rows: its pieces are one behind the other, such as queries,
   /// keys and values.
@@ -72,6 +82,18 @@ struct parameter {
   constexpr bool exists() const { return storage > 0; }
   /// Whether it is a vector rather than a matrix.
   constexpr bool is_vector() const { return inputs == 0; }
+  /// Whether weights in this format may take its place.
+  constexpr bool fits(quantized_format format) const {
+    const bool by_maps = use == parameter_use::linear_map;
+    switch (format) {
+      case quantized_format::int8:
+        return !is_vector() && by_maps;
+      case quantized_format::e4m3:
+        return !is_vector() && (by_maps || use == parameter_use::heads);
+      default:
+        return !is_vector() && use == parameter_use::transposed_heads;
+    }
+  }
   /// Whether weight decay applies; it does not to norms and biases.
   constexpr bool decays() const {
     return role != parameter_role::norm && role != parameter_role::bias &&

@@ -28,9 +28,9 @@ struct quantize_options {
 };
 
 /// A language_model with weights in 8 bits (ops/quantize.hpp) in place of the matrices that linear
-/// maps read; norms, biases, the embedding, and matrices that are read otherwise
-/// (parameter::in_elements) keep their element type. Weights are integers made of elements
-/// (quantize), or numbers in FP8 as a checkpoint has them (io::load_quantized). With integers and
+/// maps read; norms, biases, the embedding, and matrices that are read otherwise (parameter_use)
+/// keep their element type. Weights are integers made of elements (quantize), or numbers in FP8 as
+/// a checkpoint has them, also of matrices that heads read (io::load_quantized). With integers and
 /// tied embeddings the output matrix is the embedding in 8 bits, beside the embedding itself.
 ///
 ///     mtp::quantized_model quantized = mtp::quantize(context, model);
@@ -73,17 +73,17 @@ class quantized_model : public inference_model<Config, Backend, S> {
     backend_traits<Backend>::synchronize(context);
   }
 
-  /// A model to be filled by elements() and bytes_of(), all of it zero: matrices that linear maps
-  /// read, but for the embedding, are weights in FP8 where is_e4m3(name, parameter) says so, and
-  /// all other parameters are elements. No more memory is taken than that. Throws mtp::error where
+  /// A model to be filled by elements() and bytes_of(), all of it zero: matrices with an e4m3_form
+  /// are weights in FP8 where is_e4m3(name, parameter) says so, and all other parameters are
+  /// elements. No more memory is taken than that. Throws mtp::error where
   /// memory is used up.
   template <class Predicate>
   requires(std::predicate<Predicate,
                           const std::string&,
                           const parameter&>) explicit quantized_model(const Predicate& is_e4m3)
       : quantized_model(plan([&](const std::string& name, const parameter& p) {
-          return is_of_maps_alone(p) && is_e4m3(name, p) ? choice{false, quantized_format::e4m3}
-                                                         : choice{};
+          const std::optional<quantized_format> form = e4m3_form(p);
+          return form && is_e4m3(name, p) ? choice{false, form} : choice{};
         })) {
     const detail::default_environment scope;
     this->fill_rope();
@@ -102,10 +102,18 @@ class quantized_model : public inference_model<Config, Backend, S> {
     this->fill_rope();
   }
 
-  /// Whether nothing but linear maps reads a parameter, so that it may have no elements.
-  static constexpr bool is_of_maps_alone(const parameter& p) {
-    return !p.is_vector() && !p.stays_in_elements &&
-           p.offset != base::layout.trunk.embedding.offset;
+  /// Whether all that reads a parameter takes it in this format, so that it may have no elements.
+  static constexpr bool may_lack_elements(const parameter& p, quantized_format format) {
+    return p.fits(format) && p.offset != base::layout.trunk.embedding.offset;
+  }
+  /// The form that numbers in FP8 have for what reads a parameter; none if elements are read.
+  static constexpr std::optional<quantized_format> e4m3_form(const parameter& p) {
+    for (const auto form : {quantized_format::e4m3, quantized_format::e4m3_transposed}) {
+      if (may_lack_elements(p, form)) {
+        return form;
+      }
+    }
+    return {};
   }
 
   /// The elements of a parameter, with padding; empty if it is in 8 bits.  [p.storage]
@@ -166,8 +174,9 @@ class quantized_model : public inference_model<Config, Backend, S> {
       require(next < this->places_.size() && this->places_[next].offset == p.offset,
               "there is no place for it, or not in the order of the layout");
       const parameter_place& at = this->places_[next++];
-      require(at.elements >= 0 || (at.quantized >= 0 && is_of_maps_alone(p)),
+      require(at.elements >= 0 || (at.quantized >= 0 && may_lack_elements(p, at.format)),
               "expected a place among the elements");
+      require(at.quantized < 0 || p.fits(at.format), "nothing reads it in this format");
       require(at.elements < 0 || inside(at.elements, p.storage, this->values_.count()),
               "its ",
               p.storage,
@@ -185,7 +194,7 @@ class quantized_model : public inference_model<Config, Backend, S> {
 
   static choice choose(const parameter& p, const quantize_options& options) {
     const bool embeds = p.offset == base::layout.trunk.embedding.offset;
-    const bool becomes_bytes = !p.is_vector() && !p.stays_in_elements &&
+    const bool becomes_bytes = p.fits(quantized_format::int8) &&
                                (base::layout.is_output(p) ? options.output_matrix : !embeds);
     return becomes_bytes ? choice{embeds, quantized_format::int8} : choice{};
   }

@@ -155,6 +155,14 @@ void check_elements(
         " exists in 8 bits alone, which linear maps read forward and nothing else does");
 }
 
+/// Refuses a weight whose blocks are transposed, which linear maps do not read.
+template <class Weight>
+void check_by_outputs(const Weight& w) {
+  check(w.quantized == nullptr || w.format != quantized_format::e4m3_transposed,
+        "linear map: expected a weight in elements, int8 or e4m3, got one in e4m3_transposed, "
+        "which head_linear_backward_input alone reads");
+}
+
 /// Whether the weight is in 8 bits; then the backend has carried out the linear map, from the rows
 /// of `start` on, start_stride apart, if there are any.
 template <class Y, class S, class Backend>
@@ -169,6 +177,7 @@ bool linear_quantized(context<Backend>& context,
                   ops::quantized_linear_forward(context, y, x, w, start, start_stride);
                 }) {
     if (w.quantized != nullptr) {
+      check_by_outputs(w);
       in_default_environment(
           [&] { ops::quantized_linear_forward(context, y, x, w, start, start_stride); });
       return true;
@@ -187,6 +196,7 @@ bool grouped_linear_quantized(context<Backend>& context,
   using ops = ops_of<Backend>;
   if constexpr (requires { ops::quantized_grouped_linear_forward(context, y, x, w, offsets); }) {
     if (w.quantized != nullptr) {
+      check_by_outputs(w);
       in_default_environment(
           [&] { ops::quantized_grouped_linear_forward(context, y, x, w, offsets); });
       return true;

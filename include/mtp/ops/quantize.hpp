@@ -42,17 +42,28 @@ inline constexpr index_t scaled_inputs = 128;
 /// and the outer one a chain of fused multiply-adds in f32. So a row has the same bits among any
 /// number of rows. Outputs with a number that is NaN, as 0x7f and 0xff are, become NaN.
 ///
+/// In e4m3_transposed the weight is for head_linear_backward_input, which adds over outputs: a
+/// scale belongs to an input and a block of 128 outputs, whose number must be a multiple of 128.
+/// The scales of a block are those that are given with its first output; the outputs of a block of
+/// a checkpoint have the same. Inputs with a number that is NaN become NaN.
+///
 /// Threads may write different outputs at a time. Throws mtp::error unless `to` has
-/// quantized_weight_bytes(N, K, e4m3) elements, output is in [0, N) and the others are as long as
-/// they must be; nothing has changed then.
+/// quantized_weight_bytes(N, K, format) elements, output is in [0, N), 128 divides N where it must,
+/// and the others are as long as they must be; nothing has changed then.
 template <class Backend>
 void set_e4m3_output(vector_view<std::byte, Backend> to,
                      index_t outputs,
                      index_t inputs,
                      index_t output,
                      std::span<const std::uint8_t> numbers,
-                     std::span<const float> scales) {
-  constexpr auto format = quantized_format::e4m3;
+                     std::span<const float> scales,
+                     quantized_format format = quantized_format::e4m3) {
+  check(format == quantized_format::e4m3 ||
+            (format == quantized_format::e4m3_transposed && outputs % scaled_inputs == 0),
+        "set_e4m3_output: expected the format e4m3, or e4m3_transposed with a multiple of ",
+        scaled_inputs,
+        " outputs, got ",
+        outputs);
   detail::check_shape("set_e4m3_output",
                       "to",
                       to,
@@ -73,7 +84,7 @@ void set_e4m3_output(vector_view<std::byte, Backend> to,
         " and ",
         scales.size());
   ops_of<Backend>::set_e4m3_output(
-      to.data(), outputs, inputs, output, numbers.data(), scales.data());
+      to.data(), outputs, inputs, output, numbers.data(), scales.data(), format);
 }
 
 /// Writes a weight in 8 bits, with a scale for each output and group g of 128 inputs:
@@ -117,7 +128,8 @@ void quantized_rows(context<Backend>& context,
                     weight_view<S, Backend> w,
                     std::type_identity_t<vector_view<const index_t, Backend>> rows) {
   const std::type_identity_t<weight_view<const S, Backend>> source(w);
-  check(w.quantized != nullptr, "quantized_rows: expected a weight in 8 bits");
+  check(w.quantized != nullptr && w.format != quantized_format::e4m3_transposed,
+        "quantized_rows: expected a weight in 8 bits, output by output");
   detail::check_shape("quantized_rows",
                       "to",
                       to,

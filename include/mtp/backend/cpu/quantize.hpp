@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <concepts>
 #include <cstddef>
@@ -32,8 +33,14 @@ struct cpu_quantize_ops {
   /// Bytes of a weight.
   static constexpr index_t quantized_weight_bytes(
       index_t outputs, index_t inputs, quantized_format format = quantized_format::int8) {
-    return format == quantized_format::int8 ? quantized_layout{outputs, inputs}.bytes()
-                                            : e4m3_layout{outputs, inputs}.bytes();
+    switch (format) {
+      case quantized_format::int8:
+        return quantized_layout{outputs, inputs}.bytes();
+      case quantized_format::e4m3:
+        return e4m3_layout{outputs, inputs}.bytes();
+      default:
+        return ceil_div(outputs, group_inputs) * transposed_block(inputs).bytes();
+    }
   }
 
   template <scalar S>
@@ -87,7 +94,12 @@ struct cpu_quantize_ops {
                               index_t inputs,
                               index_t output,
                               const std::uint8_t* numbers,
-                              const float* scales) {
+                              const float* scales,
+                              quantized_format format) {
+    if (format == quantized_format::e4m3_transposed) {
+      set_transposed_output(to, inputs, output, numbers, scales);
+      return;
+    }
     const e4m3_layout at{outputs, inputs};
     for (index_t group = 0; group < at.groups(); ++group) {
       std::byte* const bytes = to + at.group_offset(output / at.width, group);
@@ -97,7 +109,7 @@ struct cpu_quantize_ops {
       for (index_t k = 0; k < count; ++k) {
         const std::uint8_t number = numbers[first + k];
         bytes[at.number_offset(output, k)] = static_cast<std::byte>(number);
-        if ((number & 0x7f) == 0x7f) {
+        if (is_nan_of_e4m3(number)) {
           scale = std::numeric_limits<float>::quiet_NaN();
         }
       }
@@ -106,6 +118,30 @@ struct cpu_quantize_ops {
   }
 
  private:
+  static bool is_nan_of_e4m3(std::uint8_t number) { return (number & 0x7f) == 0x7f; }
+
+  /// The same for one output of a block of 128: it is an input of the transposed block, whose
+  /// scales other threads may be about to write as well. They are zero before.
+  static void set_transposed_output(std::byte* to,
+                                    index_t inputs,
+                                    index_t output,
+                                    const std::uint8_t* numbers,
+                                    const float* scales) {
+    const e4m3_layout at = transposed_block(inputs);
+    std::byte* const block = to + output / group_inputs * at.bytes();
+    const index_t column = output % group_inputs;
+    for (index_t k = 0; k < inputs; ++k) {
+      std::byte* const bytes = block + at.group_offset(k / at.width, 0);
+      bytes[at.number_offset(k, column)] = static_cast<std::byte>(numbers[k]);
+      std::atomic_ref<float> scale(*reinterpret_cast<float*>(bytes + at.scale_offset(k, 0)));
+      if (is_nan_of_e4m3(numbers[k])) {
+        scale.store(std::numeric_limits<float>::quiet_NaN(), std::memory_order_relaxed);
+      } else if (float none = 0; column == 0) {
+        scale.compare_exchange_strong(none, scales[k / group_inputs], std::memory_order_relaxed);
+      }
+    }
+  }
+
   template <class Layout, class S>
   static void copy_rows(cpu_context& context,
                         std::byte* to,

@@ -72,4 +72,10 @@ struct panel_layout {
 using quantized_layout = panel_layout<int8_numbers>;
 using e4m3_layout = panel_layout<e4m3_numbers>;
 
+/// The layout of 128 outputs of a weight in e4m3_transposed, which has one such block after the
+/// other: the inputs of the weight are its outputs.
+constexpr e4m3_layout transposed_block(index_t inputs) {
+  return {inputs, group_inputs};
+}
+
 }  // namespace mtp::inline MTP_ABI::inline MTP_CPU_ABI::cpu_detail

@@ -1,4 +1,5 @@
-// Linear maps by weights in 8 bits on the CPU. Contracts: ops/linear.hpp, ops/grouped_linear.hpp.
+// Linear maps by weights in 8 bits on the CPU. Contracts: ops/linear.hpp, ops/grouped_linear.hpp,
+// ops/head_linear.hpp.
 #pragma once
 
 #include <algorithm>
@@ -49,6 +50,22 @@ struct e4m3_rows {
   }
 };
 
+/// The same for a weight in e4m3_transposed: `at` is that of a block, and the groups of a sum are
+/// the blocks.
+template <factor S>
+struct transposed_e4m3_rows : e4m3_rows<S> {
+  using e4m3_rows<S>::rows;
+
+  void multiply(
+      index_t m, index_t count, const e4m3_layout& at, const std::byte* panel, float* c) const {
+    const S* const x = rows.data() + m * rows.stride(0);
+    for (index_t n = 0; n < rows.extent(1); n += group_inputs) {
+      multiply_e4m3_rows(count, at, panel, x + n, rows.stride(0), c);
+      panel += at.bytes();
+    }
+  }
+};
+
 struct cpu_quantized_linear_ops {
   /// y = x W^T, from the rows of `start` on, `start_stride` apart, if there are any.
   template <scalar Y, scalar S>
@@ -86,6 +103,27 @@ struct cpu_quantized_linear_ops {
       multiply_groups(
           context, rows, context.threads(), y, w, offsets, static_cast<const S*>(nullptr), 0);
     });
+  }
+
+  /// The linear maps of heads, by weights in FP8.
+  template <scalar S>
+  requires std::same_as < accumulate_t<S>,
+  float > static void quantized_head_linear_forward(cpu_context& context,
+                                                    view<S, dims<3>, cpu> y,
+                                                    view<const S, dims<3>, cpu> x,
+                                                    weight_view<const S, cpu> w) {
+    const e4m3_layout part{y.extent(2), w.inputs};
+    multiply_heads<e4m3_rows>(context, y, x, w.quantized, part, part.bytes());
+  }
+  template <scalar S>
+  requires std::same_as < accumulate_t<S>,
+  float > static void quantized_head_linear_backward_input(cpu_context& context,
+                                                           view<S, dims<3>, cpu> dx,
+                                                           view<const S, dims<3>, cpu> dy,
+                                                           weight_view<const S, cpu> w) {
+    const e4m3_layout block = transposed_block(w.inputs);
+    multiply_heads<transposed_e4m3_rows>(
+        context, dx, dy, w.quantized, block, dy.extent(2) / group_inputs * block.bytes());
   }
 
   /// The most bytes of workspace that these operations need.
@@ -167,6 +205,50 @@ struct cpu_quantized_linear_ops {
       const index_t task = i % tasks;
       multiply(i / tasks, panels * task / tasks, panels * (task + 1) / tasks);
     });
+  }
+
+  /// The rows of each head times its part of the weight, part_bytes long.
+  template <template <class> class Rows, scalar Y, scalar S>
+  static void multiply_heads(cpu_context& context,
+                             view<Y, dims<3>, cpu> y,
+                             view<const S, dims<3>, cpu> x,
+                             const std::byte* w,
+                             const e4m3_layout& at,
+                             index_t part_bytes) {
+    if constexpr (!factor<S>) {
+      run_widened(
+          context,
+          [&](auto wide_x) { multiply_heads<Rows>(context, y, wide_x, w, at, part_bytes); },
+          x);
+    } else {
+      const index_t M = y.extent(0), H = y.extent(1);
+      const auto multiply = [&](index_t h, int) {
+        const Rows<S> rows{{matrix_view<const S, cpu>(
+            x.data() + h * x.stride(1), {M, x.extent(2)}, {x.stride(0), 1})}};
+        const matrix_view<Y, cpu> to(
+            y.data() + h * y.stride(1), {M, y.extent(2)}, {y.stride(0), 1});
+        for (index_t panel = 0; panel < at.panels(); ++panel) {
+          for (index_t m = 0; m < M; m += e4m3_tile_rows) {
+            multiply_tile_of(rows,
+                             at,
+                             w + h * part_bytes,
+                             m,
+                             (std::min<index_t>)(e4m3_tile_rows, M - m),
+                             panel,
+                             to,
+                             static_cast<const Y*>(nullptr),
+                             0);
+          }
+        }
+      };
+      if (context.threads() == 1 || y.count() * x.extent(2) <= e4m3_rows<S>::serial_products) {
+        for (index_t h = 0; h < H; ++h) {
+          multiply(h, 0);
+        }
+      } else {
+        context.parallel(H, multiply);
+      }
+    }
   }
 
   /// The tile of `count` rows from `m` on and one panel, in a buffer: the last panel has fewer

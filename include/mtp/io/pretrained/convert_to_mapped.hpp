@@ -52,12 +52,13 @@ void convert_to_mapped(const std::filesystem::path& checkpoint,
                   [&](index_t i) { place(own[static_cast<std::size_t>(i)]); });
     };
     if (pieces.in_e4m3.contains(name)) {
-      constexpr auto format = quantized_format::e4m3;
+      const quantized_format format = *model_type::e4m3_form(p);
       const index_t bytes = quantized_weight_bytes<Backend>(p.outputs, p.inputs, format);
       sources.push_back(mapped_detail::source_of(
           mapped_detail::name_in(name, format), element::u8, bytes, [=, &files](auto& to) {
             each([&](const detail::row_range& range) {
-              detail::place_e4m3<Backend>(files, range, bytes_view(to.data(), dims<1>{bytes}));
+              detail::place_e4m3<Backend>(
+                  files, range, bytes_view(to.data(), dims<1>{bytes}), format);
             });
           }));
       return;

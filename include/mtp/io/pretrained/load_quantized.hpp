@@ -53,6 +53,14 @@ inline std::string why_not_e4m3(const file_piece& piece) {
   return "";
 }
 
+/// Whether the scales of a tensor's blocks are those of whole blocks of 128 rows of a part, as
+/// quantized_format::e4m3_transposed has them: parts begin and end where blocks of the tensor do.
+inline bool has_blocks_of_parts(const file_piece& piece) {
+  const auto whole = [](index_t rows) { return rows % scale_block == 0; };
+  return piece.group_rows > 0 && whole(piece.group_rows) && whole(piece.group_first) &&
+         whole(piece.group_own);
+}
+
 /// The pieces of a checkpoint for a model whose matrices of linear maps stay in F8_E4M3 where they
 /// are, each once.
 struct quantized_pieces {
@@ -78,9 +86,11 @@ quantized_pieces quantized_pieces_of(const tensor_files& files,
         report.has_head() ? "" : report.head_absent.front());
   check_copies<Sum>(files, made.all, function);
   made.in_e4m3 = names_in_e4m3(files, made.all);
-  Model::layout.visit([&](const std::string& name, const parameter& p) {
-    if (!Model::is_of_maps_alone(p)) made.in_e4m3.erase(name);
-  });
+  for (const file_piece& piece : made.all) {
+    const auto form = Model::e4m3_form(piece.place);
+    const bool fits = form == quantized_format::e4m3 || (form && has_blocks_of_parts(piece));
+    if (!fits) made.in_e4m3.erase(piece.name);
+  }
   std::ostringstream wrong;
   for (const file_piece& piece : made.all) {
     if (!made.in_e4m3.contains(piece.name)) continue;
@@ -96,7 +106,8 @@ quantized_pieces quantized_pieces_of(const tensor_files& files,
 template <class Backend>
 void place_e4m3(const tensor_files& files,
                 const row_range& range,
-                vector_view<std::byte, Backend> to) {
+                vector_view<std::byte, Backend> to,
+                quantized_format format) {
   const file_piece& piece = *range.piece;
   const stored_tensor& tensor = *files.find(piece.file);
   const auto scales = read_all<float>(*find_scale(files, piece.file));  // [blocks, groups]
@@ -128,7 +139,8 @@ void place_e4m3(const tensor_files& files,
                       piece.place.inputs,
                       piece.parameter_row(begin + i),
                       std::span<const std::uint8_t>(numbers),
-                      std::span<const float>(of_groups));
+                      std::span<const float>(of_groups),
+                      format);
     }
   }
 }
@@ -136,11 +148,13 @@ void place_e4m3(const tensor_files& files,
 }  // namespace pretrained_detail
 
 /// A model for inference of a checkpoint in a family's names, as load_pretrained reads it, but
-/// matrices of linear maps that the checkpoint has in F8_E4M3 keep its numbers and scales
-/// (set_e4m3_output); everything else becomes elements of S. No copy of a matrix in elements is
-/// made on the way: beside the model this needs two MiB for each thread, and the scales of a
+/// matrices of linear maps and of heads that the checkpoint has in F8_E4M3 keep its numbers and
+/// scales (set_e4m3_output); everything else becomes elements of S. No copy of a matrix in elements
+/// is made on the way: beside the model this needs two MiB for each thread, and the scales of a
 /// tensor. A parameter of several tensors, such as gate and up, is in FP8 if all of them are.
-/// Embeddings and matrices that are read in parts (parameter::in_elements) are elements.
+/// Embeddings and routers are elements. So is the part of kv_b_proj that makes keys where the
+/// widths of keys and values without rotation are no multiples of 128, because blocks of scales
+/// then hold rows of two heads.
 ///
 ///     auto model = io::load_quantized<config, cpu, bf16>(context, folder, io::deepseek_v3_names);
 ///     generator<config, cpu, bf16> generator(context, model);
@@ -175,7 +189,8 @@ quantized_model<Config, Backend, S> load_quantized(context<Backend>&,
   }
   in_parallel(static_cast<index_t>(ranges.size()), [&](index_t i) {
     const detail::row_range& range = ranges[static_cast<std::size_t>(i)];
-    detail::place_e4m3<Backend>(files, range, model.bytes_of(range.piece->place));
+    const parameter& place = range.piece->place;
+    detail::place_e4m3<Backend>(files, range, model.bytes_of(place), *model_type::e4m3_form(place));
   });
   detail::fill_all<S, Backend>(
       files, others, [&](const parameter& p) { return model.elements(p).data(); });

@@ -52,8 +52,9 @@ struct latent_layout {
         cursor.matrix(sizes::H * sizes::E, sizes::query_rank > 0 ? sizes::query_rank : sizes::C);
     at.down = cursor.matrix(sizes::W, sizes::C);
     at.norm = cursor.vector(sizes::rank, parameter_role::norm);
-    at.key = cursor.matrix(sizes::H * sizes::n, sizes::rank).in_elements();
-    at.value = cursor.matrix(sizes::H * sizes::V, sizes::rank).in_elements();
+    at.key =
+        cursor.matrix(sizes::H * sizes::n, sizes::rank).read_by(parameter_use::transposed_heads);
+    at.value = cursor.matrix(sizes::H * sizes::V, sizes::rank).read_by(parameter_use::heads);
     at.output = cursor.matrix(sizes::C, sizes::H * sizes::V, parameter_role::residual);
     return at;
   }
