@@ -147,7 +147,7 @@ std::map<std::string, bool> offered() {
          ops::route_backward(x.c, x.m, x.in_sums, x.in_whole_rows, x.in_sums, x.in_sums, x.rule);
        }},
       {"sequence_balance_backward", requires(o x) {
-         ops::sequence_balance_backward(x.c, x.sums, x.in_sums, x.in_whole_rows, x.n, 0.5);
+         ops::sequence_balance_backward(x.c, x.sums, x.result, x.in_sums, x.in_whole_rows, x.n, 0.5);
        }},
       {"group_rows", requires(o x) {
          ops::group_rows(x.c, x.positions, x.positions, x.whole_rows, x.in_whole_rows);

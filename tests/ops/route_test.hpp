@@ -365,8 +365,10 @@ TEST_CASE_TEMPLATE_DEFINE("the gradient of the balance of sequences matches the 
               r.bias.view(),
               r.rule);
         guarded<A, 2, B> dscores(dims<2>{s.N, s.E}, strides(s.E + 2, 1));
+        guarded<double, 1, B> row_values(dims<1>{s.N}, uniform(s.N, 7));
+        const std::vector<double> before = values(row_values.view());
         sequence_balance_backward(
-            context, dscores.view(), r.scores.view(), r.experts.view(), T, 0.5);
+            context, dscores.view(), row_values.view(), r.scores.view(), r.experts.view(), T, 0.5);
         const array<2> scores = array_of(r.scores.view()), experts = array_of(r.experts.view());
         const array<2> expected = reference::sequence_balance_backward(scores, experts, T, 0.5);
         const array<2> largest = reference::sequence_balance_backward(scores, experts, T, 0.5, 1);
@@ -379,6 +381,23 @@ TEST_CASE_TEMPLATE_DEFINE("the gradient of the balance of sequences matches the 
         }
         CHECK(within(dscores.view(), expected.elements, bounds));
         CHECK(dscores.intact());
+        double loss = 0;
+        for (index_t n = 0; n < s.N; ++n) {
+          loss += values(row_values.view())[static_cast<std::size_t>(n)] -
+                  before[static_cast<std::size_t>(n)];
+        }
+        // All terms are positive: 2 E + 4 roundings of a row's share, and sums of N rows in double.
+        const double value = reference::sequence_balance(scores, experts, T, 0.5);
+        CHECK(std::abs(loss - value) <=
+              gamma(static_cast<double>(2 * s.E) + 4, unit_roundoff<A>) * value +
+                  gamma(static_cast<double>(3 * s.N), 0x1p-53) *
+                      (value + static_cast<double>(s.N)));
+        CHECK(row_values.intact());
+        const vector_view<double, B> unwanted(nullptr, dims<1>{0});
+        guarded<A, 2, B> alone(dims<2>{s.N, s.E});
+        sequence_balance_backward(
+            context, alone.view(), unwanted, r.scores.view(), r.experts.view(), T, 0.5);
+        CHECK(same_bits(values(alone.view()), values(dscores.view())));
         if (std::is_same_v<S, double> && s.N * s.E < 100) {
           CHECK(gradient_matches(
               [&](std::span<const double> at) {
@@ -500,16 +519,21 @@ TEST_CASE_TEMPLATE_DEFINE("route rejects wrong shapes and rules and changes noth
   CHECK(rejects("route_backward",
                 [&] { route_backward(context, dlogits.view(), w, e, p, spread.view(), r.rule); }));
   guarded<A, 2, B> dscores(dims<2>{3, 8});
-  const auto balance = [&](auto to, auto scores, auto experts, index_t T) {
-    return rejects("sequence_balance_backward",
-                   [&] { sequence_balance_backward(context, to, scores, experts, T, 1.0); });
+  guarded<double, 1, B> row_values(dims<1>{3}), fewer(dims<1>{2});
+  const auto balance = [&](auto to, auto scores, auto experts, index_t T, auto&& values) {
+    return rejects("sequence_balance_backward", [&] {
+      sequence_balance_backward(context, to, values.view(), scores, experts, T, 1.0);
+    });
   };
-  CHECK(balance(dscores.view(), longer.view(), e, 3));
-  CHECK(balance(spread.view(), p, e, 3));
-  CHECK(balance(dscores.view(), p, e, 2));
-  CHECK(balance(dscores.view(), p, e, 0));
-  CHECK(balance(dscores.view(), p, e.slice(0, 0, 2), 3));
+  CHECK(balance(dscores.view(), longer.view(), e, 3, row_values));
+  CHECK(balance(spread.view(), p, e, 3, row_values));
+  CHECK(balance(dscores.view(), p, e, 2, row_values));
+  CHECK(balance(dscores.view(), p, e, 0, row_values));
+  CHECK(balance(dscores.view(), p, e.slice(0, 0, 2), 3, row_values));
+  CHECK(balance(dscores.view(), p, e, 3, fewer));
   CHECK(dscores.untouched());
+  CHECK(row_values.untouched());
+  CHECK(fewer.untouched());
   CHECK(dlogits.untouched());
   CHECK(odd.untouched());
 }

@@ -60,6 +60,7 @@ using token_rows = matrix_view<token_t, cpu>;
 using whole_rows = matrix_view<index_t, cpu>;
 using in_whole_rows = matrix_view<const index_t, cpu>;
 using numbers = matrix_view<double, cpu>;
+using doubles = vector_view<double, cpu>;
 using ranges = vector_view<const adamw_range, cpu>;
 using bytes = vector_view<std::byte, cpu>;
 
@@ -211,7 +212,15 @@ TEST_CASE("each operation supports a call that compiles, and none that is change
        in_matrix,
        in_matrix,
        routing_rule);
-  CALL(sequence_balance_backward, higher, fixed, matrix, in_matrix, in_whole_rows, index_t, double);
+  CALL(sequence_balance_backward,
+       higher,
+       fixed,
+       matrix,
+       doubles,
+       in_matrix,
+       in_whole_rows,
+       index_t,
+       double);
   CALL(group_rows, higher, fixed, positions, positions, whole_rows, in_whole_rows);
   CALL(add_group_sizes, higher, fixed, vector, in_positions);
   CALL(gather_rows, higher, fixed, matrix, in_matrix, in_positions);

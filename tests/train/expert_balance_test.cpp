@@ -138,7 +138,8 @@ TEST_CASE("the loss of sequences evens a router out as well") {
 }
 
 TEST_CASE("the gradient of the balance of sequences is its factor times one, in any passes") {
-  const auto gradients = [](double alpha, index_t batch, index_t accumulation) {
+  double balance = 0;
+  const auto gradients = [&](double alpha, index_t batch, index_t accumulation) {
     auto setup = slow(0);
     setup.options.batch = batch;
     setup.options.accumulation = accumulation;
@@ -146,7 +147,7 @@ TEST_CASE("the gradient of the balance of sequences is its factor times one, in 
     setup.options.optimizer.beta1 = 0;  // first moments are gradients
     setup.options.loss.aux_loss_alpha = alpha;
     small_run<experts> run(setup);
-    run.training.step();
+    balance = run.training.step().loss.balance;
     std::vector<double> all;
     run.model.layout.visit([&](const std::string& name, const parameter& p) {
       if (name.find("mlp.gate.weight") != std::string::npos) {
@@ -156,8 +157,17 @@ TEST_CASE("the gradient of the balance of sequences is its factor times one, in 
     });
     return all;
   };
-  const auto without = gradients(0, 6, 1), once = gradients(1, 6, 1), twice = gradients(2, 6, 1);
+  const auto without = gradients(0, 6, 1);
+  CHECK(balance == 0);
+  const auto once = gradients(1, 6, 1);
+  const double value = balance;
+  // Of 3 routers, each 1 if the scores of its rows are even.
+  CHECK(value > 2.5);
+  CHECK(value < 3.5);
+  const auto twice = gradients(2, 6, 1);
+  CHECK(balance == 2 * value);
   const auto passes = gradients(1, 3, 2);
+  CHECK(balance == doctest::Approx(value).epsilon(1e-12));  // the same rows, added in double
   double largest = 0;
   std::vector<double> expected;
   for (std::size_t i = 0; i < once.size(); ++i) {

@@ -97,6 +97,8 @@ std::vector<double> numbers_of(const step_report<Depth>& report) {
                           static_cast<double>(report.experts.layers),
                           report.experts.largest,
                           report.experts.smallest,
+                          // Stages add the routers' sums, in double, in another order.
+                          static_cast<double>(static_cast<float>(report.loss.balance)),
                           report.skipped ? 1.0 : 0.0};
   for (const auto& depth : report.loss.depths) {
     all.insert(all.end(),

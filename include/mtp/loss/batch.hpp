@@ -100,7 +100,11 @@ struct depth_report {
 /// The result of a batch.
 template <int Depth>
 struct loss_report {
-  double total = 0;  ///< weighted sum over depths; gradients are of this
+  double total = 0;  ///< weighted sum over depths; gradients are of this and of `balance`
+  /// The loss that keeps the experts of sequences balanced, of all routers, with its factor
+  /// (loss_options::aux_loss_alpha): over that and the number of routers, 1 is even. 0 without
+  /// gradients, which alone compute it.
+  double balance = 0;
   std::array<depth_report, static_cast<std::size_t>(Depth) + 1> depths{};  ///< 0 .. D
 };
 

@@ -23,6 +23,7 @@
 #include "mtp/model/model_pass.hpp"
 #include "mtp/model/training_pass.hpp"
 #include "mtp/model/vocabulary.hpp"
+#include "mtp/ops/elementwise.hpp"
 
 namespace mtp::inline MTP_ABI {
 
@@ -287,7 +288,8 @@ class model_loss {
             m.table.tokens,
             options.scope,
             options.aux_loss_alpha,
-            observer};
+            observer,
+            m.table.balance};
   }
 
   loss_report<Config.prediction.depth> run(context<Backend>& context,
@@ -310,6 +312,9 @@ class model_loss {
     const counts_type& divided_by = targets_of_step != nullptr ? *targets_of_step : valid;
     host.fill_targets(batch, options, divided_by);
     send(context, N);
+    if constexpr (table_type::has_experts) {
+      fill(context, m.table.balance, 0.0);
+    }
     const pass_type pass = make_pass(context, model, gradients, m, batch, options, observer);
     passes::run(pass,
                 model.layout,

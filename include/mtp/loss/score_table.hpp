@@ -22,6 +22,9 @@ struct score_table {
   static constexpr std::size_t depths = static_cast<std::size_t>(Config.prediction.depth) + 1;
   /// Whether a row of logits is scored against the targets of all depths.
   static constexpr bool one_row_has_all_targets = Config.prediction.kind.one_row_has_all_targets;
+  /// Whether there are layers whose experts have a balance.
+  static constexpr bool has_experts =
+      Config.feed_forward.kind == feed_forward_kind::mixture_of_experts;
   using options_type = loss_options<Config.prediction.depth>;  ///< weights and divisor
   using counts_type = target_counts<Config.prediction.depth>;  ///< targets of each depth
   using report_type = loss_report<Config.prediction.depth>;    ///< the result
@@ -31,6 +34,7 @@ struct score_table {
   matrix_view<Sum, Where> weights;        ///< as targets
   matrix_view<Sum, Where> losses;         ///< as targets
   vector_view<token_t, Where> predicted;  ///< [(D + 1) N], or [N]
+  vector_view<double, Where> balance;     ///< model_pass::balance, with experts  [N], else [0]
 
   /// Takes the memory from an arena, or counts it with an arena_plan.
   template <class Arena>
@@ -41,11 +45,12 @@ struct score_table {
     const matrix_view<token_t, Where> targets(arena.template take<token_t>(all), shape);
     const matrix_view<Sum, Where> weights(arena.template take<Sum>(all), shape);
     const matrix_view<Sum, Where> losses(arena.template take<Sum>(all), shape);
-    return {tokens,
-            targets,
-            weights,
-            losses,
-            {arena.template take<token_t>(shape[0]), dims<1>{shape[0]}}};
+    const vector_view<token_t, Where> predicted(arena.template take<token_t>(shape[0]),
+                                                dims<1>{shape[0]});
+    const index_t balanced = has_experts ? N : 0;
+    const vector_view<double, Where> balance(arena.template take<double>(balanced),
+                                             dims<1>{balanced});
+    return {tokens, targets, weights, losses, predicted, balance};
   }
 
   /// Bytes of the table.
@@ -117,6 +122,9 @@ struct score_table {
       depth.loss = sum / divisor(divided_by[k], N, options);
       depth.count_agreement();
       report.total += options.weight(k) * depth.loss;
+    }
+    for (index_t n = 0; n < balance.extent(0); ++n) {
+      report.balance += balance(n);
     }
     return report;
   }

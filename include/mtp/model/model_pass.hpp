@@ -49,6 +49,8 @@ struct model_pass {
   gradient_scope scope = gradient_scope::joint;  ///< which parameters the losses train
   double aux_loss_alpha = 0;                     ///< factor of the balance of experts
   gradient_observer* observer = nullptr;  ///< learns which gradients are complete; may be null
+  /// What each row adds to the loss of that balance (+=), of all routers; no data: not wanted.  [N]
+  vector_view<double, Backend> balance{nullptr, dims<1>{0}};
 
   /// N = B T
   index_t rows() const { return batch * length; }

@@ -94,19 +94,22 @@ void route(context<Backend>& context,
   MTP_DISPATCH(route, context, experts, weights, scores, logits, added, rule);
 }
 
-/// The gradient by scores of what keeps the experts of each sequence balanced (DeepSeek-V3,
-/// equations 17 to 20):
+/// The value and the gradient by scores of what keeps the experts of each sequence balanced
+/// (DeepSeek-V3, equations 17 to 20):
 ///
 ///     loss  = weight sum over sequences and e of f_e P_e
 ///     f_e   = E / (k T) how many of the sequence's pairs are of expert e,    no gradient
 ///     P_e   = the mean over its rows of p_e,  p_e = s_e / (sum over i of s_i + 1e-20)
+///     values[n]    += weight (sum over i of f_i p_i) / T,    so that the loss is the sum over rows
 ///     dscores[n, e] = weight (f_e - sum over i of f_i p_i) / T / (sum over i of s_i + 1e-20)
 ///
-/// dscores (=), scores [N, E] and experts [N, k] of route; N = B T, row b T + i is position i of
-/// sequence b. Throws mtp::error on wrong shapes and unless T divides N.
+/// dscores (=), scores [N, E], values [N] f64 (+=) or without data, and experts [N, k] of route; N
+/// = B T, row b T + i is position i of sequence b. Throws mtp::error on wrong shapes and unless T
+/// divides N.
 template <scalar S, class Backend>
 void sequence_balance_backward(context<Backend>& context,
                                matrix_view<S, Backend> dscores,
+                               std::type_identity_t<vector_view<double, Backend>> values,
                                in_matrix<S, Backend> scores,
                                std::type_identity_t<matrix_view<const index_t, Backend>> experts,
                                index_t T,
@@ -114,7 +117,11 @@ void sequence_balance_backward(context<Backend>& context,
   const char* const name = "sequence_balance_backward";
   detail::check_shape(name, "dscores", dscores, scores.shape());
   detail::check_shape(name, "experts", experts, {scores.extent(0), experts.extent(1)});
+  if (values.data() != nullptr) {
+    detail::check_shape(name, "values", values, dims<1>{scores.extent(0)});
+  }
   detail::check_rows(name, "dscores", dscores);
+  detail::check_rows(name, "values", values);
   detail::check_rows(name, "scores", scores);
   detail::check_rows(name, "experts", experts);
   check(T > 0 && scores.extent(0) % T == 0,
@@ -123,7 +130,7 @@ void sequence_balance_backward(context<Backend>& context,
         T,
         " positions, got ",
         scores.extent(0));
-  MTP_DISPATCH(sequence_balance_backward, context, dscores, scores, experts, T, weight);
+  MTP_DISPATCH(sequence_balance_backward, context, dscores, values, scores, experts, T, weight);
 }
 
 /// dlogits (=) of dweights and dscores, through normalisation and score; the choice has no
@@ -176,8 +183,8 @@ MTP_OPERATION(route_backward,
 MTP_OPERATION(
     sequence_balance_backward,
     as_dynamic_operand,
-    "expected (context, dscores [N, E], scores [N, E], experts [N, k] index_t, T, weight), "
-    "of one backend, dscores writable")
+    "expected (context, dscores [N, E], values [N] f64, scores [N, E], experts [N, k] index_t, "
+    "T, weight), of one backend, dscores and values writable")
 /// @endcond
 
 }  // namespace mtp::inline MTP_ABI

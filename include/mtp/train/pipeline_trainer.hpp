@@ -225,8 +225,8 @@ class pipeline_trainer {
       links_.head_in.take(*context_, loss.input(rows()));
     }
     gradients_.begin_head(*context_);
-    results_.report(k) =
-        loss.with_gradients(*context_, *model_, gradients_.of_pass(), batch, options, targets);
+    results_.add(
+        k, loss.with_gradients(*context_, *model_, gradients_.of_pass(), batch, options, targets));
     gradients_.end_head(*context_, k);
     links_.head_out.send(*context_, loss.input_gradient(rows()));
   }
@@ -234,7 +234,7 @@ class pipeline_trainer {
   void run_backward(index_t k, const loss_options_type& options) {
     links_.gradients_in.take(*context_, blocks_.gradient());
     gradients_.begin_backward(*context_, k);
-    blocks_.backward(*context_, *model_, gradients_.of_pass(), k, options);
+    results_.add_balance(blocks_.backward(*context_, *model_, gradients_.of_pass(), k, options));
     gradients_.end_backward(*context_, k);
     links_.gradients_out.send(*context_, blocks_.gradient());
   }
@@ -371,6 +371,7 @@ auto pipeline_trainer<Config, Backend, S, Element, Group>::step() -> report_type
         options_.accumulation, [&](index_t pass) -> const auto& { return results_.of_pass(pass); });
   }
   results_.broadcast(report.loss, schedule().head_rank());
+  report.loss.balance = results_.balance_of_all();
   results_.broadcast(report.gradient_norm, schedule().head_rank());
   if (!detail::count_step(report, state_, options_.max_bad_steps)) {
     return report;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <numeric>
 #include <vector>
 
 #include "mtp/core/arena.hpp"
@@ -13,6 +14,7 @@
 #include "mtp/model/model_pass.hpp"
 #include "mtp/model/stage_model.hpp"
 #include "mtp/model/trunk.hpp"
+#include "mtp/ops/elementwise.hpp"
 
 namespace mtp::inline MTP_ABI::detail {
 
@@ -49,7 +51,8 @@ class stage_blocks {
         slots_(slots),
         part_(part_of(stage)),
         storage_(bytes_of(stage, batch * length, slots)),
-        tokens_(static_cast<std::size_t>(stage.embeds ? batch * length : 0)) {
+        tokens_(static_cast<std::size_t>(stage.embeds ? batch * length : 0)),
+        balance_(static_cast<std::size_t>(has_experts && slots > 0 ? batch * length : 0)) {
     context.reserve(trunk_type::workspace(batch * length, length, context.threads()));
   }
 
@@ -83,24 +86,33 @@ class stage_blocks {
     return own.trunk.output();
   }
 
-  /// Adds to the gradients of the blocks' parameters.
-  void backward(context<Backend>& context,
-                const model_type& model,
-                gradient_array gradients,
-                index_t k,
-                const options_type& options) {
+  /// Adds to the gradients of the blocks' parameters. Returns the balance of their experts.
+  double backward(context<Backend>& context,
+                  const model_type& model,
+                  gradient_array gradients,
+                  index_t k,
+                  const options_type& options) {
     const memory m = lay_out();
     const slot_memory own = slot(k);
-    trunk_type::backward(pass(context, model, gradients, own, options),
-                         model.layout.body,
-                         own.trunk,
-                         m.scratch,
-                         m.dstream,
-                         true,
-                         no_rows());
+    pass_type all = pass(context, model, gradients, own, options);
+    if constexpr (has_experts) {
+      fill(context, m.balance, 0.0);
+      all.balance = m.balance;
+    }
+    trunk_type::backward(all, model.layout.body, own.trunk, m.scratch, m.dstream, true, no_rows());
+    double sum = 0;
+    if constexpr (has_experts) {
+      backend_traits<Backend>::download(
+          context, balance_.data(), m.balance.data(), balance_.size() * sizeof(double));
+      sum = std::accumulate(balance_.begin(), balance_.end(), 0.0);
+    }
+    return sum;
   }
 
  private:
+  static constexpr bool has_experts =
+      Config.feed_forward.kind == feed_forward_kind::mixture_of_experts;
+
   /// What a pass keeps.
   struct slot_memory {
     vector_view<token_t, Backend> tokens;  // of a stage with the embedding  [N]
@@ -118,7 +130,8 @@ class stage_blocks {
   };
   struct memory {
     typename trunk_type::scratch scratch;
-    matrix dstream;  // [N, C]
+    matrix dstream;                        // [N, C]
+    vector_view<double, Backend> balance;  // model_pass::balance, with experts  [N]
     repeated_memory slots;
 
     template <class Arena>
@@ -129,7 +142,10 @@ class stage_blocks {
       constexpr index_t C = Config.hidden_size;
       const auto scratch = trunk_type::scratch::make(arena, N);
       const matrix dstream(arena.template take<S>(N * C), {N, C});
-      return {scratch, dstream, repeated_memory::take(arena, slots, slot_layout(N, part))};
+      const index_t balanced = has_experts ? N : 0;
+      const vector_view<double, Backend> balance(arena.template take<double>(balanced),
+                                                 dims<1>{balanced});
+      return {scratch, dstream, balance, repeated_memory::take(arena, slots, slot_layout(N, part))};
     }
   };
   static constexpr auto slot_layout(index_t N, const typename trunk_type::part& part) {
@@ -165,6 +181,7 @@ class stage_blocks {
   typename trunk_type::part part_;
   buffer<std::byte, Backend> storage_;
   std::vector<token_t> tokens_;  // of a pass  [N]
+  std::vector<double> balance_;  // the same, with experts
 };
 
 }  // namespace mtp::inline MTP_ABI::detail

@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <cstddef>
 #include <memory>
+#include <numeric>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "mtp/core/error.hpp"
@@ -57,15 +59,20 @@ class stage_results {
   using report_type = loss_report<Depth>;
 
   stage_results(const stage_groups<Communicator>& groups, const pipeline_copies& copies, bool heads)
-      : stages_(&groups.stages()),
+      : all_(&groups.all()),
+        stages_(&groups.stages()),
         others_(groups.copies()),
         copy_(groups.copy()),
         copies_(copies),
         reports_(heads ? static_cast<std::size_t>(copies.rounds() * copies.count) : 0),
-        loads_(static_cast<std::size_t>(groups.stages().size())) {}
+        loads_(static_cast<std::size_t>(groups.stages().size())),
+        balances_(static_cast<std::size_t>(groups.all().size()), 0.0) {}
 
-  /// The report of this copy's pass in a round, where the head is.
-  report_type& report(index_t round) { return reports_[place_of(copy_, round)]; }
+  /// Takes the report of this copy's pass in a round, where the head is.
+  void add(index_t round, const report_type& report) {
+    reports_[place_of(copy_, round)] = report;
+    add_balance(report.balance);
+  }
   /// The reports of all copies come together where heads are. Then of_pass(k) is that of pass k.
   void gather_reports() {
     if (others_ != nullptr) {
@@ -92,6 +99,16 @@ class stage_results {
     return all;
   }
 
+  /// Adds what this rank has of the balance of experts, in a pass of the step.
+  void add_balance(double value) { own_balance_ += value; }
+  /// The balance of the step, which all ranks have added to; the next one begins.
+  double balance_of_all() {
+    Communicator& all = *all_;
+    balances_[static_cast<std::size_t>(all.rank())] = std::exchange(own_balance_, 0.0);
+    all.all_gather(std::span<double>(balances_), shards(all.size(), all.size()));
+    return std::accumulate(balances_.begin(), balances_.end(), 0.0);
+  }
+
   /// All stages get what the rank with the head has.
   template <transferable T>
   void broadcast(T& value, int head_rank) {
@@ -104,12 +121,15 @@ class stage_results {
     return static_cast<std::size_t>(copy * copies_.rounds() + round);
   }
 
+  Communicator* all_;     // ranks
   Communicator* stages_;  // of this copy
   Communicator* others_;  // copies of this stage; null if there is but one
   int copy_;
   pipeline_copies copies_;
   std::vector<report_type> reports_;  // of all passes, where the head is
   std::vector<expert_loads> loads_;   // of all stages
+  double own_balance_ = 0;            // of the passes of the step so far
+  std::vector<double> balances_;      // of all ranks
 };
 
 }  // namespace mtp::inline MTP_ABI::detail

@@ -87,6 +87,7 @@ class loss_shares {
     for (index_t pass = 0; pass < passes; ++pass) {
       const report_type& report = report_of(pass);
       sum.total += report.total;
+      sum.balance += report.balance;
       for (std::size_t k = 0; k < sum.depths.size(); ++k) {
         sum.depths[k].loss += report.depths[k].loss / shares_;
         sum.depths[k].targets += report.depths[k].targets;

@@ -112,6 +112,9 @@ void check_gradients(const std::string& name) {
     CHECK(report.depths[k].loss == doctest::Approx(losses[k]).epsilon(tolerance));
   }
 
+  const double balance = options.aux_loss_alpha * expected<double>(name, "balance", file).at(0);
+  CHECK(report.balance == doctest::Approx(balance).epsilon(tolerance));
+
   const auto wanted = expected<float>(name, "gradients", file);
   double worst = 0;  // the largest error of a part over its largest element
   std::size_t at = 0;

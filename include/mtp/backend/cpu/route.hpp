@@ -100,10 +100,12 @@ struct cpu_route_ops {
   template <real A>
   static void sequence_balance_backward(cpu_context& context,
                                         matrix_view<A, cpu> dscores,
+                                        vector_view<double, cpu> values,
                                         matrix_view<const A, cpu> scores,
                                         matrix_view<const index_t, cpu> experts,
                                         index_t T,
                                         double weight) {
+    const double share = weight / static_cast<double>(T);
     const index_t E = scores.extent(1), k = experts.extent(1);
     const index_t piece = round_up(E, arena_alignment);  // no shared cache lines
     const arena::scope scope(context.workspace());
@@ -129,7 +131,10 @@ struct cpu_route_ops {
         }
         sum += static_cast<A>(mtp::detail::smallest_sum_of_weights);
         mean /= sum;
-        const A factor = static_cast<A>(weight / static_cast<double>(T)) / sum;
+        if (values.data() != nullptr) {
+          values(n) += share * static_cast<double>(mean);
+        }
+        const A factor = static_cast<A>(share) / sum;
         for (index_t e = 0; e < E; ++e) {
           dscores(n, e) = factor * (shares[e] - mean);
         }

@@ -225,6 +225,7 @@ template <class A>
 __global__ void __launch_bounds__(sequence_balance_threads)
     sequence_balance_backward_kernel(A* __restrict__ dscores,  // [N, E] stride (dscores_row, 1)
                                      index_t dscores_row,
+                                     double* __restrict__ values,          // [N]; may be null
                                      const A* __restrict__ scores,         // [N, E]
                                      index_t scores_row,                   // stride (this, 1)
                                      const index_t* __restrict__ experts,  // [N, k]
@@ -259,7 +260,11 @@ __global__ void __launch_bounds__(sequence_balance_threads)
     }
     sum = warp_sum(sum) + static_cast<A>(mtp::detail::smallest_sum_of_weights);
     mean = warp_sum(mean) / sum;
-    const A factor = static_cast<A>(weight / static_cast<double>(T)) / sum;
+    const double share = weight / static_cast<double>(T);
+    if (values != nullptr && lane == 0) {
+      values[n] += share * static_cast<double>(mean);
+    }
+    const A factor = static_cast<A>(share) / sum;
     for (index_t e = lane; e < E; e += warp_size) {
       dscores[n * dscores_row + e] = factor * (static_cast<A>(counts[e]) * unit - mean);
     }
@@ -328,6 +333,7 @@ struct cuda_route_ops {
   template <scalar A>
   static void sequence_balance_backward(cuda_context& context,
                                         matrix_view<A, cuda> dscores,
+                                        vector_view<double, cuda> values,
                                         matrix_view<const A, cuda> scores,
                                         matrix_view<const index_t, cuda> experts,
                                         index_t T,
@@ -341,6 +347,7 @@ struct cuda_route_ops {
            sequence_balance_backward_kernel<A>,
            dscores.data(),
            dscores.stride(0),
+           values.data(),
            scores.data(),
            scores.stride(0),
            experts.data(),

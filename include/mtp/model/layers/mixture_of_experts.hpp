@@ -232,7 +232,8 @@ struct mixture_of_experts_layer {
     if (pass.aux_loss_alpha > 0) {
       balanced = d.scores;
       const double weight = pass.aux_loss_alpha / static_cast<double>(pass.batch);
-      sequence_balance_backward(context, balanced, a.scores, a.experts, pass.length, weight);
+      sequence_balance_backward(
+          context, balanced, pass.balance, a.scores, a.experts, pass.length, weight);
     }
     route_backward(context, d.logits, d.weights, a.experts, a.scores, balanced, rule);
     linear_backward_weight(context, pass.g.matrix(at.gate), d.logits, x);
