@@ -34,7 +34,8 @@ struct group_sizes {
 
 // One expert with an odd number of outputs; experts without rows at the beginning, within and at
 // the end; all rows with one; around the rows of a tile, of a piece of rows, of a block, and of a
-// pack that the CPU copies; long chains; no rows at all; very different numbers of rows.
+// pack that the CPU copies; long chains; no rows at all; very different numbers of rows; rows that
+// the CPU takes as lanes, with and without a tail of rows, outputs and inputs.
 inline const std::vector<group_sizes>& sizes() {
   static const std::vector<group_sizes> all = {{{3}, 5, 7},
                                                {{0, 2, 0, 0, 1, 0}, 32, 33},
@@ -48,7 +49,9 @@ inline const std::vector<group_sizes>& sizes() {
                                                {{2, 26}, 32, 1100},
                                                {{0, 0}, 32, 8},
                                                {{25, 2}, 288, 512},
-                                               {{1, 18}, 32, 2200}};
+                                               {{1, 18}, 32, 2200},
+                                               {{29}, 45, 100},
+                                               {{64, 70, 191, 192}, 96, 113}};
   return all;
 }
 

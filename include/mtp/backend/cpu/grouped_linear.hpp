@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "mtp/backend/cpu/lane_product.hpp"
 #include "mtp/backend/cpu/linear.hpp"
 #include "mtp/backend/cpu/run_product.hpp"
 #include "mtp/backend/cpu/weight_layout.hpp"
@@ -28,47 +29,42 @@ struct cpu_grouped_linear_ops {
     });
   }
 
-  /// Panels of the transpose of an expert's matrix are made where they are multiplied, so they come
-  /// from the cache, and none is made for an expert without rows.
+  /// Experts with some rows have these as lanes, and their matrices are read as they are.
+  /// Those of fewer rows, or of pairs, are transposed where they are multiplied, so that panels
+  /// come from the cache. None is touched for an expert without rows.
   template <factor S>
   static void grouped_linear_backward_input(cpu_context& context,
                                             matrix_view<S, cpu> dx,
                                             matrix_view<const S, cpu> dy,
                                             weight_view<const S, cpu> w,
                                             offsets_view offsets) {
-    constexpr index_t width = panel_width<S>;
-    const index_t N = dy.extent(1), K = dx.extent(1), E = experts(offsets);
-    const index_t panels = ceil_div(K, width);
-    const index_t pieces = ceil_div(panels, transposed_panels);  // of a matrix
+    const index_t N = dy.extent(1), E = experts(offsets);
     const arena::scope scope(context.workspace());
     const auto memory = product_memory<S>::take(context, true, product_sums<S, S>(N));
-    S* const transposed =
-        context.workspace().template take<S>(context.threads() * transposed_storage<S>(N));
+    S* const scratch =
+        context.workspace().template take<S>(context.threads() * input_scratch<S>(N));
     auto* const first_task = context.workspace().template take<index_t>(E + 1);  // of each expert
     first_task[0] = 0;
     for (index_t e = 0; e < E; ++e) {
-      const index_t rows = offsets(e + 1) - offsets(e);
-      first_task[e + 1] = first_task[e] + ceil_div(rows, packed_rows) * pieces;
+      first_task[e + 1] = first_task[e] + input_tasks<S>(offsets(e + 1) - offsets(e), dx.extent(1));
     }
     const auto run = [&](index_t task, int thread) {
       const index_t e = std::upper_bound(first_task, first_task + E + 1, task) - first_task - 1;
-      const index_t begin = (task - first_task[e]) % pieces * transposed_panels;
-      const index_t end = (std::min)(begin + transposed_panels, panels);
-      S* const own = transposed + thread * transposed_storage<S>(N);
-      for (index_t panel = begin; panel < end; ++panel) {
-        transpose_panel(own + (panel - begin) * N * width, w.rows(e * N, N).data, N, K, panel);
+      S* const own = scratch + thread * input_scratch<S>(N);
+      const auto part = w.rows(e * N, N);
+      const auto to = group(dx, offsets, e);
+      const auto from = group(dy, offsets, e);
+      if constexpr (real<S>) {
+        if (by_lanes<S>(to.extent(0))) {
+          run_lanes(to, from, part, task - first_task[e], own);
+          return;
+        }
       }
-      auto p = cpu_linear_ops::input_gradient_product<S>(
-          group(dx, offsets, e).slice(1, begin * width, (std::min)(end * width, K) - begin * width),
-          group(dy, offsets, e),
-          own);
-      p.copies_rows = worth_copying(p);
-      const index_t row = (task - first_task[e]) / pieces * packed_rows;
-      multiply_block(p,
-                     row,
-                     (std::min)(row + packed_rows, p.rows),
-                     index_t{0},
-                     p.panels(),
+      run_transposed(to,
+                     from,
+                     part,
+                     task - first_task[e],
+                     own,
                      memory.scratch + thread * product_scratch<S>,
                      memory.sums + thread * memory.sums_count);
     };
@@ -129,7 +125,7 @@ struct cpu_grouped_linear_ops {
   static constexpr index_t grouped_linear_workspace(
       index_t rows, index_t E, index_t outputs, index_t inputs, index_t threads) {
     if constexpr (factor<S>) {
-      return arena_bytes(threads * transposed_storage<S>(outputs), sizeof(S)) +
+      return arena_bytes(threads * input_scratch<S>(outputs), sizeof(S)) +
              products_workspace<S>(E, (std::max)(outputs, inputs), threads);
     } else {
       using A = accumulate_t<S>;
@@ -153,10 +149,77 @@ struct cpu_grouped_linear_ops {
  private:
   /// Panels of a transpose that a task makes at a time: what a tile of few rows wants.
   static constexpr index_t transposed_panels = 4;
-  /// Elements of these, for matrices of N outputs.
+  /// Inputs of dx that a task with rows as lanes computes, for which it packs the rows once.
+  static constexpr index_t task_inputs = 16 * lane_inputs;
+
+  /// Whether an expert with so many rows has them as lanes: fewer would leave most lanes idle, and
+  /// for more a transpose pays.
   template <scalar S>
-  static constexpr index_t transposed_storage(index_t N) {
-    return transposed_panels * panel_width<S> * N;
+  static constexpr bool by_lanes(index_t rows) {
+    return real<S> && rows >= tile_rows && rows < packed_rows / 2;
+  }
+  /// Elements that a thread needs for the gradient of rows, for matrices of N outputs.
+  template <scalar S>
+  static constexpr index_t input_scratch(index_t N) {
+    constexpr index_t transposed = transposed_panels * panel_width<S>;
+    if constexpr (real<S>) {
+      return (std::max)(transposed * N, lane_scratch<S>(N));
+    } else {
+      return transposed * N;
+    }
+  }
+  /// Tasks of an expert with so many rows, of K inputs.
+  template <scalar S>
+  static constexpr index_t input_tasks(index_t rows, index_t K) {
+    if constexpr (real<S>) {
+      if (by_lanes<S>(rows)) {
+        return ceil_div(rows, lane_rows<S>) * ceil_div(K, task_inputs);
+      }
+    }
+    return ceil_div(rows, packed_rows) * ceil_div(K, transposed_panels * panel_width<S>);
+  }
+
+  template <real S>
+  static void run_lanes(matrix_view<S, cpu> dx,
+                        matrix_view<const S, cpu> dy,
+                        weight_view<const S, cpu> w,
+                        index_t task,
+                        S* scratch) {
+    const index_t N = w.outputs, K = w.inputs, pieces = ceil_div(K, task_inputs);
+    const index_t first = task / pieces * lane_rows<S>, begin = task % pieces * task_inputs;
+    const index_t rows = (std::min)(lane_rows<S>, dx.extent(0) - first);
+    pack_lanes(scratch, dy.data() + first * dy.stride(0), dy.stride(0), rows, N);
+    multiply_lanes(dx.slice(0, first, rows),
+                   scratch,
+                   w.data,
+                   N,
+                   begin,
+                   (std::min)(begin + task_inputs, K),
+                   scratch + lane_rows<S> * N);
+  }
+
+  template <factor S>
+  static void run_transposed(matrix_view<S, cpu> dx,
+                             matrix_view<const S, cpu> dy,
+                             weight_view<const S, cpu> w,
+                             index_t task,
+                             S* transposed,
+                             S* scratch,
+                             accumulate_t<S>* sums) {
+    constexpr index_t width = panel_width<S>;
+    const index_t N = w.outputs, K = w.inputs, panels = ceil_div(K, width);
+    const index_t pieces = ceil_div(panels, transposed_panels);
+    const index_t begin = task % pieces * transposed_panels;
+    const index_t end = (std::min)(begin + transposed_panels, panels);
+    for (index_t panel = begin; panel < end; ++panel) {
+      transpose_panel(transposed + (panel - begin) * N * width, w.data, N, K, panel);
+    }
+    auto p = cpu_linear_ops::input_gradient_product<S>(
+        dx.slice(1, begin * width, (std::min)(end * width, K) - begin * width), dy, transposed);
+    p.copies_rows = worth_copying(p);
+    const index_t row = task / pieces * packed_rows;
+    multiply_block(
+        p, row, (std::min)(row + packed_rows, p.rows), index_t{0}, p.panels(), scratch, sums);
   }
 
   static index_t experts(offsets_view offsets) { return offsets.extent(0) - 1; }
