@@ -8,6 +8,7 @@
 
 #include <algorithm>
 
+#include "mtp/backend/cpu/context.hpp"
 #include "mtp/backend/cpu/product.hpp"
 #include "mtp/backend/cpu/transpose.hpp"
 #include "mtp/core/scalar.hpp"
