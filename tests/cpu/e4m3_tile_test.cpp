@@ -30,7 +30,8 @@ std::vector<float> tile(index_t rows, index_t inputs) {
                                       inputs,
                                       n,
                                       w.numbers.data() + n * inputs,
-                                      w.scales.data() + n * at.groups());
+                                      w.scales.data() + n * at.groups(),
+                                      quantized_format::e4m3);
   }
   const index_t stride = inputs + 3;
   std::vector<S> x;

@@ -15,10 +15,11 @@ namespace mtp::inline MTP_ABI::cuda_detail {
 
 inline constexpr int number_rows_threads = 256;
 
-/// numbers[n] = n
-__global__ void __launch_bounds__(number_rows_threads)
+/// numbers[n] = n. A template, as kernels in headers must be: several files may have it.
+template <int Block>
+__global__ void __launch_bounds__(Block)
     number_rows_kernel(token_t* __restrict__ numbers, index_t N) {
-  const index_t n = static_cast<index_t>(blockIdx.x) * number_rows_threads + threadIdx.x;
+  const index_t n = static_cast<index_t>(blockIdx.x) * Block + threadIdx.x;
   if (n < N) {
     numbers[n] = static_cast<token_t>(n);
   }
@@ -74,7 +75,7 @@ struct cuda_sharded_embedding_ops {
            dim3(extent_of(ceil_div(N, number_rows_threads), name)),
            dim3(number_rows_threads),
            0,
-           number_rows_kernel,
+           number_rows_kernel<number_rows_threads>,
            numbers,
            N);
     cuda_combine_ops::combine_forward<S>(context,
