@@ -47,6 +47,10 @@ namespace mtp::inline MTP_ABI {
 ///     decodes_trees                whether operations take trees of drafts (row_run::parents);
 ///     left
 ///                                  out: they do not
+///     context::apart(count, bytes, function)
+///                                  calls function(task, context) for each of `count` tasks at the
+///                                  same time, with a context and `bytes` of workspace of its own;
+///                                  left out: blocks that could run so run one after the other
 ///     cycles_ahead                 decoding cycles submitted before the first one is read
 ///     mailbox(context, bytes, slots)
 ///                                  copies a few bytes out without a wait:

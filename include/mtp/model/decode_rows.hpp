@@ -35,8 +35,7 @@ class decode_rows {
     const index_t C = Config.hidden_size;
     const dims<1> rows{max_rows};
     decode_rows made;
-    made.bytes_ = (std::max)({bytes_taken(
-        [max_rows](arena_plan& plan) { return Blocks::activations::make(plan, max_rows); })...});
+    made.bytes_ = (std::max)({bytes_of<Blocks>(max_rows)...});
     made.memory_ = arena.template take<std::byte>(made.bytes_);
     made.stream = matrix(arena.template take<S>(max_rows * C), {max_rows, C});
     made.normed = matrix(arena.template take<S>(max_rows * C), {max_rows, C});
@@ -56,6 +55,23 @@ class decode_rows {
     some.positions = positions.slice(0, 0, rows);
     some.places = places.slice(0, 0, rows);
     some.ids = ids.slice(0, 0, rows);
+    return some;
+  }
+
+  /// How many passes over `rows` rows through blocks of a kind have room in it at the same time.
+  template <class Block>
+  index_t room(index_t rows) const {
+    return (std::min)(stream.extent(0) / rows, bytes_ / bytes_of<Block>(rows));
+  }
+  /// Memory for number `n` of such passes over the first `rows` rows, with a stream of its own.
+  template <class Block>
+  decode_rows beside(index_t n, index_t rows) const {
+    decode_rows some = first(rows);
+    some.stream = stream.slice(0, n * rows, rows);
+    some.normed = normed.slice(0, n * rows, rows);
+    some.inverse = inverse.slice(0, n * rows, rows);
+    some.bytes_ = bytes_of<Block>(rows);
+    some.memory_ = memory_ + n * some.bytes_;
     return some;
   }
 
@@ -103,6 +119,12 @@ class decode_rows {
   }
 
  private:
+  /// Bytes of the activations of a block.
+  template <class Block>
+  static constexpr index_t bytes_of(index_t rows) {
+    return bytes_taken([rows](arena_plan& plan) { return Block::activations::make(plan, rows); });
+  }
+
   std::byte* memory_ = nullptr;  // of the activations
   index_t bytes_ = 0;
 };

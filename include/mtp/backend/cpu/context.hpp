@@ -2,7 +2,10 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <exception>
+#include <mutex>
 #include <new>
 
 #include "mtp/backend/cpu/abi.hpp"
@@ -69,6 +72,9 @@ class cpu_context {
   /// Threads that share an operation, the caller included.
   int threads() const { return pool_.threads(); }
 
+  /// How often so far threads had work to share, modulo 2^32: each time they waited for each other.
+  std::uint32_t shared_runs() const { return pool_.runs(); }
+
   /// Scratch memory of the running operation.
   arena& workspace() { return workspace_; }
 
@@ -80,6 +86,7 @@ class cpu_context {
       const arena larger = allocate(bytes);  // before the old one is freed: this may throw
       release();
       workspace_ = larger;
+      lent_ = false;
     }
   }
 
@@ -105,7 +112,39 @@ class cpu_context {
     });
   }
 
+  /// Calls function(task, context) for every task in [0, count), at the same time as far as there
+  /// are threads. Each task has a context of one thread, whose workspace is `bytes` bytes of this
+  /// one's, and which knows no ranks. When all have ended, throws what the lowest task threw, if
+  /// any did. Throws mtp::error before the first if the workspace has no room for all.
+  template <class Function>
+  void apart(index_t count, index_t bytes, Function&& function) {
+    const arena::scope scope(workspace_);
+    const index_t each = round_up(bytes, arena_alignment);
+    auto* const memory = workspace_.take<std::byte>(count * each);
+    std::mutex guard;
+    index_t failed = count;
+    std::exception_ptr problem;
+    pool_.run(count, [&](index_t task, int) {
+      try {
+        cpu_context alone(arena(memory + task * each, each));
+        function(task, alone);
+      } catch (...) {  // a thread of the pool has nobody to throw to
+        const std::scoped_lock lock(guard);
+        if (task < failed) {
+          failed = task;
+          problem = std::current_exception();
+        }
+      }
+    });
+    if (problem != nullptr) {
+      std::rethrow_exception(problem);
+    }
+  }
+
  private:
+  /// One thread, in memory of another context.
+  explicit cpu_context(const arena& lent) : pool_(1), workspace_(lent), lent_(true) {}
+
   static int resolve(int threads) {
     check(
         threads >= 0 && threads <= 1024, "cpu_context: expected 0 to 1024 threads, got ", threads);
@@ -124,11 +163,14 @@ class cpu_context {
   }
 
   void release() {
-    cpu_detail::deallocate(workspace_.memory(), static_cast<std::size_t>(workspace_.capacity()));
+    if (!lent_) {
+      cpu_detail::deallocate(workspace_.memory(), static_cast<std::size_t>(workspace_.capacity()));
+    }
   }
 
   cpu_detail::thread_pool pool_;
   arena workspace_;
+  bool lent_ = false;  // whether the workspace is another context's
   host_tensor_group* ranks_ = nullptr;
 };
 

@@ -67,6 +67,11 @@ class thread_pool {
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
+  /// How many runs the threads have shared so far, modulo 2^32.
+  std::uint32_t runs() const {
+    return static_cast<std::uint32_t>(claim_.load(std::memory_order_relaxed) >> 32);
+  }
+
   /// Calls function(task, thread) for every task in [0, count), thread in [0, threads()). Returns
   /// when all have ended. The function must not throw. One caller at a time.
   template <class Function>

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "mtp/model/block_run.hpp"
+#include "mtp/model/blocks_apart.hpp"
 #include "mtp/model/decode_rows.hpp"
 #include "mtp/model/draft_progress.hpp"
 #include "mtp/model/draft_tokens.hpp"
@@ -195,8 +196,13 @@ struct parallel_head {
 
     /// The most bytes of workspace that its passes need.
     static constexpr index_t workspace(index_t slots, index_t threads) {
-      return (std::max)(block_type::decode_workspace(limits::drafter_rows(slots), threads),
-                        logits_workspace<Config, Backend, S>(slots * max_depth, threads));
+      const index_t rows = limits::drafter_rows(slots);
+      const index_t apart = runs_blocks_apart<Config, Backend>
+                                ? (std::min)(max_depth, threads) * apart_workspace(rows)
+                                : 0;
+      return (std::max)({block_type::decode_workspace(rows, threads),
+                         apart,
+                         logits_workspace<Config, Backend, S>(slots * max_depth, threads)});
     }
 
     /// A new sequence in a slot.
@@ -250,7 +256,7 @@ struct parallel_head {
           model,
           only,
           [&](auto& progress, const auto&) { return progress.up_to(seen, count); },
-          [](std::size_t, const pass_rows&) {});
+          [](auto&, std::size_t, const pass_rows&, const rows_type&) {});
     }
 
     /// Drafts for the tokens behind the confirmed ones. Tasks are of different sequences, in the
@@ -262,6 +268,9 @@ struct parallel_head {
       for (std::size_t i = 0; i < tasks.size(); ++i) {
         first[i] = drafts;
         drafts += tasks[i].depth;
+        if constexpr (backend_traits<Backend>::is_host_memory) {  // throws before rows count as run
+          rewind(tasks[i].sequence.slot, tasks[i].sequence.state(sequence_count));
+        }
       }
       run(
           context,
@@ -270,13 +279,13 @@ struct parallel_head {
           [](auto& progress, const auto& task) {
             return progress.for_draft(task.sequence, rewound);
           },
-          [&](std::size_t k, const pass_rows& list) {
+          [&](auto& own, std::size_t k, const pass_rows& list, const rows_type& rows) {
             for (std::size_t i = 0; i < list.runs().size(); ++i) {
               rms_norm_forward(
-                  context,
+                  own,
                   last_.slice(0, first[i] + static_cast<index_t>(k) - 1, 1),
-                  rows_.inverse.slice(0, 0, 1),
-                  list.last(i, rows_.stream),
+                  rows.inverse.slice(0, 0, 1),
+                  list.last(i, rows.stream),
                   model.values().vector(norm_of(model.head_layout(), model.trunk_layout(), k)),
                   Config.rms_norm_eps);
             }
@@ -299,39 +308,61 @@ struct parallel_head {
     static constexpr index_t max_depth = Config.prediction.depth;
     static constexpr index_t rewound = 2;  // the row that drafts are made from is run anew
 
-    /// For each depth that a task asks for: runs the rows range_of(progress, task), whose streams
-    /// are in rows_.stream, then calls done(k, the rows).
+    /// Bytes of workspace of one of several blocks that run at the same time.
+    static constexpr index_t apart_workspace(index_t rows) {
+      return round_up(block_type::decode_workspace(rows, 1), arena_alignment);
+    }
+
+    /// For each depth that a task asks for: runs the rows range_of(progress, task), then calls
+    /// done(context, k, the rows, what they became). Depths whose rows are the same run at the same
+    /// time where that is faster: each reads z alone and writes what is its own.
     template <class Model, class RangeOf, class Done>
     void run(context<Backend>& context,
              const Model& model,
              tasks_type tasks,
              const RangeOf& range_of,
              const Done& done) {
-      pass_rows loaded;
+      std::array<pass_rows, D> lists;  // of depth k at k - 1
       for (std::size_t k = 1; k <= D; ++k) {
-        const tasks_type deep = tasks_of_depth(tasks, static_cast<index_t>(k));
-        pass_rows list;
-        for (const draft_task<Backend>& task : deep) {
+        for (const draft_task<Backend>& task : tasks_of_depth(tasks, static_cast<index_t>(k))) {
           const index_t slot = task.sequence.slot;
-          list.add(slot, range_of(progress_[k - 1][static_cast<std::size_t>(slot)], task));
+          lists[k - 1].add(slot, range_of(progress_[k - 1][static_cast<std::size_t>(slot)], task));
         }
-        if (list.rows() == 0) {
+      }
+      const pass_rows* loaded = nullptr;
+      for (std::size_t k = 1; k <= D;) {
+        const pass_rows& list = lists[k - 1];
+        const index_t M = list.rows();
+        if (M == 0) {
+          ++k;
           continue;
         }
-        const auto rows = rows_.first(list.rows());
-        const matrix input = input_.slice(0, 0, list.rows());  // [rows, C]
-        if (!(list == loaded)) {
-          rows.select(context, deep, list, 0);
+        const matrix input = input_.slice(0, 0, M);  // [M, C]
+        if (loaded == nullptr || !(list == *loaded)) {
+          const auto rows = rows_.first(M);
+          rows.select(context, tasks, list, 0);
           ring_.load(context, list, input, rows.positions);
-          loaded = list;
+          loaded = &list;
         }
-        block_type::decode(rows.pass(context, model, list.runs()),
-                           model.head_layout().block[k - 1],
-                           rows.template activations<block_type>(),
-                           caches_.at(static_cast<int>(k) - 1),
-                           rows.stream,
-                           input);
-        done(k, list);
+        const auto other = std::find_if(
+            lists.begin() + k, lists.end(), [&](const auto& each) { return !(each == list); });
+        k += static_cast<std::size_t>(run_blocks<Config, Backend>(
+            context,
+            other - lists.begin() - static_cast<std::ptrdiff_t>(k) + 1,
+            M * block_row_work<block_type, Backend, S>(),
+            rows_.template room<block_type>(M),
+            apart_workspace(M),
+            [&](index_t n, auto& own) {
+              const std::size_t depth = k + static_cast<std::size_t>(n);
+              const auto rows = rows_.template beside<block_type>(n, M);
+              block_type::decode(rows.pass(own, model, list.runs()),
+                                 model.head_layout().block[depth - 1],
+                                 rows.template activations<block_type>(),
+                                 caches_.at(static_cast<int>(depth) - 1),
+                                 rows.stream,
+                                 input);
+              done(own, depth, list, rows);
+            }));
       }
     }
 
