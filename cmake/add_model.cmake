@@ -88,6 +88,10 @@ function(mtp_add_model target)
     get(model_type "" model_type)
     get(tied ${tied} tie_word_embeddings)
   endif()
+  if(model_type MATCHES "^mimo_v2")
+    refuse(model_type "\"${model_type}\"" "released models of it have blocks with windows, sinks and other heads, \
+which the library lacks; io::read_config lists what a config.json needs of these")
+  endif()
   if(NOT model_type MATCHES "^(llama|mistral|qwen2|qwen3|mimo|glm4|glm_ocr_text|deepseek_v3|glm4_moe|glm4_moe_lite|qwen3_moe|mixtral)$")
     refuse(model_type "\"${model_type}\"" "the known ones are llama, mistral, qwen2, qwen3, mimo, glm4, glm_ocr, \
 deepseek_v3, glm4_moe, glm4_moe_lite, qwen3_moe and mixtral")

@@ -53,6 +53,7 @@ refuses() { # refuses SENTENCE FIELDS
 erase() { sed -i "/\"$1\"/d" checkpoints/llama/config.json; }
 for field in hidden_act mlp_bias attention_bias model_type; do erase "$field"; done
 refuses 'model_type = "gpt2" is not supported' '"model_type": "gpt2"'
+refuses 'model_type = "mimo_v2" is not supported' '"model_type": "mimo_v2"'
 llama='"model_type": "llama"'
 refuses 'hidden_act = gelu is not supported' "$llama, \"hidden_act\": \"gelu\""
 refuses 'mlp_bias = ON is not supported' "$llama, \"mlp_bias\": true"

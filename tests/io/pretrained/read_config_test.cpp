@@ -439,6 +439,50 @@ TEST_CASE("heads are found by their fields") {
   CHECK(mimo.config.prediction.concat == mtp::concat_order::hidden_first);
   CHECK(mimo.config.prediction.hidden_tap == mtp::norm_tap::pre_norm);
 
+  for (const char* type : {"mimo_v2", "mimo_v2_flash"}) {
+    const json config = with(config_of(type), "layernorm_epsilon", 1e-4);
+    const auto v2 = read(with(config, "partial_rotary_factor", 0.334));
+    CHECK(v2.family == &mtp::io::mimo_v2_names);
+    CHECK(v2.why ==
+          std::string("model_type is ") + type + ", without num_nextn_predict_layers it is 3");
+    CHECK(v2.config.rms_norm_eps == 1e-4f);
+    CHECK(v2.config.rotary_dim() == 8);  // of 24
+    CHECK(v2.config == read(config).config);
+    CHECK(v2.config.prediction ==
+          mtp::prediction_config{.kind = mtp::head_kind::sequential,
+                                 .depth = 3,
+                                 .concat = mtp::concat_order::embedding_first,
+                                 .hidden_tap = mtp::norm_tap::pre_norm,
+                                 .chain = mtp::chain_input::target_hidden});
+    CHECK(read(with(config, "num_nextn_predict_layers", 1)).config.prediction.depth == 1);
+    CHECK(read(with(config, "num_nextn_predict_layers", 0)).config.prediction ==
+          mtp::prediction_config{});
+    // What released models have is refused, all of it at once.
+    json released = with(config, "sliding_window", 128);
+    released["add_swa_attention_sink_bias"] = true;
+    released["v_head_dim"] = 16;
+    released["swa_num_key_value_heads"] = 3;
+    released["attention_value_scale"] = 0.707;
+    released["n_routed_experts"] = 256;
+    refuses(released,
+            "what MiMo-V2 has here is not supported: sliding_window = 128 (a window in some "
+            "blocks), add_swa_attention_sink_bias = true (sinks of attention), v_head_dim = 16 "
+            "(values of another width than keys), swa_num_key_value_heads = 3 (blocks with other "
+            "heads), attention_value_scale = 0.707 (a scale of values), n_routed_experts = 256 "
+            "(experts in the trunk and not in modules)");
+    for (const auto& [field, value] : {std::pair<const char*, json>{"sliding_window", 511},
+                                       {"sliding_window_size", 511},
+                                       {"attention_chunk_size", 511},
+                                       {"add_full_attention_sink_bias", true},
+                                       {"swa_num_attention_heads", 12},
+                                       {"swa_head_dim", 48},
+                                       {"swa_v_head_dim", 48},
+                                       {"swa_rope_theta", 10000.0}}) {
+      refuses(with(config, field, value), field);
+    }
+    CHECK(read(with(config, "sliding_window", 512)).config == v2.config);
+  }
+
   const auto medusa = read(with(config_of("llama"), "medusa_num_heads", 3));
   CHECK(medusa.family == &mtp::io::medusa_names);
   CHECK(medusa.config.prediction.kind == mtp::head_kind::independent);
@@ -526,6 +570,15 @@ TEST_CASE("a configuration is written so that it is read again") {
       .kind = mtp::head_kind::parallel, .depth = 3, .output_norm = mtp::output_norm_kind::shared};
   CHECK(round(deepseek, mtp::io::deepseek_names) == deepseek);
   CHECK(round(mimo, mtp::io::mimo_names) == mimo);
+  auto mimo_v2 = expected;
+  mimo_v2.attention.partial_rotary_factor = 0.334f;
+  CHECK(round(mimo_v2, mtp::io::mimo_v2_names) == mimo_v2);
+  mimo_v2.prediction = {.kind = mtp::head_kind::sequential,
+                        .depth = 2,
+                        .concat = mtp::concat_order::embedding_first,
+                        .hidden_tap = mtp::norm_tap::pre_norm,
+                        .chain = mtp::chain_input::target_hidden};
+  CHECK(round(mimo_v2, mtp::io::mimo_v2_names) == mimo_v2);
   CHECK(round(medusa, mtp::io::medusa_names) == medusa);
   CHECK(round(meta, mtp::io::meta_names) == meta);
 

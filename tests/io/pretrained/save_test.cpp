@@ -121,6 +121,14 @@ constexpr auto recurrent = [] {
   config.attention.qkv_bias = true;
   return config;
 }();
+constexpr auto chained_to_the_trunk = [] {
+  auto config = sequential;
+  config.attention.head_dim = 8;
+  config.attention.partial_rotary_factor = 0.5f;
+  config.prediction.concat = mtp::concat_order::embedding_first;
+  config.prediction.chain = mtp::chain_input::target_hidden;
+  return config;
+}();
 constexpr auto medusa = sizes(mtp::head_kind::independent, 2);
 constexpr auto parallel = [] {
   auto config = sizes(mtp::head_kind::parallel, 2);
@@ -141,6 +149,7 @@ TEST_CASE("heads of each family: every tensor matters, and is written as it was 
   CHECK(check_family<sequential>(mtp::io::deepseek_names) == 2 * 2 + 2);
   CHECK(check_family<tied_sequential>(mtp::io::deepseek_names) == 2 * 2 + 1);
   CHECK(check_family<recurrent>(mtp::io::mimo_names) == 0);
+  CHECK(check_family<chained_to_the_trunk>(mtp::io::mimo_v2_names) == 0);
   CHECK(check_family<glm>(mtp::io::glm_ocr_names) == 2 + 2);
   CHECK(check_family<medusa>(mtp::io::medusa_names) == 0);
   CHECK(check_family<parallel>(mtp::io::meta_names) == 0);
@@ -181,6 +190,16 @@ TEST_CASE("tensors have the names of the family's own programs") {
                            "model.language_model.layers.2.mlp.gate_up_proj.weight",
                            "model.language_model.layers.2.eh_proj.weight"}) {
     CHECK(ocr.contains(name));
+  }
+
+  const auto mimo_v2 = saved_names<chained_to_the_trunk>(mtp::io::mimo_v2_names);
+  CHECK(mimo_v2.size() == 3 + 4 * 9 + 2 * 4);
+  for (const char* name : {"model.layers.1.post_attention_layernorm.weight",
+                           "model.mtp.layers.0.pre_mlp_layernorm.weight",
+                           "model.mtp.layers.1.self_attn.v_proj.weight",
+                           "model.mtp.layers.1.eh_proj.weight",
+                           "model.mtp.layers.1.final_layernorm.weight"}) {
+    CHECK(mimo_v2.contains(name));
   }
 
   const auto meta = saved_names<parallel>(mtp::io::meta_names);

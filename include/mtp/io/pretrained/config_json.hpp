@@ -87,6 +87,7 @@ inline written_type type_of(const model_config& config, const family_names& fami
   check(!attention.qkv_bias || !attention.qk_norm || &family == &glm4_moe_names,
         "config_json: only the family glm4_moe has both qkv_bias and qk_norm");
   if (&family == &mimo_names) return {"mimo", "MiMoForCausalLM"};
+  if (&family == &mimo_v2_names) return {"mimo_v2", "MiMoV2ForCausalLM"};
   if (&family == &glm4_names) return {"glm4", "Glm4ForCausalLM"};
   if (&family == &glm_ocr_names) return {"glm_ocr_text", "GlmOcrTextModel"};
   if (&family == &deepseek_v3_names) return {"deepseek_v3", "DeepseekV3ForCausalLM"};
@@ -132,7 +133,11 @@ inline nlohmann::json config_json(const model_config& config,
     json["attention_bias"] = all.attention.qkv_bias;
   }
   if (type.model_type == "glm4_moe") json["use_qk_norm"] = all.attention.qk_norm;
-  if (type.model_type.starts_with("glm")) {
+  if (type.model_type == "mimo_v2") {
+    json.erase("rms_norm_eps");
+    json["layernorm_epsilon"] = detail::shortest(all.rms_norm_eps);
+  }
+  if (type.model_type.starts_with("glm") || type.model_type == "mimo_v2") {
     json["partial_rotary_factor"] = detail::shortest(all.attention.partial_rotary_factor);
   }
   if (all.attention.kind == attention_kind::multi_head_latent) {
@@ -145,7 +150,8 @@ inline nlohmann::json config_json(const model_config& config,
     json["rope_scaling"] = detail::rope_json(all.attention);
   }
   const prediction_config& head = all.prediction;
-  if (head.kind == head_kind::sequential || head.kind == head_kind::recurrent) {
+  if (head.kind == head_kind::sequential || head.kind == head_kind::recurrent ||
+      type.model_type == "mimo_v2") {  // which has three without the field
     json["num_nextn_predict_layers"] = head.modules();
   } else if (head.kind == head_kind::independent) {
     json["medusa_num_heads"] = head.depth;

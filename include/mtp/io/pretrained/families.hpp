@@ -149,6 +149,23 @@ inline constexpr std::array<name_rule, 7> mimo_rules{{
     {"model.mtp_layers.{}.input_proj.weight", "mtp.{}.eh_proj.weight", projection},
     {"model.mtp_layers.{}.final_layernorm.weight", "mtp.{}.norm.weight"},
 }};
+inline constexpr std::array<name_rule, 7> mimo_v2_rules{{
+    llama_rules[0],
+    llama_rules[1],
+    llama_rules[2],
+    {"model.mtp.layers.{}.enorm.weight", "mtp.{}.enorm.weight"},
+    {"model.mtp.layers.{}.hnorm.weight", "mtp.{}.hnorm.weight"},
+    {"model.mtp.layers.{}.eh_proj.weight", "mtp.{}.eh_proj.weight", projection},
+    {"model.mtp.layers.{}.final_layernorm.weight", "mtp.{}.norm.weight"},
+}};
+/// The block of a module of MiMo-V2 calls its second norm otherwise than the trunk's blocks do.
+inline constexpr auto mimo_v2_module = [] {
+  auto block = llama_block;
+  for (name_rule& rule : block) {
+    if (rule.file == "post_attention_layernorm.weight") rule.file = "pre_mlp_layernorm.weight";
+  }
+  return block;
+}();
 inline constexpr std::array<name_rule, 6> medusa_rules{{
     llama_rules[0],
     llama_rules[1],
@@ -171,6 +188,8 @@ inline constexpr std::array<block_rule, 2> glm_ocr_blocks{
      {"model.language_model.layers.{+}.", "mtp.{}.block."}}};
 inline constexpr std::array<block_rule, 2> mimo_blocks{
     {llama_blocks[0], {"model.mtp_layers.{}.", "mtp.{}.block."}}};
+inline constexpr std::array<block_rule, 2> mimo_v2_blocks{
+    {llama_blocks[0], {"model.mtp.layers.{}.", "mtp.{}.block.", mimo_v2_module}}};
 inline constexpr std::array<block_rule, 2> meta_blocks{
     {{"layers.{}.", "layers.{}."}, {"extra_heads.{}.", "mtp.{}.block."}}};
 
@@ -270,6 +289,17 @@ inline constexpr family_names mimo_names{.name = "mimo",
                                          .copies = detail::llama_copies,
                                          .concat = concat_order::hidden_first,
                                          .ignored = detail::rotary_tables};
+
+/// MiMo-V2 (Flash, Pro and 2.5), as far as its blocks are those of Llama: modules that each read
+/// the trunk's hidden state (sgl-project/sglang-jax#1256).
+inline constexpr family_names mimo_v2_names{.name = "mimo_v2",
+                                            .rules = detail::mimo_v2_rules,
+                                            .blocks = detail::mimo_v2_blocks,
+                                            .block = detail::llama_block,
+                                            .copies = detail::llama_copies,
+                                            .concat = concat_order::embedding_first,
+                                            .chain = chain_input::target_hidden,
+                                            .ignored = detail::rotary_tables};
 
 /// A trunk of transformers with Medusa's heads beside it.
 inline constexpr family_names medusa_names{.name = "medusa",

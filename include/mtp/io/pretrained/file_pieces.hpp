@@ -211,7 +211,7 @@ inline std::vector<file_piece> file_pieces(const family_names& family,
     }
     for (const block_rule& place : family.blocks) {
       const auto found = detail::match_begin(place.parameter, named.first);
-      for (const name_rule& rule : family.block) {
+      for (const name_rule& rule : place.block.empty() ? family.block : place.block) {
         if (found && std::string_view(named.first).substr(found->length) == rule.parameter) {
           const std::string block = detail::fill(place.file, found->number, blocks);
           for (index_t e = 0; e < detail::tensors_of(rule, config); ++e) {

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "mtp/core/scalar.hpp"
+#include "mtp/model/prediction_config.hpp"
 #include "mtp/ops/concat_order.hpp"
 
 namespace mtp::inline MTP_ABI::io {
@@ -56,8 +57,9 @@ struct name_rule {
 
 /// Names that begin alike: where the blocks of a model stand.
 struct block_rule {
-  std::string_view file;       ///< such as "model.layers.{}."
-  std::string_view parameter;  ///< such as "layers.{}."
+  std::string_view file;                  ///< such as "model.layers.{}."
+  std::string_view parameter;             ///< such as "layers.{}."
+  std::span<const name_rule> block = {};  ///< inside of these, where it is not as in the others
 };
 
 /// What a duplicate repeats.
@@ -89,6 +91,7 @@ struct family_names {
   std::span<const copy_rule> copies = {};               ///< duplicates
   rotary_pairs pairs = rotary_pairs::half_split;        ///< of queries and keys
   concat_order concat = concat_order::embedding_first;  ///< of tensor_part::projection
+  chain_input chain = chain_input::previous_output;     ///< what modules behind the first one read
   std::span<const std::string_view> ignored = {};  ///< ends of names of tables that follow from
                                                    ///< the configuration
 };

@@ -178,7 +178,9 @@ inline void read_rope(const config_object& from,
 /// Head and names: the trunk alone, or what one of the fields of a head says.
 inline void read_head(const config_object& from, const trunk_type& type, pretrained_config& to) {
   prediction_config& head = to.config.prediction;
-  const int modules = from.count_or_zero("num_nextn_predict_layers");
+  const int modules = from.has("num_nextn_predict_layers")
+                          ? from.count_or_zero("num_nextn_predict_layers")
+                          : type.modules;
   const int medusa = from.count_or_zero("medusa_num_heads");
   const int future = from.count_or_zero("n_future_tokens");
   check((modules > 0) + (medusa > 0) + (future > 1) <= 1,
@@ -190,15 +192,17 @@ inline void read_head(const config_object& from, const trunk_type& type, pretrai
   from.supports(future <= 1 || type.own == nullptr, "n_future_tokens", "the family has none");
   if (modules > 0) {
     const bool mimo = to.model_type == "mimo";
+    const bool mimo_v2 = type.own == &mimo_v2_names;
     if (type.own == nullptr) to.family = mimo ? &mimo_names : &deepseek_names;
-    to.why += ", num_nextn_predict_layers is " + std::to_string(modules);
+    to.why += (from.has("num_nextn_predict_layers") ? ", num_nextn_predict_layers is "
+                                                    : ", without num_nextn_predict_layers it is ") +
+              std::to_string(modules);
     head.kind = head_kind::sequential;
     head.depth = modules;
     head.concat = to.family->concat;
-    if (mimo) {
-      head.hidden_tap = norm_tap::pre_norm;
-      head.recycle_tap = norm_tap::pre_norm;
-    }
+    head.chain = to.family->chain;
+    if (mimo || mimo_v2) head.hidden_tap = norm_tap::pre_norm;
+    if (mimo) head.recycle_tap = norm_tap::pre_norm;
   } else if (medusa > 0) {
     const int layers = from.count("medusa_num_layers").value_or(1);
     from.supports(layers == 1, "medusa_num_layers", "heads have one residual layer");
@@ -236,16 +240,17 @@ inline pretrained_config config_from(const config_object& from) {
   from.supports(
       type != detail::trunk_types.end(),
       "model_type",
-      "the known ones are llama, mistral, qwen2, qwen3, mimo, glm4, glm_ocr, deepseek_v3, "
-      "glm4_moe, glm4_moe_lite, qwen3_moe and mixtral");
+      "the known ones are llama, mistral, qwen2, qwen3, mimo, mimo_v2, mimo_v2_flash, glm4, "
+      "glm_ocr, deepseek_v3, glm4_moe, glm4_moe_lite, qwen3_moe and mixtral");
+  if (type->own == &mimo_v2_names) detail::check_mimo_v2(from);
 
   model_config& to = read.config;
   to.vocab_size = from.needed_count("vocab_size");
   to.hidden_size = from.needed_count("hidden_size");
   to.num_hidden_layers = from.needed_count("num_hidden_layers");
   to.max_position_embeddings = from.needed_count("max_position_embeddings");
-  to.rms_norm_eps = from.number("rms_norm_eps").value_or(1e-6f);
-  from.supports(to.rms_norm_eps > 0, "rms_norm_eps", "it must be positive");
+  to.rms_norm_eps = from.number(type->eps).value_or(1e-6f);
+  from.supports(to.rms_norm_eps > 0, type->eps, "it must be positive");
   to.tie_word_embeddings = from.flag("tie_word_embeddings", false);
   to.feed_forward.intermediate_size = from.needed_count("intermediate_size");
 
@@ -267,11 +272,12 @@ inline pretrained_config config_from(const config_object& from) {
   return read;
 }
 
-/// Reads a config.json of Llama (and SmolLM2), Mistral, Qwen2, Qwen3, MiMo, GLM-4 or GLM-OCR, whose
-/// language model it describes. `path`: the file, or the folder that holds it. A head is read from
-/// num_nextn_predict_layers (DeepSeek's names, or MiMo's), medusa_num_heads, or n_future_tokens
-/// (Meta's). Which hidden state a head reads is not in any file; DeepSeek's has the default of
-/// prediction_config, MiMo-7B's the residual stream, as docs/mtp.md explains.
+/// Reads a config.json of Llama (and SmolLM2), Mistral, Qwen2, Qwen3, MiMo, MiMo-V2 (where its
+/// blocks are those of Llama), GLM-4 or GLM-OCR, whose language model it describes. `path`: the
+/// file, or the folder that holds it. A head is read from num_nextn_predict_layers (DeepSeek's
+/// names, or MiMo's), medusa_num_heads, or n_future_tokens (Meta's). Which hidden state a head
+/// reads is not in any file; DeepSeek's has the default of prediction_config, MiMo's the residual
+/// stream, and each module of MiMo-V2 that of the trunk, as docs/mtp.md explains.
 ///
 /// Throws mtp::error that names the field for a model_type that is not known, for a field of a
 /// wrong type, and for a field whose meaning the library lacks, such as a sliding window that is

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <nlohmann/json.hpp>
+#include <string>
 #include <utility>
 
 #include "mtp/core/error.hpp"
@@ -139,6 +140,46 @@ inline void read_experts(const config_object& from, const trunk_type& type, mode
                 "it must be a multiple of 16");
   from.supports(
       config.hidden_size % 32 == 0, "hidden_size", "with experts it must be a multiple of 32");
+}
+
+/// Throws, with a list of all the fields, for blocks of MiMo-V2 that are not those of Llama.
+/// Released models have such blocks.
+inline void check_mimo_v2(const config_object& from) {
+  std::string lacking;
+  const auto refuse_if = [&](bool it, const char* field, const char* what) {
+    if (it) {
+      lacking += std::string(lacking.empty() ? "" : ", ") + field + " = " +
+                 from.find(field)->dump() + " (" + what + ")";
+    }
+  };
+  const auto same = [&](const char* field, int usual, const char* what) {
+    refuse_if(from.count(field).value_or(usual) != usual, field, what);
+  };
+  const int width = from.needed_count("head_dim");
+  const int heads = from.needed_count("num_attention_heads");
+  const int groups = from.needed_count("num_key_value_heads");
+  const int positions = from.needed_count("max_position_embeddings");
+  for (const char* field : {"sliding_window", "sliding_window_size", "attention_chunk_size"}) {
+    refuse_if(from.count(field).value_or(positions) < positions, field, "a window in some blocks");
+  }
+  for (const char* field : {"add_swa_attention_sink_bias", "add_full_attention_sink_bias"}) {
+    refuse_if(from.flag(field, false), field, "sinks of attention");
+  }
+  same("v_head_dim", width, "values of another width than keys");
+  same("swa_num_attention_heads", heads, "blocks with other heads");
+  same("swa_num_key_value_heads", groups, "blocks with other heads");
+  same("swa_head_dim", width, "blocks with other heads");
+  same("swa_v_head_dim", width, "blocks with other heads");
+  const float theta = from.number("rope_theta").value_or(10000.0f);
+  refuse_if(from.number("swa_rope_theta").value_or(theta) != theta,
+            "swa_rope_theta",
+            "blocks with another rotation");
+  refuse_if(from.number("attention_value_scale").value_or(1.0f) != 1.0f,
+            "attention_value_scale",
+            "a scale of values");
+  refuse_if(
+      from.has("n_routed_experts"), "n_routed_experts", "experts in the trunk and not in modules");
+  check(lacking.empty(), from.where(), ": what MiMo-V2 has here is not supported: ", lacking);
 }
 
 }  // namespace mtp::inline MTP_ABI::io::detail

@@ -32,10 +32,12 @@ struct trunk_type {
   bool latent = false;              ///< latent attention
   expert_fields experts = expert_fields::none;  ///< which experts
   float rope_theta = 10000;                     ///< without a field for it
+  const char* eps = "rms_norm_eps";             ///< the field of the norms' epsilon
+  int modules = 0;                              ///< of its head, without a field for it
   const family_names* own = nullptr;  ///< names of trunk and modules; no other head is known
 };
 
-inline constexpr std::array<trunk_type, 12> trunk_types{{
+inline constexpr std::array<trunk_type, 14> trunk_types{{
     {.model_type = "llama"},
     {.model_type = "mistral", .needs_kv_heads = true},
     {.model_type = "qwen2", .qkv_bias = true, .needs_kv_heads = true, .window_switched = true},
@@ -45,6 +47,20 @@ inline constexpr std::array<trunk_type, 12> trunk_types{{
      .needs_kv_heads = true,
      .window_switched = true},
     {.model_type = "mimo", .qkv_bias = true, .needs_kv_heads = true, .window_switched = true},
+    {.model_type = "mimo_v2",
+     .needs_head_dim = true,
+     .needs_kv_heads = true,
+     .partial_rotary_factor = 0.334f,
+     .eps = "layernorm_epsilon",
+     .modules = 3,
+     .own = &mimo_v2_names},
+    {.model_type = "mimo_v2_flash",
+     .needs_head_dim = true,
+     .needs_kv_heads = true,
+     .partial_rotary_factor = 0.334f,
+     .eps = "layernorm_epsilon",
+     .modules = 3,
+     .own = &mimo_v2_names},
     {.model_type = "glm4",
      .needs_head_dim = true,
      .needs_kv_heads = true,
