@@ -85,7 +85,174 @@ TEST_CASE("a recorded step of attention follows positions that change on the dev
   }
 }
 
+namespace {
+
+/// Rows of sequences behind beginnings of different lengths, some of which end where a block's part
+/// of a cache does; the last one has none.
+struct rows_of_sequences {
+  using S = bf16;
+  static constexpr index_t capacity = 420, sequences_count = 6;
+  static constexpr index_t length[] = {126, 0, 256, 127, 300, 9};
+  static constexpr index_t rows[] = {5, 1, 3, 17, 2, 0};
+  const head_sizes sizes{4, 2, 32};
+  sequences<S, staged> a{1, capacity, sizes, 1, 1};  // each is a part of the same one
+
+  /// Row `first` of `a` and those behind it, as the next ones of the sequence in a slot.
+  void run(staged_context& context,
+           test_cache<S, staged>& cache,
+           index_t slot,
+           index_t first,
+           index_t count,
+           guarded<S, 3, staged>& out) const {
+    const std::vector<row_run> runs{{slot, count}};
+    const auto part = [&](auto& x) { return x.view().slice(0, first, count); };
+    attention_cached_forward(context,
+                             part(out),
+                             cache.view(),
+                             part(a.q),
+                             part(a.k),
+                             part(a.v),
+                             positions_at<staged>(first, count).view(),
+                             runs);
+    testing<staged>::settle();
+  }
+  void begin(staged_context& context, test_cache<S, staged>& cache, index_t slot, index_t s) const {
+    auto ignored = a.like_queries();
+    for (index_t t = 0; t < length[s]; t += 60) {
+      run(context, cache, slot, t, std::min<index_t>(60, length[s] - t), ignored);
+    }
+  }
+};
+
+}  // namespace
+
+TEST_CASE("rows of many sequences are one launch, recorded or not, with the bits of each alone") {
+  using S = bf16;
+  const rows_of_sequences given;
+  auto& a = given.a;
+  staged_context context = testing<staged>::make_context();
+  constexpr index_t slots = rows_of_sequences::sequences_count;
+  test_cache<S, staged> together(a, given.capacity, slots), replayed(a, given.capacity, slots);
+  index_t M = 0;
+  std::vector<row_run> runs;
+  std::vector<double> q, k, v, at, expected;
+  for (index_t s = 0; s < slots; ++s) {
+    const index_t slot = (s + 4) % slots, first = given.length[s], rows = given.rows[s];
+    given.begin(context, together, slot, s);
+    given.begin(context, replayed, slot, s);
+    test_cache<S, staged> alone(a, given.capacity);
+    given.begin(context, alone, 0, s);
+    const auto append = [&](std::vector<double>& to, const auto& x) {
+      const auto more = values(x);
+      to.insert(to.end(), more.begin(), more.end());
+    };
+    if (rows > 0) {
+      auto out = a.like_queries();
+      given.run(context, alone, 0, first, rows, out);
+      append(expected, out.view().slice(0, first, rows));
+      append(q, a.q.view().slice(0, first, rows));
+      append(k, a.k.view().slice(0, first, rows));
+      append(v, a.v.view().slice(0, first, rows));
+      append(at, positions_at<staged>(first, rows).view());
+    }
+    runs.push_back({slot, rows});
+    M += rows;
+  }
+  sequences<S, staged> step(1, M, given.sizes, 1, 1);
+  step.q.set(q);
+  step.k.set(k);
+  step.v.set(v);
+  auto positions = positions_at<staged>(0, M);
+  positions.set(at);
+  auto out = step.like_queries();
 #if defined(MTP_CUDA_EMULATION)
+  const long before = emulation::counts().launches;
+#endif
+  attention_cached_forward(context,
+                           out.view(),
+                           together.view(),
+                           step.q.view(),
+                           step.k.view(),
+                           step.v.view(),
+                           positions.view(),
+                           runs);
+#if defined(MTP_CUDA_EMULATION)
+  CHECK(emulation::counts().launches - before == 2);  // and one that adds up the parts
+#endif
+  CHECK(same_bits(values(out.view()), expected));
+  CHECK(out.intact());
+  // A recording follows positions: each sequence again, from where it has been set back to.
+  auto again = step.like_queries();
+  staged_recording recording;
+  const auto replay = [&] {
+    const auto to = again.view();
+    const auto rows_q = step.q.view(), rows_k = step.k.view(), rows_v = step.v.view();
+    const auto places = positions.view();
+    const auto cache = replayed.view();
+    recording.replay(context, [&] {
+      attention_cached_forward(context, to, cache, rows_q, rows_k, rows_v, places, runs);
+    });
+    return values(again.view());
+  };
+  positions.set(std::vector<double>(static_cast<std::size_t>(M), 419.0));  // others, once
+  replay();
+  positions.set(at);
+  CHECK(same_bits(replay(), expected));
+  for (index_t s = 0; s < slots; ++s) {  // what the first replay wrote stands behind
+    const auto kept = [&](const test_cache<S, staged>& x) {
+      const auto all = x.elements();
+      std::vector<double> seen;
+      const index_t E = given.sizes.E, stride = 2 * given.sizes.G * given.capacity * E;
+      for (index_t g = 0; g < 2 * given.sizes.G; ++g) {
+        const index_t from = (s + 4) % slots * stride + g * given.capacity * E;
+        for (index_t i = 0; i < (given.length[s] + given.rows[s]) * E; ++i) {
+          seen.push_back(static_cast<double>(all[static_cast<std::size_t>(from + i)]));
+        }
+      }
+      return seen;
+    };
+    CHECK(same_bits(kept(replayed), kept(together)));
+  }
+}
+
+#if defined(MTP_CUDA_EMULATION)
+
+TEST_CASE("rows of many sequences take launches by the rows that workspace is for") {
+  using S = bf16;
+  const index_t slots = 40, M = 2 * slots;
+  sequences<S, staged> step(1, M, {2, 1, 16}, 1, 1);
+  const index_t bytes = ops_of<staged>::attention_workspace<S>(M, 140, 32, 16, 16, 1);
+  staged_context tight({.workspace_bytes = bytes});
+  test_cache<S, staged> cache(step, 140, slots), expected(step, 140, slots);
+  auto out = step.like_queries(), alone = step.like_queries();
+  std::vector<row_run> runs;
+  std::vector<double> at;
+  for (index_t s = 0; s < slots; ++s) {
+    runs.push_back({s, 2});
+    at.insert(at.end(), {0, 1});
+  }
+  auto positions = positions_at<staged>(0, M);
+  positions.set(at);
+  const auto attend = [&](auto& to, auto& in, index_t first, index_t rows, const auto& some) {
+    const auto part = [&](auto& x) { return x.view().slice(0, first, rows); };
+    attention_cached_forward(tight,
+                             part(to),
+                             in.view(),
+                             part(step.q),
+                             part(step.k),
+                             part(step.v),
+                             part(positions),
+                             some);
+  };
+  const long before = emulation::counts().launches;
+  attend(out, cache, 0, M, runs);
+  CHECK(emulation::counts().launches - before == 4);  // 64 rows, then 16
+  for (index_t s = 0; s < slots; ++s) {
+    attend(alone, expected, 2 * s, 2, std::vector<row_run>{{s, 2}});
+  }
+  CHECK(same_bits(out.view(), alone.view()));
+  CHECK(same_bits(cache.elements(), expected.elements()));
+}
 
 TEST_CASE(
     "attention against a long cache runs blocks for the device, whose number changes no bit") {

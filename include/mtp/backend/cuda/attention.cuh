@@ -36,7 +36,8 @@ struct cuda_attention_ops {
     const index_t gradients = arena_bytes(2 * rows * H, sizeof(A));
     if constexpr (element_traits<S>::has_matrix_kernels) {
       using policy = attention_decode_policy;
-      const index_t parts = policy::splits(length) * std::min(rows, index_t{policy::max_rows}) * H;
+      const index_t parts =
+          policy::splits(length) * std::min(rows, index_t{policy::max_rows_of_all}) * H;
       return std::max(
           gradients,
           arena_bytes(parts * head_dim, sizeof(float)) + arena_bytes(parts, sizeof(float2)));

@@ -20,22 +20,23 @@ struct attention_decode_policy {
   static constexpr int threads = warps * warp_size;
   static constexpr int keys = 32;  // of a warp
   static constexpr int split = warps * keys;
-  static constexpr int rows = 16;      // at a time
-  static constexpr int summed = 8;     // of these, whose sums warps exchange at a time
-  static constexpr int max_rows = 32;  // M: workspace holds what so many rows get from all splits
+  static constexpr int rows = 16;             // at a time
+  static constexpr int summed = 8;            // of these, whose sums warps exchange at a time
+  static constexpr int max_rows = 32;         // of a sequence
+  static constexpr int max_rows_of_all = 64;  // M: workspace holds what these get from all splits
 
   static_assert(rows == 2 * summed, "a lane has the rows g and g + 8");
 
   static constexpr index_t splits(index_t capacity) { return ceil_div(capacity, split); }
 
-  /// Blocks that share the splits of a head. How many splits are in use is known on the device
-  /// only, and a recorded launch keeps its grid, so the grid is made for the device: two blocks of
-  /// head width 128 are resident on a multiprocessor of an H100 and four of width 64. A grid for
-  /// the capacity would be mostly blocks without work, each of which costs a launch and a read of
-  /// the position.
+  /// Blocks that share the splits of a head of a sequence; `heads`: of all sequences. How many
+  /// splits are in use is known on the device only, and a recorded launch keeps its grid, so the
+  /// grid is made for the device: two blocks of head width 128 are resident on a multiprocessor of
+  /// an H100 and four of width 64. A grid for the capacity would be mostly blocks without work,
+  /// each of which costs a launch and a read of the position.
   static constexpr index_t blocks_each = 4;  // for each multiprocessor, of all heads
-  static constexpr index_t blocks(index_t capacity, index_t G, index_t multiprocessors) {
-    return std::min(splits(capacity), ceil_div(blocks_each * multiprocessors, G));
+  static constexpr index_t blocks(index_t capacity, index_t heads, index_t multiprocessors) {
+    return std::min(splits(capacity), ceil_div(blocks_each * multiprocessors, heads));
   }
 
   static constexpr int widest = 128;  // head that results are combined for
@@ -54,7 +55,8 @@ static_assert(attention_decode_policy::shared_bytes<attention_decode_policy::wid
 struct attention_decode_arguments {
   head_array<const bf16> q;       // [M, H, E], not rotated where there is a table
   head_array<const bf16> k, v;    // [M, G, E], new rows, k not rotated either
-  head_array<bf16> keys, values;  // [capacity, G, E], the cache
+  head_array<bf16> keys, values;  // [capacity, G, E], the cache of slot 0
+  index_t slot_stride = 0;        // elements from one slot to the next
   head_array<bf16> out;           // [M, H, E]
   float* sums = nullptr;          // [splits, M, H, E], values weighted by exponentials
   float2* terms = nullptr;      // [splits, M, H], largest score before scaling, sum of exponentials
@@ -65,6 +67,23 @@ struct attention_decode_arguments {
   int capacity = 0;
   float exponent_scale = 0;  // 1/sqrt(E) for powers of two
   bool packed = false;       // all rows begin at multiples of 16 bytes
+};
+
+/// Rows of a launch that belong to one sequence.
+struct attention_decode_run {
+  int first = 0;  // of the launch's rows
+  int rows = 0;
+  int slot = 0;  // of the cache
+};
+
+/// Those of all sequences of a launch. An argument of the kernel, so that a recorded launch has it;
+/// positions are read on the device.
+struct attention_decode_runs {
+  static constexpr int most = attention_decode_policy::max_rows_of_all;
+  attention_decode_run run[most];
+  int count = 0;
+
+  void add(const attention_decode_run& next) { run[count++] = next; }
 };
 
 /// What a lane holds of 16 rows: rows g and g + 8 with g = lane / 4. Row i stands for query head
@@ -114,17 +133,18 @@ struct query_fragment {
   }
 };
 
-/// Positions 128 split .. of head g. First it writes the new rows among them into the cache; nobody
-/// else reads these from there. Reads 4 E bytes for each position and is bound by memory: all of it
-/// is on its way before anything is computed. Ends with a barrier. In a tree, only row `tree_row`
-/// is computed, behind the rows that lead to it, and nothing is written into the cache.
+/// Positions 128 split .. of head g of a sequence. First it writes the new rows among them into the
+/// cache; nobody else reads these from there. Reads 4 E bytes for each position and is bound by
+/// memory: all of it is on its way before anything is computed. Ends with a barrier. In a tree,
+/// `own` is one row, which is computed behind the rows that lead to it, and nothing is written into
+/// the cache.
 template <int E, bool Tree>
 __device__ __forceinline__ void decode_split(const attention_decode_arguments& a,
+                                             const attention_decode_run& own,
                                              int g,
                                              int split,
                                              int first,  // position of the first row
-                                             int end,    // of what rows see
-                                             int tree_row) {
+                                             int end) {  // of what rows see
   using policy = attention_decode_policy;
   using tile = head_tile<E>;
   constexpr int keys = policy::keys, warps = policy::warps, rows = policy::rows;
@@ -139,12 +159,15 @@ __device__ __forceinline__ void decode_split(const attention_decode_arguments& a
       reinterpret_cast<float2*>(sums + warps * summed * tile::stride);  // [warps, rows]
   const int key0 = split * policy::split + warp * keys;
   const int cached = max(0, min(first - key0, keys));  // of the warp's positions
+  head_array<bf16> cached_keys = a.keys, cached_values = a.values;
+  cached_keys.data += own.slot * a.slot_stride;
+  cached_values.data += own.slot * a.slot_stride;
   const auto thread = static_cast<unsigned>(lane);
   tile::template load_rows<keys, warp_size, false>(
-      key_tile, a.keys, key0, g, cached, thread, a.packed);
+      key_tile, cached_keys, key0, g, cached, thread, a.packed);
   copy_async_commit();
   tile::template load_rows<keys, warp_size, false>(
-      value_tile, a.values, key0, g, cached, thread, a.packed);
+      value_tile, cached_values, key0, g, cached, thread, a.packed);
   copy_async_commit();
 
   bool found = false;
@@ -154,16 +177,16 @@ __device__ __forceinline__ void decode_split(const attention_decode_arguments& a
     bf16* const key_row = key_tile + row * tile::stride;
     bf16* const value_row = value_tile + row * tile::stride;
     if (position < end) {
-      const index_t from =
-          Tree ? row_of_path(a.parents, tree_row, end - 1 - position) : index_t{position - first};
+      const index_t from = Tree ? row_of_path(a.parents, own.first, end - 1 - position)
+                                : index_t{own.first + position - first};
       load_turned<E, Packed>(low, high, a.k.at(from, g), chunk, a.table.at(position));
       if constexpr (!Tree) {
-        store_turned<E, Packed>(a.keys.at(position, g), chunk, low, high);
+        store_turned<E, Packed>(cached_keys.at(position, g), chunk, low, high);
       }
       store_turned<E, true>(key_row, chunk, low, high);
       load_turned<E, Packed>(low, high, a.v.at(from, g), chunk, nullptr);
       if constexpr (!Tree) {
-        store_turned<E, Packed>(a.values.at(position, g), chunk, low, high);
+        store_turned<E, Packed>(cached_values.at(position, g), chunk, low, high);
       }
       store_turned<E, true>(value_row, chunk, low, high);
       for (int i = 0; i < 8; ++i) {
@@ -186,11 +209,11 @@ __device__ __forceinline__ void decode_split(const attention_decode_arguments& a
   }
   const bool strange = __any_sync(all_lanes, found) != 0;
 
-  const int group = a.H / a.G, rows_here = Tree ? 1 : a.M, count = rows_here * group;
-  const int m0 = Tree ? tree_row : 0;
+  const int group = a.H / a.G, count = own.rows * group;
 #pragma unroll 1
   for (int row0 = 0; row0 < count; row0 += rows) {
-    const query_fragment<E> own(a, row0, g, m0, rows_here, Tree ? end - 1 : first, key0, lane);
+    const query_fragment<E> queries(
+        a, row0, g, own.first, own.rows, Tree ? end - 1 : first, key0, lane);
     copy_async_wait<1>();
     __syncwarp();
     float s[keys / 8][4] = {};
@@ -200,7 +223,7 @@ __device__ __forceinline__ void decode_split(const attention_decode_arguments& a
       for (int j = 0; j < keys / 16; ++j) {
         std::uint32_t b[4];
         tile::load_b(b, key_tile + 16 * j * tile::stride, step, lane);
-        multiply_pair(s[2 * j], s[2 * j + 1], own.q[step], b);
+        multiply_pair(s[2 * j], s[2 * j + 1], queries.q[step], b);
       }
     }
     std::uint32_t p[keys / 16][4];
@@ -212,7 +235,7 @@ __device__ __forceinline__ void decode_split(const attention_decode_arguments& a
       for (int j = 0; j < keys / 8; ++j) {
 #pragma unroll
         for (int c = 2 * r; c < 2 * r + 2; ++c) {
-          if (8 * j + lane % 4 * 2 + c % 2 > own.last[0][r]) {
+          if (8 * j + lane % 4 * 2 + c % 2 > queries.last[0][r]) {
             s[j][c] = nothing;
           }
           largest = fmaxf(largest, s[j][c]);
@@ -243,7 +266,7 @@ __device__ __forceinline__ void decode_split(const attention_decode_arguments& a
     __syncwarp();
     float out[1][E / 8][4] = {};
     if (strange) {
-      add_nonfinite<E, 1>(out, value_tile, keys, own.last, lane);
+      add_nonfinite<E, 1>(out, value_tile, keys, queries.last, lane);
     }
 #pragma unroll
     for (int j = 0; j < keys / 16; ++j) {
@@ -276,7 +299,7 @@ __device__ __forceinline__ void decode_split(const attention_decode_arguments& a
       for (int i = static_cast<int>(threadIdx.x); i < summed * E / 4; i += policy::threads) {
         const int row = i / (E / 4), e = i % (E / 4) * 4;
         const int m = (first_row + row) / group;
-        if (m >= rows_here) {
+        if (m >= own.rows) {
           break;
         }
         const float2* const own_terms = terms + r * summed + row;
@@ -298,8 +321,8 @@ __device__ __forceinline__ void decode_split(const attention_decode_arguments& a
           sum.w = std::fma(weight, part.w, sum.w);
           total = std::fma(weight, term.y, total);
         }
-        const index_t to_row = (static_cast<index_t>(split) * a.M + m0 + m) * a.H + g * group +
-                               (first_row + row) % group;
+        const index_t to_row = (static_cast<index_t>(split) * a.M + own.first + m) * a.H +
+                               g * group + (first_row + row) % group;
         *reinterpret_cast<float4*>(a.sums + to_row * E + e) = sum;
         if (e == 0) {
           a.terms[to_row] = {largest, total};
@@ -310,20 +333,22 @@ __device__ __forceinline__ void decode_split(const attention_decode_arguments& a
   }
 }
 
-/// Block (g, i) takes splits i, i + gridDim.y, .. of head g, as far as rows see. At least two
-/// blocks to a multiprocessor: without that bound the compiler keeps to 64 registers and spills.
+/// Block (g, i, r) takes splits i, i + gridDim.y, .. of head g of sequence r, as far as its rows
+/// see. At least two blocks to a multiprocessor: without that bound the compiler keeps to 64
+/// registers and spills.
 template <int E>
 __global__ void __launch_bounds__(attention_decode_policy::threads, 2)
-    attention_decode_kernel(const attention_decode_arguments a) {
+    attention_decode_kernel(const attention_decode_arguments a, const attention_decode_runs runs) {
   allow_next_kernel();
   wait_for_previous_kernels();
+  const attention_decode_run own = runs.run[blockIdx.z];
   const int g = static_cast<int>(blockIdx.x), step = static_cast<int>(gridDim.y);
-  const int first = first_position(a.positions);
-  const int end = first < a.capacity ? min(first + a.M, a.capacity) : 0;
+  const int first = first_position(a.positions + own.first);
+  const int end = first < a.capacity ? min(first + own.rows, a.capacity) : 0;
 #pragma unroll 1
   for (int split = static_cast<int>(blockIdx.y); split * attention_decode_policy::split < end;
        split += step) {
-    decode_split<E, false>(a, g, split, first, end, 0);
+    decode_split<E, false>(a, own, g, split, first, end);
   }
 }
 
@@ -336,12 +361,13 @@ __global__ void __launch_bounds__(attention_decode_policy::threads, 2)
   wait_for_previous_kernels();
   const int g = static_cast<int>(blockIdx.x), step = static_cast<int>(gridDim.y);
   const int m = static_cast<int>(blockIdx.z), first = first_position(a.positions);
+  const attention_decode_run own{m, 1, 0};
   const int position = first_position(a.positions + m);
   const int end = position >= 0 && position < a.capacity ? position + 1 : 0;
 #pragma unroll 1
   for (int split = static_cast<int>(blockIdx.y); split * attention_decode_policy::split < end;
        split += step) {
-    decode_split<E, true>(a, g, split, first, end, m);
+    decode_split<E, true>(a, own, g, split, first, end);
   }
 }
 

@@ -1,7 +1,9 @@
 // Which kernels attention takes, with rotation or without.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <span>
 
 #include "mtp/backend/cuda/attention_matrices.cuh"
@@ -18,6 +20,8 @@ namespace mtp::inline MTP_ABI::cuda_detail {
 /// compiles these kernels once: ops::attention_forward<head_widths<64>>(context, ..).
 template <int... Widths>
 struct head_widths {
+  /// Whether the width is one of these.
+  static constexpr bool contains(index_t head_dim) { return ((head_dim == Widths) || ...); }
   /// body<E>() if the width is one of these. Returns whether it is.
   template <class Body>
   static bool dispatch(index_t head_dim, const Body& body) {
@@ -135,21 +139,83 @@ class attention_launcher {
                       const index_t* positions,
                       std::span<const row_run> runs) const {
     index_t first = 0;
-    for (const row_run& run : runs) {
-      const auto own = [&](const auto& x) { return x.slice(0, first, run.rows); };
-      run_cached(own(out),
-                 cache.at(run.slot),
-                 own(q),
-                 table_.data == nullptr ? rotated : own(rotated),
-                 own(k),
-                 own(v),
-                 positions + first,
-                 run.parents);
-      first += run.rows;
+    while (!runs.empty()) {
+      const std::size_t together = runs_of_a_launch(runs, q.extent(2));
+      index_t rows = 0;
+      for (const row_run& run : runs.first(together)) {
+        rows += run.rows;
+      }
+      const auto own = [&](const auto& x) { return x.slice(0, first, rows); };
+      if (together > 1) {
+        decode_runs(
+            own(out), cache, own(q), own(k), own(v), positions + first, runs.first(together));
+      } else {
+        run_cached(own(out),
+                   cache.at(runs.front().slot),
+                   own(q),
+                   table_.data == nullptr ? rotated : own(rotated),
+                   own(k),
+                   own(v),
+                   positions + first,
+                   runs.front().parents);
+      }
+      first += rows;
+      runs = runs.subspan(together);
     }
   }
 
  private:
+  static cache_heads<S> heads_of(const cache_view<S, cuda>& cache) {
+    const index_t E = cache.head_dim, head = cache.capacity * E;
+    return {{cache.data, E, head},
+            {cache.data + cache.num_key_value_heads * head, E, head},
+            cache.capacity,
+            cache.slot_stride};
+  }
+
+  /// How many of the first runs one launch takes: those of a few rows each, and no trees.
+  static std::size_t runs_of_a_launch(std::span<const row_run> runs, index_t head_dim) {
+    using policy = attention_decode_policy;
+    std::size_t together = 0;
+    if constexpr (has_matrices) {
+      if (Widths::contains(head_dim)) {
+        index_t rows = 0;
+        while (together < runs.size() && runs[together].parents == nullptr &&
+               runs[together].rows <= policy::max_rows &&
+               rows + runs[together].rows <= policy::max_rows_of_all) {
+          rows += runs[together++].rows;
+        }
+      }
+    }
+    return std::max<std::size_t>(together, 1);
+  }
+
+  /// Rows of several sequences.
+  void decode_runs(heads<S> out,
+                   const cache_view<S, cuda>& cache,
+                   heads<const S> q,
+                   heads<const S> k,
+                   heads<const S> v,
+                   const index_t* positions,
+                   std::span<const row_run> runs) const {
+    attention_decode_runs listed;
+    int first = 0;
+    for (const row_run& run : runs) {
+      const auto rows = static_cast<int>(run.rows);
+      if (rows > 0) {
+        listed.add({first, rows, static_cast<int>(run.slot)});
+      }
+      first += rows;
+    }
+    if constexpr (has_matrices) {
+      if (first > 0) {
+        Widths::dispatch(q.extent(2), [&]<int Width>() {
+          matrices<Width>().decode(out, heads_of(cache), q, k, v, positions, nullptr, listed);
+        });
+      }
+    }
+  }
+
   /// Rows of one sequence.
   void run_cached(heads<S> out,
                   cache_view<S, cuda> cache,
@@ -162,9 +228,8 @@ class attention_launcher {
     if (q.empty()) {
       return;
     }
-    const index_t M = q.extent(0), G = k.extent(1), E = q.extent(2), capacity = cache.capacity;
-    const cache_heads<S> to{
-        {cache.data, E, capacity * E}, {cache.data + G * capacity * E, E, capacity * E}, capacity};
+    const index_t M = q.extent(0), G = k.extent(1), E = q.extent(2);
+    const cache_heads<S> to = heads_of(cache);
     constexpr index_t most = attention_decode_policy::max_rows;
     check(parents == nullptr || M <= most,
           function_,
@@ -179,13 +244,16 @@ class attention_launcher {
       // More rows go through the kernel for whole sequences.
       if (M <= invariant_rows && Widths::dispatch(E, [&]<int Width>() {
             in_pieces(M, most, [&](index_t first, index_t count) {
+              attention_decode_runs alone;
+              alone.add({0, static_cast<int>(count), 0});
               matrices<Width>().decode(out.slice(0, first, count),
                                        to,
                                        q.slice(0, first, count),
                                        k.slice(0, first, count),
                                        v.slice(0, first, count),
                                        positions + first,
-                                       parents);
+                                       parents,
+                                       alone);
             });
           })) {
         return;
@@ -210,7 +278,7 @@ class attention_launcher {
     a.out = head_array<S>(out);
     a.positions = positions;
     a.parents = parents;
-    a.capacity = capacity;
+    a.capacity = cache.capacity;
     launch_simple_forward(a);
   }
 

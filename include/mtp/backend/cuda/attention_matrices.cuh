@@ -14,11 +14,13 @@
 
 namespace mtp::inline MTP_ABI::cuda_detail {
 
-/// Keys and values of a cache, [capacity, G, E] each.
+/// Keys and values of a cache, [capacity, G, E] each, in its first slot; others are strides further
+/// on.
 template <class S>
 struct cache_heads {
   head_array<S> keys, values;
   index_t capacity;
+  index_t slot_stride = 0;
 };
 
 template <int E>
@@ -65,14 +67,15 @@ class matrix_attention {
     launch_forward(a, 1);
   }
 
-  /// A few rows, which are written into the cache.
+  /// A few rows of some sequences, or of one as a tree; they are written into the cache.
   void decode(heads<bf16> out,
               const cache_heads<bf16>& cache,
               heads<const bf16> q,
               heads<const bf16> k,
               heads<const bf16> v,
               const index_t* positions,
-              const index_t* parents) const {
+              const index_t* parents,
+              const attention_decode_runs& runs) const {
     using policy = attention_decode_policy;
     const index_t M = q.extent(0), H = q.extent(1), G = k.extent(1);
     const index_t splits = policy::splits(cache.capacity);
@@ -83,6 +86,7 @@ class matrix_attention {
     a.v = head_array<const bf16>(v);
     a.keys = cache.keys;
     a.values = cache.values;
+    a.slot_stride = cache.slot_stride;
     a.out = head_array<bf16>(out);
     a.sums = context_.workspace().take<float>(splits * M * H * E);  // [splits, M, H, E]
     a.terms = context_.workspace().take<float2>(splits * M * H);    // [splits, M, H]
@@ -96,19 +100,39 @@ class matrix_attention {
     a.capacity = positions_of(cache.capacity);
     a.exponent_scale = scale() * log2_of_e;
     a.packed = packed(out, q, k, v) && in_packs(cache.keys.data, E, E);
-    dim3 blocks = grid(G, policy::blocks(cache.capacity, G, context_.multiprocessors()));
-    blocks.z = parents == nullptr ? 1 : static_cast<unsigned>(M);
-    launch_overlapped(
-        context_,
-        function_,
-        {.written = {{cache.keys.data, cache.values.data + G * cache.capacity * E},
-                     {a.sums, a.sums + splits * M * H * E},
-                     {a.terms, a.terms + splits * M * H}}},
-        blocks,
-        dim3(policy::threads),
-        policy::shared_bytes<E>(),
-        parents == nullptr ? attention_decode_kernel<E> : attention_decode_tree_kernel<E>,
-        a);
+    int last_slot = 0;
+    for (int r = 0; r < runs.count; ++r) {
+      last_slot = std::max(last_slot, runs.run[r].slot);
+    }
+    const overlap written{
+        .written = {{cache.keys.data,
+                     cache.values.data + G * cache.capacity * E + last_slot * cache.slot_stride},
+                    {a.sums, a.sums + splits * M * H * E},
+                    {a.terms, a.terms + splits * M * H}}};
+    dim3 blocks =
+        grid(G, policy::blocks(cache.capacity, G * runs.count, context_.multiprocessors()));
+    if (parents == nullptr) {
+      blocks.z = static_cast<unsigned>(runs.count);
+      launch_overlapped(context_,
+                        function_,
+                        written,
+                        blocks,
+                        dim3(policy::threads),
+                        policy::shared_bytes<E>(),
+                        attention_decode_kernel<E>,
+                        a,
+                        runs);
+    } else {
+      blocks.z = static_cast<unsigned>(M);
+      launch_overlapped(context_,
+                        function_,
+                        written,
+                        blocks,
+                        dim3(policy::threads),
+                        policy::shared_bytes<E>(),
+                        attention_decode_tree_kernel<E>,
+                        a);
+    }
     launch_overlapped(context_,
                       function_,
                       {.written = {range_of(out), {}}},
