@@ -353,15 +353,15 @@ struct parallel_head {
             rows_.template room<block_type>(M),
             apart_workspace(M),
             [&](index_t n, auto& own) {
-              const std::size_t depth = k + static_cast<std::size_t>(n);
+              const std::size_t own_depth = k + static_cast<std::size_t>(n);
               const auto rows = rows_.template beside<block_type>(n, M);
               block_type::decode(rows.pass(own, model, list.runs()),
-                                 model.head_layout().block[depth - 1],
+                                 model.head_layout().block[own_depth - 1],
                                  rows.template activations<block_type>(),
-                                 caches_.at(static_cast<int>(depth) - 1),
+                                 caches_.at(static_cast<int>(own_depth) - 1),
                                  rows.stream,
                                  input);
-              done(own, depth, list, rows);
+              done(own, own_depth, list, rows);
             }));
       }
     }
