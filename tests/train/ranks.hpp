@@ -97,9 +97,9 @@ std::vector<double> numbers_of(const step_report<Depth>& report) {
                           static_cast<double>(report.experts.layers),
                           report.experts.largest,
                           report.experts.smallest,
+                          report.skipped ? 1.0 : 0.0,
                           // Stages add the routers' sums, in double, in another order.
-                          static_cast<double>(static_cast<float>(report.loss.balance)),
-                          report.skipped ? 1.0 : 0.0};
+                          static_cast<double>(static_cast<float>(report.loss.balance))};
   for (const auto& depth : report.loss.depths) {
     all.insert(all.end(),
                {depth.loss,
