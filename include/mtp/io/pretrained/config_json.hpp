@@ -11,6 +11,7 @@
 #include "mtp/core/error.hpp"
 #include "mtp/io/pretrained/config_literal.hpp"
 #include "mtp/io/pretrained/read_config.hpp"
+#include "mtp/io/pretrained/trunk_types.hpp"
 #include "mtp/model/config_fields.hpp"
 
 namespace mtp::inline MTP_ABI::io {
@@ -114,6 +115,7 @@ inline nlohmann::json config_json(const model_config& config,
                                   std::string_view element) {
   const model_config all = resolved(config);
   const auto type = detail::type_of(all, family);
+  const detail::trunk_type& trunk = *detail::find_trunk_type(type.model_type);
   nlohmann::json json{{"architectures", nlohmann::json::array({type.architecture})},
                       {"model_type", type.model_type},
                       {"torch_dtype", element},
@@ -126,17 +128,13 @@ inline nlohmann::json config_json(const model_config& config,
                       {"head_dim", all.attention.head_dim},
                       {"hidden_act", "silu"},
                       {"max_position_embeddings", all.max_position_embeddings},
-                      {"rms_norm_eps", detail::shortest(all.rms_norm_eps)},
+                      {trunk.eps, detail::shortest(all.rms_norm_eps)},
                       {"rope_theta", detail::shortest(all.attention.rope_theta)},
                       {"tie_word_embeddings", all.tie_word_embeddings}};
   if (&family == &glm4_names || type.model_type == "glm4_moe") {
     json["attention_bias"] = all.attention.qkv_bias;
   }
   if (type.model_type == "glm4_moe") json["use_qk_norm"] = all.attention.qk_norm;
-  if (type.model_type == "mimo_v2") {
-    json.erase("rms_norm_eps");
-    json["layernorm_epsilon"] = detail::shortest(all.rms_norm_eps);
-  }
   if (type.model_type.starts_with("glm") || type.model_type == "mimo_v2") {
     json["partial_rotary_factor"] = detail::shortest(all.attention.partial_rotary_factor);
   }
@@ -151,7 +149,7 @@ inline nlohmann::json config_json(const model_config& config,
   }
   const prediction_config& head = all.prediction;
   if (head.kind == head_kind::sequential || head.kind == head_kind::recurrent ||
-      type.model_type == "mimo_v2") {  // which has three without the field
+      trunk.modules > 0) {  // without the field it would have these
     json["num_nextn_predict_layers"] = head.modules();
   } else if (head.kind == head_kind::independent) {
     json["medusa_num_heads"] = head.depth;

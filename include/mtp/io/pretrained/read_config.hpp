@@ -233,12 +233,9 @@ inline pretrained_config config_from(const config_object& from) {
   }
   pretrained_config read{};
   read.model_type = from.text("model_type", "");
-  const auto* const type = std::find_if(
-      detail::trunk_types.begin(), detail::trunk_types.end(), [&](const detail::trunk_type& known) {
-        return known.model_type == read.model_type;
-      });
+  const detail::trunk_type* const type = detail::find_trunk_type(read.model_type);
   from.supports(
-      type != detail::trunk_types.end(),
+      type != nullptr,
       "model_type",
       "the known ones are llama, mistral, qwen2, qwen3, mimo, mimo_v2, mimo_v2_flash, glm4, "
       "glm_ocr, deepseek_v3, glm4_moe, glm4_moe_lite, qwen3_moe and mixtral");

@@ -1,6 +1,7 @@
 // The trunks of other programs that the library knows, by the model_type of their config.json.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <string_view>
 
@@ -37,6 +38,17 @@ struct trunk_type {
   const family_names* own = nullptr;  ///< names of trunk and modules; no other head is known
 };
 
+/// MiMo-V2 under one of its names.
+constexpr trunk_type mimo_v2_type(std::string_view model_type) {
+  return {.model_type = model_type,
+          .needs_head_dim = true,
+          .needs_kv_heads = true,
+          .partial_rotary_factor = 0.334f,
+          .eps = "layernorm_epsilon",
+          .modules = 3,
+          .own = &mimo_v2_names};
+}
+
 inline constexpr std::array<trunk_type, 14> trunk_types{{
     {.model_type = "llama"},
     {.model_type = "mistral", .needs_kv_heads = true},
@@ -47,20 +59,8 @@ inline constexpr std::array<trunk_type, 14> trunk_types{{
      .needs_kv_heads = true,
      .window_switched = true},
     {.model_type = "mimo", .qkv_bias = true, .needs_kv_heads = true, .window_switched = true},
-    {.model_type = "mimo_v2",
-     .needs_head_dim = true,
-     .needs_kv_heads = true,
-     .partial_rotary_factor = 0.334f,
-     .eps = "layernorm_epsilon",
-     .modules = 3,
-     .own = &mimo_v2_names},
-    {.model_type = "mimo_v2_flash",
-     .needs_head_dim = true,
-     .needs_kv_heads = true,
-     .partial_rotary_factor = 0.334f,
-     .eps = "layernorm_epsilon",
-     .modules = 3,
-     .own = &mimo_v2_names},
+    mimo_v2_type("mimo_v2"),
+    mimo_v2_type("mimo_v2_flash"),
     {.model_type = "glm4",
      .needs_head_dim = true,
      .needs_kv_heads = true,
@@ -100,5 +100,14 @@ inline constexpr std::array<trunk_type, 14> trunk_types{{
      .rope_theta = 1000000,
      .own = &mixtral_names},
 }};
+
+/// That of a model_type; null if it is not known.
+inline const trunk_type* find_trunk_type(std::string_view model_type) {
+  const auto* const found =
+      std::find_if(trunk_types.begin(), trunk_types.end(), [&](const trunk_type& known) {
+        return known.model_type == model_type;
+      });
+  return found == trunk_types.end() ? nullptr : found;
+}
 
 }  // namespace mtp::inline MTP_ABI::io::detail
